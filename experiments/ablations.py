@@ -1,0 +1,56 @@
+"""What each part of the bounds buys: relaxation of the gate, bounds on pre-activations, cuts, splitting heuristic.
+
+python -m experiments.ablations
+python -m experiments.ablations --full --jobs 8
+
+Then: python -m figures.ablations. The solvers of LipMIP are compared by python -m experiments.solver_swap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from experiments.study import Choices, main
+from experiments.tiny import RADII, sweep
+from lipcompare.runner import Setting, Study
+
+TIGHTENINGS = ("interval", "crown", "alpha-crown")
+
+RELAXATION = [
+    Setting(method, {"tightening": level}, series=f"{name}, {level}")
+    for level, (method, name) in itertools.product(
+        TIGHTENINGS, (("ibp", "IBP"), ("recurjac", "RecurJac"), ("lbp", "paper"), ("sdp", "sdp"))
+    )
+]
+CUTS = [
+    Setting("sdp", series="sdp, no cuts"),
+    *(Setting("sdp", {"cuts": n}, series=f"sdp, {n} cuts") for n in (100, 400)),
+]
+BRANCHING = [
+    Setting("bab", {"bound": "lbp", "heuristic": h, "schedule": s}, series=f"lbp, {h}, {s}")
+    for h, s in (("area", "classes"), ("babsr", "classes"), ("area", "queue"), ("babsr", "queue"))
+] + [Setting("bab", {"bound": "sdp", "heuristic": h}, series=f"sdp, {h}") for h in ("area", "babsr", "moment")]
+
+NAMES = ("ablation_relaxation", "ablation_cuts", "ablation_branching")
+
+
+def studies(chosen: Choices, console: Console) -> Sequence[Study]:
+    """Two networks at two radii (one for branching, where 0.1 is easy), or four at three."""
+    models = {"mlp3_w32": 32, "mlp_d4_w32": 32}
+    if chosen.full:
+        models |= {"mlp3_w128": 128, "mlp_d6_w32": 32}
+    radii = RADII if chosen.full else (0.1, 0.3)
+    hard = (0.3,) if not chosen.full else radii
+    return [
+        sweep(NAMES[0], "width", models, radii, chosen, console, RELAXATION),
+        sweep(NAMES[1], "width", models, radii, chosen, console, [*CUTS, Setting("attack", series="attack")], 20.0),
+        sweep(NAMES[2], "width", models, hard, chosen, console, BRANCHING, 6.0),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(studies, __doc__))

@@ -1,0 +1,217 @@
+"""Every method on the reference networks, against the values that public programs and exact solvers reached there.
+
+    python -m experiments.reference [--cases mlp3_w32] [--methods lbp,attack] [--data ../shared/reference]
+
+Runs on one thread, prints target, measured value and time per case and method, and exits with 1 on a miss. The
+networks and their known values (``reference.json``) are not part of the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import lipcompare
+from lipcompare import Bound, Problem
+from lipcompare.methods import Attack, Bab, Ibp, Lbp, Method, Milp, Naive, RecurJac, Sdp
+from lipcompare.methods.bab import BoundKind
+from lipcompare.preactivation import Tightening
+
+DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network at one radius with what is known about it."""
+
+    key: str
+    problem: Problem
+    known: dict[str, Any]
+
+    @property
+    def depth(self) -> int:
+        """Number of linear layers."""
+        return len(self.problem.network.activations) + 1
+
+    def public(self, name: str) -> float:
+        return float(self.known["public"][name]["value"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One inequality a result must meet."""
+
+    text: str
+    measured: float
+    holds: bool
+
+
+def at_most(text: str, measured: float, target: float, slack: float) -> Check:
+    return Check(f"<= {text} {target:.6g}", measured, measured <= target * (1 + slack))
+
+
+def at_least(text: str, measured: float, target: float, slack: float = 0.0) -> Check:
+    return Check(f">= {text} {target:.6g}", measured, measured >= target * (1 - slack))
+
+
+def sound(case: Case, upper: float) -> Check:
+    return at_least("lower", upper, case.known["lower"], 1e-9)
+
+
+def check_attack(case: Case, result: Bound) -> Iterator[Check]:
+    lower = float(result.overall_lower[0])
+    share = 0.99 if case.depth <= 4 else 0.97
+    yield at_least(f"{share} lower", lower, share * case.known["lower"])
+    yield at_most("upper", lower, case.known["upper"], 1e-6)
+    yield at_most("seconds", result.seconds, 2.0, 0.0)
+
+
+def check_lbp(case: Case, result: Bound) -> Iterator[Check]:
+    upper = float(result.overall_upper[0])
+    yield at_most("paper_no_bab", upper, case.public("paper_no_bab"), 1e-3)
+    yield at_most("linear_no_alpha", upper, case.known["linear_no_alpha"], 1e-4)
+    yield sound(case, upper)
+
+
+def check_public(name: str) -> Callable[[Case, Bound], Iterator[Check]]:
+    def check(case: Case, result: Bound) -> Iterator[Check]:
+        upper = float(result.overall_upper[0])
+        yield at_most(name, upper, case.public(name), 1e-3)
+        yield sound(case, upper)
+
+    return check
+
+
+def check_sdp(case: Case, result: Bound) -> Iterator[Check]:
+    upper = float(result.overall_upper[0])
+    yield at_most("quadratic_prototype", upper, case.known["quadratic_prototype"]["value"], 1e-3)
+    linear = lipcompare.bound(case.problem, "lbp", tightening="crown")
+    yield at_most("lbp", upper, float(linear.overall_upper[0]), 0.0)
+    yield sound(case, upper)
+    target = SDP_SECONDS.get(case.key)
+    if target is not None:
+        yield at_most("seconds", result.seconds, target, 0.0)
+
+
+SDP_SECONDS = {"mlp3_w32@0.3": 0.06, "mlp_d4_w32@0.1": 0.06, "mlp3_w128@0.3": 2.0, "mlp_d8_w32@0.3": 1.5}
+
+
+# Seconds of LipMIP (Jordan and Dimakis 2020) with Gurobi in its fast setting, all rows.
+LIPMIP_SECONDS = {"mlp3_w32@0.1": 9.5, "mlp_d3_w32@0.1": 14.6, "mlp3_w16@0.3": 46.5, "mlp3_w64@0.02": 15.1}
+
+
+def check_milp(case: Case, result: Bound) -> Iterator[Check]:
+    lower, upper = float(result.overall_lower[0]), float(result.overall_upper[0])
+    yield sound(case, upper)
+    yield at_most("upper", lower, case.known["upper"], 1e-6)
+    if "exact" in case.known and case.key != "mlp_d4_w32@0.1":
+        yield at_most("exact", upper, case.known["exact"], 1e-5)
+        yield at_least("exact", lower, case.known["exact"], 1e-5)
+    if case.key in LIPMIP_SECONDS:
+        yield at_most("a third of LipMIP's seconds", result.seconds, LIPMIP_SECONDS[case.key] / 3, 0.0)
+    if case.key == "mlp3_w32@0.3":
+        yield at_most("seconds", result.seconds, 60.0, 0.0)
+
+
+def check_bab(case: Case, result: Bound) -> Iterator[Check]:
+    lower, upper = float(result.overall_lower[0]), float(result.overall_upper[0])
+    yield sound(case, upper)
+    yield at_most("upper", lower, case.known["upper"], 1e-6)
+    if "exact" in case.known or case.key in ("mlp_d3_w32@0.3", "mlp3_w64@0.1"):
+        yield at_most("1e-4 above lower", upper, lower, 1.001e-4)
+    width = max(node.size for node in case.problem.network.nodes)
+    if case.depth <= 5 and width <= 64:
+        yield at_most("1.25 lower", upper, 1.25 * lower, 0.0)
+    elif case.depth <= 6:
+        yield at_most("1.5 lower", upper, 1.5 * lower, 0.0)
+
+
+def check_paper_bab(case: Case, result: Bound) -> Iterator[Check]:
+    upper = float(result.overall_upper[0])
+    yield sound(case, upper)
+    if "paper_bab_60s" in case.known["public"]:
+        yield at_most("paper_bab_60s", upper, case.public("paper_bab_60s"), 1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A method with its time limit and its checks."""
+
+    method: Method
+    time_limit: float
+    checks: Callable[[Case, Bound], Iterator[Check]]
+    gap: float = 1e-4
+
+    @property
+    def label(self) -> str:
+        """The method's name, with the bound of a branch and bound."""
+        return f"{self.method.name} {self.method.bound.value}" if isinstance(self.method, Bab) else self.method.name
+
+
+ENTRIES = (
+    Entry(Naive(), float("inf"), check_public("norm_product")),
+    Entry(Ibp(), float("inf"), check_public("paper_ibp")),
+    Entry(RecurJac(), float("inf"), check_public("paper_recurjac")),
+    Entry(Lbp(), float("inf"), check_lbp),
+    Entry(Sdp(tightening=Tightening.CROWN), float("inf"), check_sdp),
+    Entry(Milp(), 60.0, check_milp, gap=1e-5),
+    Entry(Bab(), 60.0, check_bab),
+    Entry(Bab(bound=BoundKind.LBP), 60.0, check_paper_bab),
+    Entry(Attack(), 1.4, check_attack),
+)
+
+
+def cases(data: Path, pattern: str) -> Iterator[Case]:
+    """The reference cases whose key contains ``pattern``."""
+    known = json.loads((data / "reference.json").read_text())
+    for key in sorted(known):
+        if pattern in key:
+            name, eps = key.split("@")
+            network = lipcompare.load(data / f"{name}.npz")
+            yield Case(key, Problem.around(network, 0.5, float(eps)), known[key])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with reference.json and the networks")
+    parser.add_argument("--cases", default="", help="only cases whose key contains this, such as mlp3_w32@0.1")
+    parser.add_argument("--methods", default="", help="only these methods, comma-separated")
+    arguments = parser.parse_args()
+    if not (arguments.data / "reference.json").exists():
+        print(f"No reference.json in {arguments.data}: give the folder with --data.", file=sys.stderr)
+        return 2
+    wanted = set(filter(None, arguments.methods.split(",")))
+    entries = [entry for entry in ENTRIES if not wanted or {entry.method.name, entry.label} & wanted]
+    torch.set_num_threads(1)
+    lipcompare.bound(next(cases(arguments.data, "mlp3_w16@0.1")).problem, "lbp")  # first calls load libraries
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("case", "method", "value", "seconds", "targets", "result", title="Reference networks, one CPU thread")
+    misses = total = 0
+    for case in cases(arguments.data, arguments.cases):
+        for entry in entries:
+            result = lipcompare.bound(case.problem, entry.method, time_limit=entry.time_limit, gap=entry.gap)
+            checks = list(entry.checks(case, result))
+            failed = [check for check in checks if not check.holds]
+            total += len(checks)
+            misses += len(failed)
+            value = float(result.overall_lower[0] if entry.method.proves == "lower" else result.overall_upper[0])
+            verdict = "pass" if not failed else "MISS: " + "; ".join(f"{c.measured:.6g} not {c.text}" for c in failed)
+            targets = "; ".join(check.text for check in checks)
+            table.add_row(case.key, entry.label, f"{value:.5f}", f"{result.seconds:.3f}", targets, verdict)
+    console.print(table)
+    print(f"{total - misses} of {total} checks hold, {misses} missed.")
+    return 1 if misses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""How tight each relaxation is, and what it costs, as networks get deeper, wider, and boxes larger.
+
+    python -m experiments.relaxations [--data ../shared/reference] [--out relaxations.csv] [--methods ibp,lbp,sdp]
+                                      [--cuts 600] [--time-limit 60]
+
+One line per network, radius and method: the certified upper bound (the largest over the rows), the seconds it took on
+one thread, and the exact value where it is known. With the reference networks it sweeps depth (2 to 8 layers of 32),
+width (16 to 128 in two hidden layers) and radius; without them it makes small random networks of the same shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import lipcompare
+from lipcompare import Network, Problem
+from lipcompare.methods import METHODS, Method, get
+from lipcompare.methods.sdp import Sdp
+from lipcompare.network import Activate, Affine, Input, Node, relu
+from lipcompare.network.linear_maps import Dense
+
+DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "reference"
+RADII = (0.02, 0.1, 0.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A problem of the sweep; ``exact`` is None where nobody has proved it."""
+
+    name: str
+    depth: int
+    width: int
+    eps: float
+    problem: Problem
+    exact: float | None
+
+
+def reference_cases(folder: Path) -> Iterator[Case]:
+    known = json.loads((folder / "reference.json").read_text())
+    for key, values in sorted(known.items()):
+        name, eps = key.split("@")
+        network = lipcompare.load(folder / f"{name}.npz")
+        yield _case(name, network, float(eps), values.get("exact"))
+
+
+def random_cases() -> Iterator[Case]:
+    """Small random networks for a checkout without reference data."""
+    shapes = [(depth, 12) for depth in (2, 3, 4, 5)] + [(3, width) for width in (8, 16, 24)]
+    for depth, width in shapes:
+        for eps in RADII:
+            yield _case(f"random_d{depth}_w{width}", random_network(depth, width, seed=depth * width), eps, None)
+
+
+def random_network(depth: int, width: int, seed: int) -> Network:
+    """``depth`` linear layers of He's scale, 8 inputs, 4 outputs."""
+    random = torch.Generator().manual_seed(seed)
+    sizes = [8, *[width] * (depth - 1), 4]
+    nodes: list[Node] = [Input(sizes[0])]
+    for i in range(depth):
+        weight = torch.randn(sizes[i + 1], sizes[i], generator=random, dtype=torch.float64) * (2 / sizes[i]) ** 0.5
+        bias = 0.1 * torch.randn(sizes[i + 1], generator=random, dtype=torch.float64)
+        nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), bias))
+        if i + 1 < depth:
+            nodes.append(Activate(len(nodes) - 1, relu(), sizes[i + 1]))
+    return Network(tuple(nodes), (8,), (4,))
+
+
+def _case(name: str, network: Network, eps: float, exact: float | None) -> Case:
+    sizes = [network.nodes[k].size for k in network.activations]
+    return Case(name, len(sizes) + 1, max(sizes), eps, Problem.around(network, 0.5, eps), exact)
+
+
+def methods(names: str, cuts: int) -> dict[str, Method]:
+    chosen = {name: get(name) for name in names.split(",") if name in METHODS and name != Sdp.name}
+    chosen[Sdp.name] = Sdp()
+    if cuts:
+        chosen[f"{Sdp.name}+cuts"] = Sdp(cuts=cuts)
+    return chosen
+
+
+def _cell(value: object) -> str:
+    return f"{value:12.5g}" if isinstance(value, float) else f"{'' if value is None else value:>12}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with reference.json and the networks")
+    parser.add_argument("--out", type=Path, help="also write the lines to this CSV file")
+    parser.add_argument("--methods", default="naive,ibp,recurjac,lbp,lp,lipsdp", help="what to compare with")
+    parser.add_argument("--cuts", type=int, default=600, help="cuts per row of the tightened variant (0: leave it out)")
+    parser.add_argument("--time-limit", type=float, default=60.0, help="seconds per problem and method")
+    parser.add_argument("--cases", default="", help="only networks whose name contains this")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    cases = reference_cases(chosen.data) if (chosen.data / "reference.json").is_file() else random_cases()
+    columns = ["network", "depth", "width", "eps", "method", "upper", "seconds", "exact", "status"]
+    lines: list[list[object]] = []
+    print("  ".join(f"{c:>12}" for c in columns))
+    for case in cases:
+        if chosen.cases not in case.name:
+            continue
+        for name, method in methods(chosen.methods, chosen.cuts).items():
+            result = lipcompare.bound(case.problem, method, time_limit=chosen.time_limit)
+            upper = float(result.overall_upper[0])
+            status = result.status.name
+            lines.append([case.name, case.depth, case.width, case.eps, name, upper, result.seconds, case.exact, status])
+            print("  ".join(_cell(value) for value in lines[-1]), flush=True)
+    if chosen.out is not None:
+        with chosen.out.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *lines])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

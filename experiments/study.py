@@ -1,0 +1,162 @@
+"""What the study's scripts share: their command line, the methods under their names in the paper, trained networks.
+
+Every script takes the same options, writes to the same results store, computes only what the store lacks and can be
+killed at any time: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import lipcompare
+from experiments.data import Dataset, dataset
+from experiments.train import CACHE, Protocol, trained
+from lipcompare import Network
+from lipcompare.errors import InvalidInput, LipcompareError
+from lipcompare.runner import Limits, Setting, Study, run
+from lipcompare.store import Store
+
+STORE = Path("results") / "results.sqlite"
+
+PAPER = (
+    Setting("naive", series="NaiveUB"),
+    Setting("ibp", series="IBP"),
+    Setting("recurjac", series="RecurJac"),
+    Setting("lp", series="LipLP"),
+    Setting("lipsdp", series="LipSDP"),
+    Setting("milp", series="LipMIP"),
+    Setting("lipbab", series="LipBaB"),
+    Setting("lbp", series="paper"),
+    Setting("bab", {"bound": "lbp", "heuristic": "area", "schedule": "classes"}, series="paper, BaB"),
+)
+"""What the paper compares; ``paper`` is the bound it proposes."""
+
+OURS = (Setting("sdp", series="sdp"), Setting("bab", series="bab"), Setting("attack", series="attack"))
+"""What this package adds: the quadratic-gate bound, branch and bound on it, and checked lower bounds."""
+
+EVERYTHING = (*PAPER, *OURS)
+
+EXACT_SECONDS, BAB_SECONDS = 1000.0, 60.0
+"""The paper's limits for LipMIP and LipBaB, and for branch and bound."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the user asked for.
+
+    Attributes:
+        full: the sizes and limits of the paper, not the reduced ones.
+        seconds: time limit per cell; 0 takes the script's own.
+        methods: series or methods to run; empty for all.
+        examples: test examples per data set; 0 takes the script's own.
+    """
+
+    store: Path = STORE
+    full: bool = False
+    seconds: float = 0.0
+    methods: tuple[str, ...] = ()
+    examples: int = 0
+    data_root: str | None = None
+    cache: Path = CACHE
+    device: str = "cpu"
+    seed: int = 0
+    clip: bool = False
+
+    def limits(self, reduced: float, full: float = BAB_SECONDS) -> Limits:
+        """The limits of a cell: ``reduced`` or ``full`` seconds unless the user said otherwise."""
+        return Limits(time=self.seconds or (full if self.full else reduced), seed=self.seed)
+
+    def settings(self, of: Sequence[Setting]) -> list[Setting]:
+        """The chosen ones, with the paper's limit for exact methods in a full run."""
+        chosen = [s for s in of if not self.methods or {s.label, s.method} & set(self.methods)]
+        slow = ("LipMIP", "LipBaB")
+        if not self.full or self.seconds:
+            return chosen
+        return [dataclasses.replace(s, time=EXACT_SECONDS) if s.label in slow else s for s in chosen]
+
+    def count(self, reduced: int, full: int) -> int:
+        """How many test examples."""
+        return self.examples or (full if self.full else reduced)
+
+    def network(self, name: str) -> tuple[Network, Dataset, float]:
+        """A trained network with its data and test accuracy; from the cache, or trained now."""
+        # The digits are so few that the paper's ten epochs of large batches are hardly any steps.
+        protocol = Protocol(epochs=60, batch=64, seed=self.seed) if name == "digits_mlp" else Protocol(seed=self.seed)
+        device = self.device if torch.cuda.is_available() else "cpu"  # the cells may run on other machines than this
+        done = trained(name, protocol, data_root=self.data_root, cache=self.cache, device=device)
+        network = lipcompare.load(done.module, input_shape=done.model.input_shape, name=name)
+        return network, dataset(done.model.data, self.data_root), done.accuracy
+
+
+Build = Callable[[Choices, Console], Sequence[Study]]
+
+
+def main(build: Build, about: str | None, arguments: Sequence[str] | None = None) -> int:
+    """Run the studies that ``build`` makes from the command line's choices; the exit code."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+    try:
+        return 130 if compute(build, choices(given), given, console) else 0
+    except LipcompareError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+
+
+def compute(build: Build, chosen: Choices, given: argparse.Namespace, console: Console) -> bool:
+    """Train what is missing, run the cells that the store lacks; whether it was interrupted."""
+    torch.set_num_threads(os.cpu_count() or 1)  # for training; every cell sets its own
+    studies = build(chosen, console)
+    for name in given.again or ():
+        with Store(chosen.store) as store:
+            for study in sorted({s.name for s in studies}):
+                console.print(f"{study}: {store.forget(study=study, method=name)} cells of {name} forgotten")
+    summary = run(studies, chosen.store, jobs=given.jobs, cluster=given.cluster, console=console)
+    names = ", ".join(dict.fromkeys(s.name for s in studies))
+    console.print(f"{names}: {summary} Rows are in {chosen.store}.")
+    return summary.interrupted
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that all scripts of the study share."""
+    default = Choices()
+    parser.add_argument("--store", type=Path, default=default.store, help="results store (default: %(default)s)")
+    parser.add_argument("--full", action="store_true", help="the paper's sizes and limits: hours (default: minutes)")
+    parser.add_argument("--time-limit", type=float, default=0.0, help="seconds per cell, instead of the script's own")
+    parser.add_argument("--methods", default="", help="methods or series separated by semicolons (default: all)")
+    parser.add_argument("--examples", type=int, default=0, help="test examples per data set")
+    parser.add_argument("--again", action="append", metavar="METHOD", help="compute this method's cells again")
+    parser.add_argument("--data-root", help="folder with the data (default: $LIPCOMPARE_DATA, else data)")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for trained models (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where cells run: cpu or cuda (default: %(default)s)")
+    parser.add_argument("--clip", action="store_true", help="cut boxes around images with the range of pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one thread each (default: 1)")
+    parser.add_argument("--cluster", help="address of a Dask scheduler, such as tcp://host:8786: run the cells there")
+
+
+def choices(given: argparse.Namespace) -> Choices:
+    """The parsed options as :class:`Choices`."""
+    if given.examples < 0 or given.time_limit < 0:
+        raise InvalidInput("--examples and --time-limit cannot be negative.")
+    methods = tuple(name.strip() for name in given.methods.split(";") if name.strip())
+    return Choices(
+        given.store, given.full, given.time_limit, methods, given.examples, given.data_root, given.cache, given.device,
+        given.seed, given.clip,
+    )  # fmt: skip
+
+
+def each(items: Mapping[str, int], chosen: Choices) -> Iterator[tuple[int, Network, float]]:
+    """The size, the network and the accuracy of each named model."""
+    for name, size in items.items():
+        network, _, accuracy = chosen.network(name)
+        yield size, network, accuracy

@@ -1,0 +1,39 @@
+"""Image classifiers: the table of mean constants and times per method, and the same as a picture.
+
+python -m figures.images
+
+Reads what python -m experiments.images computed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from figures.style import Results, Settings, main, save, save_table, style
+from lipcompare import report_plots, report_tables
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """Data, models and how many examples each mean is over."""
+    counts = frame.groupby("label.model", sort=False)["label.example"].nunique()
+    parts = [f"{model} ({count} test image{'s' * (count > 1)})" for model, count in counts.items()]
+    limits = ", ".join(f"{limit:g}" for limit in sorted(frame["time_limit"].unique()))
+    return f"Image classifiers, at most {limits} s per image and method: {', '.join(parts)}"
+
+
+def draw(settings: Settings) -> Iterator[Path]:
+    """The table over all models, and one table and one figure of tightness against time."""
+    frame = Results.read(settings, "images").frame
+    group = ["label.model", "label.radius"]
+    table = report_tables.by_group(frame, group, caption(frame), heading="{}, {}")
+    yield from save_table(table, settings.out, "images")
+    with style():
+        yield from save(report_plots.pareto(frame, title="Image classifiers"), settings.out, "images")
+
+
+if __name__ == "__main__":
+    sys.exit(main(draw, __doc__))

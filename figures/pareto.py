@@ -1,0 +1,35 @@
+"""Over all problems of the study: tightness against time, and how many problems are solved to a gap in what time.
+
+python -m figures.pareto
+
+Reads what the scripts in experiments computed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from figures.style import Results, Settings, main, save, style
+from lipcompare import report_plots
+from lipcompare.errors import LipcompareError
+
+STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn", "radius", "images")
+
+
+def draw(settings: Settings) -> Iterator[Path]:
+    """The Pareto plot and the performance profile."""
+    results = Results.read(settings, *STUDIES)
+    # A problem of two studies counts once.
+    frame = results.frame.drop_duplicates(["problem_hash", "series"])
+    if frame.empty:
+        raise LipcompareError("The store has no rows of the study.")
+    trace = results.trace.merge(frame[["study", "task", "series"]], on=["study", "task", "series"])
+    with style():
+        yield from save(report_plots.pareto(frame, title="All problems of the study"), settings.out, "pareto")
+        yield from save(report_plots.profile(frame, trace), settings.out, "profile")
+
+
+if __name__ == "__main__":
+    sys.exit(main(draw, __doc__))

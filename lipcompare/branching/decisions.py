@@ -1,0 +1,76 @@
+"""Decisions as numbers: which side of its kink a neuron is on, which sign an entry of the input gradient has.
+
+Decision ``2 g + 1`` puts gate ``g`` on its active side (``z >= 0``), ``2 g`` on the other; gates are numbered through
+all activation nodes from the input on, entries of the gradient follow them (``J_j >= 0`` and ``J_j <= 0``), and last
+come the inputs: such a decision takes the upper or the lower half of the box along one input, and may be repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.network.graph import Network
+from lipcompare.network.interval import Interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Numbering:
+    """Numbers of the gates and gradient entries of one network."""
+
+    network: Network
+
+    @cached_property
+    def start(self) -> dict[int, int]:
+        """Number of the first gate of every activation node."""
+        starts, total = {}, 0
+        for k in self.network.activations:
+            starts[k] = total
+            total += self.network.nodes[k].size
+        return starts
+
+    @property
+    def gates(self) -> int:
+        return self.network.neurons
+
+    @property
+    def count(self) -> int:
+        """Gates and gradient entries; inputs to be halved are numbered from here on."""
+        return self.gates + self.network.in_size
+
+    @cached_property
+    def node_of(self) -> np.ndarray:
+        """Activation node of every gate, (gates,)."""
+        return np.repeat(self.network.activations, [self.network.nodes[k].size for k in self.network.activations])
+
+    def split(self, flat: Tensor) -> dict[int, Tensor]:
+        """A tensor (..., gates) by activation node."""
+        return {k: flat[..., s : s + self.network.nodes[k].size] for k, s in self.start.items()}
+
+    def join(self, by_node: dict[int, Tensor]) -> Tensor:
+        """The inverse of :meth:`split`."""
+        return torch.cat([by_node[k] for k in self.network.activations], -1)
+
+    def signs(self, decisions: Sequence[np.ndarray]) -> tuple[dict[int, Tensor], Tensor]:
+        """Signs (1, -1, 0 for undecided) of gates by node, (subdomains, neurons), and entries, (subdomains, inputs)."""
+        table = np.zeros((len(decisions), self.count), dtype=np.int8)
+        for row, made in zip(table, decisions, strict=True):
+            signed = made[made < 2 * self.count]
+            row[signed >> 1] = 2 * (signed & 1) - 1
+        flat = torch.from_numpy(table)
+        return self.split(flat[:, : self.gates]), flat[:, self.gates :]
+
+    def boxes(self, decisions: Sequence[np.ndarray], box: Interval) -> Interval:
+        """The halves of ``box`` (inputs,) that the decisions take, (subdomains, inputs)."""
+        lower, upper = (v.expand(len(decisions), -1).clone() for v in box)
+        for i, made in enumerate(decisions):
+            for decision in made[made >= 2 * self.count].tolist():
+                j = (decision >> 1) - self.count
+                middle = (lower[i, j] + upper[i, j]) / 2
+                (lower if decision & 1 else upper)[i, j] = middle
+        return Interval(lower, upper)

@@ -1,0 +1,238 @@
+"""Best-first branch and bound over several rows at once; knows neither bounds nor networks.
+
+Only the largest row matters, so all rows share one queue and are pruned by the best lower bound of any of them. At any
+moment ``max`` of the open subdomains' bounds and of what was closed is a certified upper bound: a batch in progress
+counts with its parents' bounds, so the search may be stopped anywhere, also by an exception.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lipcompare.branching.tree import Queue, Subdomain
+
+_FIRST = 4
+
+
+class Found(NamedTuple):
+    """A value that a point attains."""
+
+    row: int
+    value: float
+    point: np.ndarray  # (inputs,)
+    slopes: np.ndarray  # (gates,) the slopes that give the value
+
+
+@dataclasses.dataclass(frozen=True)
+class Assessment:
+    """What an evaluation says about a subdomain.
+
+    Attributes:
+        upper: certified bound; ``-inf`` for an empty subdomain.
+        chain, closed: how to split it (see :class:`Subdomain`); an empty chain closes it at ``upper``.
+        found: values that were attained on the way, anywhere in the domain.
+    """
+
+    upper: float
+    chain: tuple[int, ...] = ()
+    closed: bool = False
+    found: tuple[Found, ...] = ()
+
+
+class Evaluator(Protocol):
+    """Bounds a batch of subdomains and says how to split them."""
+
+    def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> Sequence[Assessment]:
+        """One assessment per node, in order.
+
+        Args:
+            floor: the best value attained so far.
+            target: a node bounded by this is as good as closed, so no effort is due beyond it.
+        """
+
+
+class Stop(enum.Enum):
+    """Why the search ended."""
+
+    DONE = "done"
+    TIME = "time"
+    NODES = "nodes"
+    MEMORY = "memory"
+    INTERRUPTED = "interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When to stop, and how many subdomains to treat at once."""
+
+    gap: float = 1e-4
+    seconds: float = float("inf")
+    nodes: float = float("inf")
+    memory: int = 2**32
+    batch: int = 128
+
+
+class Progress(NamedTuple):
+    """What a display shows while the search runs."""
+
+    lower: float
+    upper: float
+    nodes: int
+    open: int
+    rate: float  # nodes per second
+
+
+@dataclasses.dataclass(eq=False)
+class Search:
+    """The whole state of a search; :func:`run` advances it.
+
+    Attributes:
+        queue: open subdomains, bounded and with a way to split them.
+        lower: (rows,) values attained.
+        closed: (rows,) largest bound of anything that was closed.
+        witnesses: per row what attains ``lower``.
+        nodes: subdomains bounded so far.
+        waiting: subdomains that are not bounded yet (the roots at the start).
+    """
+
+    queue: Queue
+    lower: np.ndarray
+    closed: np.ndarray
+    witnesses: dict[int, Found]
+    nodes: int = 0
+    waiting: list[Subdomain] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def start(cls, uppers: Sequence[float] | np.ndarray, found: Sequence[Found] = ()) -> Search:
+        """One root per row with a bound that is known already (inf for none)."""
+        rows = len(uppers)
+        search = cls(Queue(rows), np.zeros(rows), np.zeros(rows), {})
+        search.waiting = [Subdomain(float(upper), row) for row, upper in enumerate(uppers)]
+        for item in found:
+            search.note(item)
+        return search
+
+    @property
+    def best(self) -> float:
+        """The largest value attained."""
+        return float(self.lower.max())
+
+    @property
+    def upper(self) -> float:
+        """Certified upper bound on the largest row."""
+        waiting = max((node.upper for node in self.waiting), default=0.0)
+        return max(self.queue.upper, float(self.closed.max()), waiting, self.best)
+
+    def row_upper(self) -> np.ndarray:
+        """Certified upper bound of every row, (rows,)."""
+        upper: np.ndarray = np.maximum(np.maximum(self.queue.row_upper(), self.closed), self.lower)
+        for node in self.waiting:
+            upper[node.row] = max(upper[node.row], node.upper)
+        return upper
+
+    def learn(self, other: Search) -> None:
+        """Take up what another search attained."""
+        for item in other.witnesses.values():
+            self.note(item)
+
+    def note(self, item: Found) -> None:
+        """Take up an attained value."""
+        if item.value > self.lower[item.row]:
+            self.lower[item.row] = item.value
+            self.witnesses[item.row] = item
+
+
+def run(
+    search: Search,
+    evaluator: Evaluator,
+    limits: Limits,
+    *,
+    report: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[Search], None] | None = None,
+) -> Stop:
+    """Advance ``search`` until the gap is closed or a limit is met. Ctrl-C ends it like a limit.
+
+    Args:
+        report: called whenever the interval may have changed.
+        checkpoint: called between batches; what it writes can be resumed from.
+    """
+    started, before = time.perf_counter(), search.nodes
+    pace = 0.0  # seconds per node of the last batch
+    try:
+        while True:
+            _prune(search, limits.gap)
+            if report is not None:
+                elapsed = max(time.perf_counter() - started, 1e-9)
+                rate = (search.nodes - before) / elapsed
+                report(Progress(search.best, search.upper, search.nodes, len(search.queue), rate))
+            if not search.waiting and not len(search.queue):
+                return Stop.DONE
+            left = limits.seconds - (time.perf_counter() - started)
+            if left <= 0:
+                return Stop.TIME
+            if search.nodes - before >= limits.nodes:
+                return Stop.NODES
+            if search.queue.bytes > limits.memory:
+                return Stop.MEMORY
+            # The last batch shrinks so that the time limit is kept.
+            # The first batch shows how long a subdomain takes.
+            affordable = left / pace if pace else _FIRST if np.isfinite(left) else float("inf")
+            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable)
+            width = max(1, int(allowed))
+            begun = time.perf_counter()
+            done = _step(search, evaluator, width, limits.gap)
+            pace = (time.perf_counter() - begun) / max(1, done)
+            if checkpoint is not None:
+                checkpoint(search)
+    except KeyboardInterrupt:
+        return Stop.INTERRUPTED
+
+
+def threshold(best: float, gap: float) -> float:
+    """Subdomains bounded by this leave a relative gap of at most ``gap`` to ``best``."""
+    return best / (1 - gap) if gap < 1 else float("inf")
+
+
+def _prune(search: Search, gap: float) -> None:
+    """Close what cannot matter; with best-first order that is everything or nothing."""
+    limit = threshold(search.best, gap)
+    if search.queue.upper <= limit and not search.waiting:
+        search.closed = np.maximum(search.closed, search.queue.row_upper())
+        search.queue = Queue(search.queue.rows)
+    keep = []
+    for node in search.waiting:
+        if node.upper <= limit:
+            search.closed[node.row] = max(search.closed[node.row], node.upper)
+        else:
+            keep.append(node)
+    search.waiting = keep
+
+
+def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
+    """Bound the waiting subdomains, or split the most promising open ones and bound their children."""
+    limit = threshold(search.best, gap)
+    if not search.waiting:
+        # Ctrl-C may come between any two lines: a subdomain may then be held twice, but never be lost.
+        while len(search.queue) and len(search.waiting) < width and search.queue.upper > limit:
+            search.waiting.extend(search.queue.peek().children())
+            search.queue.pop()
+    part = search.waiting[:width]
+    for node, result in zip(part, evaluator.evaluate(part, search.best, limit), strict=True):
+        for item in result.found:
+            search.note(item)
+        upper = min(node.upper, result.upper)
+        if result.upper == -np.inf:
+            continue
+        if result.chain and upper > limit:
+            search.queue.push(dataclasses.replace(node, upper=upper, chain=result.chain, closed=result.closed))
+        else:
+            search.closed[node.row] = max(search.closed[node.row], upper)
+    search.waiting = search.waiting[len(part) :]
+    search.nodes += len(part)
+    return len(part)

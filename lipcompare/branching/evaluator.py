@@ -1,0 +1,274 @@
+"""From decisions to bounds: the evaluator that puts re-propagation, a relaxation and the linear program together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.driver import Assessment, Found
+from lipcompare.branching.leaves import Verdict, explore, region
+from lipcompare.branching.relaxation import Relaxation, Relaxed, select_gates, select_gradients
+from lipcompare.branching.tree import Subdomain
+from lipcompare.gates import Gates
+from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.split import split_bounds
+from lipcompare.problem import Problem
+from lipcompare.witness import gradient_norms, undecided
+
+_CHAIN = 3
+"""Contradictions of at most this many undecided gates are excluded in one split."""
+_HALVE = 16
+"""With more undecided gates per input than this, halving the box settles more of them than deciding one does."""
+_EMPTY = Assessment(-np.inf)
+
+
+@dataclasses.dataclass(eq=False)
+class NetworkEvaluator:
+    """Bounds subdomains of one example of a piecewise linear network, in float64.
+
+    Attributes:
+        problem: one example.
+        bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
+        relaxation: what bounds the gradient.
+        sweeps, passes: effort for the decisions' half-spaces in re-propagation.
+        memory: bytes that one pass may take.
+        programs: linear programs solved so far.
+    """
+
+    problem: Problem
+    bounds: Mapping[int, Interval]
+    relaxation: Relaxation
+    sweeps: int = 3
+    passes: int = 2
+    memory: int = 2**30
+    programs: int = 0
+
+    def __post_init__(self) -> None:
+        network = self.problem.network
+        self.numbering = Numbering(network)
+        self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
+        root = Gates.from_preactivations(network, self.bounds)
+        self.open = {k: root.unstable(k)[0] for k in network.activations}
+        self.steep = self.numbering.join({k: self._ends(k)[1] for k in network.activations})
+        self.flat = self.numbering.join({k: self._ends(k)[0] for k in network.activations})
+        # Where nothing asks for a side, a gate takes the one that it has here.
+        self.reference = self._slopes_at(self.box.center)
+
+    def _ends(self, k: int) -> Interval:
+        far = self.box.lower.new_full((self.problem.network.nodes[k].size,), torch.inf)
+        return self.problem.network.activation(k).slope_range(Interval(-far, far))
+
+    def _slopes_at(self, point: Tensor) -> Tensor:
+        network = self.problem.network
+        return self.numbering.join(network.slopes(network.values(point)))
+
+    def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
+        """See :class:`~lipcompare.branching.driver.Evaluator`."""
+        results = [_EMPTY] * len(nodes)
+        network = self.problem.network
+        made = [np.array(node.decisions, dtype=np.int64) for node in nodes]
+        signs, entries = self.numbering.signs(made)
+        device = self.box.lower.device
+        signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
+        box = self.numbering.boxes(made, self.box)
+        split = split_bounds(
+            network, box, signs, self.bounds, sweeps=self.sweeps, passes=self.passes, memory=self.memory
+        )
+        alive = (~split.empty).nonzero().squeeze(-1)
+        if not len(alive):
+            return results
+        gates = select_gates(split.gates, alive)
+        row = torch.tensor([nodes[i].row for i in alive.tolist()], device=device)
+        functionals = self.problem.functionals[0][row].unsqueeze(1)
+        gradients = gradient_intervals(network, gates, functionals, norm=self.problem.norm, memory=self.memory)
+        crossed, gradients = _with_signs(gradients, entries[alive])
+        linear = norm_bound(network, gates, functionals, gradients, self.problem.norm).squeeze(1)
+        for place, value in zip(alive.tolist(), linear.tolist(), strict=True):
+            results[place] = Assessment(value)
+        todo = ((linear > target) & ~crossed).nonzero().squeeze(-1)
+        for place in alive[crossed].tolist():
+            results[place] = _EMPTY
+        if not len(todo):
+            return results
+        gates, gradients = select_gates(gates, todo), select_gradients(gradients, todo)
+        box = Interval(*(v[alive[todo]] for v in box))
+        large = gates.unstable_count > _HALVE * network.in_size
+        if bool(large.any()):
+            # Too many gates for patterns: halve the box, and look at its middle for a better value meanwhile.
+            for place, halved in self._halve(
+                alive[todo], large, box, gradients, functionals[todo], linear[todo], row[todo]
+            ):
+                results[place] = halved
+            rest = (~large).nonzero().squeeze(-1)
+            if not len(rest):
+                return results
+            gates, gradients, todo = select_gates(gates, rest), select_gradients(gradients, rest), todo[rest]
+            box = Interval(*(v[rest] for v in box))
+        relaxed = self.relaxation(gates, functionals[todo], gradients, linear[todo], floor, target)
+        batch = _Batch(self, box, gates, gradients, relaxed, functionals[todo, 0], row[todo])
+        for i, place in enumerate(alive[todo].tolist()):
+            results[place] = batch.finish(i, floor, target)
+        return results
+
+    def _halve(
+        self,
+        places: Tensor,
+        large: Tensor,
+        box: Interval,
+        gradients: Gradients,
+        functionals: Tensor,
+        linear: Tensor,
+        row: Tensor,
+    ) -> Iterator[tuple[int, Assessment]]:
+        """Splits of the box along the input that matters most to the bound: widest in terms of the gradient."""
+        network = self.problem.network
+        along = (gradients.intervals[0].magnitude[:, 0] * box.radius).argmax(-1)
+        slopes = network.slopes(network.values(box.center))
+        values = self.problem.norm.dual.of(network.pull_back(slopes, functionals[:, 0]))
+        flat = self.numbering.join(slopes).cpu().numpy()
+        for i in large.nonzero().squeeze(-1).tolist():
+            if not bool(box.radius[i, along[i]] > 0):
+                continue
+            found = Found(int(row[i]), float(values[i]), box.center[i].cpu().numpy(), flat[i])
+            chain = (2 * (self.numbering.count + int(along[i])) + 1,)
+            yield int(places[i]), Assessment(float(linear[i]), chain, found=(found,))
+
+    def explore(self, slopes: Tensor, box: Interval) -> Verdict:
+        """Whether an input of ``box`` (inputs,) has the pattern ``slopes`` (gates,)."""
+        self.programs += 1
+        network = self.problem.network
+        by_node = self.numbering.split(slopes)
+        active = self.numbering.split(self.active(slopes))
+        where = region(network, self.numbering.start, by_node, active, self.open)
+        return explore(where, box)
+
+    def active(self, slopes: Tensor) -> Tensor:
+        """Which side of the kink each slope belongs to."""
+        return (slopes - self.steep).abs() <= (slopes - self.flat).abs()
+
+
+@dataclasses.dataclass(eq=False)
+class _Batch:
+    """Subdomains whose linear bound does not close them."""
+
+    owner: NetworkEvaluator
+    box: Interval
+    gates: Gates
+    gradients: Gradients
+    relaxed: Relaxed
+    functionals: Tensor  # (subdomains, outputs)
+    row: Tensor  # (subdomains,)
+
+    def __post_init__(self) -> None:
+        join = self.owner.numbering.join
+        slopes = self.gates.slopes
+        self.low = join({k: s.lower for k, s in slopes.items()})
+        self.high = join({k: s.upper for k, s in slopes.items()})
+        self.undecided = self.high > self.low
+        reach = {k: self.gradients.intervals[k].magnitude[:, 0] for k in slopes if k in self.gradients.intervals}
+        present = {
+            k: reach[k] > 0 if k in reach else torch.zeros_like(s.lower, dtype=torch.bool) for k, s in slopes.items()
+        }
+        self.relevant = self.undecided & join(present)
+
+    def finish(self, i: int, floor: float, target: float) -> Assessment:
+        """What to do with subdomain ``i``: close it, or split it."""
+        upper = float(self.relaxed.upper[i])
+        if upper <= target:
+            return Assessment(upper)
+        leaf = not bool(self.relevant[i].any())
+        if leaf:
+            slopes = torch.where(self.undecided[i], self.owner.reference, self.low[i])
+            value = self._norm(i, slopes)
+            upper = min(upper, value * (1 + 1e-12))
+            if upper <= target:
+                return Assessment(upper)
+        else:
+            slopes, value = self.relaxed.slopes[i], float(self.relaxed.value[i])
+            slopes = torch.where(self.undecided[i] & ~self.relevant[i], self.owner.reference, slopes)
+            if value <= floor * (1 + 1e-9):
+                return self._split(i, upper)
+        verdict = self.owner.explore(slopes, Interval(self.box.lower[i], self.box.upper[i]))
+        if verdict.empty:
+            return self._exclude(i, upper, slopes, verdict.conflict)
+        found = self._attained(i, verdict, slopes)
+        best = max((item.value for item in found), default=0.0)
+        if leaf and (best >= value * (1 - 1e-9) or not bool(self.undecided[i].any())):
+            # Exact; or a region too thin for a point in floating point, whose value then stands as the bound.
+            return Assessment(upper, found=found)
+        return self._split(i, upper, found=found)
+
+    def _norm(self, i: int, slopes: Tensor) -> float:
+        problem = self.owner.problem
+        by_node = self.owner.numbering.split(slopes)
+        return float(problem.norm.dual.of(problem.network.pull_back(by_node, self.functionals[i])))
+
+    def _attained(self, i: int, verdict: Verdict, slopes: Tensor) -> tuple[Found, ...]:
+        """The value at the program's point: as autograd has it, or with the pattern where its kinks allow that."""
+        if verdict.point is None:
+            return ()
+        owner, problem = self.owner, self.owner.problem
+        point = torch.as_tensor(verdict.point).to(owner.box.lower)
+        row = int(self.row[i])
+        here = owner._slopes_at(point)
+        value = float(gradient_norms(problem.network, self.functionals[i], point, problem.norm))
+        other = here != slopes
+        if bool(other.any()):
+            free = owner.numbering.join({k: v[0] for k, v in undecided(problem.network, point.unsqueeze(0)).items()})
+            mixed = torch.where(free, slopes, here)
+            kinked = self._norm(i, mixed)
+            if kinked > value * (1 + 1e-9):
+                value, here = kinked, mixed
+        return (Found(row, value, verdict.point, here.cpu().numpy()),)
+
+    def _decision(self, gate: int, slopes: Tensor) -> int:
+        return 2 * gate + int(self.owner.active(slopes)[gate])
+
+    def _exclude(self, i: int, upper: float, slopes: Tensor, conflict: tuple[int, ...]) -> Assessment:
+        """Split so that a contradictory pattern is left out."""
+        node_of = self.owner.numbering.node_of
+        undecided_here = self.undecided[i].cpu().numpy()
+        named = [g for g in conflict if undecided_here[g]]
+        # The constraints of these neurons are affine only where the earlier ones are decided as the pattern has them.
+        last = max(node_of[g] for g in conflict)
+        earlier = np.flatnonzero(undecided_here & (node_of < last))
+        together = sorted({*named, *earlier.tolist()})
+        score = self.relaxed.score[i]
+        if not together:
+            return _EMPTY
+        if len(together) <= _CHAIN:
+            together.sort(key=lambda g: -float(score[g]))
+            return Assessment(upper, tuple(self._decision(g, slopes) for g in together), closed=True)
+        gate = max(named or together, key=lambda g: float(score[g]))
+        return Assessment(upper, (self._decision(gate, slopes),))
+
+    def _split(self, i: int, upper: float, found: tuple[Found, ...] = ()) -> Assessment:
+        """Split where the relaxation asks for it."""
+        score = self.relaxed.score[i].clone()
+        gates = self.owner.numbering.gates
+        score[:gates] *= self.relevant[i]
+        if bool((score > 0).any()):
+            return Assessment(upper, (2 * int(score.argmax()) + 1,), found=found)
+        rest = (self.relevant[i] if bool(self.relevant[i].any()) else self.undecided[i]).nonzero()
+        if len(rest):
+            return Assessment(upper, (2 * int(rest[0]) + 1,), found=found)
+        return Assessment(upper, found=found)
+
+
+def _with_signs(gradients: Gradients, entries: Tensor) -> tuple[Tensor, Gradients]:
+    """Which subdomains (subdomains,) the signs of gradient entries empty, and intervals cut by the decided ones."""
+    decided = entries.unsqueeze(1)
+    lower, upper = gradients.intervals[0]
+    # These intervals are not rounded outward one by one: only a clear contradiction counts.
+    margin = 1e-9 * torch.maximum(-lower, upper).amax(-1, keepdim=True)
+    empty = ((decided > 0) & (upper < -margin) | (decided < 0) & (lower > margin)).any(-1).any(-1)
+    lower = torch.where(decided > 0, lower.clamp(min=0), lower)
+    upper = torch.where(decided < 0, upper.clamp(max=0), upper)
+    cut = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+    return empty, dataclasses.replace(gradients, intervals={**gradients.intervals, 0: cut})

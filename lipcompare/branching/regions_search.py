@@ -1,0 +1,111 @@
+"""Activation regions in the order of the layers, each checked by a linear program (LipBaB, Bhowmick et al. 2021).
+
+The next neuron to decide is always the first undecided one, so that its pre-activation is affine where the earlier
+decisions hold and a linear program says whether a subdomain is empty. Gradients are bounded by interval arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.driver import Assessment, Found
+from lipcompare.branching.leaves import explore, region
+from lipcompare.branching.tree import Subdomain
+from lipcompare.gates import Gates
+from lipcompare.jacobian import interval_gradients
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.split import split_bounds
+from lipcompare.problem import Problem
+
+Measure = Callable[[Tensor], Tensor]
+"""From bounds on absolute entries of Jacobians (subdomains, rows, inputs) to bounds (subdomains, functions)."""
+
+
+@dataclasses.dataclass(eq=False)
+class RegionEvaluator:
+    """Bounds functions of the Jacobian that grow with the absolute value of every entry.
+
+    Attributes:
+        problem: one example, float64.
+        bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
+        measure: what is bounded; the driver's rows are its functions.
+        exact: the same for one Jacobian (rows, inputs): (functions,).
+        programs: linear programs solved so far.
+    """
+
+    problem: Problem
+    bounds: Mapping[int, Interval]
+    measure: Measure
+    exact: Measure
+    memory: int = 2**30
+    programs: int = 0
+
+    def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
+        """See :class:`~lipcompare.branching.driver.Evaluator`."""
+        network, count = self.problem.network, len(nodes)
+        numbering = Numbering(network)
+        signs, _ = numbering.signs([np.array(node.decisions, dtype=np.int64) for node in nodes])
+        device = self.problem.device
+        signs = {k: s.to(device) for k, s in signs.items()}
+        box = Interval(*(v.expand(count, -1) for v in self.problem.box.interval))
+        split = split_bounds(network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory)
+        functionals = self.problem.functionals.expand(count, -1, -1)
+        gradients = interval_gradients(network, split.gates, functionals)[0]
+        upper = self.measure(gradients.magnitude)
+        low, high = (numbering.join({k: s[end] for k, s in split.gates.slopes.items()}) for end in (0, 1))
+        results = []
+        for i, node in enumerate(nodes):
+            if bool(split.empty[i]):
+                results.append(Assessment(-np.inf))
+                continue
+            # A relative allowance for the rounding of the sums behind the interval.
+            value = float(upper[i, node.row]) * (1 + 1e-12)
+            if value <= target:
+                results.append(Assessment(value))
+                continue
+            results.append(self._settle(numbering, node, value, low[i], high[i], split.gates, i, target))
+        return results
+
+    def _settle(
+        self, numbering: Numbering, node: Subdomain, value: float, low: Tensor, high: Tensor, gates: Gates, i: int,
+        target: float,
+    ) -> Assessment:  # fmt: skip
+        network = self.problem.network
+        undecided = (high > low).nonzero().squeeze(-1)
+        slopes = numbering.split(high)
+        ends = {k: network.activation(k).slope_range(_far(low, network.nodes[k].size))[1] for k in network.activations}
+        active = {k: slopes[k] == ends[k] for k in network.activations}
+        made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
+        if node.decisions:
+            made[[d >> 1 for d in node.decisions]] = True
+        where = region(network, numbering.start, slopes, active, numbering.split(made))
+        self.programs += 1
+        verdict = explore(where, Interval(self.problem.box.lower[0], self.problem.box.upper[0]))
+        if verdict.empty:
+            return Assessment(-np.inf)
+        found = self._found(numbering, verdict.point)
+        if not len(undecided):
+            exact = float(self.exact(network.pull_back(slopes, self.problem.functionals[0]))[node.row])
+            return Assessment(min(value, exact * (1 + 1e-12)), found=found)
+        return Assessment(value, (2 * int(undecided[0]) + 1,), found=found)
+
+    def _found(self, numbering: Numbering, point: np.ndarray | None) -> tuple[Found, ...]:
+        if point is None:
+            return ()
+        network = self.problem.network
+        x = torch.as_tensor(point).to(self.problem.box.lower)
+        slopes = network.slopes(network.values(x))
+        values = self.exact(network.pull_back(slopes, self.problem.functionals[0])).tolist()
+        flat = numbering.join(slopes).cpu().numpy()
+        return tuple(Found(row, value, point, flat) for row, value in enumerate(values))
+
+
+def _far(like: Tensor, size: int) -> Interval:
+    far = like.new_full((size,), torch.inf)
+    return Interval(far, far)

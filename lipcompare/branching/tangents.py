@@ -1,0 +1,37 @@
+"""With which weight the linear bound uses every gate: the functional that reaches the gate on its way to the output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lipcompare.jacobian import Gradients
+from lipcompare.jacobian.norms import absolute_chord, square_chord
+from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.problem import Norm
+
+
+def gate_weights(network: Network, functionals: Tensor, gradients: Gradients, norm: Norm) -> dict[int, Tensor]:
+    """Absolute weights (batch, rows, neurons) per activation node in the linear bound on the norm.
+
+    For p = 1, where one entry of the gradient decides, the entry with the largest interval is taken.
+    """
+    interval = gradients.intervals[0]
+    if norm is Norm.ONE:
+        weight = torch.zeros_like(interval.lower)
+        largest = interval.magnitude.argmax(-1, keepdim=True)
+        weight.scatter_(-1, largest, 1.0)
+    else:
+        weight, _ = (absolute_chord if norm is Norm.INF else square_chord)(interval)
+    tangents: dict[int, Tensor] = {0: weight}
+    weights: dict[int, Tensor] = {}
+    for k, node in enumerate(network.nodes):
+        if isinstance(node, Activate) and node.parent in tangents and k in gradients.lines:
+            tangent, line = tangents[node.parent], gradients.lines[k]
+            weights[k] = tangent.abs()
+            tangents[k] = tangent * line.slope + weights[k] * line.slope_spread
+        elif isinstance(node, Affine):
+            parts = [m.forward(tangents[p]) for p, m in node.terms if p in tangents]
+            if parts:
+                tangents[k] = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+    return {k: w.expand(*functionals.shape[:2], -1) for k, w in weights.items()}

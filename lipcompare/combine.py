@@ -1,0 +1,149 @@
+"""Several results on one problem, merged into the tightest interval they prove together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.result import Bound, Status, TracePoint, Witnesses
+
+_URGENT = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.NODE_LIMIT, Status.MEMORY_LIMIT)
+"""What a merged status must not hide: the interval might be tighter with a larger budget."""
+
+
+def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9) -> Bound:
+    """The intersection of the intervals that several methods proved on the same problem, one after another.
+
+    Args:
+        bounds: results of equal shape; at least one.
+        gap: relative gap at which the merged interval counts as exact.
+        slack: relative amount by which rounding may put a lower bound above an upper one.
+
+    Returns:
+        Per row the largest lower bound, with its witness, and the smallest upper bound. ``method`` joins the names,
+        ``detail`` the sentences, ``seconds`` and the traces follow each other.
+
+    Raises:
+        Contradiction: the intervals exclude each other.
+    """
+    if not bounds:
+        raise InvalidInput("There is nothing to intersect: give at least one result.")
+    if len({b.lower.shape for b in bounds}) > 1:
+        shapes = ", ".join(str(b.lower.shape) for b in bounds)
+        raise InvalidInput(f"Only results on the same problem intersect; their shapes are {shapes}.")
+    if len(bounds) == 1:
+        return bounds[0]
+    lowers, uppers = np.stack([b.lower for b in bounds]), np.stack([b.upper for b in bounds])
+    lower, upper = lowers.max(0), uppers.min(0)
+    crossed = lower > upper * (1 + slack) + slack
+    if crossed.any():
+        example, row = (int(v) for v in np.argwhere(crossed)[0])
+        one = bounds[int(lowers[:, example, row].argmax())].method
+        other = bounds[int(uppers[:, example, row].argmin())].method
+        raise Contradiction(
+            f"Example {example}, row {row}: {one} proves at least {lower[example, row]!r}, {other} at most "
+            f"{upper[example, row]!r}. This is a bug: please report it with the model."
+        )
+    high = upper.max(1)
+    tight = bool(np.isfinite(high).all() and (high - lower.max(1) <= gap * high).all())
+    return Bound(
+        lower=lower,
+        upper=upper,
+        status=Status.EXACT if tight else _status(bounds),
+        method="+".join(b.method for b in bounds),
+        seconds=sum(b.seconds for b in bounds),
+        detail=" ".join(f"{b.method}: {b.sentence}" for b in bounds if b.status is not Status.COMPLETE or b.detail),
+        options={f"{b.method}.{name}": value for b in bounds for name, value in b.options.items()},
+        trace=_trace(bounds, float(lower.max()), float(upper.max())),
+        witnesses=_witnesses(bounds),
+        device=bounds[0].device,
+        dtype=bounds[0].dtype,
+        versions={name: version for b in bounds for name, version in b.versions.items()},
+    )
+
+
+def side_by_side(bounds: Sequence[Bound]) -> Bound:
+    """Results on consecutive pieces of a batch as one result on the batch.
+
+    The trace is left to the caller, who knows when each piece ended; witnesses are kept if every piece has them.
+    """
+    if not bounds:
+        raise InvalidInput("There is nothing to join: give at least one result.")
+    if len(bounds) == 1:
+        return bounds[0]
+    first = bounds[0]
+    exact = all(b.status is Status.EXACT for b in bounds)
+    details = dict.fromkeys(b.detail for b in bounds if b.detail)
+    return dataclasses.replace(
+        first,
+        lower=np.concatenate([b.lower for b in bounds]),
+        upper=np.concatenate([b.upper for b in bounds]),
+        status=Status.EXACT if exact else _status([b for b in bounds if b.status is not Status.EXACT]),
+        seconds=sum(b.seconds for b in bounds),
+        detail=" ".join(details),
+        trace=(),
+        witnesses=_stacked([b.witnesses for b in bounds]),
+    )
+
+
+def _stacked(parts: Sequence[Witnesses | None]) -> Witnesses | None:
+    """The pieces' witnesses as one; patterns of pieces without kinks are filled with zeros, which nothing reads."""
+    having = [w for w in parts if w is not None]
+    if len(having) < len(parts):
+        return None
+    sizes = {k: p.shape[2:] for w in having for k, p in (w.patterns or {}).items()}
+    patterns = {
+        k: np.concatenate([(w.patterns or {}).get(k, np.zeros((*w.values.shape, *size))) for w in having])
+        for k, size in sizes.items()
+    }
+    return Witnesses(
+        points=np.concatenate([w.points for w in having]),
+        values=np.concatenate([w.values for w in having]),
+        at_kink=np.concatenate([w.at_kink for w in having]),
+        patterns=patterns or None,
+    )
+
+
+def _status(bounds: Sequence[Bound]) -> Status:
+    found = [b.status for b in bounds]
+    for status in (*_URGENT, Status.COMPLETE):
+        if status in found:
+            return status
+    return found[0]
+
+
+def _trace(bounds: Sequence[Bound], lower: float, upper: float) -> tuple[TracePoint, ...]:
+    """The traces one after another, each point with the best ends so far, and the merged interval at the end."""
+    points, start, low, high = [], 0.0, 0.0, float("inf")
+    for b in bounds:
+        for point in b.trace:
+            low, high = max(low, point.lower), min(high, point.upper)
+            points.append(TracePoint(start + point.seconds, low, high))
+        start += b.seconds
+    points.append(TracePoint(start, lower, upper))
+    return tuple(points)
+
+
+def _witnesses(bounds: Sequence[Bound]) -> Witnesses | None:
+    """Per example and row the witness of the largest value."""
+    having = [b.witnesses for b in bounds if b.witnesses is not None]
+    if len(having) < 2:
+        return having[0] if having else None
+    best = np.stack([w.values for w in having]).argmax(0)
+
+    def pick(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        index = best.reshape(1, *best.shape, *(1,) * (arrays[0].ndim - 2))
+        chosen: np.ndarray = np.take_along_axis(np.stack(arrays), index, axis=0)[0]
+        return chosen
+
+    sizes = {k: p.shape for w in having for k, p in (w.patterns or {}).items()}
+    patterns = {k: pick([(w.patterns or {}).get(k, np.zeros(shape)) for w in having]) for k, shape in sizes.items()}
+    return Witnesses(
+        points=pick([w.points for w in having]),
+        values=pick([w.values for w in having]),
+        at_kink=pick([w.at_kink for w in having]),
+        patterns=patterns or None,
+    )

@@ -1,0 +1,338 @@
+"""Linear bound propagation on the chain rule: the paper's bound, and RecurJac as a looser choice of lines.
+
+A gradient ``J`` at an activation's output passes its gate as ``u = a J``, ``a`` in ``[lo, hi]``. Over an interval of
+``J`` this product lies between two lines, and a linear functional of any gradient is bounded by pushing its weights
+through the network, from the node it belongs to towards the output, replacing each gate by one of its lines (arXiv
+2210.07394, section 3). The intervals come from the same recursion, from the output side. Where a node's gradient does
+not depend on any undecided gate it is a known constant and the recursion ends there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lipcompare.gates import Gates
+from lipcompare.jacobian.interval import nothing, pass_back
+from lipcompare.jacobian.norms import absolute_chord, interval_norm, rounding_allowance, square_chord
+from lipcompare.jacobian.smooth import Forward, Shares, planes
+from lipcompare.memory import chunk_size
+from lipcompare.network.activations import Lines
+from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.interval import Interval
+from lipcompare.problem import Norm
+
+
+class GateRelaxation(enum.Enum):
+    """Lines around ``u = a J`` where the sign of ``J`` is undecided (where it is decided the lines are exact)."""
+
+    CHORDS = "chords"  # the convex hull: the paper
+    CONSTANTS = "constants"  # the interval of u: RecurJac (Zhang et al. 2019, arXiv 1810.11783)
+
+
+class GateLines(NamedTuple):
+    """Two lines ``(slope -+ slope_spread) J + offset -+ offset_spread`` around a gate: middle and half difference.
+
+    In this form a functional with weight ``t`` is bounded by ``t`` times the middle plus ``|t|`` times the spread, with
+    no split by sign. The middle offset of the convex hull is zero and then not stored. The planes around a smooth gate
+    also have a slope in its pre-activation (None for lines).
+    """
+
+    slope: Tensor
+    slope_spread: Tensor
+    offset: Tensor | None
+    offset_spread: Tensor
+    forward: Tensor | None = None
+    forward_spread: Tensor | None = None
+
+    def bound(self, weights: Tensor, size: Tensor, value: Tensor | None = None) -> Tensor:
+        """The constant part of the upper bound for ``weights`` (``size`` is their absolute value); with the gradient's
+        ``value`` known, all of it."""
+        middle, spread = self.offset, self.offset_spread
+        if value is not None:
+            middle = value * self.slope if middle is None else value * self.slope + middle
+            spread = value * self.slope_spread + spread
+        bound = _dot(size, spread)
+        return bound if middle is None else bound + _dot(weights, middle)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gradients:
+    """What the recursion knows about gradients, all of shape (batch, rows, size).
+
+    Attributes:
+        intervals: gradient with respect to the value of each activation node and of the input (node 0).
+        lines: relaxation of each activation's gate over that interval.
+        constant: activation nodes whose gradient depends on no undecided gate.
+        joint: planes around the gates of smooth activations, where they are used, instead of lines.
+    """
+
+    intervals: Mapping[int, Interval]
+    lines: Mapping[int, GateLines]
+    constant: frozenset[int]
+    joint: Mapping[int, GateLines] = dataclasses.field(default_factory=dict)
+
+
+def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) -> GateLines:
+    """Lines around ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``; the fields broadcast."""
+    (lo, hi), (lower, upper) = slope, gradient
+    below, above = lower.clamp(max=0), upper.clamp(min=0)
+    mixed = (below < 0) & (above > 0)
+    width = torch.where(mixed, above - below, torch.ones_like(above))
+    rise = torch.where(mixed, above / width, (above > 0).to(lower.dtype))
+    reach = (hi - lo) * rise
+    # Chords: above, through (below, lo below) and (above, hi above); below, through the two other corners.
+    middle = ((hi + lo) / 2).expand_as(reach)
+    spread = reach - (hi - lo) / 2
+    if relaxation is GateRelaxation.CHORDS:
+        return GateLines(middle, spread, None, -reach * below)
+    # A constant is only needed where both the gate and the sign are undecided.
+    flat = mixed & (hi > lo)
+    zero = torch.zeros_like(reach)
+    highest = torch.maximum(hi * above, lo * below)
+    lowest = torch.minimum(hi * below, lo * above)
+    return GateLines(
+        torch.where(flat, zero, middle),
+        torch.where(flat, zero, spread),
+        torch.where(flat, (highest + lowest) / 2, zero),
+        torch.where(flat, (highest - lowest) / 2, zero),
+    )
+
+
+def gate_planes(gradient: Interval, slope: Interval, lines: Lines, shares: Shares = Shares()) -> GateLines:
+    """Planes around ``s(z) J`` by middle and half difference; the fields broadcast."""
+    below, above = planes(gradient, slope, lines, shares)
+    middle, spread = zip(*(((a + b) / 2, (a - b) / 2) for a, b in zip(above, below, strict=True)), strict=True)
+    return GateLines(middle[0], spread[0], middle[2], spread[2], middle[1], spread[1])
+
+
+def gradient_intervals(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    relaxation: GateRelaxation = GateRelaxation.CHORDS,
+    *,
+    norm: Norm | None = Norm.INF,
+    forward: Forward | None = None,
+    memory: int = 2**30,
+) -> Gradients:
+    """Intervals of the gradient at every activation and at the input, each by the recursion over the later ones.
+
+    Where a gate is decided, or one step of interval arithmetic from the later nodes already decides the sign of its
+    gradient, the lines are exact whatever the interval; such entries keep the interval of that step. The same goes for
+    signs at the input when the norm is the sum of absolute values (p = inf).
+
+    Args:
+        functionals: (batch, rows, outputs).
+        norm: what the input's gradient is for; None leaves it at one step of interval arithmetic.
+        forward: bounds on functionals of pre-activations. With it, gates that carry lines of their slope are also
+            relaxed jointly, and every bound is the better of the two.
+        memory: bytes that one pass may take; targets are chunked to respect it.
+    """
+    gradients: dict[int, Interval] = {len(network.nodes) - 1: Interval(functionals, functionals)}
+    lines: dict[int, GateLines] = {}
+    joint: dict[int, GateLines] = {}
+    constant: set[int] = set()
+    fixed = _without_undecided_gates(network, gates)
+    for k in range(len(network.nodes) - 1, 0, -1):
+        if k in gradients and isinstance(network.nodes[k], Activate):
+            if k in fixed:
+                value = _constant_gradient(network, gates, functionals, k)
+                gradients[k] = Interval(value, value)
+                constant.add(k)
+            else:
+                wanted = gates.unstable(k).unsqueeze(1) & (_mixed(gradients[k]) | (forward is not None))
+                known = Gradients(gradients, lines, frozenset(constant), joint)
+                gradients[k] = _interval(network, gates, functionals, known, k, wanted, forward, memory)
+            slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
+            lines[k] = gate_lines(gradients[k], slope, relaxation)
+            if forward is not None and k in gates.lines:
+                steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
+                joint[k] = gate_planes(gradients[k], slope, steep)
+        pass_back(network, gates, gradients, k)
+    start = gradients.setdefault(0, nothing(network, functionals))
+    wanted = _mixed(start) if norm is Norm.INF else torch.ones_like(start.lower, dtype=torch.bool)
+    intervals = {k: gradients[k] for k in (0, *lines)}
+    known = Gradients(intervals, lines, frozenset(constant), joint)
+    if norm is None:
+        return known
+    intervals[0] = _interval(network, gates, functionals, known, 0, wanted, forward, memory)
+    return known
+
+
+def _mixed(gradient: Interval) -> Tensor:
+    """Entries of either sign."""
+    return (gradient.lower < 0) & (gradient.upper > 0)
+
+
+def norm_bound(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    gradients: Gradients,
+    norm: Norm,
+    forward: Forward | None = None,
+) -> Tensor:
+    """Upper bound (batch, rows) on the dual norm of the input gradient.
+
+    p = inf: each ``|J_j|`` is replaced by its chord and the sum is bounded by one more pass (the paper). p = 2: so too
+    with the chord of ``J_j^2``, and the square root at the end. p = 1: the largest ``|J_j|`` is bounded entry by
+    entry, where the intervals are already the best that these lines give.
+    """
+    box = interval_norm(gradients.intervals[0], norm)
+    allowance = rounding_allowance(network, functionals.dtype)
+    if norm is Norm.ONE:
+        return box * allowance
+    slope, intercept = (absolute_chord if norm is Norm.INF else square_chord)(gradients.intervals[0])
+    pushed = functional_bound(network, gates, functionals, gradients, 0, slope.unsqueeze(2), forward)
+    bound = pushed.squeeze(2) + intercept.sum(-1)
+    if norm is Norm.TWO:
+        bound = bound.clamp(min=0).sqrt()
+    bound = torch.minimum(bound, box).clamp(min=0) * allowance
+    # Slopes without a bound (an exponential far out) multiply zeros.
+    return torch.where(bound.isnan(), torch.inf, bound)
+
+
+def functional_bound(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    gradients: Gradients,
+    source: int,
+    weights: Tensor,
+    forward: Forward | None = None,
+) -> Tensor:
+    """:func:`push_forward` with the gates' lines and, given ``forward``, also with their planes: the better one."""
+    bound = push_forward(network, gates, functionals, gradients, source, weights)
+    if forward is None or not any(k > source for k in gradients.joint):
+        return bound
+    return torch.minimum(bound, push_forward(network, gates, functionals, gradients, source, weights, forward))
+
+
+def push_forward(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    gradients: Gradients,
+    source: int,
+    weights: Tensor,
+    forward: Forward | None = None,
+) -> Tensor:
+    """Upper bounds on linear functionals of the gradient at one node.
+
+    Args:
+        gradients: lines of every activation node after ``source``.
+        weights: functionals on the gradient of node ``source``: (targets, size) or (batch, rows, targets, size).
+        forward: bounds what is left on pre-activations where gates have planes; without it only lines are used.
+
+    Returns:
+        Tensor (batch, rows, targets).
+    """
+    relaxed = gradients.lines if forward is None else {**gradients.lines, **gradients.joint}
+    leftover: dict[int, Tensor] = {}
+    last = len(network.nodes) - 1
+    tangents: dict[int, Tensor] = {source: weights}
+    readers = {source: network.reads[source]}
+    constant = functionals.new_zeros(())
+
+    def take(k: int) -> Tensor | None:
+        """The tangent of node ``k``, forgotten once its last reader has it."""
+        if k not in tangents:
+            return None
+        readers[k] -= 1
+        return tangents.pop(k) if readers[k] == 0 else tangents[k]
+
+    for k in range(source + 1, last + 1):
+        node = network.nodes[k]
+        if isinstance(node, Activate):
+            tangent = take(node.parent)
+            if tangent is None:
+                continue
+            line, size = relaxed[k], tangent.abs()
+            if line.forward is not None and line.forward_spread is not None:
+                leftover[k] = tangent * line.forward.unsqueeze(2) + size * line.forward_spread.unsqueeze(2)
+            if k in gradients.constant:
+                constant = constant + line.bound(tangent, size, gradients.intervals[k].lower)
+                continue
+            constant = constant + line.bound(tangent, size)
+            result = tangent * line.slope.unsqueeze(2)
+            result.addcmul_(size, line.slope_spread.unsqueeze(2))
+        elif isinstance(node, Affine):
+            parts = [m.forward(t) for p, m in node.terms if (t := take(p)) is not None]
+            if not parts:
+                continue
+            result = parts[0] if len(parts) == 1 else torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+        else:
+            continue
+        tangents[k] = result
+        readers[k] = network.reads[k]
+    if last in tangents:
+        constant = constant + _dot(tangents[last], functionals)
+    if leftover:
+        assert forward is not None
+        constant = constant + forward(leftover)
+    return constant.expand(*functionals.shape[:2], weights.shape[-2])
+
+
+def _dot(weights: Tensor, vectors: Tensor) -> Tensor:
+    """``weights`` (targets, n) or (batch, rows, targets, n) times ``vectors`` (batch, rows, n), without their n."""
+    if weights.ndim == 2:
+        return vectors @ weights.T
+    return torch.matmul(weights, vectors.unsqueeze(-1)).squeeze(-1)
+
+
+def _interval(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    known: Gradients,
+    node: int,
+    wanted: Tensor,
+    forward: Forward | None,
+    memory: int,
+) -> Interval:
+    """Interval of one node's gradient: entries ``wanted`` in any example or row by the recursion, the others as known.
+
+    Args:
+        wanted: mask (batch, rows, size).
+    """
+    start = known.intervals[node]
+    batch, rows, size = start.lower.shape
+    lower, upper = start.lower.clone(), start.upper.clone()
+    widest = max(n.size for n in network.nodes[node:])
+    chunk = chunk_size(memory, functionals.device, 2 * 5 * batch * rows * widest * functionals.element_size())
+    for part in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
+        weights = functionals.new_zeros(2 * len(part), size)
+        here = torch.arange(len(part), device=part.device)
+        weights[here, part] = 1
+        weights[here + len(part), part] = -1
+        bound = functional_bound(network, gates, functionals, known, node, weights, forward)
+        upper[..., part] = bound[..., : len(part)]
+        lower[..., part] = -bound[..., len(part) :]
+    if forward is not None:
+        # With planes a sign known before does not make them exact: keep the better of both.
+        upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
+        lower = torch.minimum(lower, upper)
+    # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.
+    return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
+
+
+def _without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:
+    """Activation nodes from whose output no path to the network's output meets an undecided gate."""
+    clear = [True] * len(network.nodes)
+    for k in range(len(network.nodes) - 1, -1, -1):
+        for consumer in network.consumers[k]:
+            decided = consumer not in gates.slopes or not bool(gates.unstable(consumer).any())
+            clear[k] = clear[k] and clear[consumer] and decided
+    return frozenset(k for k in network.activations if clear[k])
+
+
+def _constant_gradient(network: Network, gates: Gates, functionals: Tensor, node: int) -> Tensor:
+    """Gradient (batch, rows, size) at a node that no undecided gate separates from the output."""
+    slopes = {k: slope.lower.unsqueeze(1) for k, slope in gates.slopes.items()}
+    return network.pull_back(slopes, functionals, stop=node)

@@ -1,0 +1,175 @@
+"""LipSDP as a conic program: how differences of inputs travel through slope-restricted activations.
+
+With ``dx`` a difference of two inputs and, for every undecided neuron ``i`` with slopes in ``[lo, hi]``,
+``v_i = dy_i - lo dz_i`` its difference beyond the low slope, all differences in the network are linear in
+``w = (dx, v)``, and ``v_i ((hi - lo) dz_i - v_i) >= 0``. With ``o`` the linear map of the output's difference,
+multipliers ``t >= 0`` and a diagonal ``D`` on ``dx``,
+
+    S = D - o o^T - sum_i t_i (e_i K_i^T + K_i e_i^T - 2 e_i e_i^T)   psd ,     K_i = (hi - lo) dz_i as a row,
+
+gives ``(o w)^2 <= dx^T D dx`` for every pair of inputs. ``D = rho I`` bounds the l2 constant by ``sqrt(rho)``; any
+``D`` bounds the constant for p = inf by ``sqrt(sum_j D_jj)`` (Fazlyab et al. 2019, theorem 1, after the substitution).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import solvers
+from lipcompare.gates import Gates
+from lipcompare.network.graph import Activate, Input, Network, affine
+
+Vector = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tangents:
+    """Differences of one row's network as linear maps of ``w = (dx, v)``.
+
+    Attributes:
+        output: of the functional, its part in ``dx`` (inputs,).
+        output_gates: its part in ``v`` (count,).
+        gates_input: rows ``K_i``, their part in ``dx`` (count, inputs).
+        gates_gates: their part in ``v`` (count, count), strictly lower triangular.
+        groups: number of the activation node of each neuron, (count,).
+    """
+
+    output: Vector
+    output_gates: Vector
+    gates_input: Vector
+    gates_gates: Vector
+    groups: NDArray[np.intp]
+
+    @property
+    def count(self) -> int:
+        """Number of undecided neurons."""
+        return len(self.output_gates)
+
+    def reach(self) -> tuple[Vector, float]:
+        """``|v_i| <= r_i ||dx||_2`` (count,), and the same for the output."""
+        reach = np.zeros(self.count)
+        for i in range(self.count):
+            reach[i] = np.linalg.norm(self.gates_input[i]) + np.abs(self.gates_gates[i]) @ reach
+        return reach, float(np.linalg.norm(self.output) + np.abs(self.output_gates) @ reach)
+
+    def without_idle_directions(self) -> Tangents:
+        """The same in an orthonormal basis of the input directions that matter; l2 norms stay what they are."""
+        stacked = np.vstack([self.output[None], self.gates_input])
+        if stacked.shape[1] <= stacked.shape[0]:
+            return self
+        basis, triangle = np.linalg.qr(stacked.T)
+        del basis
+        turned = triangle.T  # (1 + count, 1 + count): the rows in that basis
+        return dataclasses.replace(self, output=turned[0], gates_input=turned[1:])
+
+
+def tangents(network: Network, gates: Gates, functionals: Tensor) -> list[Tangents]:
+    """The linear maps of every row; ``gates`` of one example (batch 1), ``functionals`` (rows, outputs), float64."""
+    masks = {k: gates.unstable(k)[0] for k in network.activations}
+    count = sum(int(m.sum()) for m in masks.values())
+    inputs = network.in_size
+    values: list[Tensor] = []  # (inputs + count, size): row j is the response to coordinate j
+    incoming = torch.zeros(count, inputs + count, dtype=torch.float64)
+    groups = np.zeros(count, np.intp)
+    at = 0
+    for k, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            values.append(torch.eye(inputs + count, inputs, dtype=torch.float64))
+        elif isinstance(node, Activate):
+            z, slope = values[node.parent], gates.slopes[k]
+            low, high = slope.lower[0], slope.upper[0]
+            result = z * low
+            chosen = masks[k].nonzero().squeeze(-1)
+            places = torch.arange(at, at + len(chosen))
+            incoming[places] = (z * (high - low))[:, chosen].T
+            groups[places.numpy()] = k
+            result[inputs + places, chosen] += 1.0
+            at += len(chosen)
+            values.append(result)
+        else:
+            values.append(affine(dataclasses.replace(node, bias=None), values))
+    outputs = (functionals @ values[-1].T).numpy()
+    left, right = incoming[:, :inputs].numpy(), incoming[:, inputs:].numpy()
+    return [Tangents(row[:inputs], row[inputs:], left, right, groups) for row in outputs]
+
+
+def _matrices(tangent: Tangents) -> tuple[Vector, Vector, Vector, float]:
+    """Scaled data: rows ``K`` and ``o`` over ``w = (dx, v / r)``, the scale ``r`` and the output's reach (divided
+    out)."""
+    reach, size = tangent.reach()
+    reach, size = np.maximum(reach, 1e-12 * max(size, 1e-300)), max(size, 1e-300)
+    rows = np.hstack([tangent.gates_input, tangent.gates_gates * reach]) / reach[:, None]
+    output = np.concatenate([tangent.output, tangent.output_gates * reach]) / size
+    return rows, output, reach, size
+
+
+def semidefinite_program(tangent: Tangents, groups: NDArray[np.intp], *, diagonal: bool) -> solvers.ConicProgram:
+    """Minimises ``rho`` (or the sum of the diagonal) over it and one ``t >= 0`` per group.
+
+    In scaled coordinates ``|w| <= |dx|`` entry by entry, so the columns are of one size. Columns: the weights of ``dx``
+    (one, or one per input), then the multipliers.
+    """
+    rows, output, _, _ = _matrices(tangent)
+    count, inputs = tangent.count, len(tangent.output)
+    n = inputs + count
+    names, places = np.unique(groups, return_inverse=True)
+    weights = inputs if diagonal else 1
+    columns = []
+    for j in range(weights):
+        block = np.zeros((n, n))
+        ones = [j] if diagonal else list(range(inputs))
+        block[ones, ones] = 1.0
+        columns.append(sp.csc_matrix(-solvers.svec(block)[:, None]))
+    blocks = (_restriction(rows, places == group, inputs) for group in range(len(names)))
+    columns += [sp.csc_matrix(-solvers.svec(block)[:, None]) for block in blocks]
+    total = weights + len(names)
+    constraints = sp.vstack([-sp.identity(total), sp.hstack(columns)], format="csr")
+    return solvers.ConicProgram(
+        cost=np.concatenate([np.ones(weights), np.zeros(len(names))]),
+        A=constraints,
+        b=np.concatenate([np.zeros(total), solvers.svec(-np.outer(output, output))]),
+        cones=solvers.Cones(nonneg=total, psd=(n,)),
+    )
+
+
+def _restriction(rows: Vector, chosen: NDArray[np.bool_], inputs: int) -> Vector:
+    """``-sum_i (e_i K_i^T + K_i e_i^T - 2 e_i e_i^T)`` over the chosen neurons."""
+    n = rows.shape[1]
+    product = np.zeros((n, n))
+    for i in np.flatnonzero(chosen):
+        product[inputs + i] -= rows[i]
+        product[:, inputs + i] -= rows[i]
+        product[inputs + i, inputs + i] += 2.0
+    return product
+
+
+def certified(tangent: Tangents, groups: NDArray[np.intp], x: Vector, *, diagonal: bool) -> float:
+    """The bound that a point of the program proves, whether or not it is feasible.
+
+    With ``S`` short of psd by ``m`` (its smallest eigenvalue, less the rounding of forming and decomposing it),
+    ``(o w)^2 <= dx^T D dx + m |w|^2`` and ``|w|^2 <= (1 + count) |dx|^2``; for p = inf, ``|dx|^2`` is at most the
+    number of inputs.
+    """
+    rows, output, _, size = _matrices(tangent)
+    count, inputs = tangent.count, len(tangent.output)
+    weights = inputs if diagonal else 1
+    x = np.maximum(np.where(np.isfinite(x), x, 0.0), 0.0)
+    _, places = np.unique(groups, return_inverse=True)
+    multipliers = x[weights:][places]
+    slack = -np.outer(output, output)
+    slack[np.arange(inputs), np.arange(inputs)] += x[:weights]
+    for i in range(count):
+        slack[inputs + i] -= multipliers[i] * rows[i]
+        slack[:, inputs + i] -= multipliers[i] * rows[i]
+        slack[inputs + i, inputs + i] += 2.0 * multipliers[i]
+    rounding = 4 * (len(slack) + 8) * np.finfo(float).eps * float(np.linalg.norm(slack) + 1.0)
+    lacking = max(0.0, -float(np.linalg.eigvalsh(slack)[0])) + rounding
+    total = float(x[:weights].sum()) + lacking * (1 + count) * (inputs if diagonal else 1)
+    return math.sqrt(total) * size * (1 + 1e-12)

@@ -1,0 +1,94 @@
+"""The methods, by name. A new one is a file here and a line in ``METHODS``."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import typing
+from typing import Any
+
+from lipcompare.errors import InvalidInput, nearest
+from lipcompare.methods.attack import Attack
+from lipcompare.methods.auto import Auto
+from lipcompare.methods.bab import Bab
+from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.baselines import Ibp, Naive
+from lipcompare.methods.enumerate import Enumerate
+from lipcompare.methods.exact import Exact
+from lipcompare.methods.lbp import Lbp, RecurJac
+from lipcompare.methods.lipbab import LipBab
+from lipcompare.methods.lipsdp import LipSdp
+from lipcompare.methods.lp import Lp
+from lipcompare.methods.milp import Milp
+from lipcompare.methods.sdp import Sdp
+
+METHODS: dict[str, type[Method]] = {
+    m.name: m for m in (Naive, Ibp, RecurJac, Lbp, Lp, LipSdp, Sdp, Milp, Bab, LipBab, Enumerate, Attack, Exact, Auto)
+}
+
+__all__ = [
+    "METHODS",
+    "Attack",
+    "Auto",
+    "Bab",
+    "Budget",
+    "Clock",
+    "Enumerate",
+    "Exact",
+    "Ibp",
+    "Lbp",
+    "LipBab",
+    "LipSdp",
+    "Lp",
+    "Method",
+    "Milp",
+    "Naive",
+    "RecurJac",
+    "Sdp",
+    "get",
+]
+
+
+def get(method: Method | str, **options: Any) -> Method:
+    """A method object from its name and options, or the object itself.
+
+    Option values may be the strings that a command line gives: they are converted to the field's type.
+
+    Raises:
+        InvalidInput: an unknown name or option, or a value that does not fit.
+    """
+    if isinstance(method, Method):
+        return dataclasses.replace(method, **options) if options else method  # type: ignore[type-var]
+    if method not in METHODS:
+        raise InvalidInput(f"Unknown method {method!r}.{nearest(method, METHODS)}")
+    cls = METHODS[method]
+    types = typing.get_type_hints(cls)
+    known = {f.name: types[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for name, value in options.items():
+        if name not in known:
+            raise InvalidInput(f"Method {method!r} has no option {name!r}.{nearest(name, known)}")
+        values[name] = _convert(method, name, value, known[name])
+    return cls(**values)
+
+
+def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:
+    """An option's value in the type of its field."""
+    if not isinstance(value, str) or wanted is str:
+        return value
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        choices = {str(member.value): member for member in wanted}
+        if value not in choices:
+            raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}.{nearest(value, choices)}")
+        return choices[value]
+    if wanted is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for kind in (int, float):
+        if wanted is kind or (wanted is not bool and kind in typing.get_args(wanted)):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    raise InvalidInput(
+        f"Option {name!r} of {method!r} cannot be {value!r}: it takes {getattr(wanted, '__name__', wanted)}."
+    )

@@ -1,0 +1,59 @@
+"""Lower bounds with witnesses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+
+from lipcompare.attack import Effort, kink_patterns, search
+from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.problem import Problem
+from lipcompare.result import Bound, Status
+from lipcompare.witness import better_witnesses, make_witnesses
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Attack(Method):
+    """Points of large gradient norm: sampling, ascent on a smoothed norm, local search over points and patterns."""
+
+    name: ClassVar[str] = "attack"
+    proves: ClassVar[str] = "lower"
+    summary: ClassVar[str] = "search for a point with a large gradient (a lower bound with a witness)"
+    reference: ClassVar[str] = "weng2018clever"
+    balls: ClassVar[bool] = True
+    everywhere: ClassVar[bool] = True
+
+    samples: int = Effort.samples
+    starts: int = Effort.starts
+    ascent_steps: int = Effort.ascent_steps
+    rounds: int = Effort.rounds
+    proposals: int = Effort.proposals
+    regions: int = Effort.regions
+    seed: int = 0
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        effort = Effort(self.samples, self.starts, self.ascent_steps, self.rounds, self.proposals, self.regions)
+        widest = max(node.size for node in problem.network.nodes)
+        at_once = 4 * problem.rows * effort.starts * 2 * effort.proposals * widest * problem.box.lower.element_size()
+        size = max(1, budget.memory // at_once)
+        with torch.no_grad():
+            parts = [
+                search(part, effort, seed=self.seed, memory=budget.memory, keep_going=clock.running)
+                for part in per_chunk(problem, size)
+            ]
+            points = joined(parts)
+            witnesses = make_witnesses(problem, points, kink_patterns(problem, points, clock.running))
+            # Kinks have no volume, so no search meets them; people do ask about the kink they centre the box on.
+            centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
+            patterns = kink_patterns(problem, centers, clock.running)
+            if patterns is not None:
+                witnesses = better_witnesses(problem, witnesses, make_witnesses(problem, centers, patterns))
+        status = Status.COMPLETE if clock.running() else Status.TIME_LIMIT
+        return self.result(problem, clock, lower=witnesses.values, status=status, witnesses=witnesses)

@@ -1,0 +1,216 @@
+"""Branch and bound on activation patterns, over the paper's bound or the quadratic-gate one."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import Path
+from typing import ClassVar, final
+
+import numpy as np
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.driver import Limits, Search, Stop, run
+from lipcompare.branching.evaluator import NetworkEvaluator
+from lipcompare.branching.ledger import Ledger
+from lipcompare.branching.relaxation import Heuristic, LinearRelaxation, QuadraticRelaxation, Relaxation
+from lipcompare.branching.roots import first_points, has_patterns, in_double, root_bounds
+from lipcompare.branching.state import Checkpoint, fingerprint, load, save
+from lipcompare.branching.tree import Queue
+from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Norm, Problem
+from lipcompare.result import Bound, Status
+
+
+class BoundKind(enum.Enum):
+    """What bounds a subdomain."""
+
+    SDP = "sdp"
+    LBP = "lbp"
+
+
+class Schedule(enum.Enum):
+    """How the time is spread over the rows."""
+
+    QUEUE = "queue"  # all rows in one queue, the most promising subdomain first
+    CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
+
+
+_STATUS = {
+    Stop.TIME: Status.TIME_LIMIT,
+    Stop.NODES: Status.NODE_LIMIT,
+    Stop.MEMORY: Status.MEMORY_LIMIT,
+    Stop.INTERRUPTED: Status.INTERRUPTED,
+}
+
+
+def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> Status:
+    """The status of a search that left these bounds (batch, rows)."""
+    low, high = lower.max(1), upper.max(1)
+    if bool((high - low <= gap * high).all()):
+        return Status.EXACT
+    return _STATUS.get(stop, Status.COMPLETE)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Bab(Method):
+    """Branch and bound: split on gates and gradient signs, re-propagate, bound, and settle patterns by linear programs.
+
+    With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
+    leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md).
+
+    Attributes:
+        bound: the bound of a subdomain.
+        heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only); ``default`` takes
+            ``moment`` for sdp and ``area`` for lbp.
+        schedule: how rows share the time.
+        tightening: pre-activation bounds over the whole box.
+        batch: subdomains bounded at once.
+        node_limit: subdomains bounded in all, per example (0: no limit).
+        tolerance: relative accuracy of each quadratic-gate bound.
+        sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
+            two passes for sdp, one in one for lbp, whose subdomains cost less than that; 0 sweeps: none, as the paper).
+        attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.
+        state: file to save the search in and resume it from (with the example's number added in a batch).
+        seed: of the search for lower bounds.
+    """
+
+    name: ClassVar[str] = "bab"
+    proves: ClassVar[str] = "exact"
+    summary: ClassVar[str] = "branch and bound on activation patterns (bound = sdp), or as in the paper (bound = lbp)"
+    reference: ClassVar[str] = "shi2022lipschitz"
+
+    bound: BoundKind = BoundKind.SDP
+    heuristic: Heuristic = Heuristic.DEFAULT
+    schedule: Schedule = Schedule.QUEUE
+    tightening: Tightening = Tightening.ALPHA_CROWN
+    batch: int = 64
+    node_limit: int = 0
+    tolerance: float = 3e-3
+    sweeps: int | None = None
+    passes: int | None = None
+    attack_seconds: float = 2.0
+    state: str = ""
+    seed: int = 0
+
+    def supports(self, problem: Problem) -> str | None:
+        network = problem.network
+        if not has_patterns(network):
+            return "Branch and bound needs ReLU-like activations: smooth ones have no finite set of patterns."
+        if self.heuristic is Heuristic.MOMENT and (self.bound is BoundKind.LBP or problem.norm is Norm.ONE):
+            return (
+                "The heuristic 'moment' reads the quadratic-gate bound for p = inf and p = 2: take area or babsr here."
+            )
+        if self.state and self.schedule is Schedule.CLASSES:
+            return "Only a search with all rows in one queue can be saved: take the schedule 'queue'."
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        whole = in_double(problem)
+        ledger = Ledger(whole, clock.record)
+        stop, nodes, programs = Stop.DONE, 0, 0
+        try:
+            roots = [root_bounds(whole.example(b), self.tightening, budget.memory) for b in range(whole.batch)]
+            for b, (_, upper) in enumerate(roots):
+                ledger.upper[b] = upper
+            for b, (bounds, upper) in enumerate(roots):
+                evaluator = self.evaluator(whole.example(b), bounds, budget.memory)
+                ended, search = self._example(ledger, b, evaluator, upper, clock, budget)
+                stop = ended if ended is not Stop.DONE else stop
+                nodes, programs = nodes + search, programs + evaluator.programs
+                if stop is Stop.INTERRUPTED:
+                    break
+        except KeyboardInterrupt:
+            stop = Stop.INTERRUPTED
+        detail = f"{nodes} subdomains, {programs} linear programs."
+        witnesses = ledger.witnesses()
+        status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
+        return self.result(
+            problem,
+            clock,
+            lower=witnesses.values,
+            upper=ledger.upper,
+            status=status,
+            detail=detail,
+            witnesses=witnesses,
+        )
+
+    def evaluator(self, problem: Problem, bounds: dict[int, Interval], memory: int) -> NetworkEvaluator:
+        """The evaluator of one example."""
+        numbering = Numbering(problem.network)
+        relaxation: Relaxation
+        heuristic = self.heuristic
+        if self.bound is BoundKind.LBP:
+            heuristic = Heuristic.AREA if heuristic is Heuristic.DEFAULT else heuristic
+            relaxation = LinearRelaxation(numbering, problem.norm, heuristic)
+        else:
+            if heuristic is Heuristic.DEFAULT:
+                heuristic = Heuristic.AREA if problem.norm is Norm.ONE else Heuristic.MOMENT
+            relaxation = QuadraticRelaxation(numbering, problem.norm, heuristic, self.tolerance, memory)
+        sweeps, passes = (3, 2) if self.bound is BoundKind.SDP else (1, 1)
+        sweeps = sweeps if self.sweeps is None else self.sweeps
+        return NetworkEvaluator(problem, bounds, relaxation, sweeps, self.passes or passes, memory)
+
+    def _example(
+        self, ledger: Ledger, b: int, evaluator: NetworkEvaluator, upper: np.ndarray, clock: Clock, budget: Budget
+    ) -> tuple[Stop, int]:
+        """Why the search on one example ended, and the number of subdomains."""
+        problem = evaluator.problem
+        batch = ledger.problem.batch
+        end = clock.elapsed + clock.left / (batch - b)
+        path = state_path(self.state, b, batch)
+        key = fingerprint(problem) if path is not None else ""
+        if path is not None and path.exists():
+            search = load(path, key)
+        else:
+            until = clock.elapsed + min(self.attack_seconds, 0.2 * (end - clock.elapsed))
+            search = Search.start(upper, first_points(problem, self.seed, lambda: clock.elapsed < until, budget.memory))
+        parts = [search] if self.schedule is Schedule.QUEUE else by_class(search)
+        stop, before = Stop.DONE, search.nodes
+        try:
+            for number, part in enumerate(parts):
+                left = len(parts) - number
+                limits = Limits(
+                    gap=budget.gap,
+                    seconds=(end - clock.elapsed) / left,
+                    nodes=self.node_limit / len(parts) if self.node_limit else float("inf"),
+                    memory=budget.memory,
+                    batch=self.batch,
+                )
+                checkpoint = Checkpoint(path, key) if path is not None else None
+                ended = run(part, evaluator, limits, report=lambda _: ledger.take(b, parts), checkpoint=checkpoint)
+                stop = ended if ended is not Stop.DONE else stop
+                if ended is Stop.INTERRUPTED:
+                    break
+                for other in parts[number + 1 :]:
+                    other.learn(part)
+        finally:
+            ledger.keep(b, parts)
+            if path is not None:
+                save(search, path, key)
+        return stop, sum(part.nodes for part in parts) - before
+
+
+def state_path(state: str, example: int, batch: int) -> Path | None:
+    """Where the search of one example is kept."""
+    if not state:
+        return None
+    path = Path(state)
+    return path if batch == 1 else path.with_name(f"{path.stem}.{example}{path.suffix}")
+
+
+def by_class(search: Search) -> list[Search]:
+    """One search per row, the one with the largest bound first."""
+    order = sorted(search.waiting, key=lambda node: -node.upper)
+    parts = []
+    for node in order:
+        part = Search(
+            Queue(len(search.lower)), search.lower.copy(), np.zeros_like(search.closed), dict(search.witnesses)
+        )
+        part.waiting = [node]
+        parts.append(part)
+    return parts

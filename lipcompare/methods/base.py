@@ -1,0 +1,163 @@
+"""The interface of a method, and what every method needs: a budget, a clock, and a way to state its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.domain import NormBall, Space
+from lipcompare.problem import Problem
+from lipcompare.result import Bound, Status, TracePoint, Witnesses
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a method may spend, and when it may stop.
+
+    Attributes:
+        time_limit: seconds of wall clock; methods that cannot stop midway run to their end.
+        gap: relative gap at which an interval counts as exact.
+        memory: bytes of working memory that batched passes respect.
+        on_progress: called with each point of the trace.
+    """
+
+    time_limit: float = float("inf")
+    gap: float = 1e-4
+    memory: int = 2**30
+    on_progress: Callable[[TracePoint], None] | None = None
+
+
+class Clock:
+    """Time since the start of a run, against its limit; collects the trace."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.started = time.perf_counter()
+        self.trace: list[TracePoint] = []
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def left(self) -> float:
+        return self.budget.time_limit - self.elapsed
+
+    def running(self) -> bool:
+        return self.left > 0
+
+    def record(self, lower: float, upper: float) -> None:
+        """A point of the trace: the overall interval now."""
+        point = TracePoint(self.elapsed, lower, upper)
+        self.trace.append(point)
+        if self.budget.on_progress is not None:
+            self.budget.on_progress(point)
+
+
+class Method(ABC):
+    """A way to bound local Lipschitz constants. Subclasses are final frozen dataclasses; their fields are options."""
+
+    name: ClassVar[str]
+    proves: ClassVar[str]
+    """``upper``, ``lower``, ``exact``, or ``interval`` (both ends, not always exact)."""
+    summary: ClassVar[str]
+    """One line for the list of methods."""
+    reference: ClassVar[str]
+    """Key in CITATIONS.bib."""
+    balls: ClassVar[bool] = False
+    """Whether its points stay inside l1 and l2 balls (an upper bound needs no such care: the bounding box will do)."""
+    everywhere: ClassVar[bool] = False
+    """Whether it works on the whole space."""
+
+    def domain_reason(self, problem: Problem) -> str | None:
+        """None if the method works on this kind of domain, else a sentence that says why not."""
+        if isinstance(problem.box, Space) and not self.everywhere:
+            return "It needs a bounded set of inputs: give a box."
+        if isinstance(problem.box, NormBall) and not self.balls and self.proves != "upper":
+            return f"It searches boxes, not l{problem.box.norm.value} balls: give a box."
+        return None
+
+    @abstractmethod
+    def supports(self, problem: Problem) -> str | None:
+        """None if the method applies to the problem, else a sentence that says why not."""
+
+    @abstractmethod
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        """Bound the problem. Call it through :func:`lipcompare.bound`, which checks and completes the result."""
+
+    def result(
+        self,
+        problem: Problem,
+        clock: Clock,
+        *,
+        lower: Tensor | np.ndarray | None = None,
+        upper: Tensor | np.ndarray | None = None,
+        status: Status = Status.COMPLETE,
+        detail: str = "",
+        witnesses: Witnesses | None = None,
+    ) -> Bound:
+        """The result of a run of this method, in the shapes that :class:`Bound` wants; missing ends prove nothing."""
+        shape = (problem.batch, problem.rows)
+        low = np.zeros(shape) if lower is None else _array(lower)
+        high = np.full(shape, np.inf) if upper is None else _array(upper)
+        if not clock.trace or clock.trace[-1][1:] != (low.max(), high.max()):
+            clock.record(float(low.max()), float(high.max()))
+        return Bound(
+            lower=low,
+            upper=high,
+            status=status,
+            method=self.name,
+            seconds=clock.elapsed,
+            detail=detail,
+            options=options_of(self),
+            trace=tuple(clock.trace),
+            witnesses=witnesses,
+            device=str(problem.device),
+            dtype=str(problem.dtype).removeprefix("torch."),
+            versions=versions(),
+        )
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """The fields of a method as plain values."""
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python and of what computes."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+    for package in ("lipcompare", "scipy", "highspy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def per_chunk(problem: Problem, size: int) -> Iterator[Problem]:
+    """The batch in pieces of at most ``size`` examples."""
+    for start in range(0, problem.batch, size):
+        yield problem.slice(start, start + size)
+
+
+def joined(parts: Iterable[Tensor]) -> Tensor:
+    """The pieces' tensors as one batch."""
+    return torch.cat(list(parts))
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    array: np.ndarray = (
+        values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, float)
+    )
+    return array

@@ -1,0 +1,78 @@
+"""Linear bound propagation on the Clarke Jacobian: the paper's bound, and RecurJac as its looser sibling."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from lipcompare.jacobian import GateRelaxation
+from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Problem
+from lipcompare.propagation import propagate
+from lipcompare.result import Bound
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Lbp(Method):
+    """The paper's bound: convex hulls of the gates and of the norm, propagated linearly.
+
+    Works for p = inf (the paper) and extends to p = 2, with the chord of the square of each entry and a root at the
+    end, and to p = 1, where the largest entry of the gradient is bounded entry by entry. Slopes of smooth activations
+    are relaxed jointly with the gradient that they multiply (the paper's appendix) unless ``joint`` is off; each bound
+    is the better of that and of the slope's range alone.
+    """
+
+    name: ClassVar[str] = "lbp"
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "linear bound propagation on the Clarke Jacobian (the paper, without branching)"
+    reference: ClassVar[str] = "shi2022lipschitz"
+    everywhere: ClassVar[bool] = True
+
+    tightening: Tightening = Tightening.ALPHA_CROWN
+    joint: bool = True
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        upper = _propagate(problem, self.tightening, GateRelaxation.CHORDS, budget, joint=self.joint)
+        return self.result(problem, clock, upper=upper)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class RecurJac(Method):
+    """RecurJac: like ``lbp``, but a gate whose incoming gradient has no sign passes on its interval."""
+
+    name: ClassVar[str] = "recurjac"
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "recursive bounds on the Jacobian's entries"
+    reference: ClassVar[str] = "zhang2019recurjac"
+    everywhere: ClassVar[bool] = True
+
+    tightening: Tightening = Tightening.ALPHA_CROWN
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        upper = _propagate(problem, self.tightening, GateRelaxation.CONSTANTS, budget)
+        return self.result(problem, clock, upper=upper)
+
+
+def _propagate(
+    problem: Problem, tightening: Tightening, relaxation: GateRelaxation, budget: Budget, *, joint: bool = False
+) -> Tensor:
+    """Upper bounds (batch, rows): problem -> pre-activations -> gates -> Jacobian bound."""
+    widest = max(node.size for node in problem.network.nodes)
+    size = max(1, budget.memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
+    return joined(
+        propagate(part, tightening, relaxation, joint=joint, memory=budget.memory).upper
+        for part in per_chunk(problem, size)
+    )

@@ -1,0 +1,130 @@
+"""LipBaB: exact constants by activation regions, interval bounds and linear programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.branching.driver import Found, Limits, Search, Stop, run
+from lipcompare.branching.ledger import Ledger
+from lipcompare.branching.regions_search import RegionEvaluator
+from lipcompare.branching.roots import attained, has_patterns, in_double, root_bounds
+from lipcompare.methods.bab import outcome
+from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Norm, Problem
+from lipcompare.result import Bound
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LipBab(Method):
+    """LipBaB (Bhowmick, D'Souza, Raghavan 2021, arXiv 2105.05495): neurons are decided in the order of the layers.
+
+    Regions are bounded by interval arithmetic on the chain rule and checked by a linear program each.
+
+    Attributes:
+        tightening: pre-activation bounds over the whole box.
+        batch: regions bounded at once.
+        node_limit: regions bounded in all, per example (0: no limit).
+    """
+
+    name: ClassVar[str] = "lipbab"
+    proves: ClassVar[str] = "exact"
+    summary: ClassVar[str] = "branch and bound over activation regions with linear programs (LipBaB)"
+    reference: ClassVar[str] = "bhowmick2021lipbab"
+
+    tightening: Tightening = Tightening.CROWN
+    batch: int = 64
+    node_limit: int = 0
+
+    def supports(self, problem: Problem) -> str | None:
+        if not has_patterns(problem.network):
+            return "LipBaB needs ReLU-like activations: smooth ones have no finite set of patterns."
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        whole = in_double(problem)
+        ledger = Ledger(whole, clock.record)
+        stop, nodes, programs = Stop.DONE, 0, 0
+        try:
+            for b in range(whole.batch):
+                example = whole.example(b)
+                bounds, upper = root_bounds(example, self.tightening, budget.memory)
+                ledger.upper[b] = upper
+                norm = whole.norm.dual.of
+                evaluator = RegionEvaluator(example, bounds, norm, norm, budget.memory)
+                search = Search.start(upper, attained(example, example.box.interval.center.repeat(1, whole.rows, 1)))
+                limits = Limits(
+                    budget.gap,
+                    clock.left / (whole.batch - b),
+                    self.node_limit or float("inf"),
+                    budget.memory,
+                    self.batch,
+                )
+                parts = [search]
+                try:
+                    ended = run(search, evaluator, limits, report=lambda _, b=b, parts=parts: ledger.take(b, parts))  # type: ignore[misc]
+                finally:
+                    ledger.keep(b, parts)
+                stop = ended if ended is not Stop.DONE else stop
+                nodes, programs = nodes + search.nodes, programs + evaluator.programs
+                if stop is Stop.INTERRUPTED:
+                    break
+        except KeyboardInterrupt:
+            stop = Stop.INTERRUPTED
+        witnesses = ledger.witnesses()
+        status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
+        detail = f"{nodes} regions, {programs} linear programs."
+        return self.result(
+            problem,
+            clock,
+            lower=witnesses.values,
+            upper=ledger.upper,
+            status=status,
+            detail=detail,
+            witnesses=witnesses,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorNorm:
+    """An interval around the largest operator norm of the Jacobian of all rows at once."""
+
+    lower: float
+    upper: float
+    stop: Stop
+    point: np.ndarray
+    nodes: int
+
+
+def lipbab_operator_norm(
+    problem: Problem, *, gap: float = 1e-6, time_limit: float = float("inf"), batch: int = 64
+) -> OperatorNorm:
+    """The largest norm ``p -> p`` of the Jacobian (all functionals at once) over a single box, by activation regions.
+
+    These are the constants that LipBaB publishes; a :class:`~lipcompare.problem.Problem` asks for rows.
+    """
+    example = in_double(problem).example(0)
+    bounds, _ = root_bounds(example, Tightening.CROWN, 2**30)
+
+    def norms(matrices: Tensor) -> Tensor:
+        """(..., rows, inputs) -> (..., 1); for absolute entries a bound on every matrix that they bound."""
+        order = {Norm.INF: float("inf"), Norm.ONE: 1.0, Norm.TWO: 2.0}[example.norm]
+        norm: Tensor = torch.linalg.matrix_norm(matrices, ord=order)
+        return norm.unsqueeze(-1)
+
+    with torch.no_grad():
+        network = example.network
+        center = example.box.interval.center[0]
+        jacobian = network.pull_back(network.slopes(network.values(center)), example.functionals[0])
+        start = Found(0, float(norms(jacobian)), center.cpu().numpy(), np.zeros(network.neurons))
+        search = Search.start([float("inf")], [start])
+        evaluator = RegionEvaluator(example, bounds, norms, norms)
+        stop = run(search, evaluator, Limits(gap=gap, seconds=time_limit, batch=batch))
+    return OperatorNorm(search.best, search.upper, stop, search.witnesses[0].point, search.nodes)

@@ -1,0 +1,140 @@
+"""LipSDP: slope-restricted semidefinite bounds (Fazlyab et al. 2019, arXiv 1906.04893), through any conic solver."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+
+import solvers
+from lipcompare.encoding_rows import in_double
+from lipcompare.gates import Gates
+from lipcompare.lipsdp_program import Tangents, certified, semidefinite_program, tangents
+from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.milp import FATAL, STATUSES
+from lipcompare.network.graph import Network
+from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
+from lipcompare.problem import Norm, Problem
+from lipcompare.result import Bound, Status
+
+
+class Multipliers(enum.Enum):
+    """How many multipliers share the slope restrictions."""
+
+    NEURON = "neuron"  # one for each undecided neuron
+    LAYER = "layer"  # one for each activation node
+
+
+class Scope(enum.Enum):
+    """Where slopes are restricted to the range they take."""
+
+    LOCAL = "local"  # over the box
+    GLOBAL = "global"  # over the whole input space
+
+
+class LinfForm(enum.Enum):
+    """How a bound for p = inf is made."""
+
+    SCALED = "scaled"  # the l2 bound times sqrt(inputs), as published comparisons do
+    DIAGONAL = "diagonal"  # weights d_j on the squares of the inputs' differences, minimising their sum
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LipSdp(Method):
+    """LipSDP-Neuron and LipSDP-Layer, one semidefinite program per row.
+
+    Two inputs that differ by ``dx`` have pre-activations that differ by ``dz`` and activations by ``s dz`` with ``s``
+    in the slope range. Neurons whose slope is one number are substituted. The network variant of the paper, with a
+    multiplier for every pair of neurons, is unsound (Pauli et al. 2021) and left out. For p = 1 the l2 bound holds as
+    it is.
+
+    A solver's answer is not trusted: its multipliers are rounded to valid ones, the smallest eigenvalue of the matrix
+    they give is computed, and what it lacks is paid for in the bound.
+    """
+
+    name: ClassVar[str] = "lipsdp"
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "semidefinite bound from slope restrictions (LipSDP-Neuron, LipSDP-Layer)"
+    reference: ClassVar[str] = "fazlyab2019lipsdp"
+
+    solver: str = "cvxpy:CLARABEL"
+    multipliers: Multipliers = Multipliers.NEURON
+    scope: Scope = Scope.LOCAL
+    linf: LinfForm = LinfForm.SCALED
+    tightening: Tightening = Tightening.CROWN
+    limit: int = 300  # order of the semidefinite matrix
+
+    def supports(self, problem: Problem) -> str | None:
+        network = problem.network
+        undecided = int(_gates(self, problem, Tightening.INTERVAL).unstable_count.max()) if network.activations else 0
+        order = undecided + (network.in_size if self._diagonal(problem.norm) else min(network.in_size, undecided + 1))
+        if order > self.limit:
+            return f"The matrix may have order {order}, the limit is {self.limit}: use sdp, or raise the limit."
+        widest = max(node.size for node in network.nodes)
+        if (network.in_size + undecided) * widest > 2**27:
+            return "The network's dense matrices are too large for LipSDP: use sdp or lbp."
+        return None
+
+    def _diagonal(self, norm: Norm) -> bool:
+        return norm is Norm.INF and self.linf is LinfForm.DIAGONAL
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        try:
+            solver = solvers.get(self.solver)
+        except ValueError as error:
+            advice = f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy]."
+            return self.result(problem, clock, status=Status.UNAVAILABLE, detail=advice)
+        double = in_double(problem)
+        upper = np.full((problem.batch, problem.rows), np.inf)
+        status, detail = Status.COMPLETE, ""
+        for b in range(problem.batch):
+            example = double.example(b)
+            rows = _rows(example, _gates(self, example, self.tightening))
+            for row, tangent in enumerate(rows):
+                if not tangent.count:
+                    upper[b, row] = float(problem.norm.dual.of(torch.from_numpy(tangent.output))) * (1 + 1e-12)
+                    continue
+                if not clock.running():
+                    return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
+                left = clock.left / ((problem.batch - b) * problem.rows - row)
+                value, outcome, message = self._row(problem.norm, tangent, solver, left)
+                upper[b, row] = value
+                clock.record(0.0, float(upper.max()))
+                if outcome is not Status.COMPLETE:
+                    status, detail = outcome, message
+                    if outcome in FATAL:
+                        return self.result(problem, clock, upper=upper, status=status, detail=detail)
+        return self.result(problem, clock, upper=upper, status=status, detail=detail)
+
+    def _row(self, norm: Norm, tangent: Tangents, solver: solvers.Solver, seconds: float) -> tuple[float, Status, str]:
+        diagonal = self._diagonal(norm)
+        inputs = len(tangent.output)
+        reduced = tangent if diagonal else tangent.without_idle_directions()
+        groups = reduced.groups if self.multipliers is Multipliers.LAYER else np.arange(reduced.count)
+        program = semidefinite_program(reduced, groups, diagonal=diagonal)
+        solution = solver.solve(program, solvers.Limits(time_limit=max(seconds, 0.01)))
+        outcome = STATUSES[solution.status]
+        if solution.x is None:
+            return math.inf, outcome, solution.message
+        value = certified(reduced, groups, solution.x, diagonal=diagonal)
+        scaled = norm is Norm.INF and not diagonal
+        return value * (math.sqrt(inputs) if scaled else 1.0), outcome, solution.message
+
+
+def _gates(method: LipSdp, problem: Problem, tightening: Tightening) -> Gates:
+    network: Network = problem.network
+    if method.scope is Scope.GLOBAL:
+        return Gates.free(network, problem.batch, problem.device, problem.dtype)
+    if tightening is Tightening.INTERVAL:
+        return Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    return Gates.from_preactivations(network, preactivation_bounds(network, problem.box.interval, tightening))
+
+
+def _rows(problem: Problem, gates: Gates) -> list[Tangents]:
+    return tangents(problem.network, gates, problem.functionals[0])

@@ -1,0 +1,359 @@
+"""LipMIP: exact local Lipschitz constants by mixed-integer programming (Jordan and Dimakis 2020, arXiv 2003.01219)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import time
+from collections.abc import Callable
+from typing import ClassVar, final
+
+import numpy as np
+
+import solvers
+from lipcompare.attack import Effort, kink_patterns, search
+from lipcompare.encoding import Encoding
+from lipcompare.encoding_entries import entry_intervals
+from lipcompare.encoding_rows import Prepared, encodable, encode_rows, in_double, prepare
+from lipcompare.encoding_witness import Attained, as_witnesses, attain
+from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.jacobian.sdp import sdp_bound
+from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import preactivation_bounds
+from lipcompare.preactivation.exact import Refinement, refined_bounds
+from lipcompare.problem import Norm, Problem
+from lipcompare.result import Bound, Status
+from lipcompare.witness import make_witnesses
+from solvers.checks import violation
+
+STATUSES: dict[solvers.Status, Status] = {
+    solvers.Status.OPTIMAL: Status.COMPLETE,
+    solvers.Status.CUTOFF: Status.COMPLETE,
+    solvers.Status.TIME_LIMIT: Status.TIME_LIMIT,
+    solvers.Status.TIME_LIMIT_NO_POINT: Status.TIME_LIMIT,
+    solvers.Status.NODE_LIMIT: Status.NODE_LIMIT,
+    solvers.Status.ITERATION_LIMIT: Status.NODE_LIMIT,
+    solvers.Status.INTERRUPTED: Status.INTERRUPTED,
+    solvers.Status.INFEASIBLE: Status.NUMERICAL,  # every program here has a feasible point
+    solvers.Status.UNBOUNDED: Status.NUMERICAL,  # and every column is bounded
+    solvers.Status.INFEASIBLE_OR_UNBOUNDED: Status.NUMERICAL,
+    solvers.Status.NUMERICAL_TROUBLE: Status.NUMERICAL,
+    solvers.Status.LICENCE_TOO_SMALL: Status.LICENCE_TOO_SMALL,
+    solvers.Status.NO_LICENCE: Status.UNAVAILABLE,
+    solvers.Status.NOT_INSTALLED: Status.UNAVAILABLE,
+    solvers.Status.UNSUPPORTED: Status.UNSUPPORTED,
+    solvers.Status.OUT_OF_MEMORY: Status.MEMORY_LIMIT,
+    solvers.Status.SOLVER_ERROR: Status.NUMERICAL,
+}
+"""What a solver's status means for the method: the interval found by then holds in every case."""
+
+FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Status.INTERRUPTED)
+"""Statuses after which trying the next row is pointless."""
+
+DUAL_TOLERANCE = {"gurobi": 1e-6}
+"""The reduced cost that a solver takes for zero; 1e-7 for those not listed (HiGHS, CBC, SCIP)."""
+
+_EFFORT = Effort(samples=512, starts=4, ascent_steps=30, rounds=0, regions=60)
+"""A short attack: the programs find what it misses."""
+_HARD = 1.02
+"""Ratio of a row's bounds above which its entries are worth a semidefinite program each."""
+_AGREE = 1e-6
+"""Relative difference up to which a solver's value and a bound of ours count as equal."""
+
+
+class RowStrategy(enum.Enum):
+    """How the maximum over rows is taken."""
+
+    PER_ROW = "per-row"  # a program for each row that can still be the largest
+    MAXIMUM = "maximum"  # one program for the maximum over those rows
+    EVERY = "every-row"  # a program for each row, to prove each row's own value
+
+
+def get_solver(name: str) -> solvers.Solver:
+    """The solver of that name.
+
+    Raises:
+        InvalidInput: no such solver is known here.
+    """
+    try:
+        return solvers.get(name)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Milp(Method):
+    """Mixed-integer programs over activation patterns, their gradients and the norm, solved to optimality (LipMIP).
+
+    Each example first gets lower bounds from a short attack and upper bounds from linear bound propagation and, with
+    ``screen``, the quadratic-gate relaxation. Rows whose upper bound is under the best lower bound are not solved. The
+    attack's point starts a program and its value is the cutoff, and both sides are compared with what the solver says.
+
+    Solvers work with tolerances. A violated constraint or a fraction of a binary only makes their optimum larger, which
+    leaves an upper bound valid (and no such point counts as a lower bound: every incumbent's pattern is given a point
+    that attains it in exact arithmetic). A reduced cost of the wrong sign within the dual tolerance can make their
+    bound too small, by at most the tolerance times the sum of the columns' ranges; that is added to every upper bound,
+    and it limits the gap that can be reached on large networks. Cuts and presolve are trusted, after the checks above.
+    """
+
+    name: ClassVar[str] = "milp"
+    proves: ClassVar[str] = "exact"
+    summary: ClassVar[str] = "mixed-integer programming, exact for piecewise linear networks (LipMIP)"
+    reference: ClassVar[str] = "jordan2020lipmip"
+
+    solver: str = "highs"
+    tightening: Refinement = Refinement.SIGNS
+    rows: RowStrategy = RowStrategy.PER_ROW
+    screen: bool = True
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        get_solver(self.solver)
+
+    def supports(self, problem: Problem) -> str | None:
+        return encodable(problem)
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        double = in_double(problem)
+        shape = (problem.batch, problem.rows)
+        lower, upper = np.zeros(shape), np.full(shape, np.inf)
+        searches: list[_Example] = []
+        status, detail = Status.COMPLETE, ""
+        try:
+            for b in range(problem.batch):
+                # The time that is left is shared by the examples to come.
+                deadline = clock.elapsed + clock.left / (problem.batch - b)
+                search_ = _Example(self, double.example(b), budget, clock, deadline)
+                searches.append(search_)
+
+                def report(b: int = b, search_: _Example = search_) -> None:
+                    lower[b], upper[b] = search_.lower, search_.upper
+                    clock.record(float(lower.max()), float(upper.max()))
+
+                search_.report = report
+                search_.run()
+                lower[b], upper[b] = search_.lower, search_.upper
+                if search_.status in FATAL:
+                    status, detail = search_.status, search_.detail
+                    break
+                if search_.status is not Status.COMPLETE:
+                    status, detail = search_.status, search_.detail
+        except KeyboardInterrupt:
+            status, detail = Status.INTERRUPTED, ""
+            for b, search_ in enumerate(searches):
+                lower[b], upper[b] = search_.lower, search_.upper
+        gaps = (upper.max(1) - lower.max(1)) / np.where(upper.max(1) > 0, upper.max(1), 1.0)
+        if np.isfinite(upper).all() and (gaps <= budget.gap).all():
+            status, detail = Status.EXACT, ""
+        elif status is Status.COMPLETE:
+            detail = f"The solver's tolerances leave a relative gap of {float(gaps.max()):.2g}."
+        witnesses = None
+        if len(searches) == problem.batch and all(s.found is not None for s in searches):
+            witnesses = as_witnesses(double, [s.found for s in searches if s.found is not None])
+        else:
+            lower = np.zeros(shape)  # without a witness for every row nothing is claimed
+        return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)
+
+
+class _Example:
+    """The bounds of one example as they improve."""
+
+    def __init__(self, method: Milp, problem: Problem, budget: Budget, clock: Clock, deadline: float) -> None:
+        self.method, self.problem, self.budget, self.clock, self.deadline = method, problem, budget, clock, deadline
+        self.solver = get_solver(method.solver)
+        self.found: list[Attained] | None = None
+        self.lower = np.zeros(problem.rows)
+        self.upper = np.full(problem.rows, np.inf)
+        self.status, self.detail = Status.COMPLETE, ""
+        self.report: Callable[[], None] = lambda: None
+
+    @property
+    def left(self) -> float:
+        return self.deadline - self.clock.elapsed
+
+    def run(self) -> None:
+        network, box = self.problem.network, self.problem.box.interval
+        refinement = self.method.tightening
+        first = prepare(
+            self.problem, preactivation_bounds(network, box, refinement.propagated), memory=self.budget.memory
+        )
+        self.upper = first.upper.numpy().copy()
+        self._attack()
+        self.report()
+        if not self._open_rows():
+            return
+        prepared = first
+        if refinement.solves and self.left > 0:
+            bounds = refined_bounds(
+                network, box, refinement, self.solver, left=lambda: self.left / 2, memory=self.budget.memory
+            )
+            prepared = prepare(self.problem, bounds, memory=self.budget.memory)
+            self.upper = np.minimum(self.upper, prepared.upper.numpy())
+        if self.method.screen:
+            self._screen(prepared)
+        self.report()
+        if self.method.rows is RowStrategy.MAXIMUM:
+            if self._open_rows() and self._has_time():
+                self._solve(prepared, self._open_rows())
+            return
+        todo = list(range(self.problem.rows))
+        while todo := [row for row in self._open_rows() if row in todo]:
+            # The largest upper bound first: it decides, and the others are then pruned by its value.
+            row = max(todo, key=lambda r: self.upper[r])
+            todo.remove(row)
+            if not self._has_time():
+                return
+            self._solve(prepared, [row], share=1.0 / (1 + len(todo)))
+            if self.status in FATAL:
+                return
+
+    def _has_time(self) -> bool:
+        if self.left <= 0:
+            self.status = Status.TIME_LIMIT
+        return self.left > 0
+
+    def _open_rows(self) -> list[int]:
+        """Rows whose interval matters for the answer and is not closed to the requested gap."""
+        target = self.lower if self.method.rows is RowStrategy.EVERY else self.lower.max()
+        return np.flatnonzero(self.upper > target * (1 + self.budget.gap) + 1e-12).tolist()
+
+    def _attack(self) -> None:
+        points = search(
+            self.problem, _EFFORT, seed=self.method.seed, memory=self.budget.memory, keep_going=lambda: self.left > 0
+        )
+        patterns = kink_patterns(self.problem, points)
+        witnesses = make_witnesses(self.problem, points, patterns)
+        self.found = []
+        for row in range(self.problem.rows):
+            kinked = bool(witnesses.at_kink[0, row]) and patterns is not None
+            slopes = {k: v[0, row] for k, v in patterns.items()} if kinked and patterns is not None else None
+            self.found.append(Attained(points[0, row], float(witnesses.values[0, row]), slopes))
+        self.lower = np.array([a.value for a in self.found])
+
+    def _screen(self, prepared: Prepared) -> None:
+        """Upper bounds of the quadratic-gate relaxation; a row stops once it is known not to matter."""
+        if self.left <= 0:
+            return
+        floor = prepared.upper.new_tensor([0.0 if self.method.rows is RowStrategy.EVERY else float(self.lower.max())])
+        problem = self.problem
+        bound = sdp_bound(
+            problem.network,
+            prepared.gates,
+            problem.functionals,
+            prepared.gradients,
+            problem.norm,
+            tolerance=1e-3,
+            only_maximum=False,
+            prune_below=floor,
+            target=floor,
+            memory=self.budget.memory,
+            deadline=self.clock.started + self.clock.elapsed + self.left / 4,
+        )
+        self.upper = np.minimum(self.upper, bound.upper[0].numpy())
+
+    def _entries(self, prepared: Prepared, rows: list[int]) -> Interval | None:
+        """Tightened intervals of the input gradient, for a row that is not almost closed."""
+        hard = self.upper[rows].max() > self.lower.max() * _HARD
+        if not self.method.screen or len(rows) > 1 or not hard:
+            return None
+        deadline = time.perf_counter() + self.left / 10
+        return entry_intervals(prepared, rows[0], memory=self.budget.memory, deadline=deadline)
+
+    def _solve(self, prepared: Prepared, rows: list[int], share: float = 1.0) -> None:
+        """Solves the program of some rows' maximum and takes what it proves."""
+        assert self.found is not None
+        every = self.method.rows is RowStrategy.EVERY
+        best = float(self.lower[rows].max() if every else self.lower.max())
+        gap = self.budget.gap
+        leader = max(rows, key=lambda r: self.lower[r])
+        floor = best if self.problem.norm is Norm.ONE else 0.0
+        encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), floor=floor)
+        start = self._start(encoding, prepared, rows.index(leader), self.found[leader])
+        cutoff = None
+        if self.lower[leader] < best or start is None:
+            cutoff = -best * (1 + gap / 4) - 1e-12
+        before = self.upper.copy()
+        allowance = self._allowance(encoding)
+
+        def watch(_seconds: float, _objective: float, dual: float) -> bool:
+            self.upper[rows] = np.minimum(before[rows], max(-dual + allowance, best))
+            self.report()
+            return False
+
+        solution = self.solver.solve(
+            encoding.program,
+            solvers.Limits(
+                time_limit=max(self.left * share, 0.01),
+                relative_gap=gap / 4,
+                absolute_gap=1e-9,
+                threads=self.method.threads,
+            ),
+            start=start,
+            cutoff=cutoff,
+            on_progress=watch,
+        )
+        self.upper = before
+        status = STATUSES[solution.status]
+        if status is not Status.COMPLETE:
+            self.status, self.detail = status, solution.message
+        if solution.status is solvers.Status.NUMERICAL_TROUBLE:
+            return
+        proved = -solution.dual_bound + allowance
+        value = None if solution.objective is None else -solution.objective
+        cross_check(self.method.solver, value, proved, float(self.lower[rows].max()), float(before[rows].max()))
+        if value is not None and solution.x is not None and value > float(self.lower[rows].max()) * (1 + 1e-9):
+            self._take(encoding, prepared, rows, solution.x)
+        self.upper[rows] = np.minimum(before[rows], max(proved, float(self.lower[rows].max())))
+        self.report()
+
+    def _start(self, encoding: Encoding, prepared: Prepared, row: int, attained: Attained) -> np.ndarray | None:
+        """The attack's point as a point of the program, which must contain it."""
+        pattern = None
+        if attained.slopes is not None:
+            pattern = {k: (v == prepared.gates.slopes[k].upper[0]).numpy() for k, v in attained.slopes.items()}
+        start = encoding.start(attained.point.numpy(), row, pattern)
+        fault = violation(encoding.program, start)
+        value = -encoding.program.objective(start)
+        low = encoding.choice is None  # entries under the floor are not in a program for p = 1
+        if fault is not None or (low and abs(value - attained.value) > _AGREE * (1 + attained.value)):
+            raise Contradiction(
+                f"{self.method.name}: the program excludes a point with gradient norm {attained.value!r} that the "
+                f"attack found ({fault or f'it has {value!r} there'}). This is a bug: please report it with the model."
+            )
+        return start
+
+    def _take(self, encoding: Encoding, prepared: Prepared, rows: list[int], x: np.ndarray) -> None:
+        """Turns a solver's point into a witness, if it can be verified and is an improvement."""
+        row = rows[int(np.argmax(x[encoding.rows]))] if len(encoding.rows) else rows[0]
+        attained = attain(self.problem, prepared.gates, row, encoding.point(x), encoding.pattern(x))
+        if attained is not None and self.found is not None and attained.value > self.lower[row]:
+            self.found[row] = attained
+            self.lower[row] = attained.value
+
+    def _allowance(self, encoding: Encoding) -> float:
+        """What a solver's dual bound can be too small by."""
+        program = encoding.program
+        return DUAL_TOLERANCE.get(self.method.solver, 1e-7) * float((program.upper - program.lower).sum())
+
+
+def cross_check(solver: str, value: float | None, proved: float, lower: float, upper: float) -> None:
+    """Compares what a solver claims, its best ``value`` and the upper bound it ``proved``, with bounds of our own.
+
+    Raises:
+        Contradiction: the solver's claims and ours exclude each other.
+    """
+    if math.isfinite(proved) and proved < lower * (1 - 1e-9) - 1e-9:
+        raise Contradiction(
+            f"{solver} says the constant is at most {proved!r}, but the attack found a point with {lower!r}. One of "
+            "the two is wrong: please report it with the model."
+        )
+    if value is not None and value > upper * (1 + _AGREE) + _AGREE:
+        raise Contradiction(
+            f"{solver} says a point attains {value!r}, but bound propagation proves at most {upper!r}. One of the two "
+            "is wrong: please report it with the model."
+        )

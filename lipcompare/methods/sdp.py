@@ -1,0 +1,91 @@
+"""The quadratic-gate semidefinite relaxation as a method."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import ClassVar, final
+
+import torch
+
+from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian.sdp import SdpBound, sdp_bound
+from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Box, Norm, Problem
+from lipcompare.propagation import propagate
+from lipcompare.result import Bound, Status
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Sdp(Method):
+    """Gates as quadratic equations ``v (K - v) = 0``, lifted to one semidefinite program per row.
+
+    Never above ``lbp`` with the same pre-activation bounds. Runs in float64 whatever the problem's precision. Any
+    iterate is a bound, checked against rounding; rows that fall back to the linear bound are named in the detail.
+
+    Attributes:
+        tightening: pre-activation bounds that the gates come from.
+        tolerance: relative gap at which a row stops.
+        cuts: most cutting planes per row (0: none; p = inf only). Tighter, and several times slower.
+        all_rows: solve every row to the tolerance; otherwise rows that cannot be the largest stop early, with a valid
+            but looser bound.
+    """
+
+    name: ClassVar[str] = "sdp"
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "semidefinite relaxation with quadratic gates"
+    reference: ClassVar[str] = "lipcompare"
+
+    tightening: Tightening = Tightening.ALPHA_CROWN
+    tolerance: float = 1e-4
+    cuts: int = 0
+    all_rows: bool = False
+
+    def supports(self, problem: Problem) -> str | None:
+        if not 0 < self.tolerance < 1:
+            return "The tolerance is a relative gap between 0 and 1."
+        if self.cuts and problem.norm is not Norm.INF:
+            return "Cuts are products with the signs of the l1 norm: they need p = inf."
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        box = Box(problem.box.lower.double(), problem.box.upper.double())
+        double = Problem(problem.network, box, problem.norm, problem.functionals)
+        parts, uppers = [], []
+        widest = max(node.size for node in problem.network.nodes)
+        deadline = time.perf_counter() + budget.time_limit
+        for part in per_chunk(double, max(1, budget.memory // (512 * problem.rows * widest))):
+            linear = propagate(part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory)
+            parts.append(
+                sdp_bound(
+                    part.network, linear.gates, part.functionals, linear.gradients, part.norm,
+                    tolerance=self.tolerance, cuts=self.cuts, only_maximum=not self.all_rows, memory=budget.memory,
+                    deadline=deadline,
+                )
+            )  # fmt: skip
+            # The joint relaxation of smooth slopes knows what slope ranges do not.
+            uppers.append(torch.minimum(parts[-1].upper, linear.upper))
+        upper = joined(uppers)
+        status = Status.TIME_LIMIT if any(p.no_time for p in parts) else Status.COMPLETE
+        if any(bool(p.no_memory.any()) for p in parts):
+            status = Status.MEMORY_LIMIT
+        return self.result(problem, clock, upper=upper, status=status, detail=_detail(parts))
+
+
+def _detail(parts: list[SdpBound]) -> str:
+    """What became of the rows, in words."""
+    sentences = []
+    no_memory = int(joined(p.no_memory for p in parts).sum())
+    if no_memory:
+        sentences.append(f"{no_memory} examples need more than the memory budget and keep the linear bound.")
+    fallen = joined(p.fell_back for p in parts).nonzero().tolist()
+    if fallen:
+        names = ", ".join(f"{b}:{row}" for b, row in fallen[:10]) + (", ..." if len(fallen) > 10 else "")
+        sentences.append(f"{len(fallen)} rows keep the linear bound (example:row {names}).")
+    pruned = int(joined(p.pruned for p in parts).sum())
+    if pruned:
+        sentences.append(f"{pruned} rows stopped early, as they are not the largest.")
+    return " ".join(sentences)

@@ -1,0 +1,82 @@
+"""What every elementwise activation provides.
+
+Conventions: a *pre-activation* ``z`` is the input of an activation. ``slope_range`` is the Clarke derivative over an
+interval, which is all that the Jacobian bounds of kinked networks ever see (as :class:`~lipcompare.gates.Gates`);
+``relaxation`` is a pair of lines around the function, which is all that the bounds on later pre-activations see;
+``slope_lines`` is a pair of lines around the derivative, which smooth activations have besides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from lipcompare.network.interval import Interval
+
+
+class Lines(NamedTuple):
+    """``lower_slope * z + lower_intercept <= sigma(z) <= upper_slope * z + upper_intercept``, entrywise."""
+
+    lower_slope: Tensor
+    lower_intercept: Tensor
+    upper_slope: Tensor
+    upper_intercept: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activation(ABC):
+    """An elementwise function with a Clarke derivative that is bounded on bounded intervals."""
+
+    @property
+    @abstractmethod
+    def piecewise_linear(self) -> bool:
+        """Whether activation patterns describe it exactly (then exact methods apply)."""
+
+    @abstractmethod
+    def value(self, z: Tensor) -> Tensor:
+        """``sigma(z)`` for ``z`` of shape (..., n)."""
+
+    @abstractmethod
+    def derivative(self, z: Tensor) -> Tensor:
+        """``sigma'(z)``; at a kink the value that autograd takes."""
+
+    @abstractmethod
+    def smoothed_derivative(self, z: Tensor, width: Tensor) -> Tensor:
+        """A differentiable stand-in for ``derivative`` that varies over ``width`` (the search for lower bounds)."""
+
+    @abstractmethod
+    def slope_range(self, z: Interval) -> Interval:
+        """Smallest interval that holds every Clarke derivative over the pre-activation interval ``z``."""
+
+    @abstractmethod
+    def image(self, z: Interval) -> Interval:
+        """Smallest interval that holds every value over the pre-activation interval ``z``."""
+
+    @abstractmethod
+    def relaxation(self, z: Interval, choice: Tensor | None = None) -> Lines:
+        """Lines around the function over ``z``.
+
+        ``choice`` in [0, 1], broadcastable to ``z``, moves within the family of valid lower (for smooth functions also
+        upper) lines and is what alpha-CROWN optimises; ``None`` takes the default that CROWN takes.
+        """
+
+    def family(self, z: Interval) -> Callable[[Tensor | None], Lines]:
+        """:meth:`relaxation` over one interval as a function of ``choice``; what no choice changes is computed once."""
+        return functools.partial(self.relaxation, z)
+
+    def start(self, z: Interval) -> Tensor:
+        """The choice at which alpha-CROWN starts, of the shape of ``z``."""
+        return (z.upper > -z.lower).to(z.lower.dtype)
+
+    def slope_lines(self, z: Interval) -> Lines | None:
+        """Lines around the derivative over ``z``; None where its range says all (activations with kinks only)."""
+        return None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        return self

@@ -1,0 +1,78 @@
+"""ReLU and its relatives: two slopes that meet at zero."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from lipcompare.network.activations.base import Activation, Lines
+from lipcompare.network.interval import Interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeakyReLU(Activation):
+    """``max(z, alpha z)`` with ``alpha <= 1``: ReLU (0), leaky ReLU, absolute value (-1), PReLU (one alpha per neuron).
+
+    The lower relaxation is any slope in ``[alpha, 1]`` through the origin; CROWN's default takes whichever of the two
+    ends leaves the smaller area (Zhang et al. 2018, arXiv 1811.00866).
+    """
+
+    alpha: float | Tensor = 0.0  # scalar, or (n,) one slope per neuron
+
+    @property
+    def piecewise_linear(self) -> bool:
+        return True
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.maximum(z, self.alpha * z)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return self.slopes(z > 0, z.dtype)
+
+    def smoothed_derivative(self, z: Tensor, width: Tensor) -> Tensor:
+        on = torch.sigmoid(z / width)
+        return on + (1 - on) * self.alpha
+
+    def slopes(self, active: Tensor, dtype: torch.dtype) -> Tensor:
+        """Slope of each neuron under a boolean pattern ``active`` of shape (..., n)."""
+        on = active.to(dtype)
+        return on + (1 - on) * self.alpha
+
+    def slope_range(self, z: Interval) -> Interval:
+        alpha = torch.as_tensor(self.alpha, dtype=z.lower.dtype, device=z.lower.device)
+        one = torch.ones((), dtype=z.lower.dtype, device=z.lower.device)
+        # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts.
+        return Interval(torch.where(z.lower > 0, one, alpha), torch.where(z.upper < 0, alpha, one))
+
+    def image(self, z: Interval) -> Interval:
+        # The function is convex: its maximum is at an end, its minimum at an end or at the kink.
+        lower, upper = self.value(z.lower), self.value(z.upper)
+        least = torch.minimum(lower, upper)
+        inside = (z.lower < 0) & (z.upper > 0)
+        return Interval(torch.where(inside, least.clamp(max=0), least), torch.maximum(lower, upper))
+
+    def relaxation(self, z: Interval, choice: Tensor | None = None) -> Lines:
+        lower, upper = z
+        below, above = lower.clamp(max=0), upper.clamp(min=0)
+        stable = (below == 0) | (above == 0)
+        # The chord from (below, alpha below) to (above, above); for a stable neuron it is the function itself.
+        rise = torch.where(stable, (below == 0).to(lower.dtype), above / (above - below))
+        slope = rise + (1 - rise) * self.alpha
+        intercept = torch.where(stable, torch.zeros_like(rise), (self.alpha - 1) * below * rise)
+        if choice is None:
+            choice = (above > -below).to(lower.dtype)
+        choice = torch.where(stable, rise, choice)
+        return Lines(choice + (1 - choice) * self.alpha, torch.zeros_like(rise), slope, intercept)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        if isinstance(self.alpha, Tensor):
+            return dataclasses.replace(self, alpha=self.alpha.to(device=device, dtype=dtype))
+        return self
+
+
+def relu() -> LeakyReLU:
+    """The ReLU, ``max(z, 0)``."""
+    return LeakyReLU(0.0)

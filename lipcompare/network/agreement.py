@@ -1,0 +1,54 @@
+"""Does an imported network compute what its source computes?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lipcompare.errors import InvalidInput
+from lipcompare.network.graph import Network
+
+_RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 3e-2}
+
+
+def check_agreement(
+    network: Network, source: Callable[[Tensor], Tensor], dtype: torch.dtype, *, samples: int = 4, seed: int = 0
+) -> None:
+    """Compare the network with its source on random inputs.
+
+    Args:
+        network: float64, on the CPU.
+        source: takes one input of shape ``network.input_shape`` in float64 and returns the model's output.
+        dtype: precision in which the source computes. The tolerance scales with it, with the size of the outputs, and
+            with how much the network itself amplifies rounding (measured by running it in float32).
+
+    Raises:
+        InvalidInput: they differ, or the outputs are not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.logspace(-1, 1, samples, dtype=torch.float64)[:, None]
+    x = torch.randn(samples, network.in_size, generator=generator, dtype=torch.float64) * scale
+    x[samples // 2 :] = torch.rand(samples - samples // 2, network.in_size, generator=generator, dtype=torch.float64)
+    # Exactly what the source sees, so that only the computation is compared.
+    x = x.to(dtype).to(torch.float64)
+    ours = network.forward(x)
+    theirs = torch.stack([source(row.reshape(network.input_shape).clone()).reshape(-1).to(torch.float64) for row in x])
+    if not bool(torch.isfinite(theirs).all()):
+        raise InvalidInput("The model's own output is NaN or infinite on ordinary inputs: retrain or repair the model.")
+    if ours.shape != theirs.shape:
+        raise InvalidInput(
+            f"The imported network has {ours.shape[-1]} outputs, the model returns {theirs.shape[-1]}: please report "
+            "this model."
+        )
+    single = network.to("cpu", torch.float32).forward(x.to(torch.float32)).to(torch.float64)
+    amplified = (ours - single).abs().amax(-1) * (torch.finfo(dtype).eps / torch.finfo(torch.float32).eps)
+    allowed = _RELATIVE[dtype] * ours.abs().amax(-1) + 100 * amplified + torch.finfo(dtype).tiny
+    difference = (ours - theirs).abs().amax(-1)
+    if bool((difference > allowed).any()):
+        worst = int((difference - allowed).argmax())
+        raise InvalidInput(
+            f"The imported network differs from its source by {float(difference[worst]):.3g} on a random input "
+            f"(allowed {float(allowed[worst]):.3g}): please report this model."
+        )

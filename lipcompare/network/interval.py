@@ -1,0 +1,42 @@
+"""Elementwise intervals of tensors, the currency of every bound in the package."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """Elementwise bounds ``lower <= value <= upper`` of one tensor; both fields have the value's shape."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def center(self) -> Tensor:
+        return (self.lower + self.upper) / 2
+
+    @property
+    def radius(self) -> Tensor:
+        return (self.upper - self.lower) / 2
+
+    @property
+    def magnitude(self) -> Tensor:
+        """Largest absolute value in each entry."""
+        return torch.maximum(-self.lower, self.upper)
+
+    def intersect(self, other: Interval) -> Interval:
+        """Both bounds hold, so the tighter of each does.
+
+        Rounding can push two nearly equal bounds past each other by an ulp; the pair is then put back in order,
+        which only ever widens.
+        """
+        lower = torch.maximum(self.lower, other.lower)
+        upper = torch.minimum(self.upper, other.upper)
+        return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+
+    def select(self, mask: Tensor, other: Interval) -> Interval:
+        """This interval where ``mask`` is true, ``other`` elsewhere."""
+        return Interval(torch.where(mask, self.lower, other.lower), torch.where(mask, self.upper, other.upper))

@@ -1,0 +1,81 @@
+"""One entry point for everything that can be read as a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from lipcompare.errors import InvalidInput, nearest
+from lipcompare.network.from_npz import from_npz
+from lipcompare.network.from_onnx import from_onnx
+from lipcompare.network.from_torch import from_exported, from_module
+from lipcompare.network.graph import Network
+from lipcompare.network.pt2_archive import from_pt2
+
+Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
+
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
+
+
+def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str | None = None) -> Network:
+    """Read a trained network.
+
+    Args:
+        source: a ``torch.nn.Module``, an ``ExportedProgram``, the path of an ``.onnx``, ``.pt2`` or ``.npz`` file, or a
+            :class:`Network` (returned as it is).
+        input_shape: shape of one example without the batch axis. A module whose first layer is not ``Linear`` needs it;
+        a
+            file only where its own shape is ambiguous.
+        name: name of the network; by default the file's or the class's.
+
+    Returns:
+        The network in float64 on the CPU, checked against its source on random inputs.
+
+    Raises:
+        InvalidInput: missing or broken file, unknown kind, wrong shape, NaN weights, or a result that differs.
+        UnsupportedOperation: the model has an operation that is no linear map or supported activation.
+    """
+    if input_shape is not None and any(int(n) < 1 for n in input_shape):
+        raise InvalidInput(f"input_shape {tuple(input_shape)} must have positive entries.")
+    if isinstance(source, Network):
+        _require_shape(source, input_shape)
+        return source if name is None else replace(source, name=name)
+    if isinstance(source, nn.Module):
+        return from_module(source, input_shape=input_shape, name=name)
+    if isinstance(source, ExportedProgram):
+        return from_exported(source, input_shape=input_shape, name=name or "network")
+    if not isinstance(source, (str, os.PathLike)):
+        raise InvalidInput(
+            f"Cannot read a network from {type(source).__name__}: give a torch.nn.Module, an ExportedProgram, or the "
+            "path of "
+            "an .onnx, .pt2 or .npz file."
+        )
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise InvalidInput(
+            f"{path} is a pickle, and loading it could run code: load it in Python where you trust it and pass the "
+            "module, or "
+            "export it with torch.export.save(torch.export.export(model, (example,)), 'model.pt2')."
+        )
+    if suffix not in (".onnx", ".pt2", ".npz"):
+        raise InvalidInput(f"{path}: unknown kind of file {suffix!r}.{nearest(suffix, ('.onnx', '.pt2', '.npz'))}")
+    if not path.is_file():
+        raise InvalidInput(f"{path} is not a file: check the path.")
+    if suffix == ".onnx":
+        return from_onnx(path, input_shape=input_shape, name=name)
+    if suffix == ".pt2":
+        return from_pt2(path, input_shape=input_shape, name=name)
+    network = from_npz(path, name=name)
+    _require_shape(network, input_shape)
+    return network
+
+
+def _require_shape(network: Network, input_shape: Sequence[int] | None) -> None:
+    if input_shape is not None and tuple(input_shape) != network.input_shape:
+        raise InvalidInput(f"input_shape {tuple(input_shape)} does not fit the network's own {network.input_shape}.")

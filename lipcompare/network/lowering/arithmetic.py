@@ -1,0 +1,161 @@
+"""Sums, products with constants, dense layers, batch norm, sums and means over axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lipcompare.network.linear_maps import Dense, Identity, LinearMap, Scale, Select, Transposed
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, expand, rearrange, reshape
+
+
+def add(b: Builder, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
+    """``x + alpha y`` with broadcasting."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return x + alpha * y
+    shape = torch.broadcast_shapes(tuple(x.shape), tuple(y.shape))
+    x, y = expand(b, x, shape), expand(b, y, shape)
+    terms: list[tuple[Value, LinearMap]] = []
+    bias = None
+    for operand, factor in ((x, 1.0), (y, alpha)):
+        if isinstance(operand, Tensor):
+            bias = factor * operand
+        else:
+            terms.append((operand, Identity(operand.size) if factor == 1 else _scalar(factor, operand.size)))
+    return b.affine(terms, shape, bias)
+
+
+def subtract(b: Builder, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
+    """``x - alpha y`` with broadcasting."""
+    return add(b, x, y, -alpha)
+
+
+def multiply(b: Builder, x: Operand, y: Operand) -> Operand:
+    """``x y`` entry by entry, one of them constant."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return x * y
+    if isinstance(x, Tensor):
+        x, y = y, x
+    if not (isinstance(x, Value) and isinstance(y, Tensor)):
+        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
+    shape = torch.broadcast_shapes(x.shape, tuple(y.shape))
+    wide = expand(b, x, shape)
+    assert isinstance(wide, Value)
+    return b.affine([(wide, Scale(y.to(torch.float64).expand(shape).reshape(-1)))], shape)
+
+
+def divide(b: Builder, x: Operand, y: Operand) -> Operand:
+    """``x / y`` with a constant ``y``."""
+    if isinstance(y, Value):
+        raise NotLinear("division by a value that depends on the input is not piecewise linear")
+    return multiply(b, x, 1 / y.to(torch.float64))
+
+
+def negate(b: Builder, x: Operand) -> Operand:
+    """``-x``."""
+    return multiply(b, x, torch.tensor(-1.0, dtype=torch.float64))
+
+
+def dense(b: Builder, x: Operand, weight: Operand, bias: Operand | None = None) -> Operand:
+    """``x W^T + bias`` over the last axis of ``x``, ``weight`` of shape (out, in)."""
+    if isinstance(weight, Value):
+        raise NotLinear("its weight depends on the input")
+    if isinstance(x, Tensor):
+        y: Operand = x @ weight.to(x.dtype).T
+    else:
+        blocks = math.prod(x.shape[:-1])
+        y = b.affine([(x, Dense(weight.to(torch.float64), blocks))], (*x.shape[:-1], weight.shape[0]))
+    return y if bias is None else add(b, y, bias)
+
+
+def matmul(b: Builder, x: Operand, y: Operand) -> Operand:
+    """``x @ y`` as in numpy, one of them constant."""
+    if isinstance(x, Value) and isinstance(y, Value):
+        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return x @ y
+    if len(y.shape) == 1:
+        column = reshape(y, (*y.shape, 1))
+        out = matmul(b, x, column)
+        return reshape(out, out.shape[:-1])
+    if len(x.shape) == 1:
+        out = matmul(b, reshape(x, (1, *x.shape)), y)
+        return reshape(out, (*out.shape[:-2], out.shape[-1]))
+    if isinstance(x, Tensor):
+        # C x = (x^T C^T)^T
+        return _swap(b, matmul(b, _swap(b, y), _swap(b, x)))
+    assert isinstance(y, Tensor)
+    if math.prod(y.shape[:-2]) == 1:
+        out = dense(b, x, y.reshape(y.shape[-2:]).T)
+        missing = max(0, y.ndim - len(x.shape))
+        return reshape(out, (1,) * missing + tuple(out.shape))
+    # One weight per batch entry: multiply slice by slice.
+    batch = torch.broadcast_shapes(x.shape[:-2], tuple(y.shape[:-2]))
+    rows, columns = x.shape[-2], y.shape[-1]
+    xs = reshape(expand(b, x, (*batch, *x.shape[-2:])), (-1 if 0 in batch else math.prod(batch), *x.shape[-2:]))
+    weights = y.expand(*batch, *y.shape[-2:]).reshape(-1, *y.shape[-2:])
+    parts = [dense(b, rearrange(b, [xs], lambda t, i=i: t[i]), w.T) for i, w in enumerate(weights)]
+    return reshape(rearrange(b, parts, lambda *ts: torch.stack(ts)), (*batch, rows, columns))
+
+
+def batch_norm(
+    b: Builder,
+    x: Operand,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    epsilon: float,
+) -> Operand:
+    """Batch norm with its running statistics; channels on axis 1."""
+    if mean is None or variance is None:
+        raise NotLinear("batch norm without running statistics is not linear")
+    factor = (variance.to(torch.float64) + epsilon).rsqrt()
+    if weight is not None:
+        factor = factor * weight
+    shift = -mean.to(torch.float64) * factor
+    if bias is not None:
+        shift = shift + bias
+    channel = (-1, *(1,) * (len(x.shape) - 2))
+    return add(b, multiply(b, x, factor.reshape(channel)), shift.reshape(channel))
+
+
+def total(b: Builder, x: Operand, axes: Sequence[int] | None, keepdim: bool) -> Operand:
+    """Sum over axes (all of them where ``axes`` is None or empty)."""
+    shape, kept, squeezed = _reduced(x, axes)
+    final = kept if keepdim else squeezed
+    if isinstance(x, Tensor):
+        return x.to(torch.float64).sum(_axes(x, axes)).reshape(final)
+    out = math.prod(kept)
+    where = torch.arange(out).reshape(kept).expand(shape).reshape(-1)
+    return b.affine([(x, Transposed(Select(where, out)))], final)
+
+
+def mean(b: Builder, x: Operand, axes: Sequence[int] | None, keepdim: bool) -> Operand:
+    """Mean over axes (all of them where ``axes`` is None or empty)."""
+    shape, kept, _ = _reduced(x, axes)
+    count = math.prod(shape) / max(1, math.prod(kept))
+    return multiply(b, total(b, x, axes, keepdim), torch.tensor(1 / count, dtype=torch.float64))
+
+
+def _axes(x: Operand, axes: Sequence[int] | None) -> list[int]:
+    rank = len(x.shape)
+    return sorted({a % rank for a in axes}) if axes else list(range(rank))
+
+
+def _reduced(x: Operand, axes: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Shape, shape with the reduced axes of length 1, shape without them."""
+    gone, shape = _axes(x, axes), tuple(x.shape)
+    kept = tuple(1 if k in gone else n for k, n in enumerate(shape))
+    return shape, kept, tuple(n for k, n in enumerate(shape) if k not in gone)
+
+
+def _scalar(factor: float, size: int) -> Scale:
+    return Scale(torch.full((size,), float(factor), dtype=torch.float64))
+
+
+def _swap(b: Builder, x: Operand) -> Operand:
+    return rearrange(b, [x], lambda t: t.transpose(-1, -2))

@@ -1,0 +1,330 @@
+"""What each ONNX operator means: a table name -> lowering.
+
+A lowering takes the builder, the node and the operands (None for an absent optional one). An elementwise activation is
+one line in :data:`ACTIVATIONS`. Operators that only move entries are listed in :data:`MOVEMENTS` and need no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.network.activations import Activation, relu, smooth
+from lipcompare.network.lowering import arithmetic, convolution, piecewise, pooling, products, scaled
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value, rearrange, reshape
+from lipcompare.network.lowering.convolution import Windows
+
+Lowering = Callable[..., Operand]
+
+# Activations that a node of the network computes natively: operator -> activation, from the node's attributes.
+ACTIVATIONS: dict[str, Callable[[dict[str, Any]], Activation]] = {
+    "Relu": lambda attributes: relu(),
+    "Sigmoid": lambda attributes: smooth.sigmoid(),
+    "Tanh": lambda attributes: smooth.tanh(),
+    "Softplus": lambda attributes: smooth.softplus(),
+    "Softsign": lambda attributes: smooth.softsign(),
+    "Gelu": lambda attributes: smooth.gelu_tanh() if attributes.get("approximate") == "tanh" else smooth.gelu(),
+    "Mish": lambda attributes: smooth.mish(),
+    "HardSwish": lambda attributes: smooth.hardswish(),
+    "Exp": lambda attributes: smooth.exp(),
+    "Erf": lambda attributes: smooth.erf(),
+    "Atan": lambda attributes: smooth.arctan(),
+}
+
+# Result entries are copies of operand entries (or of a constant).
+_MOVEMENT_NAMES = """
+    Flatten Reshape Squeeze Unsqueeze Transpose Slice Split Gather GatherElements GatherND Concat Pad Expand Tile
+    DepthToSpace SpaceToDepth Resize Upsample Where ScatterElements ScatterND Trilu
+"""
+MOVEMENTS = frozenset(_MOVEMENT_NAMES.split())
+
+
+class OnnxNode:
+    """A node with its attributes in Python types and the operator set it is written for."""
+
+    def __init__(self, proto: Any, opset: int) -> None:
+        self.proto, self.opset = proto, opset
+
+    @property
+    def kind(self) -> str:
+        """Operator; other domains than ONNX's own are part of the name."""
+        domain = self.proto.domain
+        return str(self.proto.op_type) if domain in ("", "ai.onnx") else f"{domain}.{self.proto.op_type}"
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        from onnx import helper
+
+        values = {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
+        return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+
+    def evaluate(self, operands: Sequence[np.ndarray[Any, Any] | None]) -> list[Any]:
+        """The operator applied to arrays, by onnx's reference implementation."""
+        from onnx import TensorProto, helper
+        from onnx.reference import ReferenceEvaluator
+
+        if self.kind not in ("Constant", *MOVEMENTS, *LOWERINGS, *_FOLDED):
+            raise NotLinear("")
+        names = [n for n in dict.fromkeys(self.proto.input) if n]
+        graph = helper.make_graph(
+            [self.proto],
+            "node",
+            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in names],
+            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in self.proto.output if n],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        feeds = {n: o for n, o in zip(self.proto.input, operands, strict=True) if n}
+        return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+# Operators that may compute constants but are not lowered when they depend on the input.
+_FOLDED_NAMES = """
+    Shape Size ConstantOfShape Range Equal Less Greater LessOrEqual GreaterOrEqual Not And Or Floor Ceil Round Mod Sqrt
+    Pow Log Reciprocal Sign ReduceProd EyeLike NonZero ArgMax ArgMin OneHot
+"""
+_FOLDED = frozenset(_FOLDED_NAMES.split())
+
+
+def supported() -> list[str]:
+    """Names of all supported operators, sorted."""
+    return sorted({*LOWERINGS, *MOVEMENTS, "Constant", "ConstantOfShape", "Shape"})
+
+
+def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list[Operand]:
+    """Run an operator that moves entries on labels, and read off where each entry went."""
+    fill = 0.0
+    fixed: list[Operand | None] = list(operands)
+    # Operands that say where entries go; all others are moved.
+    moved = {"Concat": range(len(fixed)), "Where": (1, 2), "ScatterElements": (0, 2), "ScatterND": (0, 2)}
+    slots = list(moved.get(node.kind, (0,)))
+    if node.kind == "Pad":
+        value = fixed[2] if len(fixed) > 2 else None
+        fill = float(value) if isinstance(value, Tensor) else float(node.attributes.get("value", 0.0))
+        fixed[2:3] = [None if len(fixed) < 3 or fixed[2] is None else torch.tensor(0.0, dtype=torch.float64)][
+            : len(fixed[2:3])
+        ]
+        if fill and "value" in node.attributes:
+            node = _without(node, "value")
+    if node.attributes.get("reduction", "none") != "none":
+        raise NotLinear("scattering with a reduction is not supported")
+    if node.kind in ("Resize", "Upsample") and node.attributes.get("mode", "nearest") != "nearest":
+        raise NotLinear("only nearest-neighbour resizing is supported")
+    if any(isinstance(o, Value) for i, o in enumerate(fixed) if i not in slots):
+        raise NotLinear("where its entries go depends on the input")
+    arrays = [None if o is None or isinstance(o, Value) else o.numpy() for o in fixed]
+
+    def run(*labels: Tensor) -> list[Any]:
+        for i, label in zip(slots, labels, strict=True):
+            arrays[i] = label.numpy()
+        return node.evaluate(arrays)
+
+    sources = [o for o in (fixed[i] for i in slots) if o is not None]
+    count = len(run(*(torch.zeros(tuple(o.shape), dtype=torch.float64) for o in sources)))
+    return [
+        rearrange(b, sources, lambda *t, k=k: torch.from_numpy(np.array(run(*t)[k], dtype=np.float64)), fill=fill)
+        for k in range(count)
+    ]
+
+
+def _without(node: OnnxNode, name: str) -> OnnxNode:
+    proto = type(node.proto)()
+    proto.CopyFrom(node.proto)
+    kept = [a for a in node.proto.attribute if a.name != name]
+    del proto.attribute[:]
+    proto.attribute.extend(kept)
+    return OnnxNode(proto, node.opset)
+
+
+def _constant(x: Operand | None, what: str) -> Tensor | None:
+    if isinstance(x, Value):
+        raise NotLinear(f"its {what} depends on the input")
+    return x
+
+
+def _binary(function: Callable[[Builder, Operand, Operand], Operand]) -> Lowering:
+    def lower(b: Builder, node: OnnxNode, x: Operand, y: Operand) -> Operand:
+        if node.opset < 7 and node.attributes.get("broadcast") and len(y.shape) < len(x.shape):
+            axis = node.attributes.get("axis", len(x.shape) - len(y.shape)) % len(x.shape)
+            y = reshape(y, (*y.shape, *(1,) * (len(x.shape) - axis - len(y.shape))))
+        return function(b, x, y)
+
+    return lower
+
+
+def _fold(function: Callable[[Builder, Operand, Operand], Operand]) -> Lowering:
+    """An operator with any number of operands from the one with two."""
+
+    def lower(b: Builder, node: OnnxNode, first: Operand, *rest: Operand) -> Operand:
+        for operand in rest:
+            first = function(b, first, operand)
+        return first
+
+    return lower
+
+
+def _average(b: Builder, node: OnnxNode, *operands: Operand) -> Operand:
+    whole = _fold(arithmetic.add)(b, node, *operands)
+    return arithmetic.multiply(b, whole, torch.tensor(1 / len(operands), dtype=torch.float64))
+
+
+def _gemm(b: Builder, node: OnnxNode, x: Operand, y: Operand, bias: Operand | None = None) -> Operand:
+    a = node.attributes
+    x = rearrange(b, [x], torch.t) if a.get("transA", 0) else x
+    y = rearrange(b, [y], torch.t) if a.get("transB", 0) else y
+    product = arithmetic.matmul(b, x, y)
+    if a.get("alpha", 1.0) != 1:
+        product = arithmetic.multiply(b, product, torch.tensor(a["alpha"], dtype=torch.float64))
+    return product if bias is None else arithmetic.add(b, product, bias, a.get("beta", 1.0))
+
+
+def _windows(node: OnnxNode, spatial: Sequence[int], kernel: Sequence[int]) -> Windows:
+    a, rank = node.attributes, len(kernel)
+    stride, dilation = tuple(a.get("strides", (1,) * rank)), tuple(a.get("dilations", (1,) * rank))
+    mode = a.get("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        before, after = convolution.same_padding(spatial, kernel, stride, dilation, extra_after=mode == "SAME_UPPER")
+    else:
+        pads = (0,) * 2 * rank if mode == "VALID" else tuple(a.get("pads", (0,) * 2 * rank))
+        before, after = pads[:rank], pads[rank:]
+    return Windows(stride, before, after, dilation)
+
+
+def _conv(b: Builder, node: OnnxNode, x: Operand, weight: Operand, bias: Operand | None = None) -> Operand:
+    windows = _windows(node, x.shape[2:], weight.shape[2:])
+    return convolution.convolution(b, x, weight, bias, windows, node.attributes.get("group", 1))
+
+
+def _conv_transpose(b: Builder, node: OnnxNode, x: Operand, weight: Operand, bias: Operand | None = None) -> Operand:
+    a, rank = node.attributes, len(weight.shape) - 2
+    stride, dilation = a.get("strides", (1,) * rank), a.get("dilations", (1,) * rank)
+    extra = tuple(a.get("output_padding", (0,) * rank))
+    mode = a.get("auto_pad", "NOTSET")
+    pads = tuple(a.get("pads", (0,) * 2 * rank))
+    wanted = a.get("output_shape")
+    if wanted is None and mode.startswith("SAME"):
+        wanted = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
+    if wanted is not None:
+        full = [
+            s * (n - 1) + e + d * (k - 1) + 1
+            for n, s, e, d, k in zip(x.shape[2:], stride, extra, dilation, weight.shape[2:], strict=True)
+        ]
+        spare = [f - w for f, w in zip(full, wanted[-rank:], strict=True)]
+        small = [s // 2 for s in spare]
+        large = [s - s // 2 for s in spare]
+        pads = (*small, *large) if mode != "SAME_LOWER" else (*large, *small)
+    windows = Windows(tuple(stride), pads[:rank], pads[rank:], tuple(dilation))
+    return convolution.transposed_convolution(b, x, weight, bias, windows, extra, a.get("group", 1))
+
+
+def _batch_norm(b: Builder, node: OnnxNode, x: Operand, *parameters: Operand) -> Operand:
+    if node.attributes.get("training_mode", 0):
+        raise NotLinear("batch norm in training mode depends on the batch; export the model in evaluation mode")
+    weight, bias, mean, variance = (_constant(p, "statistics") for p in parameters)
+    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, node.attributes.get("epsilon", 1e-5))
+
+
+def _average_pool(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    a = node.attributes
+    kernel = tuple(a["kernel_shape"])
+    return pooling.average_pool(
+        b, x, kernel, _windows(node, x.shape[2:], kernel), ceil=bool(a.get("ceil_mode", 0)),
+        count_padding=bool(a.get("count_include_pad", 0)),
+    )  # fmt: skip
+
+
+def _max_pool(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    a = node.attributes
+    kernel = tuple(a["kernel_shape"])
+    return pooling.max_pool(b, x, kernel, _windows(node, x.shape[2:], kernel), ceil=bool(a.get("ceil_mode", 0)))
+
+
+def _reduction(function: Callable[..., Operand]) -> Lowering:
+    def lower(b: Builder, node: OnnxNode, x: Operand, axes: Operand | None = None) -> Operand:
+        a = node.attributes
+        listed = _constant(axes, "axes")
+        chosen = a.get("axes") if listed is None else [int(k) for k in listed.reshape(-1)]
+        if not chosen and a.get("noop_with_empty_axes", 0):
+            return x
+        return function(b, x, chosen or (), bool(a.get("keepdims", 1)))
+
+    return lower
+
+
+def _over_space(function: Callable[..., Operand]) -> Lowering:
+    return lambda b, node, x: function(b, x, range(2, len(x.shape)), True)
+
+
+def _smallest(b: Builder, x: Operand, axes: Sequence[int], keepdim: bool) -> Operand:
+    return pooling.max_axes(b, x, axes, keepdim, smallest=True)
+
+
+def _clip(b: Builder, node: OnnxNode, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Operand:
+    if node.opset < 11:
+        low, high = node.attributes.get("min"), node.attributes.get("max")
+    return piecewise.clip(b, x, low, high)
+
+
+def _prelu(b: Builder, node: OnnxNode, x: Operand, slope: Operand) -> Operand:
+    constant = _constant(slope, "slope")
+    assert constant is not None
+    if node.opset < 9 and constant.ndim == 1 and constant.numel() > 1:
+        constant = constant.reshape(-1, *(1,) * (len(x.shape) - 2))
+    return piecewise.leaky(b, x, constant)
+
+
+def _hard_sigmoid(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    return piecewise.hard_sigmoid(b, x, node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5))
+
+
+def _selu(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    a = node.attributes
+    return scaled.selu(b, x, a.get("alpha", scaled.SELU_ALPHA), a.get("gamma", scaled.SELU_SCALE))
+
+
+def _swish(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    return scaled.silu(b, x, node.attributes.get("alpha", 1.0))
+
+
+def _dropout(b: Builder, node: OnnxNode, x: Operand, ratio: Operand | None = None, training: Any = None) -> Operand:
+    if isinstance(training, Tensor) and bool(training.any()):
+        raise NotLinear("dropout in training mode draws random numbers; export the model in evaluation mode")
+    return x
+
+
+def _cast(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
+    if node.attributes.get("to", 1) not in (1, 10, 11, 16):
+        raise NotLinear("a cast to integers is not piecewise linear")
+    return x
+
+
+def _same(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
+    return x
+
+
+def _native(make: Callable[[dict[str, Any]], Activation]) -> Lowering:
+    return lambda b, node, x: b.activate(as_value(b, x), make(node.attributes))
+
+
+LOWERINGS: dict[str, Lowering] = {
+    "Add": _binary(arithmetic.add), "Sub": _binary(arithmetic.subtract), "Mul": _binary(products.multiply),
+    "Div": _binary(products.divide), "Neg": lambda b, node, x: arithmetic.negate(b, x),
+    "Sum": _fold(arithmetic.add), "Mean": _average,
+    "MatMul": lambda b, node, x, y: arithmetic.matmul(b, x, y), "Gemm": _gemm,
+    "Conv": _conv, "ConvTranspose": _conv_transpose, "BatchNormalization": _batch_norm,
+    "AveragePool": _average_pool, "GlobalAveragePool": _over_space(arithmetic.mean),
+    "MaxPool": _max_pool, "GlobalMaxPool": _over_space(pooling.max_axes),
+    "ReduceMean": _reduction(arithmetic.mean), "ReduceSum": _reduction(arithmetic.total),
+    "ReduceMax": _reduction(pooling.max_axes), "ReduceMin": _reduction(_smallest),
+    "LeakyRelu": lambda b, node, x: piecewise.leaky(b, x, node.attributes.get("alpha", 0.01)),
+    "PRelu": _prelu, "Abs": lambda b, node, x: piecewise.absolute(b, x), "Clip": _clip, "HardSigmoid": _hard_sigmoid,
+    "Elu": lambda b, node, x: scaled.elu(b, x, node.attributes.get("alpha", 1.0)),
+    "Celu": lambda b, node, x: scaled.celu(b, x, node.attributes.get("alpha", 1.0)), "Selu": _selu, "Swish": _swish,
+    "Max": _fold(piecewise.maximum), "Min": _fold(lambda b, x, y: piecewise.maximum(b, x, y, smallest=True)),
+    "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
+    **{name: _native(make) for name, make in ACTIVATIONS.items()},
+}  # fmt: skip

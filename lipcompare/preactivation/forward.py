@@ -1,0 +1,175 @@
+"""Pre-activation bounds, node by node from the input: interval, CROWN, and CROWN with optimised slopes."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lipcompare.domain import NormBall, Region
+from lipcompare.memory import chunk_size
+from lipcompare.network.activations import Lines
+from lipcompare.network.graph import Activate, Affine, Input, Network
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.backward import backward_upper
+from lipcompare.preactivation.interval import interval_affine
+
+
+class Tightening(enum.Enum):
+    """How pre-activations are bounded; each includes the ones before it."""
+
+    INTERVAL = "interval"
+    CROWN = "crown"
+    ALPHA_CROWN = "alpha-crown"
+
+
+class Descent(NamedTuple):
+    """Schedule of the slope optimisation (Adam); the defaults are the paper's."""
+
+    steps: int = 20
+    rate: float = 0.5
+    decay: float = 0.98
+
+
+def preactivation_bounds(
+    network: Network,
+    box: Region,
+    tightening: Tightening = Tightening.ALPHA_CROWN,
+    *,
+    memory: int = 2**30,
+    descent: Descent = Descent(),
+) -> dict[int, Interval]:
+    """Bounds on every pre-activation over a batch of boxes.
+
+    A neuron whose sign the cheaper bound already decides is not refined when the activation is piecewise linear: its
+    relaxation is exact. A refined neuron keeps the best of all the bounds that were computed for it.
+
+    Args:
+        box: an interval (batch, inputs) or a ball; where it is infinite, every pre-activation is free.
+        memory: bytes that a backward pass may take at once; targets are chunked to respect it.
+
+    Returns:
+        Per activation node an interval (batch, neurons).
+    """
+    ball = isinstance(box, NormBall)
+    around = box.interval if isinstance(box, NormBall) else box
+    if bool(torch.isinf(around.lower).any() | torch.isinf(around.upper).any()):
+        return _free(network, around)
+    # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
+    plain: dict[int, Interval] = {}
+    if tightening is Tightening.ALPHA_CROWN:
+        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory)
+    values: list[Interval] = []
+    slacks: dict[int, Tensor] = {}
+    lines: dict[int, Lines] = {}
+    bounds: dict[int, Interval] = {}
+    for k, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            values.append(around)
+        elif isinstance(node, Affine):
+            value, slacks[k] = interval_affine(node, values)
+            values.append(value)
+        else:
+            z = node.parent
+            # Over a box, interval arithmetic is already exact for affine functions of the input.
+            straight = not ball and all(p == 0 for p in network.nodes[z].parents)
+            if tightening is not Tightening.INTERVAL and not straight and z in slacks:
+                steps = descent if tightening is Tightening.ALPHA_CROWN and lines else None
+                refined = _refine(network, box, bounds, lines, node, values[z], steps, memory)
+                widened = Interval(refined.lower - slacks[z], refined.upper + slacks[z])
+                values[z] = values[z].intersect(widened)
+            if k in plain:
+                values[z] = values[z].intersect(plain[k])
+            bounds[k] = values[z]
+            lines[k] = node.activation.relaxation(bounds[k])
+            values.append(node.activation.image(bounds[k]))
+    return bounds
+
+
+def _free(network: Network, box: Interval) -> dict[int, Interval]:
+    """No bounds at all, as over the whole input space."""
+    far = torch.full_like(box.upper[:, :1], torch.inf)
+    sizes = {k: network.nodes[k].size for k in network.activations}
+    return {k: Interval((-far).expand(-1, size), far.expand(-1, size)) for k, size in sizes.items()}
+
+
+def _refine(
+    network: Network,
+    box: Region,
+    bounds: dict[int, Interval],
+    lines: dict[int, Lines],
+    node: Activate,
+    current: Interval,
+    descent: Descent | None,
+    memory: int,
+) -> Interval:
+    """Bounds on the parent of ``node`` by backward propagation; ``current`` where nothing was to gain."""
+    batch, size = current.lower.shape
+    slopes = node.activation.slope_range(current)
+    undecided = slopes.upper > slopes.lower
+    targets = undecided.any(0).nonzero().squeeze(-1)
+    if not len(targets):
+        return current
+    lower, upper = current.lower.clone(), current.upper.clone()
+    widest = max(n.size for n in network.nodes[: node.parent + 1])
+    # A pass holds a handful of (batch, 2 targets, widest) tensors; with slopes to optimise, some for every layer.
+    copies = 6 if descent is None else 12 * (len(lines) + 1)
+    chunk = chunk_size(memory, lower.device, copies * 2 * batch * widest * lower.element_size())
+    shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
+    for part in targets.split(chunk):
+        rows = torch.zeros(2 * len(part), size, dtype=lower.dtype, device=lower.device)
+        here = torch.arange(len(part), device=lower.device)
+        rows[here, part] = 1
+        rows[here + len(part), part] = -1
+        best = backward_upper(network, box, shared, node.parent, rows)
+        if descent is not None:
+            best = _descend(network, box, bounds, node.parent, rows, best, descent)
+        high, low = best.split(len(part), dim=1)
+        upper[:, part] = torch.minimum(upper[:, part], high)
+        lower[:, part] = torch.maximum(lower[:, part], -low)
+    return Interval(lower, upper).select(undecided, current)
+
+
+def _descend(
+    network: Network,
+    box: Region,
+    bounds: dict[int, Interval],
+    node: int,
+    rows: Tensor,
+    best: Tensor,
+    descent: Descent,
+) -> Tensor:
+    """Best upper bounds (batch, targets) over the relaxations' free choices, each target with its own (alpha-CROWN).
+
+    The choices of different targets do not meet, so the gradient of the sum is each target's own gradient.
+    """
+    batch, targets = best.shape
+    wide = {k: Interval(z.lower.unsqueeze(1), z.upper.unsqueeze(1)) for k, z in bounds.items()}
+    families = {k: network.activation(k).family(z) for k, z in wide.items()}
+    choices: dict[int, Tensor] = {}
+    for k, z in bounds.items():
+        start = network.activation(k).start(z).unsqueeze(1)
+        choices[k] = start.expand(batch, targets, -1).clone().requires_grad_()
+    # Adam, written out: importing torch.optim takes a second, which is longer than most bounds.
+    first = {k: torch.zeros_like(c) for k, c in choices.items()}
+    second = {k: torch.zeros_like(c) for k, c in choices.items()}
+    for step in range(1, descent.steps + 1):
+        with torch.enable_grad():
+            lines = {k: families[k](choices[k]) for k in choices}
+            upper = backward_upper(network, box, lines, node, rows)
+            if not upper.requires_grad:
+                return best  # no activation lies before this node
+            gradients = torch.autograd.grad(
+                upper.sum(), list(choices.values()), allow_unused=True, materialize_grads=True
+            )
+        best = torch.minimum(best, upper.detach())
+        rate = descent.rate * descent.decay ** (step - 1)
+        for k, gradient in zip(choices, gradients, strict=True):
+            first[k].mul_(0.9).add_(gradient, alpha=0.1)
+            second[k].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            scale = (second[k] / (1 - 0.999**step)).sqrt_().add_(1e-8)
+            with torch.no_grad():
+                choices[k].addcdiv_(first[k], scale, value=-rate / (1 - 0.9**step)).clamp_(0, 1)
+    return best

@@ -1,0 +1,151 @@
+"""The question: a network, a domain of inputs, a norm, and the functionals whose gradients are bounded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.domain import Box, Norm, NormBall
+from lipcompare.errors import InvalidInput
+from lipcompare.network.graph import Network
+
+__all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins"]
+
+ArrayLike = Tensor | np.ndarray | Sequence[float] | Sequence[Sequence[float]] | float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """``L_i = sup_{x in box} || grad (c_i^T f)(x) ||_q`` for every box of a batch and every row ``c_i``.
+
+    The problem's device and precision are those of its box; network and functionals follow. The gradient at a kink
+    ranges over every Clarke derivative of the activations there, as in the paper (arXiv 2210.07394) and in LipMIP.
+
+    Attributes:
+        network: the network ``f``.
+        box: a batch of boxes, balls or whole spaces over the flattened input (:mod:`lipcompare.domain`).
+        norm: ``p``, the norm on the input (``L_i`` is measured in its dual ``q``).
+        functionals: (batch, rows, outputs); also accepted: (rows, outputs), or None for one row per output.
+    """
+
+    network: Network
+    box: Box
+    norm: Norm = Norm.INF
+    functionals: Tensor = None  # type: ignore[assignment]  # None stands for the outputs until creation ends
+
+    def __post_init__(self) -> None:
+        lower, network = self.box.lower, self.network
+        if lower.shape[1] != network.in_size:
+            raise InvalidInput(
+                f"The box has {lower.shape[1]} inputs, the network has {network.in_size} (shape {network.input_shape})."
+            )
+        if not lower.is_floating_point():
+            raise InvalidInput(f"The box must hold floating-point numbers, not {lower.dtype}.")
+        rows = torch.eye(network.out_size) if self.functionals is None else torch.as_tensor(self.functionals)
+        rows = rows.to(device=lower.device, dtype=lower.dtype)
+        if rows.ndim == 2:
+            rows = rows.expand(self.box.batch, *rows.shape)
+        if rows.ndim != 3 or rows.shape[0] != self.box.batch or rows.shape[1] == 0 or rows.shape[2] != network.out_size:
+            raise InvalidInput(
+                f"Functionals have shape {tuple(rows.shape)}; expected (rows, {network.out_size}) or "
+                f"({self.box.batch}, rows, {network.out_size}) with at least one row."
+            )
+        if not bool(torch.isfinite(rows).all()):
+            raise InvalidInput("The functionals hold NaN or infinite entries.")
+        object.__setattr__(self, "norm", Norm.parse(self.norm))
+        object.__setattr__(self, "functionals", rows)
+        object.__setattr__(self, "network", network.to(lower.device, lower.dtype))
+
+    @classmethod
+    def around(
+        cls,
+        network: Network,
+        center: ArrayLike,
+        eps: ArrayLike,
+        *,
+        norm: Norm | str | float = Norm.INF,
+        ball: Norm | str | float = Norm.INF,
+        functionals: Tensor | None = None,
+        clip: tuple[float, float] | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> Problem:
+        """The problem on the ball of radius ``eps`` around ``center``.
+
+        ``center``: a number (every input), one input of any shape with the right size, or a batch of them.
+        ``eps``: a number, or one per input; for l1 and l2 balls a number, or one per example.
+        ``norm``: the norm that the constant is about. ``ball``: the norm of the ball, l_inf (a box) unless said
+        otherwise, whatever ``norm`` is.
+        """
+        points = as_batch(center, network, device=device, dtype=dtype)
+        radius = torch.as_tensor(eps, dtype=dtype, device=device)
+        shape = Norm.parse(ball)
+        if shape is not Norm.INF:
+            return cls(network, NormBall.around(points, radius, shape, clip), Norm.parse(norm), functionals)  # type: ignore[arg-type]
+        if radius.ndim:
+            if radius.numel() not in (1, network.in_size, points.numel()):
+                raise InvalidInput(f"eps has shape {tuple(radius.shape)}, the input has shape {network.input_shape}.")
+            radius = radius.reshape(-1, 1 if radius.numel() == 1 else network.in_size)
+        return cls(network, Box.ball(points, radius, clip), Norm.parse(norm), functionals)  # type: ignore[arg-type]
+
+    @property
+    def batch(self) -> int:
+        return self.box.batch
+
+    @property
+    def rows(self) -> int:
+        return int(self.functionals.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.box.lower.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.box.lower.dtype
+
+    def example(self, b: int) -> Problem:
+        """The problem of one box of the batch."""
+        return self.slice(b, b + 1)
+
+    def slice(self, start: int, stop: int) -> Problem:
+        """The problem of some consecutive boxes of the batch."""
+        some = slice(start, stop)
+        return dataclasses.replace(self, box=self.box.slice(start, stop), functionals=self.functionals[some])
+
+
+def as_batch(
+    values: ArrayLike, network: Network, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Inputs as a tensor (batch, in_size): a number, one input of any shape with the right size, or a batch."""
+    x = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values.detach())
+    x = x.to(device=device, dtype=dtype)
+    if x.ndim == 0:
+        return x.expand(1, network.in_size).clone()
+    if x.numel() == 0:
+        raise InvalidInput("The batch of inputs is empty.")
+    if x.numel() == network.in_size and (x.ndim == 1 or tuple(x.shape) == network.input_shape or x.shape[0] == 1):
+        return x.reshape(1, -1)
+    if math.prod(x.shape[1:]) == network.in_size:
+        return x.reshape(x.shape[0], -1)
+    raise InvalidInput(
+        f"The input has shape {tuple(x.shape)}; the network takes {network.input_shape} or a batch of that."
+    )
+
+
+def margins(labels: int | Sequence[int] | Tensor, outputs: int) -> Tensor:
+    """Functionals ``e_label - e_j`` for all ``j != label``: (batch, outputs - 1, outputs), or without the batch axis
+    where one label is given."""
+    chosen = torch.as_tensor(labels)
+    if outputs < 2:
+        raise InvalidInput("Margins need a network with at least two outputs.")
+    if bool(((chosen < 0) | (chosen >= outputs)).any()):
+        raise InvalidInput(f"Labels must lie in 0..{outputs - 1}; got {chosen.tolist()}.")
+    eye = torch.eye(outputs, dtype=torch.float64)
+    rows = [torch.stack([eye[y] - eye[j] for j in range(outputs) if j != y]) for y in chosen.reshape(-1).tolist()]
+    return rows[0] if chosen.ndim == 0 else torch.stack(rows)

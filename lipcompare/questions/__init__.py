@@ -1,0 +1,21 @@
+"""Questions answered from the same machinery as Lipschitz constants: entries of the Jacobian, directional derivatives,
+monotonicity, certified radii, operator norms."""
+
+from lipcompare.questions.certify import Certificate, certified_radius
+from lipcompare.questions.entries import Bounding, EntryBounds, directional_bounds, jacobian_bounds
+from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
+from lipcompare.questions.operator_norm import OperatorNorm, operator_norm_bounds
+
+__all__ = [
+    "Bounding",
+    "Certificate",
+    "Direction",
+    "EntryBounds",
+    "Monotonicity",
+    "OperatorNorm",
+    "certified_radius",
+    "directional_bounds",
+    "jacobian_bounds",
+    "monotonicity",
+    "operator_norm_bounds",
+]

@@ -1,0 +1,93 @@
+"""Certified robustness radii from Lipschitz constants of the margins.
+
+If ``L_j`` bounds the dual norm of the gradient of ``f_y - f_j`` over the ball of radius ``r`` around ``x``, no point
+closer than ``min(r, (f_y(x) - f_j(x)) / L_j)`` has class ``j`` (Hein and Andriushchenko 2017; Weng et al. 2018).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.api import bound
+from lipcompare.domain import Norm, NormBall
+from lipcompare.errors import InvalidInput
+from lipcompare.jacobian import rounding_allowance
+from lipcompare.methods import Method
+from lipcompare.network.graph import Network
+from lipcompare.problem import ArrayLike, Problem, as_batch, margins
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificate:
+    """What is proved about every example; arrays of shape (batch,).
+
+    Attributes:
+        radius: no input closer than this has another class; 0 where nothing is proved.
+        labels: the class of each example.
+        correct: whether the network gives it that class.
+        margin: smallest difference between the output of the class and another one.
+    """
+
+    norm: Norm
+    radius: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
+    margin: np.ndarray
+
+
+def certified_radius(
+    network: Network,
+    inputs: ArrayLike,
+    labels: int | Sequence[int] | Tensor | None = None,
+    *,
+    norm: Norm | str | float = Norm.INF,
+    method: Method | str = "lbp",
+    largest: float = 1.0,
+    steps: int = 12,
+    clip: tuple[float, float] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Certificate:
+    """The largest radius that the method's Lipschitz constants certify, by bisection over the radius of the ball.
+
+    Args:
+        inputs: one example or a batch.
+        labels: the classes that must not change; by default what the network says.
+        largest: where the bisection starts; no larger radius is reported.
+        steps: bisections, each of which runs the method on the whole batch.
+        clip: range of valid inputs; radii then hold against inputs within it.
+    """
+    if not 0 < largest < float("inf") or steps < 1:
+        raise InvalidInput("The largest radius must be positive and finite, and there must be at least one step.")
+    norm = Norm.parse(norm)
+    points = as_batch(inputs, network, device=device, dtype=dtype)
+    moved = network.to(points.device, points.dtype)
+    with torch.no_grad():
+        outputs = moved.forward(points)
+    said = outputs.argmax(-1)
+    chosen = said if labels is None else torch.as_tensor(labels).reshape(-1).to(points.device).expand(len(points))
+    rows = margins(chosen, network.out_size).to(points)
+    slack = (rounding_allowance(moved, points.dtype) - 1) * outputs.abs().amax(-1, keepdim=True)
+    gaps = torch.einsum("bro,bo->br", rows, outputs) - slack
+    correct = (gaps > 0).all(-1)
+    best = torch.zeros_like(points[:, 0])
+    low, high = torch.zeros_like(best), torch.full_like(best, largest)
+    for step in range(steps):
+        radius = high if step == 0 else (low + high) / 2
+        problem = Problem(moved, NormBall.around(points, radius, norm, clip), norm, rows)
+        upper = torch.as_tensor(bound(problem, method).upper).to(points)
+        safe = torch.where(upper > 0, gaps / upper.clamp(min=torch.finfo(points.dtype).tiny), torch.inf)
+        reach = torch.minimum(safe.amin(-1) * (1 - 8 * torch.finfo(points.dtype).eps), radius)
+        best = torch.maximum(best, torch.where(correct, reach, torch.zeros_like(reach)))
+        holds = safe.amin(-1) >= radius
+        low, high = torch.where(holds, radius, low), torch.where(holds, high, radius)
+        low = torch.maximum(low, torch.minimum(best, high))
+        if bool((~correct | (high - low <= 1e-4 * high)).all()):
+            break
+    arrays = (t.cpu().numpy() for t in (best.double(), chosen, correct, gaps.amin(-1).double()))
+    return Certificate(norm, *arrays)

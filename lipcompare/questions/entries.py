@@ -1,0 +1,181 @@
+"""Bounds on single entries of the Jacobian over a domain, and on its product with vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.domain import Norm, Space
+from lipcompare.errors import InvalidInput
+from lipcompare.gates import Gates
+from lipcompare.jacobian import (
+    GateRelaxation,
+    Gradients,
+    functional_bound,
+    gradient_intervals,
+    interval_gradients,
+    rounding_allowance,
+)
+from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
+from lipcompare.problem import Problem
+
+
+class Bounding(enum.Enum):
+    """How a Jacobian is bounded."""
+
+    NAIVE = "naive"
+    """Product of the layers' operator norms, on all inputs; operator norms only."""
+    IBP = "ibp"
+    """Interval arithmetic on the chain rule."""
+    RECURJAC = "recurjac"
+    """Like ``lbp``, but a gate whose incoming gradient has no sign passes on its interval."""
+    LBP = "lbp"
+    """The paper's linear relaxation, with planes for smooth activations."""
+
+    @property
+    def relaxation(self) -> GateRelaxation:
+        """How it relaxes gates."""
+        return GateRelaxation.CONSTANTS if self is Bounding.RECURJAC else GateRelaxation.CHORDS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EntryBounds:
+    """Bounds on entries of the Jacobian, or on its products with vectors.
+
+    Attributes:
+        lower, upper: (batch, rows, entries), rounded outward.
+        rounding: (batch, rows, entries), the allowance for rounding that both were widened by.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    rounding: np.ndarray
+
+
+def jacobian_bounds(
+    problem: Problem,
+    bounding: Bounding | str = Bounding.LBP,
+    *,
+    tightening: Tightening = Tightening.ALPHA_CROWN,
+    memory: int = 2**30,
+) -> EntryBounds:
+    """Bounds on every entry of the gradients of the problem's functionals over its domain.
+
+    With the default functionals entry ``[b, i, j]`` bounds ``d f_i / d x_j`` over domain ``b``; the problem's norm
+    plays no part. At kinks every Clarke derivative is included.
+    """
+    with torch.no_grad():
+        gates, forward = _gates(problem, Bounding(bounding), tightening, memory)
+        if Bounding(bounding) is Bounding.IBP:
+            entries = interval_gradients(problem.network, gates, problem.functionals)[0]
+        else:
+            known = gradient_intervals(
+                problem.network,
+                gates,
+                problem.functionals,
+                Bounding(bounding).relaxation,
+                norm=Norm.TWO,
+                forward=forward,
+                memory=memory,
+            )
+            entries = known.intervals[0]
+        return _rounded(entries, _rounding(problem, gates))
+
+
+def directional_bounds(
+    problem: Problem,
+    directions: Tensor | np.ndarray,
+    bounding: Bounding | str = Bounding.LBP,
+    *,
+    tightening: Tightening = Tightening.ALPHA_CROWN,
+    memory: int = 2**30,
+) -> EntryBounds:
+    """Bounds on Jacobian-vector products: the derivative of every functional along every direction.
+
+    Args:
+        directions: (directions, inputs), of any length.
+
+    Returns:
+        Bounds of shape (batch, rows, directions). They are at least as tight as what the bounds on the entries say.
+    """
+    vectors = torch.as_tensor(directions).to(problem.box.lower)
+    if vectors.ndim == 1:
+        vectors = vectors.unsqueeze(0)
+    if vectors.ndim != 2 or vectors.shape[1] != problem.network.in_size:
+        raise InvalidInput(
+            f"Directions have shape (directions, {problem.network.in_size}); got {tuple(vectors.shape)}."
+        )
+    with torch.no_grad():
+        gates, forward = _gates(problem, Bounding(bounding), tightening, memory)
+        rounding = _rounding(problem, gates) @ vectors.abs().T
+        if Bounding(bounding) is Bounding.IBP:
+            entries = interval_gradients(problem.network, gates, problem.functionals)[0]
+            middle, spread = entries.center @ vectors.T, entries.radius @ vectors.abs().T
+            return _rounded(Interval(middle - spread, middle + spread), rounding)
+        known = gradient_intervals(
+            problem.network,
+            gates,
+            problem.functionals,
+            Bounding(bounding).relaxation,
+            norm=None,
+            forward=forward,
+            memory=memory,
+        )
+        return _rounded(_along(problem, gates, known, forward, vectors), rounding)
+
+
+def _along(problem: Problem, gates: Gates, known: Gradients, forward: ForwardBound | None, vectors: Tensor) -> Interval:
+    """Both ends of the functionals ``vectors`` of the input gradient, also by its entries' intervals."""
+    both = torch.cat([vectors, -vectors])
+    bound = functional_bound(problem.network, gates, problem.functionals, known, 0, both, forward)
+    upper, lower = bound.split(len(vectors), dim=-1)
+    entries = known.intervals[0]
+    middle, spread = entries.center @ vectors.T, entries.radius @ vectors.abs().T
+    return Interval(torch.maximum(-lower, middle - spread), torch.minimum(upper, middle + spread))
+
+
+def _gates(
+    problem: Problem, bounding: Bounding, tightening: Tightening, memory: int
+) -> tuple[Gates, ForwardBound | None]:
+    if bounding is Bounding.NAIVE:
+        raise InvalidInput("Products of layer norms bound no single entries: use 'ibp' or 'lbp'.")
+    region = problem.box.region
+    bounds = preactivation_bounds(problem.network, region, tightening, memory=memory)
+    joint = bounding is Bounding.LBP and not isinstance(problem.box, Space)
+    gates = Gates.from_preactivations(problem.network, bounds, lines=joint)
+    return gates, ForwardBound.of(problem.network, region, bounds) if gates.lines else None
+
+
+def _rounding(problem: Problem, gates: Gates) -> Tensor:
+    """Allowance (batch, rows, inputs) for the rounding of an entry: relative to all terms without their signs."""
+    size = _absolute(problem.network, gates, problem.functionals.abs())
+    return (rounding_allowance(problem.network, problem.dtype) - 1) * size
+
+
+def _absolute(network: Network, gates: Gates, rows: Tensor) -> Tensor:
+    """The chain rule on absolute values, every gate at its steepest: (batch, rows, inputs)."""
+    sizes: dict[int, Tensor] = {len(network.nodes) - 1: rows}
+    for k in range(len(network.nodes) - 1, 0, -1):
+        node, size = network.nodes[k], sizes.pop(k, None)
+        if size is None:
+            continue
+        if isinstance(node, Activate):
+            part = size * gates.slopes[k].magnitude.unsqueeze(1)
+            sizes[node.parent] = sizes[node.parent] + part if node.parent in sizes else part
+        elif isinstance(node, Affine):
+            for p, m in node.terms:
+                part = m.absolute.adjoint(size)
+                sizes[p] = sizes[p] + part if p in sizes else part
+    return sizes.get(0, rows.new_zeros(*rows.shape[:-1], network.in_size))
+
+
+def _rounded(entries: Interval, rounding: Tensor) -> EntryBounds:
+    lower, upper = torch.minimum(entries.lower, entries.upper), torch.maximum(entries.lower, entries.upper)
+    arrays = (t.cpu().double().numpy() for t in (lower - rounding, upper + rounding, rounding))
+    return EntryBounds(*arrays)

@@ -1,0 +1,133 @@
+"""Is the network monotone in some of its inputs over a domain?"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Problem
+from lipcompare.questions.entries import Bounding, directional_bounds
+
+
+class Direction(enum.Enum):
+    """What is known about a functional and an input; the value is the sentence a person reads."""
+
+    INCREASING = "Proved: it never decreases in this input."
+    DECREASING = "Proved: it never increases in this input."
+    CONSTANT = "Proved: it does not depend on this input."
+    NEITHER = "It increases at one point and decreases at another; both are given."
+    UNDECIDED = "Not proved, and no counterexample found."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Monotonicity:
+    """The answer for every domain, functional and feature; arrays of shape (batch, rows, features).
+
+    Attributes:
+        directions: one :class:`Direction` each.
+        lower, upper: bounds on the derivative.
+        rising, falling: points (batch, rows, features, inputs) where the derivative was seen largest and smallest.
+        seen_lower, seen_upper: the derivatives there.
+    """
+
+    features: tuple[int, ...]
+    directions: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    rising: np.ndarray
+    falling: np.ndarray
+    seen_lower: np.ndarray
+    seen_upper: np.ndarray
+
+    def share(self, direction: Direction) -> np.ndarray:
+        """Per feature the share of examples and rows with this answer; constants count as both kinds of monotone."""
+        kinds = {direction}
+        if direction in (Direction.INCREASING, Direction.DECREASING):
+            kinds.add(Direction.CONSTANT)
+        hits = np.vectorize(lambda d: d in kinds, otypes=[float])(self.directions)
+        result: np.ndarray = hits.mean(axis=(0, 1))
+        return result
+
+
+def monotonicity(
+    problem: Problem,
+    features: Sequence[int] | None = None,
+    bounding: Bounding | str = Bounding.LBP,
+    *,
+    tightening: Tightening = Tightening.ALPHA_CROWN,
+    samples: int = 128,
+    seed: int = 0,
+    memory: int = 2**30,
+) -> Monotonicity:
+    """Decide for every functional of the problem whether it is monotone in the chosen inputs over each domain.
+
+    Increasing is proved where the lower bound of the derivative is not negative (as in the paper's study), decreasing
+    where the upper bound is not positive; a bound within the rounding of its own computation counts as zero.
+
+    Args:
+        features: indices of inputs (all of them by default).
+        samples: points at which counterexamples are looked for.
+    """
+    inputs = problem.network.in_size
+    chosen = tuple(range(inputs)) if features is None else tuple(int(f) for f in features)
+    if not chosen or any(not 0 <= f < inputs for f in chosen):
+        raise InvalidInput(f"Features are indices 0..{inputs - 1}; got {list(chosen)}.")
+    axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
+    bounds = directional_bounds(problem, axes, bounding, tightening=tightening, memory=memory)
+    low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
+    slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
+    size = np.maximum(np.abs(bounds.lower), np.abs(bounds.upper))
+    if bool(((high > bounds.upper + slack * (1 + size)) | (low < bounds.lower - slack * (1 + size))).any()):
+        raise Contradiction("A derivative lies outside its bounds: a bug, please report it with the model.")
+    increasing, decreasing = bounds.lower >= -2 * bounds.rounding, bounds.upper <= 2 * bounds.rounding
+    answer = np.full(increasing.shape, Direction.UNDECIDED, dtype=object)
+    answer[(high > bounds.rounding) & (low < -bounds.rounding)] = Direction.NEITHER
+    answer[increasing] = Direction.INCREASING
+    answer[decreasing] = Direction.DECREASING
+    answer[increasing & decreasing] = Direction.CONSTANT
+    return Monotonicity(chosen, answer, bounds.lower, bounds.upper, highest, lowest, low, high)
+
+
+def _extremes(
+    problem: Problem, features: Sequence[int], samples: int, seed: int, memory: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Smallest and largest derivative seen (batch, rows, features), and where they were seen: largest, smallest."""
+    random = torch.Generator().manual_seed(seed)
+    inputs = problem.network.in_size
+    unit = torch.rand(samples, inputs, generator=random, dtype=torch.float64)
+    # The diagonal too: over a domain in which one input moves it is a grid.
+    half = samples // 2
+    unit[:half] = torch.linspace(0, 1, half, dtype=torch.float64).unsqueeze(-1)
+    widest = max(node.size for node in problem.network.nodes)
+    each = max(1, memory // (8 * 8 * samples * problem.rows * widest))
+    parts = []
+    for start in range(0, problem.batch, each):
+        part = problem.slice(start, min(start + each, problem.batch))
+        lower, upper = (v.unsqueeze(1) for v in part.box.window)
+        points = part.box.clamp(lower + unit.to(lower) * (upper - lower))
+        parts.append(_extremes_at(part, features, points))
+    low, high, highest, lowest = (torch.cat(p).cpu().double().numpy() for p in zip(*parts, strict=True))
+    return low, high, highest, lowest
+
+
+def _extremes_at(problem: Problem, features: Sequence[int], points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same at given points (batch, samples, inputs)."""
+    network = problem.network
+    with torch.no_grad():
+        slopes = {k: v.unsqueeze(2) for k, v in network.slopes(network.values(points)).items()}
+        rows = problem.functionals.unsqueeze(1).expand(*points.shape[:2], -1, -1)
+        entries = network.pull_back(slopes, rows)[..., list(features)]  # (batch, samples, rows, features)
+    found = []
+    for extreme in (entries.argmin(1), entries.argmax(1)):
+        value = entries.gather(1, extreme.unsqueeze(1)).squeeze(1)
+        index = extreme.flatten(1).unsqueeze(-1).expand(-1, -1, points.shape[-1])
+        found.append((value, points.gather(1, index).unflatten(1, extreme.shape[1:])))
+    (low, lowest), (high, highest) = found
+    return low, high, highest, lowest

@@ -1,0 +1,229 @@
+"""The operator norm ``p -> p`` of the whole Jacobian: ``sup_{x in X} max_{||v||_p = 1} ||J(x) v||_p``.
+
+This is the constant of ``f`` with the same norm ``l_p`` on inputs and outputs, LipBaB's quantity (Bhowmick et al.
+2021). For ``p = inf`` it is the largest l1 norm of a row of ``J``, the maximum over rows of the row problem; for
+``p = 1`` the largest l1 norm of a column, the same problem on the transposed Jacobian, which has the same gates; for
+``p = 2`` the largest singular value. At kinks the Jacobian ranges over all Clarke derivatives, as everywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.attack import Effort, kink_patterns, search
+from lipcompare.domain import Box, Norm, Space
+from lipcompare.errors import Contradiction
+from lipcompare.gates import Gates
+from lipcompare.jacobian import (
+    gradient_intervals,
+    interval_gradients,
+    norm_bound,
+    rounding_allowance,
+)
+from lipcompare.jacobian.norms import operator_norm
+from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.interval import Interval
+from lipcompare.network.transpose import transpose
+from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
+from lipcompare.problem import Problem
+from lipcompare.questions.entries import Bounding
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OperatorNorm:
+    """Bounds on the operator norm of the Jacobian over every domain of a batch.
+
+    Attributes:
+        lower, upper: (batch,).
+        points: (batch, inputs), where ``lower`` is attained.
+        at_kink: (batch,) true where it takes a Clarke derivative other than autograd's.
+    """
+
+    norm: Norm
+    lower: np.ndarray
+    upper: np.ndarray
+    points: np.ndarray
+    at_kink: np.ndarray
+    seconds: float
+
+
+def operator_norm_bounds(
+    network: Network,
+    box: Box,
+    norm: Norm | str | float,
+    bounding: Bounding | str = Bounding.LBP,
+    *,
+    effort: Effort = Effort(),
+    seed: int = 0,
+    memory: int = 2**30,
+) -> OperatorNorm:
+    """Bound the operator norm of the whole Jacobian from above, and from below by a search.
+
+    Args:
+        norm: ``p``, on inputs and outputs.
+        bounding: how the upper bound is computed.
+        effort: of the search for the lower bound.
+
+    Raises:
+        Contradiction: the two bounds exclude each other (a bug).
+    """
+    started = time.perf_counter()
+    norm, bounding = Norm.parse(norm), Bounding(bounding)
+    problem = Problem(network, box, Norm.INF)
+    with torch.no_grad():
+        if bounding is Bounding.NAIVE:
+            upper = _layer_product(problem.network, norm, problem.functionals)
+        else:
+            upper = _local_bound(problem, norm, bounding, memory)
+        lower, points, kinks = _search(problem, norm, effort, seed, memory)
+    slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
+    if bool((lower > upper * (1 + slack)).any()):
+        raise Contradiction(f"The operator norm's lower bound {lower} is above its upper bound {upper}: a bug.")
+    arrays = (t.cpu().double().numpy() for t in (lower, upper, points))
+    low, high, where = arrays
+    return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), time.perf_counter() - started)
+
+
+def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
+    """Product of operator norms, branches added: (batch,)."""
+    reach: list[float] = []
+    for node in network.nodes:
+        if isinstance(node, Activate):
+            far = like.new_full((node.size,), torch.inf)
+            steepest = float(node.activation.slope_range(Interval(-far, far)).magnitude.max())
+            reach.append(reach[node.parent] * steepest)
+        elif isinstance(node, Affine):
+            reach.append(sum(reach[p] * operator_norm(m, norm, like) for p, m in node.terms))
+        else:
+            reach.append(1.0)
+    return like.new_full((like.shape[0],), reach[-1] * rounding_allowance(network, like.dtype)).nan_to_num(
+        nan=torch.inf
+    )
+
+
+def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) -> Tensor:
+    """Upper bounds (batch,) from gates over the domain."""
+    network, region = problem.network, problem.box.region
+    tightening = Tightening.CROWN if bounding is Bounding.IBP else Tightening.ALPHA_CROWN
+    bounds = preactivation_bounds(network, region, tightening, memory=memory)
+    joint = bounding is Bounding.LBP and not isinstance(problem.box, Space)
+    gates = Gates.from_preactivations(network, bounds, lines=joint)
+    forward = ForwardBound.of(network, region, bounds) if gates.lines else None
+    if norm is Norm.INF:
+        return _largest_row(network, gates, problem.functionals, bounding, forward, memory)
+    if norm is Norm.ONE:
+        return _largest_column(problem, gates, bounding, memory)
+    # ||J||_2^2 <= ||J||_1 ||J||_inf; |J| <= M entrywise gives ||J||_2 <= ||M||_2; J = C + E with |E| <= R gives
+    # ||J||_2 <= ||C||_2 + ||R||_2; and the spectral norm is at most the Frobenius norm.
+    rows = _largest_row(network, gates, problem.functionals, bounding, forward, memory)
+    bounds_2 = [(rows * _largest_column(problem, gates, bounding, memory)).sqrt()]
+    if bounding is Bounding.IBP:
+        entries = interval_gradients(network, gates, problem.functionals)[0]
+    else:
+        known = gradient_intervals(
+            network, gates, problem.functionals, bounding.relaxation, norm=Norm.TWO, forward=forward, memory=memory
+        )
+        entries = known.intervals[0]
+        each = norm_bound(network, gates, problem.functionals, known, Norm.TWO, forward)
+        bounds_2.append(torch.linalg.vector_norm(each, dim=-1))
+    spectral = [entries.magnitude, entries.center, entries.radius]
+    if all(bool(t.isfinite().all()) for t in spectral):
+        largest, center, radius = (torch.linalg.matrix_norm(t, ord=2) for t in spectral)
+        bounds_2 += [largest, center + radius]
+    best = torch.stack(bounds_2).nan_to_num(nan=torch.inf).amin(0)
+    terms = problem.network.in_size + problem.network.out_size
+    return best * rounding_allowance(network, problem.dtype) * (1 + 16 * terms * torch.finfo(problem.dtype).eps)
+
+
+def _largest_row(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    bounding: Bounding,
+    forward: ForwardBound | None,
+    memory: int,
+) -> Tensor:
+    """Upper bounds (batch,) on the largest l1 norm of a row."""
+    if bounding is Bounding.IBP:
+        entries = interval_gradients(network, gates, functionals)[0]
+        return entries.magnitude.sum(-1).amax(-1) * rounding_allowance(network, functionals.dtype)
+    known = gradient_intervals(network, gates, functionals, bounding.relaxation, forward=forward, memory=memory)
+    return norm_bound(network, gates, functionals, known, Norm.INF, forward).amax(-1)
+
+
+def _largest_column(problem: Problem, gates: Gates, bounding: Bounding, memory: int) -> Tensor:
+    """Upper bounds (batch,) on the largest l1 norm of a column: rows of the transposed Jacobian, a few at a time."""
+    turned = transpose(problem.network)
+    moved = Gates({turned.gates[k]: slope for k, slope in gates.slopes.items() if k in turned.gates})
+    columns = torch.eye(problem.network.in_size, device=problem.device, dtype=problem.dtype)
+    widest = max(node.size for node in problem.network.nodes)
+    at_once = max(1, memory // (64 * problem.batch * widest * columns.element_size()))
+    parts = [
+        _largest_row(turned.network, moved, part.expand(problem.batch, -1, -1), bounding, None, memory)
+        for part in columns.split(min(at_once, 256))
+    ]
+    return torch.stack(parts).amax(0)
+
+
+def _search(problem: Problem, norm: Norm, effort: Effort, seed: int, memory: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest operator norm found (batch,), where (batch, inputs), and whether at a kink (batch,).
+
+    The points are those where single rows are large; for p = 1 and 2 a local search then follows the norm itself.
+    """
+    starts = search(problem, effort, seed=seed, memory=memory)  # (batch, rows, inputs)
+    center = problem.box.clamp(problem.box.window.center.unsqueeze(1))
+    points = torch.cat([center, starts], 1)
+    values = _norms_at(problem, points, norm)
+    random = torch.Generator().manual_seed(seed)
+    radius = problem.box.window.radius.unsqueeze(1)
+    rounds = effort.scaled(problem.network, problem.network.out_size).rounds
+    for _ in range(rounds):
+        size = 10.0 ** (-3 * torch.rand(points.shape[1], 1, generator=random, dtype=torch.float64))
+        step = torch.randn(points.shape[1:], generator=random, dtype=torch.float64) * size
+        moved = problem.box.clamp(points + radius * step.to(points))
+        found = _norms_at(problem, moved, norm)
+        better = found > values
+        points = torch.where(better.unsqueeze(-1), moved, points)
+        values = torch.where(better, found, values)
+    best = values.argmax(1, keepdim=True)
+    where = points.gather(1, best.unsqueeze(-1).expand(-1, -1, points.shape[-1])).squeeze(1)
+    value = values.gather(1, best).squeeze(1)
+    kinked = _at_center(problem, center.squeeze(1), norm)
+    at_kink = kinked > value * (1 + 1e-9)
+    where = torch.where(at_kink.unsqueeze(-1), center.squeeze(1), where)
+    return torch.maximum(value, kinked), where, at_kink
+
+
+def _at_center(problem: Problem, centers: Tensor, norm: Norm) -> Tensor:
+    """The norm (batch,) at the centre with the patterns of its kinks, if it has any."""
+    points = centers.unsqueeze(1).expand(-1, problem.rows, -1)
+    patterns = kink_patterns(problem, points)
+    if patterns is None:
+        return _norms_at(problem, centers.unsqueeze(1), norm).squeeze(1)
+    best = centers.new_zeros(len(centers))
+    for row in range(problem.rows):
+        slopes = {k: v[:, row : row + 1] for k, v in patterns.items()}
+        jacobian = problem.network.pull_back(slopes, problem.functionals)
+        best = torch.maximum(best, matrix_norm(jacobian, norm))
+    return best
+
+
+def _norms_at(problem: Problem, points: Tensor, norm: Norm) -> Tensor:
+    """Operator norms (batch, k) of the Jacobian at points (batch, k, inputs)."""
+    slopes = problem.network.slopes(problem.network.values(points))
+    slopes = {k: v.unsqueeze(2) for k, v in slopes.items()}
+    rows = problem.functionals.unsqueeze(1).expand(*points.shape[:2], -1, -1)
+    return matrix_norm(problem.network.pull_back(slopes, rows), norm)
+
+
+def matrix_norm(matrices: Tensor, norm: Norm) -> Tensor:
+    """Operator norm ``p -> p`` of matrices (..., outputs, inputs)."""
+    if norm is Norm.TWO:
+        largest: Tensor = torch.linalg.matrix_norm(matrices, ord=2)
+        return largest
+    return matrices.abs().sum(-1 if norm is Norm.INF else -2).amax(-1)

@@ -1,0 +1,143 @@
+"""One look for every picture: a colour, a marker and a line style per method, the same in every figure.
+
+Colours are Okabe and Ito's and greys, distinct for every common kind of colour vision; markers and line styles tell
+the methods apart without any colour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+COLUMN, PAGE = 3.5, 7.2
+"""Widths in inches: one column of a paper, and both."""
+
+GREY, GRID = "#555555", "#DDDDDD"
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a series is drawn."""
+
+    color: str
+    marker: str
+    line: str | tuple[int, tuple[int, ...]] = "-"
+    hollow: bool = False
+
+
+_LOOKS = {
+    "NaiveUB": Look("#999999", "x", ":"),
+    "IBP": Look("#56B4E9", "v", "--"),
+    "RecurJac": Look("#E69F00", "^", "-."),
+    "LipLP": Look("#CC79A7", "d", (0, (1, 1))),
+    "LipSDP": Look("#8A6D00", "h", (0, (3, 1, 1, 1))),
+    "LipMIP": Look("#000000", "s", "-"),
+    "LipBaB": Look("#000000", "D", "--", hollow=True),
+    "paper": Look("#D55E00", "o", "-"),
+    "paper, BaB": Look("#D55E00", "o", "--", hollow=True),
+    "sdp": Look("#0072B2", "P", "-"),
+    "bab": Look("#0072B2", "X", "--"),
+    "attack": Look("#009E73", "<", ":"),
+}
+_NAMES: dict[str, str] = {
+    "naive": "NaiveUB", "ibp": "IBP", "recurjac": "RecurJac", "lp": "LipLP", "lipsdp": "LipSDP", "milp": "LipMIP",
+    "lipbab": "LipBaB", "lbp": "paper",
+}  # fmt: skip
+_DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
+    "-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 1)), "-", "--",
+)  # fmt: skip
+_OTHERS = tuple(
+    Look(color, marker, line)
+    for (color, marker), line in zip(
+        (
+            ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
+            ("#56B4E9", "P"), ("#000000", "X"), ("#999999", "*"), ("#8A6D00", "h"),
+        ),
+        _DASHES,
+        strict=True,
+    )
+)  # fmt: skip
+
+
+def looks(series: Sequence[str]) -> dict[str, Look]:
+    """A look per series: the method's own where the name is known, else the next one of a cycle."""
+    found, others = {}, 0
+    for name in series:
+        known = _LOOKS.get(_known_as(name))
+        if known is None:
+            known = _OTHERS[others % len(_OTHERS)]
+            others += 1
+        found[name] = known
+    return found
+
+
+def ordered(series: Sequence[str]) -> list[str]:
+    """The paper's order first, then the order in which they come."""
+    place: dict[str, int] = {name: k for k, name in enumerate(_LOOKS)}
+    unique = list(dict.fromkeys(series))
+    return sorted(unique, key=lambda name: (place.get(_known_as(name), len(place)), unique.index(name)))
+
+
+def _known_as(name: str) -> str:
+    """The name under which the paper knows a method."""
+    return _NAMES.get(name, name)
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's settings for every figure made inside."""
+    with mpl.rc_context(
+        {
+            "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+            "legend.fontsize": 7, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
+            "grid.linewidth": 0.5, "axes.axisbelow": True, "axes.titlelocation": "left",
+            "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "lipcompare",
+        }
+    ):  # fmt: skip
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure that needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def line_style(look: Look) -> dict[str, Any]:
+    """Keyword arguments of ``Axes.plot``."""
+    face = "white" if look.hollow else look.color
+    return {"color": look.color, "linestyle": look.line, "marker": look.marker, "markerfacecolor": face}
+
+
+def handle(name: str, look: Look, *, line: bool = True) -> Line2D:
+    """The entry of a legend."""
+    drawn = line_style(look)
+    if not line:
+        drawn["linestyle"] = "none"
+    return Line2D([], [], label=name, **drawn)
+
+
+def plain_log(axes: Axes, which: str) -> None:
+    """A logarithmic axis, ``x`` or ``y``, with plain numbers; between decades too where there are few of them."""
+    if which == "x":
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    decades = high / low if low > 0 else float("inf")
+    subs = (1, 1.5, 2, 3, 5, 7) if decades < 8 else (1, 2, 5) if decades < 200 else (1,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

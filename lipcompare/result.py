@@ -1,0 +1,174 @@
+"""The answer: certified lower and upper bounds with their witnesses, and everything needed to judge them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lipcompare.rounding import lower_text, upper_text
+
+
+class Status(enum.Enum):
+    """Why a method stopped; the value is the sentence a person reads."""
+
+    COMPLETE = "The method ran to its end."
+    EXACT = "The value is proved to the requested gap."
+    TIME_LIMIT = "Stopped at the time limit; the interval holds."
+    NODE_LIMIT = "Stopped at the node limit; the interval holds."
+    MEMORY_LIMIT = "Stopped at the memory limit; the interval holds."
+    INTERRUPTED = "Interrupted; the interval so far holds."
+    UNSUPPORTED = "The method does not apply to this problem."
+    UNAVAILABLE = "The solver is not installed or has no licence."
+    LICENCE_TOO_SMALL = "The solver's licence does not allow a model of this size."
+    OUT_OF_MEMORY = "Out of memory; nothing was proved."
+    NUMERICAL = "The solver met numerical trouble; only what was checked is reported."
+    CRASHED = "The method crashed; nothing was proved."
+
+
+class TracePoint(NamedTuple):
+    """The overall interval at one moment, the largest value over the batch of each end."""
+
+    seconds: float
+    lower: float
+    upper: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Witnesses:
+    """Points that attain the lower bounds, one per example and row.
+
+    Attributes:
+        points: (batch, rows, inputs).
+        values: (batch, rows), the dual norm of the gradient there.
+        at_kink: (batch, rows), true where a pre-activation vanishes at the point and the value needs the pattern;
+            elsewhere autograd at the point gives the value.
+        patterns: per activation node (batch, rows, neurons), slopes taken; None when no witness is at a kink.
+    """
+
+    points: np.ndarray
+    values: np.ndarray
+    at_kink: np.ndarray
+    patterns: Mapping[int, np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bound:
+    """What a method proved about a batch of problems.
+
+    Attributes:
+        lower, upper: (batch, rows); 0 and inf where nothing is proved.
+        status, detail: why it stopped, and what else there is to say.
+        method, options: the method's name and the fields it ran with.
+        seconds: wall-clock time of the method.
+        trace: the overall interval on the way there.
+        witnesses: points that attain ``lower``.
+        device, dtype: where and in which precision it was computed.
+        versions: versions of the packages that took part.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    status: Status
+    method: str
+    seconds: float
+    detail: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trace: tuple[TracePoint, ...] = ()
+    witnesses: Witnesses | None = None
+    device: str = "cpu"
+    dtype: str = "float64"
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def overall_lower(self) -> np.ndarray:
+        """Lower bound on ``max_i L_i``, (batch,)."""
+        overall: np.ndarray = np.max(self.lower, axis=1)
+        return overall
+
+    @property
+    def overall_upper(self) -> np.ndarray:
+        """Upper bound on ``max_i L_i``, (batch,)."""
+        overall: np.ndarray = np.max(self.upper, axis=1)
+        return overall
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Relative gap of the overall interval, (batch,): ``(upper - lower) / upper``, 0 for the zero function."""
+        lower, upper = self.overall_lower, self.overall_upper
+        with np.errstate(invalid="ignore"):
+            ratio = (upper - lower) / np.where(upper > 0, upper, 1.0)
+        return np.where(np.isinf(upper), np.inf, ratio)
+
+    @property
+    def proves(self) -> str:
+        """``exact``, ``interval``, ``upper``, ``lower`` or ``nothing``."""
+        lower, upper = bool((self.overall_lower > 0).any()), bool(np.isfinite(self.overall_upper).any())
+        if self.status is Status.EXACT:
+            return "exact"
+        return {(True, True): "interval", (False, True): "upper", (True, False): "lower"}.get((lower, upper), "nothing")
+
+    @property
+    def sentence(self) -> str:
+        """Status and detail as one text."""
+        return f"{self.status.value} {self.detail}".strip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, ready for JSON (inf becomes None)."""
+        return {
+            "method": self.method,
+            "options": {k: _plain(v) for k, v in self.options.items()},
+            "lower": [_number(v) for v in self.overall_lower],
+            "upper": [_number(v) for v in self.overall_upper],
+            "proves": self.proves,
+            "status": self.status.name.lower(),
+            "message": self.sentence,
+            "seconds": self.seconds,
+            "rows": {
+                "lower": [[_number(v) for v in row] for row in self.lower],
+                "upper": [[_number(v) for v in row] for row in self.upper],
+            },
+            "device": self.device,
+            "dtype": self.dtype,
+            "versions": dict(self.versions),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.method}: {self.sentence} ({self.seconds:.3g} s, {self.device}, {self.dtype})"]
+        for b, (low, high) in enumerate(zip(self.overall_lower, self.overall_upper, strict=True)):
+            lines.append(f"  example {b}: {interval_text(low, high)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{b}</td><td>{lower_text(low, 6)}</td><td>{upper_text(high, 6)}</td><td>{gap:.2%}</td></tr>"
+            for b, (low, high, gap) in enumerate(zip(self.overall_lower, self.overall_upper, self.gap, strict=True))
+        )
+        return (
+            f"<p><b>{self.method}</b> {self.sentence} ({self.seconds:.3g} s, {self.device}, {self.dtype})</p>"
+            f"<table><tr><th>example</th><th>lower</th><th>upper</th><th>gap</th></tr>{cells}</table>"
+        )
+
+
+def interval_text(lower: float, upper: float) -> str:
+    """``[lower, upper]`` as a person reads it: unproved ends are said to be so."""
+    if lower <= 0 and np.isinf(upper):
+        return "nothing proved"
+    if np.isinf(upper):
+        return f"at least {lower_text(lower, 6)} (no upper bound)"
+    if lower <= 0:
+        return f"at most {upper_text(upper, 6)} (no lower bound)"
+    return f"between {lower_text(lower, 6)} and {upper_text(upper, 6)}"
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _plain(value: object) -> int | float | str | bool | None:
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)

@@ -1,0 +1,23 @@
+"""Numbers as text, rounded to the side on which they stay proved."""
+
+from __future__ import annotations
+
+import decimal
+import math
+
+
+def lower_text(value: float, digits: int = 5) -> str:
+    """A lower bound to some significant digits, rounded down; "-" where nothing is proved."""
+    return "-" if value <= 0 else _rounded(value, digits, decimal.ROUND_FLOOR)
+
+
+def upper_text(value: float, digits: int = 5) -> str:
+    """An upper bound to some significant digits, rounded up; "-" where nothing is proved."""
+    return "-" if math.isinf(value) else _rounded(value, digits, decimal.ROUND_CEILING)
+
+
+def _rounded(value: float, digits: int, direction: str) -> str:
+    short = decimal.Context(prec=digits, rounding=direction).plus(decimal.Decimal(float(value)))
+    if short and not -4 <= short.adjusted() <= 6:
+        return f"{short.normalize():e}"
+    return f"{short:f}"

@@ -1,0 +1,31 @@
+"""Optimisation back ends behind one interface: hand over a program, get a checked Solution. Everything is
+minimised.
+
+>>> solution = solvers.get("highs").solve(program, solvers.Limits(time_limit=60))
+>>> solution.status, solution.objective, solution.dual_bound
+"""
+
+from solvers.interface import Capabilities, Solver
+from solvers.program import Cones, ConicProgram, MixedIntegerProgram, Program, smat, svec
+from solvers.registry import SolverInfo, all_solvers, get, names
+from solvers.running import OnProgress
+from solvers.solution import Limits, Solution, Status
+
+__all__ = [
+    "Capabilities",
+    "Cones",
+    "ConicProgram",
+    "Limits",
+    "MixedIntegerProgram",
+    "OnProgress",
+    "Program",
+    "Solution",
+    "Solver",
+    "SolverInfo",
+    "Status",
+    "all_solvers",
+    "get",
+    "names",
+    "smat",
+    "svec",
+]

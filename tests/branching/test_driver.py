@@ -1,0 +1,139 @@
+"""The driver on a made-up problem: knapsack-like values of bit strings, no network in sight."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from lipcompare.branching.driver import Assessment, Found, Limits, Search, Stop, run
+from lipcompare.branching.state import load, save
+from lipcompare.branching.tree import Queue, Subdomain
+
+BITS = 7
+
+
+class Table:
+    """Row r has a value for every string of bits; the bound of a subdomain is the best value in it plus some slack."""
+
+    def __init__(self, seed: int, rows: int = 3) -> None:
+        random = np.random.default_rng(seed)
+        self.values = random.random((rows, *(2,) * BITS))
+        self.values[random.random(self.values.shape) < 0.3] = -np.inf  # nothing there
+        self.slack = random.random(BITS + 1)
+        self.slack[BITS] = 0
+        self.truth = self.values.max()
+
+    def evaluate(self, nodes, floor, target):
+        return [self.assess(node) for node in nodes]
+
+    def assess(self, node):
+        index: list = [node.row, *[slice(None)] * BITS]
+        for d in node.decisions:
+            if index[1 + (d >> 1)] == 1 - (d & 1):
+                return Assessment(-np.inf)
+            index[1 + (d >> 1)] = d & 1
+        part = self.values[tuple(index)]
+        best = np.max(part)
+        if best == -np.inf:
+            return Assessment(-np.inf)
+        free = [b for b in range(BITS) if isinstance(index[1 + b], slice)]
+        found = (Found(node.row, float(best), np.zeros(1), np.zeros(1)),) if not free else ()
+        chain = tuple(2 * b + 1 for b in free[:2])
+        return Assessment(float(best + self.slack[BITS - len(free)]), chain, found=found)
+
+
+def start(table):
+    return Search.start([float("inf")] * len(table.values))
+
+
+@pytest.mark.parametrize("batch", [1, 5, 64])
+@pytest.mark.parametrize("seed", range(4))
+def test_finds_the_largest_row(seed, batch):
+    table = Table(seed)
+    search = start(table)
+    points = []
+    assert run(search, table, Limits(batch=batch, gap=1e-9), report=points.append) is Stop.DONE
+    assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)
+    for before, after in itertools.pairwise(points):
+        assert after.upper <= before.upper and after.lower >= before.lower
+        assert after.lower <= table.truth <= after.upper
+    rows = table.values.reshape(len(table.values), -1).max(1)
+    assert (search.row_upper() >= rows).all()
+
+
+def test_a_batch_gives_what_single_steps_give():
+    table = Table(9)
+    results = []
+    for batch in (1, 32):
+        search = start(table)
+        run(search, table, Limits(batch=batch))
+        results.append(search.upper)
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 12))
+def test_interrupted_anywhere_the_interval_holds_and_the_search_goes_on(stop_after, tmp_path):
+    table = Table(3)
+    search = start(table)
+    calls = itertools.count(1)
+
+    class Impatient:
+        def evaluate(self, nodes, floor, target):
+            if next(calls) == stop_after:
+                raise KeyboardInterrupt
+            return table.evaluate(nodes, floor, target)
+
+    ended = run(search, Impatient(), Limits(batch=4))
+    assert search.best <= table.truth <= search.upper
+    if ended is Stop.INTERRUPTED:
+        save(search, tmp_path / "state.npz", "key")
+        again = load(tmp_path / "state.npz", "key")
+        assert again.upper == search.upper and again.best == search.best and again.nodes == search.nodes
+        assert run(again, table, Limits(batch=4)) is Stop.DONE
+        assert again.upper == pytest.approx(table.truth, rel=1.1e-4)
+
+
+def test_limits():
+    table = Table(5)
+    search = start(table)
+    assert run(search, table, Limits(nodes=10, batch=4)) is Stop.NODES
+    assert search.nodes == 10
+    assert run(search, table, Limits(memory=10, batch=4)) is Stop.MEMORY
+    assert run(search, table, Limits(seconds=0)) is Stop.TIME
+    assert search.best <= table.truth <= search.upper
+
+
+def test_children_cover_the_parent():
+    node = Subdomain(1.0, 0, (2,), chain=(5, 7, 8))
+    assert [c.decisions for c in node.children()] == [(2, 4), (2, 5, 6), (2, 5, 7, 9), (2, 5, 7, 8)]
+    closed = Subdomain(1.0, 0, (2,), chain=(5,), closed=True)
+    assert [c.decisions for c in closed.children()] == [(2, 4)]
+
+
+def test_a_million_open_subdomains_would_fit_in_four_gigabytes():
+    count, depth = 20_000, 60
+    tracemalloc.start()
+    queue = Queue(10)
+    for i in range(count):
+        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,)))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / count < 4 * 2**30 / 1e6
+    assert used <= 1.2 * queue.bytes
+
+
+def test_the_queue_survives_the_disk():
+    queue = Queue(3)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        made = tuple(random.integers(0, 100, random.integers(0, 6)).tolist())
+        queue.push(Subdomain(float(random.random()), int(random.integers(3)), made, (3,), bool(random.random() < 0.5)))
+    other = Queue.from_arrays(3, queue.to_arrays())
+    assert len(other) == 50 and (other.row_upper() == queue.row_upper()).all()
+    while len(queue):
+        assert queue.peek() == other.peek()
+        queue.pop()
+        other.pop()

@@ -1,0 +1,115 @@
+"""Bounds over subdomains hold at every input that satisfies the decisions, and empty subdomains have none."""
+
+from __future__ import annotations
+
+import nets
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lipcompare.gates import Gates
+from lipcompare.network import Interval
+from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.preactivation.split import HalfSpaces, constrained_maximum, split_bounds
+
+COUNT = 6
+
+
+def decided(problem, seed):
+    """Random decisions for a few subdomains: signs (COUNT, neurons) by node, those of a random input among them."""
+    network = problem.network
+    random = torch.Generator().manual_seed(seed)
+    x = problem.box.lower + torch.rand(COUNT, network.in_size, generator=random, dtype=torch.float64) * (
+        problem.box.upper - problem.box.lower
+    )
+    values = network.values(x)
+    signs = {}
+    for k in network.activations:
+        z = values[network.nodes[k].parents[0]]
+        sign = torch.where(z > 0, 1, -1).to(torch.int8)
+        flip = torch.rand(z.shape, generator=random) < 0.1
+        flip[: COUNT // 2] = False  # these subdomains hold x
+        keep = torch.rand(z.shape, generator=random) < 0.4
+        signs[k] = torch.where(flip, -sign, sign) * keep
+    return signs
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["dense", "leaky", "conv", "residual", "pooling", "concatenation"]),
+    st.integers(0, 10**6),
+    st.integers(0, 2),
+    st.integers(1, 2),
+)
+def test_bounds_hold_where_the_decisions_do(family, seed, sweeps, passes):
+    network = nets.FAMILIES[family](seed)
+    problem = nets.problem(network, 0.4, seed)
+    signs = decided(problem, seed)
+    start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
+    box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
+    found = split_bounds(network, box, signs, start, sweeps=sweeps, passes=passes)
+    assert not found.empty[: COUNT // 2].any()
+    random = torch.Generator().manual_seed(seed + 1)
+    x = problem.box.lower + torch.rand(400, network.in_size, generator=random, dtype=torch.float64) * (
+        problem.box.upper - problem.box.lower
+    )
+    values = network.values(x)
+    inside = torch.ones(COUNT, len(x), dtype=torch.bool)
+    for k in network.activations:
+        z = values[network.nodes[k].parents[0]]
+        inside &= (signs[k].unsqueeze(1) * z >= 0).all(-1)
+    assert not inside[found.empty].any()
+    for k in network.activations:
+        z = values[network.nodes[k].parents[0]]
+        low, high = (v.unsqueeze(1) for v in found.bounds[k])
+        assert ((z >= low) & (z <= high))[inside].all()
+        slope = network.slopes(values)[k]
+        low, high = (v.unsqueeze(1) for v in found.gates.slopes[k])
+        assert ((slope >= low) & (slope <= high))[inside].all()
+    reach = torch.einsum("sci,xi->sxc", found.halfspaces.normal, x) + found.halfspaces.offset.unsqueeze(1)
+    assert (reach >= 0)[inside].all()
+
+
+def test_decisions_tighten_earlier_and_later_neurons():
+    network = nets.dense(3, (4, 8, 8, 2))
+    problem = nets.problem(network, 0.5)
+    start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
+    first, second = network.activations
+    open_ = Gates.from_preactivations(network, start).unstable(second)[0].nonzero().squeeze(-1)
+    signs = {k: torch.zeros(len(open_), network.nodes[k].size, dtype=torch.int8) for k in network.activations}
+    shorter = torch.where(start[second].upper < -start[second].lower, 1, -1).to(torch.int8)[0, open_]
+    signs[second][torch.arange(len(open_)), open_] = shorter
+    box = Interval(*(v.expand(len(open_), -1) for v in problem.box.interval))
+    plain = split_bounds(network, box, signs, start, sweeps=0, passes=1)
+    tight = split_bounds(network, box, signs, start, sweeps=3, passes=2)
+    width = lambda found: (found.bounds[first].upper - found.bounds[first].lower).sum(-1)  # noqa: E731
+    assert (width(tight) <= width(plain)).all() and (width(tight) < 0.95 * width(plain)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_multipliers_reach_the_linear_program_for_one_halfspace(seed):
+    import scipy.optimize
+
+    random = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+    box = Interval(
+        -torch.rand(1, 5, generator=random, dtype=torch.float64),
+        torch.rand(1, 5, generator=random, dtype=torch.float64),
+    )
+    normal, offset, targets = (
+        draw(1, 1, 5),
+        -0.3 * torch.rand(1, 1, generator=random, dtype=torch.float64),
+        draw(1, 4, 5),
+    )
+    index = torch.zeros(1, 1, dtype=torch.int64)
+    bound = constrained_maximum(
+        targets, torch.zeros(1, 4, dtype=torch.float64), box, HalfSpaces(normal, offset, index, index), 1
+    )
+    for t in range(4):
+        best = scipy.optimize.linprog(
+            -targets[0, t].numpy(), A_ub=-normal[0].numpy(), b_ub=offset[0].numpy(),
+            bounds=list(zip(box.lower[0].tolist(), box.upper[0].tolist(), strict=True)),
+        )  # fmt: skip
+        assert float(bound[0, t]) >= -best.fun - 1e-9
+        assert float(bound[0, t]) == pytest.approx(-best.fun, rel=1e-2, abs=1e-2)

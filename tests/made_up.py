@@ -1,0 +1,74 @@
+"""A results store with made-up rows of every study, for the tests of tables, figures and the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+from test_store import record
+
+from lipcompare.result import TracePoint
+from lipcompare.store import Label, Member, Record, Store
+
+SERIES = ("NaiveUB", "IBP", "RecurJac", "LipMIP", "paper", "sdp", "bab", "attack")
+_FACTORS = {"NaiveUB": 9.0, "IBP": 3.0, "RecurJac": 2.0, "paper": 1.5, "sdp": 1.1, "bab": 1.0, "attack": 1.0}
+
+
+def cells(
+    study: str, labels: Mapping[str, Label], value: float, series: tuple[str, ...]
+) -> Iterator[tuple[str, Record]]:
+    """A record per series on one problem whose constant is ``value``."""
+    problem = json.dumps(labels, sort_keys=True)
+    for place, name in enumerate(series):
+        low, high, status, proves = 0.0, _FACTORS.get(name, 1.0 + 0.1 * place) * value, "complete", "upper"
+        if name == "attack":
+            low, high, proves = 0.99 * value, math.inf, "lower"
+        if name == "LipMIP":
+            low, high, status, proves = 0.9 * value, 1.2 * value, "time_limit", "interval"
+        if name == "LipMIP" and value > 4:
+            low, high, status, proves = 0.0, math.inf, "out_of_memory", "nothing"
+        if name == "bab":
+            low, status, proves = 0.9999 * value, "exact", "exact"
+        seconds = 0.01 * 2**place
+        trace = [TracePoint(seconds * k / 4, low * k / 4, high * (2 - k / 4)) for k in range(1, 5)]
+        yield name, record(
+            f"{study} {problem} {name}", problem_hash=problem, network=str(labels["model"]), method=name.lower(),
+            lower=low, upper=high, status=status, proves=proves, seconds=seconds, trace=trace,
+            message=f"It ended: {status} <at once>.",
+        )  # fmt: skip
+
+
+def fill(path: Path) -> Path:
+    """Write the store."""
+    with Store(path) as store:
+        for study, axis, sizes in (
+            ("tiny_width", "width", (16, 32, 64)), ("tiny_depth", "depth", (2, 3, 4)), ("tiny_cnn", "width", (2, 4)),
+            ("radius", "eps", (0.1, 0.3)),
+        ):  # fmt: skip
+            for size in sizes:
+                labels: dict[str, Label] = {"model": "net" if axis == "eps" else f"net{size}", "eps": 0.1, axis: size}
+                _put(store, study, labels, 1.0 + size / 16, SERIES)
+        for example in range(2):
+            _put(store, "images", {"model": "digits", "radius": "0.1", "example": example}, 2.0 + 4 * example, SERIES)
+        levels = tuple(f"{kind}, {level}" for level in ("interval", "crown", "alpha-crown") for kind in ("IBP", "sdp"))
+        _put(store, "ablation_relaxation", {"model": "net", "eps": 0.1}, 2.0, levels)
+        _put(store, "ablation_cuts", {"model": "net", "eps": 0.1}, 2.0, ("sdp, no cuts", "sdp, 100 cuts", "attack"))
+        _put(store, "ablation_branching", {"model": "net", "eps": 0.1}, 2.0, ("lbp, area", "lbp, babsr"))
+        store.declare("unfinished", [Member("t", "lbp", "no such cell", "p", {"model": "net"})])
+    return path
+
+
+def _put(store: Store, study: str, labels: dict[str, Label], value: float, series: tuple[str, ...]) -> None:
+    members = []
+    for name, made in cells(study, labels, value, series):
+        store.put(made)
+        members.append(Member(" ".join(map(str, labels.values())), name, made.key, made.problem_hash, labels))
+    store.declare(study, members)
+
+
+def frame(path: Path, study: str) -> pd.DataFrame:
+    with Store(path, read_only=True) as store:
+        return store.frame(study)

@@ -1,0 +1,184 @@
+"""Branch and bound against brute force, and everything that may stop it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import nets
+import numpy as np
+import pytest
+import torch
+from branching.brute import exact_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lipcompare
+from lipcompare import InvalidInput, Network, Problem, Status
+from lipcompare.branching.relaxation import Heuristic
+from lipcompare.methods.bab import Bab, BoundKind, Schedule
+from lipcompare.network import Activate, Affine, Input, LeakyReLU
+from lipcompare.network.linear_maps import Dense
+
+QUICK = {"attack_seconds": 0.2}
+VARIANTS = [
+    Bab(**QUICK),
+    Bab(bound=BoundKind.LBP, **QUICK),
+    Bab(bound=BoundKind.LBP, heuristic=Heuristic.BABSR, batch=3, **QUICK),
+    Bab(bound=BoundKind.LBP, schedule=Schedule.CLASSES, sweeps=0, **QUICK),
+]
+
+
+def correlated(seed: int, neurons: int = 6) -> Network:
+    """First-layer neurons that are nearly parallel, so that almost all free-gate patterns hold nowhere."""
+    random = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)  # noqa: E731
+    base = draw(1, 2)
+    first = base + 0.05 * draw(neurons, 2)
+    first[::2] *= -1
+    nodes = (
+        Input(2),
+        Affine((0,), (Dense(first),), 0.1 * draw(neurons)),
+        Activate(1, LeakyReLU(0.0), neurons),
+        Affine((2,), (Dense(draw(4, neurons)),), 0.1 * draw(4)),
+        Activate(3, LeakyReLU(0.0), 4),
+        Affine((4,), (Dense(draw(2, 4)),), None),
+    )
+    return Network(nodes, (2,), (2,))
+
+
+def check(problem, method, gap=1e-4):
+    result = lipcompare.bound(problem, method, gap=gap)
+    truth = exact_rows(problem)
+    assert (result.lower[0] <= truth * (1 + 1e-9) + 1e-12).all()
+    assert (result.upper[0] >= truth * (1 - 1e-9)).all()
+    assert result.status is Status.EXACT, result
+    assert float(result.overall_upper[0]) <= truth.max() * (1 + 1.01 * gap) + 1e-9
+    points = result.trace
+    for before, after in itertools.pairwise(points):
+        assert after.lower >= before.lower and after.upper <= before.upper
+    for point in points:
+        assert point.lower <= truth.max() * (1 + 1e-9) and point.upper >= truth.max() * (1 - 1e-9)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.sampled_from(["dense", "leaky", "residual", "pooling", "concatenation"]),
+    st.integers(0, 10**6),
+    st.sampled_from(VARIANTS),
+)
+def test_agrees_with_brute_force(family, seed, method):
+    check(nets.problem(nets.FAMILIES[family](seed), 0.6, seed), method)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(VARIANTS))
+def test_patterns_that_hold_nowhere_are_ruled_out(seed, method):
+    check(Problem.around(correlated(seed), 0.0, 0.5), method)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+@pytest.mark.parametrize("bound", list(BoundKind))
+def test_every_norm(norm, bound):
+    for seed in range(3):
+        check(nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
+
+
+def test_a_value_at_a_kink_counts():
+    result = lipcompare.bound(Problem.around(nets.kinked(), 0.0, 0.5), Bab(**QUICK))
+    assert result.status is Status.EXACT
+    assert result.upper[0, 0] == pytest.approx(2) and result.lower[0, 0] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("bound", list(BoundKind))
+def test_boxes_with_few_inputs_are_halved(bound):
+    problem = nets.problem(nets.dense(2, (1, 12, 10, 2)), 2.0)
+    check(problem, Bab(bound=bound, **QUICK))
+
+
+def test_a_box_of_one_point():
+    network = nets.dense(0)
+    problem = nets.problem(network, 0.0)
+    check(problem, Bab(**QUICK))
+
+
+def hard() -> Problem:
+    """Takes a few hundred subdomains with the linear bound."""
+    return nets.problem(nets.dense(3, (4, 10, 8, 3)), 0.6)
+
+
+HARD = Bab(bound=BoundKind.LBP, batch=8, **QUICK)
+
+
+def test_limits_leave_a_valid_interval():
+    truth = lipcompare.bound(hard(), HARD)
+    assert truth.status is Status.EXACT
+    value = truth.overall_upper[0]
+    few = lipcompare.bound(hard(), dataclasses.replace(HARD, node_limit=16))
+    assert few.status is Status.NODE_LIMIT
+    short = lipcompare.bound(hard(), HARD, time_limit=0.3)
+    small = lipcompare.bound(hard(), HARD, memory=2000)
+    assert small.status in (Status.MEMORY_LIMIT, Status.EXACT)
+    for result in (few, short, small):
+        assert result.overall_lower[0] <= value * (1 + 1e-9) and result.overall_upper[0] >= value * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5])
+def test_ctrl_c_leaves_a_valid_interval(calls):
+    seen = []
+
+    def interrupt(point):
+        seen.append(point)
+        if len(seen) >= calls:
+            raise KeyboardInterrupt
+
+    result = lipcompare.bound(hard(), HARD, on_progress=interrupt)
+    assert result.status is Status.INTERRUPTED
+    assert result.overall_lower[0] <= result.overall_upper[0] <= seen[0].upper
+    assert np.isfinite(result.overall_upper[0])
+
+
+def test_a_search_resumes_where_it_stopped(tmp_path):
+    state = str(tmp_path / "search.npz")
+    whole = lipcompare.bound(hard(), HARD)
+    result = lipcompare.bound(hard(), dataclasses.replace(HARD, node_limit=40, state=state))
+    assert result.status is Status.NODE_LIMIT
+    uppers = [result.overall_upper[0]]
+    for _ in range(100):
+        result = lipcompare.bound(hard(), dataclasses.replace(HARD, node_limit=80, state=state))
+        uppers.append(result.overall_upper[0])
+        if result.status is Status.EXACT:
+            break
+    assert result.status is Status.EXACT
+    assert uppers == sorted(uppers, reverse=True)
+    assert result.overall_upper[0] == pytest.approx(whole.overall_upper[0], rel=2e-4)
+    with pytest.raises(InvalidInput, match="another problem"):
+        lipcompare.bound(nets.problem(nets.dense(2, (4, 10, 8, 3)), 0.6), dataclasses.replace(HARD, state=state))
+    (tmp_path / "search.npz").write_bytes(b"nonsense")
+    with pytest.raises(InvalidInput, match="not a saved search"):
+        lipcompare.bound(hard(), dataclasses.replace(HARD, state=state))
+
+
+def test_a_batch_is_its_examples():
+    problem = nets.problem(nets.dense(5, (3, 6, 5, 2)), 0.6, batch=3)
+    together = lipcompare.bound(problem, Bab(**QUICK))
+    for b in range(3):
+        alone = lipcompare.bound(problem.example(b), Bab(**QUICK))
+        np.testing.assert_allclose(together.overall_upper[b], alone.overall_upper[0], rtol=2e-4)
+        np.testing.assert_allclose(together.overall_lower[b], alone.overall_lower[0], rtol=2e-4)
+
+
+def test_single_precision_problems_are_searched_in_double():
+    problem = nets.problem(nets.dense(5, (3, 6, 5, 2)), 0.6)
+    single = Problem(problem.network, lipcompare.Box(problem.box.lower.float(), problem.box.upper.float()))
+    result = lipcompare.bound(single, Bab(**QUICK))
+    assert result.status is Status.EXACT
+    assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=1e-3)
+
+
+def test_what_does_not_apply_says_so():
+    from lipcompare.methods.bab import has_patterns
+
+    assert has_patterns(nets.dense(0))
+    wrong = lipcompare.bound(nets.problem(nets.dense(0), 0.1), Bab(bound=BoundKind.LBP, heuristic=Heuristic.MOMENT))
+    assert wrong.status is Status.UNSUPPORTED

@@ -1,0 +1,45 @@
+"""``exact`` takes a method that applies and is right; ``auto`` always has an interval."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+from branching.brute import exact_rows
+
+import lipcompare
+from lipcompare import Status
+from lipcompare.methods.auto import Auto
+from lipcompare.methods.exact import Exact
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "taken"), [("inf", 0.05, "enumerate"), ("inf", 0.8, "bab"), ("1", 0.8, "milp"), ("2", 0.8, "bab")]
+)
+def test_exact_takes_what_suits(norm, eps, taken):
+    problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), eps, norm=norm)
+    assert Exact().choose(problem).name == taken
+    result = lipcompare.bound(problem, Exact())
+    assert result.status is Status.EXACT and result.method == "exact" and taken in result.detail
+    assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
+
+
+def test_exact_refuses_smooth_networks():
+    result = lipcompare.bound(nets.problem(nets.FAMILIES["gelu"](0), 0.1), Exact())
+    assert result.status is Status.UNSUPPORTED
+
+
+@pytest.mark.parametrize("family", ["dense", "gelu", "residual"])
+def test_auto_has_an_interval(family):
+    problem = nets.problem(nets.FAMILIES[family](3), 0.3, batch=2)
+    result = lipcompare.bound(problem, Auto(), time_limit=20)
+    assert (result.overall_lower > 0).all() and np.isfinite(result.overall_upper).all()
+    assert result.detail.startswith("Ran ibp, attack")
+    if family != "gelu":
+        assert result.status is Status.EXACT
+
+
+def test_auto_out_of_time_still_has_an_upper_bound():
+    result = lipcompare.bound(nets.problem(nets.dense(1, (4, 20, 20, 3)), 1.0), Auto(), time_limit=0.01)
+    assert np.isfinite(result.overall_upper).all()
+    assert result.status is Status.TIME_LIMIT

@@ -1,0 +1,68 @@
+"""LipBaB against brute force: rows in every norm, and operator norms of the whole Jacobian."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+from branching.brute import exact_rows, operator_norm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lipcompare
+from lipcompare import Problem, Status
+from lipcompare.branching.driver import Stop
+from lipcompare.methods.lipbab import LipBab, lipbab_operator_norm
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.sampled_from(["dense", "leaky", "residual", "concatenation"]),
+    st.integers(0, 10**6),
+    st.sampled_from(["inf", "2", "1"]),
+)
+def test_agrees_with_brute_force(family, seed, norm):
+    problem = nets.problem(nets.FAMILIES[family](seed), 0.5, seed, norm=norm)
+    result = lipcompare.bound(problem, LipBab())
+    truth = exact_rows(problem)
+    assert result.status is Status.EXACT
+    assert (result.lower[0] <= truth * (1 + 1e-9) + 1e-12).all() and (result.upper[0] >= truth * (1 - 1e-9)).all()
+    assert result.overall_upper[0] == pytest.approx(truth.max(), rel=2e-4)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("inf", np.inf), ("2", 2), ("1", 1)])
+def test_operator_norms(norm, order):
+    for seed in range(3):
+        problem = nets.problem(nets.dense(seed, (3, 5, 4, 3)), 0.5, seed, norm=norm)
+        found = lipbab_operator_norm(problem)
+        truth = operator_norm(problem, order)
+        assert found.stop is Stop.DONE
+        assert found.lower == pytest.approx(truth, rel=1e-5) and found.upper == pytest.approx(truth, rel=1e-5)
+
+
+def test_limits_leave_a_valid_interval():
+    problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
+    result = lipcompare.bound(problem, LipBab(node_limit=20, batch=4))
+    assert result.status is Status.NODE_LIMIT
+    truth = exact_rows(problem)
+    assert (result.lower[0] <= truth * (1 + 1e-9)).all() and (result.upper[0] >= truth * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "published"),
+    [
+        ("sdnet_10_20_15_10_3", 0.0, 0.1, {"2": 40.0565, "1": 48.0490, "inf": 72.2857}),
+        ("iris_4_5_5_3", 0.0, 1.0, {"2": 6.77145, "1": 5.95805, "inf": 12.60509}),
+    ],
+)
+def test_published_constants(shared, name, low, high, published):
+    network = lipcompare.load(shared / "data" / "networks" / "lipbab" / f"{name}.npz")
+    for norm, value in published.items():
+        problem = Problem.around(network, (low + high) / 2, (high - low) / 2, norm=norm)
+        digits = len(str(value).split(".")[1])
+        found = lipbab_operator_norm(problem)
+        assert round(found.upper, digits) == pytest.approx(value, abs=1.01 * 10**-digits)
+        if norm == "inf":
+            assert lipcompare.bound(problem, LipBab(), gap=1e-6).overall_upper[0] == pytest.approx(
+                value, abs=2 * 10**-digits
+            )

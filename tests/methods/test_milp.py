@@ -1,0 +1,236 @@
+"""``milp`` against the enumeration of all patterns, with every solver, and what it does when things go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import threading
+import time
+
+import nets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lipcompare
+import solvers
+from lipcompare import Box, Contradiction, InvalidInput, Problem, Status
+from lipcompare.methods.enumerate import Enumerate
+from lipcompare.methods.lp import Lp
+from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
+from lipcompare.preactivation.exact import Refinement
+
+FAMILIES = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
+SMALL = {
+    "dense": lambda seed: nets.dense(seed, (3, 4, 4, 2)),
+    "leaky": lambda seed: nets.dense(seed, (3, 4, 4, 2), alpha=0.2),
+    "residual": nets.residual,
+    "pooling": nets.pooling,
+    "concatenation": nets.concatenation,
+}
+GAP = 1e-6
+
+
+def installed() -> list[str]:
+    names = ["highs"]
+    if importlib.util.find_spec("pulp"):
+        names.append("pulp")
+    if importlib.util.find_spec("gurobipy"):
+        names.append("gurobi")
+    if importlib.util.find_spec("cvxpy") and "cvxpy:HIGHS" in solvers.names():
+        names.append("cvxpy:HIGHS")
+    return names
+
+
+@functools.cache
+def hand_picked(family: str, norm: str) -> tuple[Problem, lipcompare.Bound]:
+    """A problem and what enumeration finds."""
+    problem = nets.problem(SMALL[family](4), 0.2 if family == "pooling" else 0.5, norm=norm)
+    return problem, lipcompare.bound(problem, Enumerate(limit=24), gap=1e-9)
+
+
+def agree(problem: Problem, method: Milp, oracle: lipcompare.Bound | None = None) -> None:
+    """The method proves the value that enumeration finds."""
+    oracle = oracle or lipcompare.bound(problem, Enumerate(limit=24), gap=1e-9)
+    assert oracle.status is Status.EXACT
+    result = lipcompare.bound(problem, method, gap=GAP, time_limit=60)
+    assert result.status in (Status.EXACT, Status.COMPLETE), result.sentence
+    truth = oracle.overall_upper[0]
+    # Gurobi's dual tolerance is ten times as large, and so is what is added to its bounds.
+    slack = (2e-4 if method.solver == "gurobi" else 1e-5) * (1 + truth)
+    assert result.overall_lower[0] <= truth * (1 + 1e-9)
+    assert truth * (1 - 1e-9) <= result.overall_upper[0] <= truth + slack
+    assert (result.upper >= oracle.lower * (1 - 1e-9)).all()
+    assert (result.lower <= oracle.upper * (1 + 1e-9)).all()
+    if method.rows is RowStrategy.EVERY:
+        np.testing.assert_allclose(result.upper, oracle.upper, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    family=st.sampled_from(sorted(SMALL)),
+    seed=st.integers(0, 10**6),
+    eps=st.floats(0.05, 0.7),
+    norm=st.sampled_from(["inf", "1"]),
+    rows=st.sampled_from(list(RowStrategy)),
+    tightening=st.sampled_from(list(Refinement)),
+    screen=st.booleans(),
+)
+def test_equals_enumeration(family, seed, eps, norm, rows, tightening, screen) -> None:
+    problem = nets.problem(SMALL[family](seed), eps / 3 if family == "pooling" else eps, seed, norm=norm)
+    agree(problem, Milp(rows=rows, tightening=tightening, screen=screen))
+
+
+@pytest.mark.parametrize("norm", ["inf", "1"])
+def test_equals_enumeration_on_a_convolutional_network(norm: str) -> None:
+    problem = nets.problem(nets.conv(5), 0.03, norm=norm)
+    agree(problem, Milp())
+
+
+@pytest.mark.parametrize("solver", installed())
+@pytest.mark.parametrize("norm", ["inf", "1"])
+@pytest.mark.parametrize("family", ["dense", "residual", "pooling"])
+def test_every_solver(solver: str, norm: str, family: str) -> None:
+    problem, oracle = hand_picked(family, norm)
+    agree(problem, Milp(solver=solver, screen=False, tightening=Refinement.CROWN), oracle)
+
+
+def test_a_kink_counts() -> None:
+    box = Box(torch.tensor([[-1.0]]).double(), torch.tensor([[1.0]]).double())
+    for rows in RowStrategy:
+        result = lipcompare.bound(Problem(nets.kinked(), box), Milp(rows=rows))
+        assert result.status is Status.EXACT
+        assert result.upper[0, 0] == pytest.approx(2.0, rel=1e-4)
+        assert result.lower[0, 0] == pytest.approx(2.0)
+
+
+@settings(max_examples=8, deadline=None)
+@given(family=st.sampled_from(sorted(SMALL)), seed=st.integers(0, 10**6), eps=st.floats(0.05, 0.7))
+def test_order_of_the_relaxations(family: str, seed: int, eps: float) -> None:
+    problem = nets.problem(SMALL[family](seed), eps, seed)
+    exact = lipcompare.bound(problem, Milp(rows=RowStrategy.EVERY), gap=GAP)
+    linear = lipcompare.bound(problem, Lp())
+    propagated = lipcompare.bound(problem, "lbp")
+    assert (exact.lower <= linear.upper * (1 + 1e-9)).all()
+    assert (linear.upper <= propagated.upper + 1e-6).all()
+
+
+def test_a_batch_gives_what_its_boxes_give_one_by_one() -> None:
+    together = nets.problem(nets.dense(3, (4, 6, 6, 3)), 0.4, batch=3)
+    result = lipcompare.bound(together, Milp())
+    assert result.status is Status.EXACT
+    for b in range(3):
+        alone = lipcompare.bound(together.example(b), Milp())
+        np.testing.assert_allclose(result.lower[b], alone.lower[0], rtol=1e-9)
+        np.testing.assert_allclose(result.upper[b], alone.upper[0], rtol=1e-9)
+
+
+def hard_problem() -> Problem:
+    return nets.problem(nets.dense(1, (16, 48, 48, 48, 5)), 0.4)
+
+
+@pytest.mark.parametrize("solver", installed()[:3])
+def test_the_time_limit_holds_and_leaves_a_certified_interval(solver: str) -> None:
+    problem = hard_problem()
+    began = time.perf_counter()
+    result = lipcompare.bound(problem, Milp(solver=solver), time_limit=2.0)
+    seconds = time.perf_counter() - began
+    assert seconds <= 1.1 * 2.0 + 1.0
+    assert result.status in (Status.TIME_LIMIT, Status.LICENCE_TOO_SMALL)
+    assert np.isfinite(result.upper).all() and (result.lower > 0).all()
+    assert (result.upper >= nets.sampled_norms(problem).numpy()).all()
+
+
+def test_a_licence_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = solvers.Solver.solve
+
+    def refuse(self, *args, **kwargs):
+        return dataclasses.replace(
+            solve(self, *args, **kwargs), status=solvers.Status.LICENCE_TOO_SMALL, x=None, dual_bound=-math.inf
+        )
+
+    monkeypatch.setattr("solvers.highs.Highs.solve", refuse, raising=False)
+    result = lipcompare.bound(hard_problem(), Milp(tightening=Refinement.CROWN), time_limit=20)
+    assert result.status is Status.LICENCE_TOO_SMALL
+    assert np.isfinite(result.upper).all()
+
+
+def test_every_status_of_a_solver_means_something() -> None:
+    assert set(STATUSES) == set(solvers.Status)
+
+
+def test_unsupported_problems_say_why() -> None:
+    network = nets.dense(0)
+    assert lipcompare.bound(nets.problem(network, 0.1, norm="2"), Milp()).status is Status.UNSUPPORTED
+    result = lipcompare.bound(nets.problem(nets.FAMILIES["sigmoid"](0), 0.1), Milp())
+    assert result.status is Status.UNSUPPORTED and "smooth" in result.detail
+
+
+def test_an_unknown_solver_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput, match="no solver called 'higs'"):
+        Milp(solver="higs")
+
+
+def test_contradictions_raise_with_both_sides() -> None:
+    cross_check("highs", 2.0, 2.1, 2.0, 3.0)
+    with pytest.raises(Contradiction, match=r"at most 1\.5.*2\.0"):
+        cross_check("highs", None, 1.5, 2.0, 3.0)
+    with pytest.raises(Contradiction, match=r"attains 4\.0.*3\.0"):
+        cross_check("highs", 4.0, 5.0, 2.0, 3.0)
+
+
+def test_a_program_that_excludes_the_attack_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that declare an unstable neuron stable: the mistake that public exact programs were seen to make."""
+    problem = nets.problem(nets.dense(2, (3, 5, 5, 2)), 0.6)
+
+    def wrong(network, box, *_args, **_kwargs):
+        bounds = lipcompare.preactivation.preactivation_bounds(network, box)
+        return {k: type(z)(z.lower + 0.4 * (z.upper - z.lower), z.upper) for k, z in bounds.items()}
+
+    monkeypatch.setattr("lipcompare.methods.milp.refined_bounds", wrong)
+    with pytest.raises(Contradiction):
+        lipcompare.bound(problem, Milp(screen=False, rows=RowStrategy.EVERY))
+
+
+def test_a_solver_that_lies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = solvers.get("highs").solve.__func__  # type: ignore[attr-defined]
+
+    def lie(self, *args, **kwargs):
+        solution = solve(self, *args, **kwargs)
+        return dataclasses.replace(solution, dual_bound=solution.dual_bound + 0.5, x=None, objective=None)
+
+    problem = nets.problem(nets.dense(8, (4, 8, 8, 3)), 0.6)
+    honest = lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
+    assert honest.status is Status.EXACT
+    monkeypatch.setattr("solvers.highs.Highs.solve", lie, raising=False)
+    monkeypatch.setattr("lipcompare.encoding_witness.interior_point", lambda *a: None)
+    with pytest.raises(Contradiction, match="highs says"):
+        lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
+
+
+def test_ctrl_c_keeps_the_interval() -> None:
+    import _thread
+
+    timer = threading.Timer(2.5, _thread.interrupt_main)
+    timer.start()
+    began = time.perf_counter()
+    result = lipcompare.bound(hard_problem(), Milp(), time_limit=30)
+    timer.cancel()
+    assert time.perf_counter() - began < 10
+    assert result.status is Status.INTERRUPTED
+    assert np.isfinite(result.upper).all()
+
+
+def test_the_trace_only_improves() -> None:
+    seen = []
+    result = lipcompare.bound(
+        nets.problem(nets.dense(1, (8, 12, 12, 3)), 0.5), Milp(), gap=1e-6, on_progress=seen.append
+    )
+    assert list(result.trace) == seen
+    lowers, uppers = [p.lower for p in seen], [p.upper for p in seen]
+    assert lowers == sorted(lowers) and uppers == sorted(uppers, reverse=True)
+    assert seen[-1].upper == pytest.approx(result.overall_upper[0])

@@ -1,0 +1,161 @@
+"""Models with smooth activations import from torch and ONNX and agree with their source, products included."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lipcompare.errors import UnsupportedOperation
+from lipcompare.network.from_onnx import from_onnx
+from lipcompare.network.from_torch import from_exported, from_module
+from lipcompare.network.graph import Network
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+ACTIVATIONS: dict[str, nn.Module] = {
+    "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "softplus": nn.Softplus(), "softplus beta": nn.Softplus(beta=3.0),
+    "elu": nn.ELU(), "elu alpha": nn.ELU(0.4), "celu": nn.CELU(0.6), "selu": nn.SELU(), "silu": nn.SiLU(),
+    "gelu": nn.GELU(), "gelu tanh": nn.GELU(approximate="tanh"), "mish": nn.Mish(), "softsign": nn.Softsign(),
+    "hardswish": nn.Hardswish(), "hardsigmoid": nn.Hardsigmoid(), "logsigmoid": nn.LogSigmoid(),
+    "tanhshrink": nn.Tanhshrink(), "exp": Apply(torch.exp), "erf": Apply(torch.erf), "atan": Apply(torch.atan),
+    "swish by hand": Apply(lambda x: x * torch.sigmoid(1.7 * x)),
+    "gelu by hand": Apply(lambda x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))),
+    "gelu, other order": Apply(lambda x: x * (torch.erf(x * 0.7) * 0.5 + 0.5)),
+    "mish by hand": Apply(lambda x: x * torch.tanh(F.softplus(x))),
+    "softsign by hand": Apply(lambda x: 2 * x / (3 + x.abs())),
+    "hardswish by hand": Apply(lambda x: x * F.relu6(x + 3) / 6),
+    "swish by tanh": Apply(lambda x: x * (1 + torch.tanh(x / 2)) / 2),
+}  # fmt: skip
+
+
+def _model(activation: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), activation, nn.Linear(6, 4), activation, nn.Linear(4, 2)).double()
+
+
+def _agrees(network: Network, model: nn.Module, tolerance: float = 1e-9) -> None:
+    x = torch.randn(20, 3, dtype=torch.float64, requires_grad=True)
+    y = model(x)
+    values = network.values(x.detach())
+    torch.testing.assert_close(values[-1], y, rtol=tolerance, atol=tolerance)
+    (gradient,) = torch.autograd.grad(y[:, 0].sum(), x)
+    rows = torch.eye(2, dtype=torch.float64)[0].expand(20, 2)
+    # torch's own derivative of hardsigmoid takes 1/6 in float32
+    torch.testing.assert_close(network.pull_back(network.slopes(values), rows), gradient, rtol=1e-7, atol=1e-7)
+
+
+# Core ATen writes these with comparisons, log1p and nested clamps, which are not read back.
+TORN = ("softplus", "hardswish")
+
+
+@pytest.mark.parametrize(
+    ("name", "decomposed"),
+    [*((name, False) for name in ACTIVATIONS), *((name, True) for name in ("sigmoid", "elu", "silu", "gelu", *TORN))],
+)
+def test_torch_modules(name: str, decomposed: bool) -> None:
+    model = _model(ACTIVATIONS[name])
+    if not decomposed:
+        network = from_module(model)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, (torch.zeros(1, 3, dtype=torch.float64),)).run_decompositions()
+        if name in TORN:
+            with pytest.raises(UnsupportedOperation):
+                from_exported(program)
+            return
+        network = from_exported(program)
+    _agrees(network, model)
+    if name not in ("hardsigmoid", "tanhshrink"):
+        assert network.neurons == 10  # one native activation each
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_onnx_files(name: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = _model(ACTIVATIONS[name]).float()
+    graph = _onnx_graph(onnx, model, name)
+    if graph is None:
+        pytest.skip("no ONNX form of its own")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(graph)
+    _agrees(from_onnx(path), model.double(), 1e-6)
+
+
+def _onnx_graph(onnx, model: nn.Sequential, name: str) -> bytes | None:
+    """The model written by hand: exporters write these operators."""
+    h, t = onnx.helper, onnx.TensorProto
+    single = {
+        "sigmoid": ("Sigmoid", {}), "tanh": ("Tanh", {}), "softplus": ("Softplus", {}), "elu": ("Elu", {}),
+        "elu alpha": ("Elu", {"alpha": 0.4}), "celu": ("Celu", {"alpha": 0.6}), "selu": ("Selu", {}),
+        "gelu": ("Gelu", {}), "gelu tanh": ("Gelu", {"approximate": "tanh"}), "mish": ("Mish", {}),
+        "softsign": ("Softsign", {}), "hardswish": ("HardSwish", {}), "exp": ("Exp", {}), "erf": ("Erf", {}),
+        "atan": ("Atan", {}),
+    }  # fmt: skip
+    nodes, weights = [], []
+    last = "x"
+    for k, layer in enumerate(model):
+        out = f"v{k}"
+        if isinstance(layer, nn.Linear):
+            for letter, value in (("W", layer.weight), ("b", layer.bias)):
+                weights.append(onnx.numpy_helper.from_array(value.detach().float().numpy(), f"{letter}{k}"))
+            nodes.append(h.make_node("Gemm", [last, f"W{k}", f"b{k}"], [out], transB=1))
+        elif name in single:
+            kind, attributes = single[name]
+            nodes.append(h.make_node(kind, [last], [out], **attributes))
+        elif name == "silu":
+            nodes.append(h.make_node("Sigmoid", [last], [f"s{k}"]))
+            nodes.append(h.make_node("Mul", [last, f"s{k}"], [out]))
+        elif name == "mish by hand":
+            nodes.append(h.make_node("Softplus", [last], [f"s{k}"]))
+            nodes.append(h.make_node("Tanh", [f"s{k}"], [f"t{k}"]))
+            nodes.append(h.make_node("Mul", [last, f"t{k}"], [out]))
+        elif name == "gelu by hand":
+            numbers = {"r": math.sqrt(2), "one": 1.0, "half": 0.5}
+            for key, number in numbers.items():
+                weights.append(h.make_tensor(f"{key}{k}", t.FLOAT, [], [number]))
+            nodes.append(h.make_node("Div", [last, f"r{k}"], [f"d{k}"]))
+            nodes.append(h.make_node("Erf", [f"d{k}"], [f"e{k}"]))
+            nodes.append(h.make_node("Add", [f"e{k}", f"one{k}"], [f"a{k}"]))
+            nodes.append(h.make_node("Mul", [last, f"a{k}"], [f"m{k}"]))
+            nodes.append(h.make_node("Mul", [f"m{k}", f"half{k}"], [out]))
+        else:
+            return None
+        last = out
+    graph = h.make_graph(
+        nodes, "net", [h.make_tensor_value_info("x", t.FLOAT, [1, 3])],
+        [h.make_tensor_value_info(last, t.FLOAT, [1, 2])], weights,
+    )  # fmt: skip
+    stream = io.BytesIO()
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 22)], ir_version=10), stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * x,
+        lambda x: x * torch.sigmoid(x.flip(1)),
+        lambda x: x * torch.sigmoid(x + 1),
+        lambda x: x / (x + 2),
+    ],
+)
+def test_other_products_are_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"both depend on the input|depends on the input"):
+        from_module(nn.Sequential(nn.Linear(3, 4), Apply(function)), input_shape=(3,))

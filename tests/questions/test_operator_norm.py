@@ -1,0 +1,98 @@
+"""Operator norms of whole Jacobians, and the transposed network they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lipcompare
+from lipcompare import Box, Network, Norm, NormBall, Space
+from lipcompare.attack import Effort
+from lipcompare.network.transpose import transpose
+from lipcompare.questions import Bounding, operator_norm_bounds
+from lipcompare.questions.operator_norm import matrix_norm
+
+QUICK = Effort(samples=64, starts=2, ascent_steps=5, rounds=10, proposals=2, regions=5)
+
+
+def _jacobian(network: Network, x: torch.Tensor) -> torch.Tensor:
+    return network.pull_back(network.slopes(network.values(x)), torch.eye(network.out_size, dtype=torch.float64))
+
+
+@settings(max_examples=40, deadline=None)
+@given(network=nets.networks(), seed=st.integers(0, 100))
+def test_the_transposed_network_has_the_transposed_jacobian(network: Network, seed: int) -> None:
+    x = torch.randn(network.in_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    turned = transpose(network)
+    slopes = network.slopes(network.values(x))
+    moved = {turned.gates[k]: s for k, s in slopes.items()}
+    columns = turned.network.pull_back(moved, torch.eye(network.in_size, dtype=torch.float64))
+    torch.testing.assert_close(columns, _jacobian(network, x).T, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    network=nets.networks(),
+    norm=st.sampled_from(["inf", "2", "1"]),
+    bounding=st.sampled_from(list(Bounding)),
+    eps=st.sampled_from([0.0, 0.2]),
+)
+def test_bounds_hold(network: Network, norm: str, bounding: Bounding, eps: float) -> None:
+    problem = nets.problem(network, eps, batch=2)
+    found = operator_norm_bounds(network, problem.box, norm, bounding, effort=QUICK)
+    unit = torch.rand(2, 200, network.in_size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    points = problem.box.lower.unsqueeze(1) + unit * (problem.box.upper - problem.box.lower).unsqueeze(1)
+    for b in range(2):
+        seen = max(float(matrix_norm(_jacobian(network, x), Norm(norm))) for x in points[b])
+        assert found.upper[b] >= seen * (1 - 1e-9)
+        assert found.lower[b] >= 0.7 * seen
+        if not found.at_kink[b]:
+            there = matrix_norm(_jacobian(network, torch.as_tensor(found.points[b])), Norm(norm))
+            assert float(there) == pytest.approx(found.lower[b], rel=1e-9, abs=1e-12)
+        if eps == 0.0 and bounding is Bounding.LBP and not found.at_kink[b] and norm != "2":
+            assert found.upper[b] == pytest.approx(found.lower[b], rel=1e-6, abs=1e-9)
+
+
+def test_the_largest_row_is_the_row_problem() -> None:
+    problem = nets.problem(nets.conv(3), 0.2)
+    rows = lipcompare.bound(problem, "lbp")
+    found = operator_norm_bounds(problem.network, problem.box, "inf", effort=QUICK)
+    np.testing.assert_allclose(found.upper, rows.overall_upper, rtol=1e-9)
+
+
+def test_balls_and_the_whole_space() -> None:
+    network = nets.dense(0)
+    ball = NormBall.around(torch.full((1, 3), 0.5, dtype=torch.float64), 0.2, "2")
+    space = Space.of(3)
+    for norm in ("inf", "2", "1"):
+        local = operator_norm_bounds(network, ball, norm, effort=QUICK)
+        everywhere = operator_norm_bounds(network, space, norm, effort=QUICK)
+        assert local.lower[0] <= local.upper[0] <= everywhere.upper[0] * (1 + 1e-9)
+        assert bool(ball.contains(torch.as_tensor(local.points).unsqueeze(1)).all())
+
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "networks" / "lipbab"
+PUBLISHED = {
+    "sdnet_10_20_15_10_3": (0.1, {"2": 40.0565, "1": 48.0490, "inf": 72.2857}),
+    "iris_4_5_5_3": (1.0, {"2": 6.77145, "1": 5.95805, "inf": 12.60509}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("norm", ["1", "2", "inf"])
+@pytest.mark.parametrize("bounding", list(Bounding))
+def test_published_constants_lie_between(name: str, norm: str, bounding: Bounding) -> None:
+    if not DATA.is_dir():
+        pytest.skip("the reference networks are not here")
+    network = lipcompare.load(DATA / f"{name}.npz")
+    high, values = PUBLISHED[name]
+    corner = torch.full((1, network.in_size), high, dtype=torch.float64)
+    found = operator_norm_bounds(network, Box(torch.zeros_like(corner), corner), norm, bounding, effort=QUICK)
+    digits = 1e-4
+    assert found.lower[0] <= values[norm] + digits and values[norm] - digits <= found.upper[0]

@@ -1,0 +1,132 @@
+"""Methods that misbehave, and a study of methods that behave, for the tests of the runner and its processes."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import sys
+import time
+from typing import ClassVar, final
+
+import nets
+import numpy as np
+import torch
+from rich.console import Console
+
+from lipcompare import METHODS, Problem
+from lipcompare.methods import Budget, Clock, Method
+from lipcompare.result import Bound, Status
+from lipcompare.runner import Limits, Setting, Study, Task, run
+
+
+class _Test(Method):
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "for tests"
+    reference: ClassVar[str] = "none"
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+
+def _warming_up(problem: Problem) -> bool:
+    """Whether this is the runner's warm-up, a network of one neuron."""
+    return problem.network.neurons == 1
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Segfault(_Test):
+    name: ClassVar[str] = "segfault"
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        if not _warming_up(problem):
+            ctypes.string_at(0)
+        return self.result(problem, Clock(budget))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Raises(_Test):
+    name: ClassVar[str] = "raises"
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        print("a solver talks")
+        os.write(1, b"and its C code too\n")
+        if not _warming_up(problem):
+            raise ZeroDivisionError("an error that nobody expected")
+        return self.result(problem, Clock(budget))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Hog(_Test):
+    """Takes memory through numpy or torch, or little by little past what the system refuses."""
+
+    name: ClassVar[str] = "hog"
+
+    way: str = "numpy"
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        if not _warming_up(problem):
+            if self.way == "torch":
+                torch.ones(2**30, dtype=torch.float64)
+            else:
+                np.ones(2**30)
+        return self.result(problem, clock)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Deaf(_Test):
+    """Reports a bound and then never looks at the time."""
+
+    name: ClassVar[str] = "deaf"
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        if not _warming_up(problem):
+            clock.record(1.0, 1e6)
+            time.sleep(600)
+        return self.result(problem, clock)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Steps(_Test):
+    """A bound that improves over a counted number of steps, with random numbers from the global generator."""
+
+    name: ClassVar[str] = "steps"
+
+    steps: int = 4
+    pause: float = 0.02
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        upper = torch.full((1, problem.rows), 1e4, dtype=torch.float64)
+        for _ in range(self.steps):
+            upper = upper * (0.5 + 0.1 * torch.rand(1, problem.rows, dtype=torch.float64))
+            clock.record(0.0, float(upper.max()))
+            time.sleep(self.pause)
+        return self.result(problem, clock, upper=upper, status=Status.NODE_LIMIT)
+
+
+def register() -> None:
+    METHODS.update({m.name: m for m in (Segfault, Raises, Hog, Deaf, Steps)})
+
+
+def cheap_study(examples: int = 10, pause: float = 0.02) -> Study:
+    """Forty cells or so whose values do not depend on time."""
+    network = nets.dense(0)
+    problem = nets.problem(network, 0.1, batch=examples)
+    tasks = [Task(problem.example(b), {"model": "dense", "example": b}) for b in range(examples)]
+    attack = Setting("attack", {"samples": 16, "starts": 2, "ascent_steps": 2, "rounds": 1, "proposals": 4})
+    settings = [Setting("naive"), Setting("lbp"), Setting("steps", {"pause": pause}), Setting("absent"), attack]
+    return Study("cheap", tasks, settings, Limits(time=20.0))
+
+
+def main() -> None:
+    """The study in the store that is named on the command line."""
+    register()
+    print(run([cheap_study()], sys.argv[1], console=Console(quiet=True)))

@@ -1,0 +1,210 @@
+"""The shared check catches back ends that lie, and the duality bounds hold for any multipliers."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import solvers
+from solvers import Capabilities, Cones, ConicProgram, Limits, MixedIntegerProgram, Solver, Status
+from solvers.checks import conic_bound, lp_bound, violation
+from solvers.gurobi import error_status
+from solvers.running import Claim
+
+PROGRAM = MixedIntegerProgram(
+    [1.0, 1.0], [[1.0, 2.0]], [2.0], [np.inf], [0.0, 0.0], [3.0, 3.0], [True, False], offset=0.25
+)
+"""Minimum 1.25, at (0, 1)."""
+
+
+class Liar(Solver):
+    """Answers with a given claim, after reporting a point or not."""
+
+    def __init__(self, claim: Claim, available: bool = True) -> None:
+        self.claim, self.available = claim, available
+
+    name = "liar"
+    capabilities = Capabilities(lp=True, mip=True)
+
+    def is_available(self) -> bool:
+        return self.available
+
+    def licence(self) -> str:
+        return ""
+
+    def version(self) -> str:
+        return ""
+
+    def _run(self, program, limits, start, cutoff, progress):
+        return self.claim
+
+
+def _lie(*claim, **options) -> solvers.Solution:
+    return Liar(Claim(*claim)).solve(PROGRAM, **options)
+
+
+def test_honest_claim_passes():
+    solution = _lie(Status.OPTIMAL, np.array([0.0, 1.0]), 1.25)
+    assert solution.status is Status.OPTIMAL and solution.objective == solution.dual_bound == 1.25
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ([0.0, 0.5], "row 0 is violated"),
+        ([0.5, 1.0], "variable 0 must be an integer"),
+        ([-1.0, 2.0], "variable 0 is violated"),
+        ([0.0, np.nan], "not finite"),
+        ([0.0], "the point has shape"),
+    ],
+)
+def test_false_point_is_not_a_number(x, words):
+    solution = _lie(Status.OPTIMAL, np.array(x), 1.25)
+    assert solution.status is Status.NUMERICAL_TROUBLE and words in solution.message
+    assert solution.x is None and solution.objective is None and solution.dual_bound == -math.inf
+
+
+def test_suboptimal_point_called_optimal():
+    solution = _lie(Status.OPTIMAL, np.array([2.0, 1.0]), 1.25)
+    assert solution.status is Status.NUMERICAL_TROUBLE and "gap" in solution.message
+
+
+def test_start_better_than_the_optimum_claimed():
+    solution = _lie(Status.OPTIMAL, np.array([2.0, 1.0]), 3.25, start=np.array([0.0, 1.0]))
+    assert solution.status is Status.NUMERICAL_TROUBLE and "above the value of a feasible point" in solution.message
+    assert solution.objective == 1.25 and solution.dual_bound == -math.inf
+
+
+@pytest.mark.parametrize("status", [Status.INFEASIBLE, Status.CUTOFF])
+def test_infeasible_with_a_feasible_start(status):
+    solution = _lie(status, start=np.array([0.0, 1.0]), cutoff=5.0)
+    assert solution.status is Status.NUMERICAL_TROUBLE and solution.objective == 1.25
+
+
+def test_false_point_at_time_limit_is_dropped():
+    solution = _lie(Status.TIME_LIMIT, np.array([0.0, 0.0]), 0.5)
+    assert solution.status is Status.TIME_LIMIT_NO_POINT and solution.x is None and solution.dual_bound == 0.5
+
+
+def test_bound_with_cutoff_holds_up_to_the_cutoff():
+    # HiGHS with a cutoff under the optimum: "optimal", a worse point, and a bound above the cutoff.
+    solution = _lie(Status.OPTIMAL, np.array([0.0, 1.0]), 1.25, cutoff=1.0)
+    assert solution.status is Status.CUTOFF and solution.x is None and solution.dual_bound == 1.0
+    solution = _lie(Status.TIME_LIMIT, None, 7.0, cutoff=1.0)
+    assert solution.status is Status.TIME_LIMIT_NO_POINT and solution.dual_bound == 1.0
+
+
+def test_not_installed_and_unsupported():
+    assert Liar(Claim(Status.OPTIMAL), available=False).solve(PROGRAM).status is Status.NOT_INSTALLED
+    conic = ConicProgram([1.0], [[-1.0]], [0.0], Cones(nonneg=1))
+    assert Liar(Claim(Status.OPTIMAL)).solve(conic).status is Status.UNSUPPORTED
+
+
+def test_highs_refuses_unbounded_integers():
+    # HiGHS issue 3274: 1.15.1 says 1, the minimum is 0.
+    inf = np.inf
+    program = MixedIntegerProgram(
+        [0.0, 1, 0, 0],
+        [[0, 1, -1, 0], [1, 0, 1, -1], [0, 0, -68, -1]],
+        [0, 0, -12],
+        [inf, 0, inf],
+        [-inf, -inf, 0, 0],
+        [inf] * 4,
+        [1, 1, 0, 1],
+    )
+    for name in ("highs", "pulp:HiGHS", "cvxpy:HIGHS"):
+        assert solvers.get(name).solve(program).status is Status.UNSUPPORTED
+    assert solvers.get("pulp").solve(program).objective == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lp_bound_holds_for_any_multipliers(seed):
+    random = np.random.default_rng(seed)
+    A = random.normal(size=(4, 6))
+    lower, upper = -random.random(6), random.random(6)
+    level = A @ (lower + (upper - lower) * random.random(6))
+    row_lower = np.where(random.random(4) < 0.3, -np.inf, level - 0.1)
+    program = MixedIntegerProgram(random.normal(size=6), A, row_lower, level + 0.1, lower, upper, offset=2.0)
+    minimum = solvers.get("highs").solve(program).objective
+    for scale in (0.0, 0.1, 1.0, 10.0):
+        assert lp_bound(program, scale * random.normal(size=4)) <= minimum + 1e-9
+
+
+def test_lp_bound_with_free_variables():
+    program = MixedIntegerProgram([1.0], [[1.0]], [2.0], [np.inf], [-np.inf], [np.inf])
+    assert lp_bound(program, np.array([1.0])) == 2.0
+    assert lp_bound(program, np.array([0.5])) == -math.inf
+
+
+def test_conic_bound_needs_a_feasible_dual():
+    program = ConicProgram([1.0], [[-1.0]], [-2.0], Cones(nonneg=1), offset=1.0)  # x >= 2
+    assert conic_bound(program, np.array([1.0])) == 3.0
+    assert conic_bound(program, np.array([0.9])) == -math.inf
+    assert violation(program, np.array([2.0])) is None
+    assert "nonnegative cone" in violation(program, np.array([1.9]))
+
+
+def test_status_maps_are_exhaustive():
+    import highspy
+
+    from solvers.highs import STATUSES
+
+    assert set(STATUSES) == set(highspy.HighsModelStatus.__members__.values())
+    cvxpy_settings = importlib.import_module("cvxpy.settings")
+    from solvers.cvxpy import STATUSES as CVXPY
+
+    stated = {
+        *cvxpy_settings.SOLUTION_PRESENT,
+        *cvxpy_settings.INF_OR_UNB,
+        *cvxpy_settings.ERROR,
+        "user_limit",
+    }
+    assert stated <= set(CVXPY)
+
+
+def test_gurobi_statuses_are_exhaustive():
+    gurobipy = pytest.importorskip("gurobipy")
+    from solvers.gurobi import STATUSES
+
+    codes = {value for name, value in vars(gurobipy.GRB.Status).items() if name.isupper()}
+    codes |= {getattr(gurobipy.GRB.Status, name) for name in dir(gurobipy.GRB.Status) if name.isupper()}
+    assert codes and codes <= set(STATUSES)
+    assert error_status(gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED) is Status.LICENCE_TOO_SMALL
+    assert error_status(gurobipy.GRB.Error.NO_LICENSE) is Status.NO_LICENCE
+
+
+def test_registry():
+    listed = {info.name: info for info in solvers.all_solvers()}
+    assert listed["highs"].available and listed["highs"].capabilities.callbacks
+    assert all(info.licence and isinstance(info.version, str) for info in listed.values())
+    assert solvers.get("HiGHS").name == "highs" and solvers.get("cvxpy:clarabel").name == "cvxpy:CLARABEL"
+    with pytest.raises(ValueError, match="did you mean highs"):
+        solvers.get("hihgs")
+    with pytest.raises(ValueError, match="did you mean cvxpy:CLARABEL"):
+        solvers.get("cvxpy:CLARABLE")
+    with pytest.raises(ValueError, match="known here: highs"):
+        solvers.get("zzzzzz")
+
+
+def test_import_works_without_optional_packages():
+    code = (
+        "import sys\n"
+        "for name in ('gurobipy', 'pulp', 'cvxpy'): sys.modules[name] = None\n"
+        "import solvers, numpy as np\n"
+        "assert 'highs' in solvers.names() and not solvers.get('gurobi').is_available()\n"
+        "p = solvers.MixedIntegerProgram([1.0], [[1.0]], [0.5], [1], [0], [1], [True])\n"
+        "assert solvers.get('highs').solve(p).objective == 1\n"
+        "assert solvers.get('pulp').solve(p).status is solvers.Status.NOT_INSTALLED\n"
+        "assert solvers.get('gurobi').solve(p).status is solvers.Status.NOT_INSTALLED\n"
+        "solvers.all_solvers()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_limits_defaults_are_exact():
+    assert Limits().relative_gap <= 1e-6 and Limits().threads == 1
