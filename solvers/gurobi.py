@@ -13,6 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
+from solvers import ctrl_c
 from solvers.interface import Capabilities, Solver, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
@@ -71,7 +72,7 @@ class Gurobi(Solver):
         import gurobipy as gp
 
         try:
-            with gp.Env(params={"OutputFlag": 0}) as env, gp.Model(env=env) as model:
+            with ctrl_c.kept(), gp.Env(params={"OutputFlag": 0}) as env, gp.Model(env=env) as model:
                 model.addMVar(2001)
                 model.optimize()
         except gp.GurobiError as error:
@@ -140,7 +141,13 @@ def _callback(x: Any, progress: Progress, mip: bool) -> Any:
     def bounded(value: float) -> float:
         return value if abs(value) < GRB.INFINITY else math.copysign(math.inf, value)
 
+    taken_back = False
+
     def callback(model: Any, where: int) -> None:
+        nonlocal taken_back
+        if not taken_back:  # Ctrl-C belongs to the thread that waits for this solve (solvers/running.py)
+            ctrl_c.take_back()
+            taken_back = True
         stop = progress.must_stop()
         if mip and where == GRB.Callback.MIPSOL:
             progress.nodes = int(model.cbGet(GRB.Callback.MIPSOL_NODCNT))

@@ -8,6 +8,7 @@ optimum that came later than the time limit is not called one.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import warnings
@@ -16,6 +17,7 @@ from typing import Any, final
 
 import numpy as np
 
+from solvers import ctrl_c
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
@@ -107,13 +109,17 @@ _DEPRECATED = ("PULP_CBC_CMD",)
 """Not listed: it warns on every use, and `pulp` runs the same binary with more of its answer kept."""
 
 
+@functools.cache
 def found() -> tuple[str, ...]:
-    """The names of the solvers that PuLP finds on this machine; empty without PuLP."""
+    """The names of the solvers that PuLP finds on this machine; empty without PuLP.
+
+    Looked for once a process: PuLP tries each solver, which starts an environment of Gurobi.
+    """
     if importlib.util.find_spec("pulp") is None:
         return ()
     import pulp
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ctrl_c.kept():
         warnings.simplefilter("ignore")
         return tuple(name for name in pulp.listSolvers(onlyAvailable=True) if name not in _DEPRECATED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from solvers import cvxpy, pulp
@@ -11,7 +12,10 @@ from solvers.gurobi import Gurobi
 from solvers.highs import Highs
 from solvers.interface import Capabilities, Solver
 
-_FAMILIES = {"pulp": (pulp.Pulp, pulp.found), "cvxpy": (cvxpy.Cvxpy, cvxpy.found)}
+_FAMILIES: dict[str, tuple[Callable[[str], Solver], Callable[[], tuple[str, ...]]]] = {
+    "pulp": (pulp.Pulp, pulp.found),
+    "cvxpy": (cvxpy.Cvxpy, cvxpy.found),
+}
 
 
 @dataclass(frozen=True)

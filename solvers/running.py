@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from solvers import ctrl_c
 from solvers.program import Vector
 from solvers.solution import Limits, Status, Trace
 
@@ -113,7 +114,8 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
 
     def target() -> None:
         try:
-            claims.append(work())
+            with ctrl_c.kept():
+                claims.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
             errors.append(error)
         finally:

@@ -353,6 +353,17 @@ def test_keyboard_interrupt(name):
 
 
 @pytest.mark.parametrize("name", MIP)
+def test_overlapping_solves_leave_ctrl_c_alone(name):
+    """Solves that start before others end: a handler that each saves and restores by itself would stay behind."""
+    limits = [Limits(time_limit=seconds) for seconds in (0.3, 0.6, 0.9)]
+    with ThreadPoolExecutor(3) as pool:
+        solved = list(pool.map(lambda limit: solvers.get(name).solve(hard(), limit), limits))
+    assert all(solution.status is Status.TIME_LIMIT for solution in solved)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", MIP)
 def test_concurrent_solves(name):
     drawn = [knapsack(20, 5, seed) for seed in range(6)]
     solver = solvers.get(name)
