@@ -8,13 +8,17 @@ STAMP := .venv/.installed
 # Threads of torch and BLAS fight over the cores when tests run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint install clean
+.PHONY: demo test explore lint install clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS)
+
+# The same tests on networks that no run has seen.
+explore: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --hypothesis-profile explore
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, no time limit on generated examples, the shared data if there are any."""
+"""What every test starts from: one thread, generated examples without a time limit, the shared data if any."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from hypothesis import settings
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("lipcompare", deadline=None)
-settings.load_profile("lipcompare")
+# The same networks in every run, so that a change is judged by what it changes; `make explore` draws new ones.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

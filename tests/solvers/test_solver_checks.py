@@ -74,6 +74,16 @@ def test_suboptimal_point_called_optimal():
     assert solution.status is Status.NUMERICAL_TROUBLE and "gap" in solution.message
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "status"), [(1.0, 1.0, Status.OPTIMAL), (1.0, 0.5, Status.NUMERICAL_TROUBLE), (2.0, 1.0, None)]
+)
+def test_reduced_accuracy_is_judged_by_the_checked_point_and_multipliers(x, y, status):
+    program = MixedIntegerProgram([1.0], [[1.0]], [1.0], [np.inf], [0.0], [3.0], [False])  # minimum 1
+    solution = Liar(Claim(Status.NUMERICAL_TROUBLE, np.array([x]), y=np.array([y]))).solve(program)
+    assert solution.status is (status or Status.NUMERICAL_TROUBLE)
+    assert solution.objective == x and solution.dual_bound == y
+
+
 def test_start_better_than_the_optimum_claimed():
     solution = _lie(Status.OPTIMAL, np.array([2.0, 1.0]), 3.25, start=np.array([0.0, 1.0]))
     assert solution.status is Status.NUMERICAL_TROUBLE and "above the value of a feasible point" in solution.message
