@@ -37,12 +37,14 @@ class Assessment:
         upper: certified bound; ``-inf`` for an empty subdomain.
         chain, closed: how to split it (see :class:`Subdomain`); an empty chain closes it at ``upper``.
         found: values that were attained on the way, anywhere in the domain.
+        known: what the evaluator wants to be told again with each part (:attr:`Subdomain.known`).
     """
 
     upper: float
     chain: tuple[int, ...] = ()
     closed: bool = False
     found: tuple[Found, ...] = ()
+    known: bytes = b""
 
 
 class Evaluator(Protocol):
@@ -230,7 +232,9 @@ def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
         if result.upper == -np.inf:
             continue
         if result.chain and upper > limit:
-            search.queue.push(dataclasses.replace(node, upper=upper, chain=result.chain, closed=result.closed))
+            search.queue.push(
+                Subdomain(upper, node.row, node.decisions, result.chain, result.closed, result.known or node.known)
+            )
         else:
             search.closed[node.row] = max(search.closed[node.row], upper)
     search.waiting = search.waiting[len(part) :]

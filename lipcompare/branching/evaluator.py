@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from lipcompare.witness import gradient_norms, undecided
 
 _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
-_HALVE = 16
-"""With more undecided gates per input than this, halving the box settles more of them than deciding one does."""
+_HALVINGS = 25
+"""An input is halved at most this often: where many gates meet in a point, halving the box never separates them."""
+_SAMPLES = 24
+"""Points of a box that is halved at which the gradient is looked at."""
 _EMPTY = Assessment(-np.inf)
 
 
@@ -57,6 +59,10 @@ class NetworkEvaluator:
         self.open = {k: root.unstable(k)[0] for k in network.activations}
         self.steep = self.numbering.join({k: self._ends(k)[1] for k in network.activations})
         self.flat = self.numbering.join({k: self._ends(k)[0] for k in network.activations})
+        # The middle of a box, and some points spread over the rest of it.
+        spread = torch.quasirandom.SobolEngine(network.in_size, scramble=True, seed=0).draw(_SAMPLES - 1)
+        self.scatter = torch.cat([torch.zeros(1, network.in_size), 2 * spread - 1]).to(self.box.lower)
+        self.smallest = self.box.radius * 2.0**-_HALVINGS
         # Where nothing asks for a side, a gate takes the one that it has here.
         self.reference = self._slopes_at(self.box.center)
 
@@ -77,9 +83,9 @@ class NetworkEvaluator:
         device = self.box.lower.device
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
-        split = split_bounds(
-            network, box, signs, self.bounds, sweeps=self.sweeps, passes=self.passes, memory=self.memory
-        )
+        start = self.numbering.unpack([node.known for node in nodes], self.bounds)
+        split = split_bounds(network, box, signs, start, sweeps=self.sweeps, passes=self.passes, memory=self.memory)
+        known = self.numbering.pack(split.bounds)
         alive = (~split.empty).nonzero().squeeze(-1)
         if not len(alive):
             return results
@@ -98,46 +104,58 @@ class NetworkEvaluator:
             return results
         gates, gradients = select_gates(gates, todo), select_gradients(gradients, todo)
         box = Interval(*(v[alive[todo]] for v in box))
-        large = gates.unstable_count > _HALVE * network.in_size
+        large = (gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
+        functionals, linear, row, places = functionals[todo], linear[todo], row[todo], alive[todo]
         if bool(large.any()):
-            # Too many gates for patterns: halve the box, and look at its middle for a better value meanwhile.
-            for place, halved in self._halve(
-                alive[todo], large, box, gradients, functionals[todo], linear[todo], row[todo]
-            ):
-                results[place] = halved
+            index = large.nonzero().squeeze(-1)
+            part = Interval(*(v[index] for v in box))
+            halves = self._halve(
+                part, select_gradients(gradients, index), functionals[index], row[index], linear[index]
+            )
+            for place, half in zip(places[index].tolist(), halves, strict=True):
+                results[place] = dataclasses.replace(half, known=known[place])
             rest = (~large).nonzero().squeeze(-1)
             if not len(rest):
                 return results
-            gates, gradients, todo = select_gates(gates, rest), select_gradients(gradients, rest), todo[rest]
-            box = Interval(*(v[rest] for v in box))
-        relaxed = self.relaxation(gates, functionals[todo], gradients, linear[todo], floor, target)
-        batch = _Batch(self, box, gates, gradients, relaxed, functionals[todo, 0], row[todo])
-        for i, place in enumerate(alive[todo].tolist()):
-            results[place] = batch.finish(i, floor, target)
+            gates, gradients, box = (
+                select_gates(gates, rest),
+                select_gradients(gradients, rest),
+                Interval(*(v[rest] for v in box)),
+            )
+            functionals, linear, row, places = functionals[rest], linear[rest], row[rest], places[rest]
+        relaxed = self.relaxation(gates, functionals, gradients, linear, floor, target)
+        batch = _Batch(self, box, gates, gradients, relaxed, functionals[:, 0], row)
+        for i, place in enumerate(places.tolist()):
+            results[place] = dataclasses.replace(batch.finish(i, floor, target), known=known[place])
         return results
 
     def _halve(
-        self,
-        places: Tensor,
-        large: Tensor,
-        box: Interval,
-        gradients: Gradients,
-        functionals: Tensor,
-        linear: Tensor,
-        row: Tensor,
-    ) -> Iterator[tuple[int, Assessment]]:
-        """Splits of the box along the input that matters most to the bound: widest in terms of the gradient."""
+        self, box: Interval, gradients: Gradients, functionals: Tensor, row: Tensor, upper: Tensor
+    ) -> list[Assessment]:
+        """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
+
+        Some points of each box are looked at meanwhile, for a better value.
+        """
         network = self.problem.network
-        along = (gradients.intervals[0].magnitude[:, 0] * box.radius).argmax(-1)
-        slopes = network.slopes(network.values(box.center))
-        values = self.problem.norm.dual.of(network.pull_back(slopes, functionals[:, 0]))
-        flat = self.numbering.join(slopes).cpu().numpy()
-        for i in large.nonzero().squeeze(-1).tolist():
-            if not bool(box.radius[i, along[i]] > 0):
-                continue
-            found = Found(int(row[i]), float(values[i]), box.center[i].cpu().numpy(), flat[i])
-            chain = (2 * (self.numbering.count + int(along[i])) + 1,)
-            yield int(places[i]), Assessment(float(linear[i]), chain, found=(found,))
+        room = torch.where(box.radius > self.smallest, box.radius, 0.0)
+        along = (gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
+        points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter
+        slopes = network.slopes(network.values(points))
+        values, best = self.problem.norm.dual.of(
+            network.pull_back(slopes, functionals.expand(-1, points.shape[1], -1))
+        ).max(-1)
+        here = torch.arange(len(best), device=best.device)
+        point, pattern = points[here, best].cpu().numpy(), self.numbering.join(slopes)[here, best].cpu().numpy()
+        return [
+            Assessment(
+                bound,
+                (2 * (self.numbering.count + j) + 1,),
+                found=(Found(number, value, point[i], pattern[i]),),
+            )
+            for i, (bound, j, number, value) in enumerate(
+                zip(upper.tolist(), along, row.tolist(), values.tolist(), strict=True)
+            )
+        ]
 
     def explore(self, slopes: Tensor, box: Interval) -> Verdict:
         """Whether an input of ``box`` (inputs,) has the pattern ``slopes`` (gates,)."""
@@ -259,6 +277,15 @@ class _Batch:
         if len(rest):
             return Assessment(upper, (2 * int(rest[0]) + 1,), found=found)
         return Assessment(upper, found=found)
+
+
+def halving_threshold(inputs: int) -> float:
+    """With more undecided gates than this, halving the box settles more of them than deciding one does.
+
+    It takes ``2^inputs`` boxes to halve every side, so that many inputs speak for deciding gates. But no fewer than one
+    gate per input: that many meet in a point, however small the box around it.
+    """
+    return max(inputs, min(16 * inputs, 2.0 ** (inputs - 2)))
 
 
 def _with_signs(gradients: Gradients, entries: Tensor) -> tuple[Tensor, Gradients]:

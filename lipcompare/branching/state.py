@@ -19,7 +19,7 @@ from lipcompare.network.graph import Network
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Problem
 
-_VERSION = 1
+_VERSION = 2
 
 
 def fingerprint(problem: Problem) -> str:

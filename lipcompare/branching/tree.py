@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-_BYTES_EACH = 400
-"""Memory of one open subdomain without its decisions: the tuple in the heap, its numbers and two byte strings."""
+_BYTES_EACH = 440
+"""Memory of one open subdomain without its decisions: the tuple in the heap, its numbers and three byte strings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Subdomain:
         decisions: what restricts it, in the order in which it was decided.
         chain: decisions ``d1, ..., dm`` to split along; children: ``not d1``; ``d1, not d2``; ...; ``d1, ..., dm``.
         closed: the last of these children is known to be empty.
+        known: what the evaluator remembers of it for its parts, in a form of its own.
     """
 
     upper: float
@@ -29,22 +30,26 @@ class Subdomain:
     decisions: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
     closed: bool = False
+    known: bytes = b""
 
     def children(self) -> Iterator[Subdomain]:
         """The parts that cover it, with its own bound for the time being."""
         for m, last in enumerate(self.chain):
-            yield Subdomain(self.upper, self.row, (*self.decisions, *self.chain[:m], last ^ 1))
+            yield self._part((*self.chain[:m], last ^ 1))
         if not self.closed:
-            yield Subdomain(self.upper, self.row, (*self.decisions, *self.chain))
+            yield self._part(self.chain)
+
+    def _part(self, chain: tuple[int, ...]) -> Subdomain:
+        return Subdomain(self.upper, self.row, (*self.decisions, *chain), known=self.known)
 
 
 class Queue:
     """Open subdomains, those with the largest bound first; equal bounds in the order in which they came."""
 
     def __init__(self, rows: int) -> None:
-        self._heap: list[tuple[float, int, int, bytes, bytes, bool]] = []
+        self._heap: list[tuple[float, int, int, bytes, bytes, bool, bytes]] = []
         self._pushed = 0
-        self._decisions = 0
+        self._packed = 0
         self.rows = rows
 
     def __len__(self) -> int:
@@ -58,23 +63,23 @@ class Queue:
     @property
     def bytes(self) -> int:
         """Memory that the open subdomains take, approximately."""
-        return len(self._heap) * _BYTES_EACH + 4 * self._decisions
+        return len(self._heap) * _BYTES_EACH + self._packed
 
     def push(self, node: Subdomain) -> None:
         made, chain = _pack(node.decisions), _pack(node.chain)
-        self._decisions += len(node.decisions) + len(node.chain)
+        self._packed += len(made) + len(chain) + len(node.known)
         self._pushed += 1
-        heapq.heappush(self._heap, (-node.upper, self._pushed, node.row, made, chain, node.closed))
+        heapq.heappush(self._heap, (-node.upper, self._pushed, node.row, made, chain, node.closed, node.known))
 
     def peek(self) -> Subdomain:
         """The next one to come out."""
-        upper, _, row, made, chain, closed = self._heap[0]
-        return Subdomain(-upper, row, _unpack(made), _unpack(chain), closed)
+        upper, _, row, made, chain, closed, known = self._heap[0]
+        return Subdomain(-upper, row, _unpack(made), _unpack(chain), closed, known)
 
     def pop(self) -> None:
         """Drop the next one."""
         entry = heapq.heappop(self._heap)
-        self._decisions -= (len(entry[3]) + len(entry[4])) // 4
+        self._packed -= len(entry[3]) + len(entry[4]) + len(entry[6])
 
     def row_upper(self) -> np.ndarray:
         """Largest bound of the open subdomains of each row, (rows,); 0 without any."""
@@ -94,6 +99,8 @@ class Queue:
             "queue_decisions_length": np.array([len(e[3]) // 4 for e in entries], dtype=np.int32),
             "queue_chain": np.frombuffer(b"".join(e[4] for e in entries), dtype=np.int32),
             "queue_chain_length": np.array([len(e[4]) // 4 for e in entries], dtype=np.int32),
+            "queue_known": np.frombuffer(b"".join(e[6] for e in entries), dtype=np.uint8),
+            "queue_known_length": np.array([len(e[6]) for e in entries], dtype=np.int32),
         }
 
     @classmethod
@@ -102,9 +109,12 @@ class Queue:
         queue = cls(rows)
         made = _pieces(arrays["queue_decisions"], arrays["queue_decisions_length"])
         chains = _pieces(arrays["queue_chain"], arrays["queue_chain_length"])
+        known = _pieces(arrays["queue_known"], arrays["queue_known_length"])
         columns = (arrays["queue_upper"].tolist(), arrays["queue_row"].tolist(), arrays["queue_closed"].tolist())
-        for upper, row, closed, decisions, chain in zip(*columns, made, chains, strict=True):
-            queue.push(Subdomain(upper, row, tuple(decisions), tuple(chain), closed))
+        for upper, row, closed, decisions, chain, memory in zip(*columns, made, chains, known, strict=True):
+            queue.push(
+                Subdomain(upper, row, tuple(decisions.tolist()), tuple(chain.tolist()), closed, memory.tobytes())
+            )
         return queue
 
 
@@ -116,7 +126,7 @@ def _unpack(packed: bytes) -> tuple[int, ...]:
     return tuple(np.frombuffer(packed, dtype=np.int32).tolist())
 
 
-def _pieces(flat: np.ndarray, lengths: np.ndarray) -> Iterable[list[int]]:
+def _pieces(flat: np.ndarray, lengths: np.ndarray) -> Iterable[np.ndarray]:
     stops = np.cumsum(lengths)
     for start, stop in zip(stops - lengths, stops, strict=True):
-        yield flat[start:stop].tolist()
+        yield flat[start:stop]

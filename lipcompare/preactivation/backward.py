@@ -40,7 +40,7 @@ def concretise(region: Region, coefficient: Tensor, constant: Tensor | None) -> 
 
 
 def backward_plane(
-    network: Network, lines: Mapping[int, Lines], node: int, rows: Tensor
+    network: Network, lines: Mapping[int, Lines], node: int, rows: Tensor, chosen: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Affine functions of the input that lie above linear functionals of one node's value.
 
@@ -48,29 +48,43 @@ def backward_plane(
         lines: relaxation of every activation node before ``node``; fields broadcast to (batch, targets, neurons).
         node: the node whose value is bounded.
         rows: functionals, (targets, size) or (batch, targets, size).
+        chosen: (batch, some) which of the ``rows`` (targets, size) each example asks for, if not all; ``some`` takes
+            the place of ``targets`` in the result.
 
     Returns:
         Coefficients (..., targets, inputs) and constants (..., targets), without the batch axis where nothing depends
         on it; None for no constant.
     """
-    return backward_planes(network, lines, {node: rows})
+    return backward_planes(network, lines, {node: rows}, chosen)
 
 
 def backward_planes(
-    network: Network, lines: Mapping[int, Lines], rows: Mapping[int, Tensor]
+    network: Network, lines: Mapping[int, Lines], rows: Mapping[int, Tensor], chosen: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Affine functions of the input that lie above sums of linear functionals of several nodes' values.
 
     Args:
         lines: as for :func:`backward_plane`, for every activation node before the last one in ``rows``.
         rows: per node functionals (targets, size) or (batch, targets, size), at least one.
+        chosen: as for :func:`backward_plane`.
     """
+
+    def picked(value: Tensor, per_example: int) -> Tensor:
+        """What each example asks for, of something (targets, ...) that does not depend on the example so far."""
+        return value if chosen is None or value.ndim == per_example else value[chosen]
+
     last = max(rows)
     coefficients: list[Tensor | None] = [None] * (last + 1)
-    for k, row in rows.items():
-        coefficients[k] = row
     constant: Tensor | None = None
 
+    def add(k: int, value: Tensor) -> None:
+        old = coefficients[k]
+        if old is not None and old.ndim != value.ndim:
+            old, value = picked(old, 3), picked(value, 3)
+        coefficients[k] = value if old is None else old + value
+
+    for k, row in rows.items():
+        add(k, row)
     for k in range(last, 0, -1):
         coefficient = coefficients[k]
         coefficients[k] = None
@@ -78,24 +92,24 @@ def backward_planes(
             continue
         item = network.nodes[k]
         if isinstance(item, Activate):
-            line = lines[k]
+            line, coefficient = lines[k], picked(coefficient, 3)
             positive = coefficient.clamp(min=0)
             negative = coefficient - positive
             offset = _dot(positive, line.upper_intercept) + _dot(negative, line.lower_intercept)
             constant = offset if constant is None else constant + offset
-            _add(coefficients, item.parent, positive * line.upper_slope + negative * line.lower_slope)
+            add(item.parent, positive * line.upper_slope + negative * line.lower_slope)
         elif isinstance(item, Affine):
             if item.bias is not None:
-                offset = coefficient @ item.bias
+                offset = picked(coefficient @ item.bias, 2)
                 constant = offset if constant is None else constant + offset
             for p, m in item.terms:
-                _add(coefficients, p, m.adjoint(coefficient))
+                add(p, m.adjoint(coefficient))
 
     coefficient = coefficients[0]
     if coefficient is None:
         some = rows[last]
         coefficient = some.new_zeros(*some.shape[:-1], network.in_size)
-    return coefficient, constant
+    return picked(coefficient, 3), constant
 
 
 def _dot(coefficient: Tensor, vector: Tensor) -> Tensor:
@@ -103,8 +117,3 @@ def _dot(coefficient: Tensor, vector: Tensor) -> Tensor:
     if vector.shape[-2] == 1:
         return torch.matmul(coefficient, vector.transpose(-1, -2)).squeeze(-1)
     return (coefficient * vector).sum(-1)
-
-
-def _add(coefficients: list[Tensor | None], k: int, value: Tensor) -> None:
-    old = coefficients[k]
-    coefficients[k] = value if old is None else old + value

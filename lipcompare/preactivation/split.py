@@ -157,7 +157,7 @@ def _decided(slope: Interval, sign: Tensor, node: Activate) -> Interval:
 
 
 Planes = list[tuple[Tensor, Tensor, Tensor]]
-"""Neurons (n,), planes above ``z`` of each, then above ``-z``: (subdomains, 2 n, inputs), (subdomains, 2 n)."""
+"""Neurons (subdomains, n), planes above ``z`` of each, then above ``-z`` (subdomains, 2 n, inputs), (subdomains, 2 n)."""
 
 
 def _planes(
@@ -169,46 +169,58 @@ def _planes(
     sign: Tensor,
     memory: int,
 ) -> Planes:
-    """CROWN's planes for the undecided and the decided neurons of ``node``, raised by the rounding allowance."""
+    """CROWN's planes for the undecided and the decided neurons of ``node``, raised by the rounding allowance.
+
+    Every subdomain gets those of its own; where it has fewer than others, some of its settled neurons come along.
+    """
     batch, size = current.lower.shape
     slopes = node.activation.slope_range(current)
     wanted = (slopes.upper > slopes.lower) | (sign != 0)
     targets = wanted.any(0).nonzero().squeeze(-1)
+    if not len(targets):
+        return []
+    rows = torch.zeros(2 * len(targets), size, dtype=slack.dtype, device=slack.device)
+    here = torch.arange(len(targets), device=slack.device)
+    rows[here, targets] = 1
+    rows[here + len(targets), targets] = -1
     widest = max(n.size for n in network.nodes[: node.parent + 1])
     chunk = chunk_size(memory, slack.device, 24 * batch * widest * slack.element_size())
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
-    for part in targets.split(chunk) if len(targets) else ():
-        rows = torch.zeros(2 * len(part), size, dtype=slack.dtype, device=slack.device)
-        here = torch.arange(len(part), device=slack.device)
-        rows[here, part] = 1
-        rows[here + len(part), part] = -1
-        normal, constant = backward_plane(network, shared, node.parent, rows)
-        normal = normal.expand(batch, -1, -1)
-        constant = normal.new_zeros(batch, normal.shape[1]) if constant is None else constant.expand(batch, -1)
-        planes.append((part, normal, constant + slack[:, part].repeat(1, 2)))
+    for part in _first(wanted[:, targets]).split(chunk, dim=1):
+        both = torch.cat([part, part + len(targets)], 1)
+        normal, constant = backward_plane(network, shared, node.parent, rows, both)
+        constant = normal.new_zeros(both.shape) if constant is None else constant
+        neurons = targets[part]
+        planes.append((neurons, normal, constant + slack.expand(batch, -1).gather(1, neurons).repeat(1, 2)))
     return planes
+
+
+def _first(mask: Tensor) -> Tensor:
+    """Indices (subdomains, width) of marked columns, then of others: as many as the fullest row has marked."""
+    width = int(mask.sum(-1).max())
+    return torch.argsort((~mask).to(torch.uint8), dim=-1, stable=True)[:, :width]
 
 
 def _refine(box: Interval, current: Interval, planes: Planes, known: HalfSpaces, sweeps: int) -> Interval:
     """Bounds from the planes over box and half-spaces, where they are tighter; crossed in empty subdomains."""
-    lower, upper = current.lower.clone(), current.upper.clone()
-    for part, normal, constant in planes:
-        # Every subdomain has its own undecided neurons: only they are worth the multipliers.
+    lower, upper = current
+    for neurons, normal, constant in planes:
+        count = neurons.shape[1]
         above = constrained_maximum(normal, constant, box, known, 0)
-        high, low = above.split(len(part), dim=1)
-        high, low = torch.minimum(upper[:, part], high), torch.maximum(lower[:, part], -low)
+        high, low = above.split(count, dim=1)
+        high, low = torch.minimum(upper.gather(1, neurons), high), torch.maximum(lower.gather(1, neurons), -low)
         mixed = (low < 0) & (high > 0)
-        width = int(mixed.sum(-1).max())
-        if sweeps and known.count and width:
-            index = torch.argsort((~mixed).to(torch.uint8), dim=-1, stable=True)[:, :width]
-            both = torch.cat([index, index + len(part)], 1)
+        if sweeps and known.count and bool(mixed.any()):
+            # Only what is still undecided is worth the multipliers.
+            index = _first(mixed)
+            both = torch.cat([index, index + count], 1)
             chosen = normal.gather(1, both.unsqueeze(-1).expand(-1, -1, normal.shape[-1]))
             above = constrained_maximum(chosen, constant.gather(1, both), box, known, sweeps)
-            over, under = above.split(width, dim=1)
+            over, under = above.split(index.shape[1], dim=1)
             high = high.scatter(1, index, torch.minimum(high.gather(1, index), over))
             low = low.scatter(1, index, torch.maximum(low.gather(1, index), -under))
-        upper[:, part], lower[:, part] = high, low
+        upper, lower = upper.scatter(1, neurons, high), lower.scatter(1, neurons, low)
     return Interval(lower, upper)
 
 
@@ -216,22 +228,20 @@ def _halfspaces(planes: Planes, sign: Tensor, node: int, box: Interval) -> HalfS
     """The planes above ``s z`` of the decided neurons."""
     if not planes:
         return _no_halfspaces(box)
-    targets = torch.cat([part for part, _, _ in planes])
-    decided = sign[:, targets] != 0
-    width = int(decided.sum(-1).max())
-    if not width:
+    neurons = torch.cat([part for part, _, _ in planes], 1)
+    side = sign.gather(1, neurons)
+    if not bool(side.any()):
         return _no_halfspaces(box)
-    above = torch.cat([normal[:, : len(part)] for part, normal, _ in planes], 1)
-    below = torch.cat([normal[:, len(part) :] for part, normal, _ in planes], 1)
-    above_offset = torch.cat([constant[:, : len(part)] for part, _, constant in planes], 1)
-    below_offset = torch.cat([constant[:, len(part) :] for part, _, constant in planes], 1)
-    index = torch.argsort((~decided).to(torch.uint8), dim=-1, stable=True)[:, :width]
-    present = decided.gather(-1, index)
-    positive = sign[:, targets].gather(-1, index) > 0
+    index = _first(side != 0)
+    side = side.gather(1, index)
+    halves = [(normal.tensor_split(2, 1), constant.tensor_split(2, 1)) for _, normal, constant in planes]
+    above, below = (torch.cat([normal[i] for normal, _ in halves], 1) for i in (0, 1))
+    above_offset, below_offset = (torch.cat([constant[i] for _, constant in halves], 1) for i in (0, 1))
     wide = index.unsqueeze(-1).expand(-1, -1, above.shape[-1])
-    normal = torch.where(positive.unsqueeze(-1), above.gather(1, wide), below.gather(1, wide))
-    offset = torch.where(positive, above_offset.gather(1, index), below_offset.gather(1, index))
-    neuron = torch.where(present, targets[index], -1)
+    normal = torch.where((side > 0).unsqueeze(-1), above.gather(1, wide), below.gather(1, wide))
+    offset = torch.where(side > 0, above_offset.gather(1, index), below_offset.gather(1, index))
+    present = side != 0
+    neuron = torch.where(present, neurons.gather(1, index), -1)
     return HalfSpaces(normal * present.unsqueeze(-1), offset * present, torch.where(present, node, -1), neuron)
 
 
@@ -268,8 +278,7 @@ def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:
         return spaces
     least, _ = _least(box, spaces)
     cutting = least < 0
-    width = int(cutting.sum(-1).max())
-    index = torch.argsort((~cutting).to(torch.uint8), dim=-1, stable=True)[:, :width]
+    index = _first(cutting)
     present = cutting.gather(-1, index)
     normal = spaces.normal.gather(1, index.unsqueeze(-1).expand(-1, -1, spaces.normal.shape[-1]))
     return HalfSpaces(

@@ -109,6 +109,7 @@ def test_limits():
 def test_children_cover_the_parent():
     node = Subdomain(1.0, 0, (2,), chain=(5, 7, 8))
     assert [c.decisions for c in node.children()] == [(2, 4), (2, 5, 6), (2, 5, 7, 9), (2, 5, 7, 8)]
+    assert all(c.known == b"x" for c in Subdomain(1.0, 0, (), chain=(5, 7), known=b"x").children())
     closed = Subdomain(1.0, 0, (2,), chain=(5,), closed=True)
     assert [c.decisions for c in closed.children()] == [(2, 4)]
 
@@ -118,7 +119,7 @@ def test_a_million_open_subdomains_would_fit_in_four_gigabytes():
     tracemalloc.start()
     queue = Queue(10)
     for i in range(count):
-        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,)))
+        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,), known=i.to_bytes(100)))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used / count < 4 * 2**30 / 1e6
@@ -130,7 +131,16 @@ def test_the_queue_survives_the_disk():
     random = np.random.default_rng(0)
     for _ in range(50):
         made = tuple(random.integers(0, 100, random.integers(0, 6)).tolist())
-        queue.push(Subdomain(float(random.random()), int(random.integers(3)), made, (3,), bool(random.random() < 0.5)))
+        queue.push(
+            Subdomain(
+                float(random.random()),
+                int(random.integers(3)),
+                made,
+                (3,),
+                bool(random.random() < 0.5),
+                random.bytes(random.integers(0, 4)),
+            )
+        )
     other = Queue.from_arrays(3, queue.to_arrays())
     assert len(other) == 50 and (other.row_upper() == queue.row_upper()).all()
     while len(queue):

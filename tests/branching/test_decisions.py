@@ -1,0 +1,46 @@
+"""Decisions as numbers, and what is remembered of a subdomain, against plain loops."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+import torch
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.network import Interval
+
+
+def test_boxes_are_halved_in_the_order_of_the_decisions() -> None:
+    numbering = Numbering(nets.dense(0, (3, 5, 2)))
+    first = 2 * numbering.count
+    box = Interval(torch.tensor([0.0, 0.0, -8.0]).double(), torch.tensor([1.0, 4.0, 8.0]).double())
+    # Input j's lower half is first + 2 j, its upper half one more; gates in between do not matter.
+    made = [np.array([first, 3, first + 1, first + 5]), np.array([], dtype=np.int64), np.array([first + 3] * 3)]
+    lower, upper = numbering.boxes(made, box)
+    assert lower.tolist() == [[0.25, 0, 0], [0, 0, -8], [0, 3.5, -8]]
+    assert upper.tolist() == [[0.5, 4, 8], [1, 4, 8], [1, 4, 8]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_known_sides_survive_packing(seed: int) -> None:
+    """What is known to be on one side of its kink stays there, off the kink; everything else keeps its bounds."""
+    network = nets.dense(seed, (3, 9, 4, 2))
+    numbering = Numbering(network)
+    random = torch.Generator().manual_seed(seed)
+    narrow, wide = {}, {}
+    for k in network.activations:
+        size = network.nodes[k].size
+        low = torch.randn(6, size, generator=random, dtype=torch.float64)
+        high = low + torch.rand(6, size, generator=random, dtype=torch.float64)
+        low[0, 0], high[1, 1] = 0.0, 0.0  # touching the kink is not being off it
+        narrow[k], wide[k] = Interval(low, high), Interval(low[:1] - 9, high[:1] + 9)
+    packed = numbering.pack(narrow)
+    cut = numbering.unpack([*packed, b""], wide)
+    for k in network.activations:
+        on, off = narrow[k].lower > 0, narrow[k].upper < 0
+        lower, upper = (v[:-1] for v in cut[k])
+        assert ((lower > 0) == on).all() and ((upper < 0) == off).all()
+        assert (lower <= narrow[k].lower)[on].all() and (upper >= narrow[k].upper)[off].all()
+        assert (lower == wide[k].lower)[~on].all() and (upper == wide[k].upper)[~off].all()
+        assert (cut[k].lower[-1] == wide[k].lower[0]).all() and (cut[k].upper[-1] == wide[k].upper[0]).all()
