@@ -29,6 +29,7 @@ def bound(
     memory: int = 2**30,
     threads: int | None = None,
     on_progress: Callable[[TracePoint], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Bound:
     """Bound the local Lipschitz constants of a problem with one method.
@@ -41,6 +42,7 @@ def bound(
         memory: bytes of working memory that batched passes respect.
         threads: CPU threads of torch during the run (None leaves them as they are).
         on_progress: called with every point of the trace.
+        on_note: called with what a search is doing, in words: subdomains, their rate, how many are open.
         options: fields of the method, when it is given by name.
 
     Returns:
@@ -53,8 +55,8 @@ def bound(
             than it claims): a bug that must not look like a number.
     """
     chosen = methods.get(method, **options)
-    budget = Budget(time_limit, gap, memory, on_progress)
-    clock = Clock(dataclasses.replace(budget, on_progress=None))
+    budget = Budget(time_limit, gap, memory, on_progress, on_note)
+    clock = Clock(Budget(time_limit, gap, memory))
     reason = chosen.domain_reason(problem) or chosen.supports(problem)
     if reason is not None:
         return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)

@@ -89,6 +89,9 @@ class Progress(NamedTuple):
     open: int
     rate: float  # nodes per second
 
+    def __str__(self) -> str:
+        return f"{self.nodes:,} subdomains, {self.rate:,.0f}/s, {self.open:,} open"
+
 
 @dataclasses.dataclass(eq=False)
 class Search:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Found, Search
+from lipcompare.branching.driver import Found, Progress, Search
 from lipcompare.branching.roots import attained
 from lipcompare.problem import Problem
 from lipcompare.result import Witnesses
@@ -23,8 +23,8 @@ class Ledger:
         found: per example and row what attains the lower bound.
     """
 
-    def __init__(self, problem: Problem, record: Callable[[float, float], None]) -> None:
-        self.problem, self.record = problem, record
+    def __init__(self, problem: Problem, record: Callable[[float, float], None], note: Callable[[str], None]) -> None:
+        self.problem, self.record, self.note = problem, record, note
         shape = (problem.batch, problem.rows)
         self.lower, self.upper = np.zeros(shape), np.full(shape, np.inf)
         self.found: list[dict[int, Found]] = [{} for _ in range(problem.batch)]
@@ -49,6 +49,15 @@ class Ledger:
         if now != self._last:
             self._last = now
             self.record(*now)
+
+    def watch(self, example: int, searches: Sequence[Search]) -> Callable[[Progress], None]:
+        """What a search on this example, one of ``searches``, shall report to."""
+
+        def report(now: Progress) -> None:
+            self.take(example, searches)
+            self.note(str(now))
+
+        return report
 
     def witnesses(self) -> Witnesses:
         """Witnesses of all rows; where a search gave none, the middle of the box stands in."""

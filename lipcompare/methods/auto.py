@@ -7,15 +7,16 @@ from typing import ClassVar, final
 
 from lipcompare.branching.roots import has_patterns
 from lipcompare.combine import intersect
+from lipcompare.domain import Space
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.base import Budget, Clock, Method
-from lipcompare.methods.baselines import Ibp
+from lipcompare.methods.baselines import Ibp, Naive
 from lipcompare.methods.each import example_by_example
 from lipcompare.methods.exact import Exact
 from lipcompare.methods.lbp import Lbp
 from lipcompare.methods.sdp import Sdp
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, TracePoint
 
 _ATTACK = 0.15
 """Share of the time for the first search for a lower bound."""
@@ -31,12 +32,16 @@ class Auto(Method):
     3. ``lbp``, if any time is left.
     4. If the gap is still open, the sharpest method that applies: ``exact`` for ReLU-like activations (its interval
        holds when the time runs out), else ``sdp``.
+
+    Methods that do not work on a ball or on all inputs are passed over; on all inputs ``naive`` runs too.
     """
 
     name: ClassVar[str] = "auto"
     proves: ClassVar[str] = "interval"
     summary: ClassVar[str] = "the tightest interval that fits in the time: cheap bounds first, then the sharpest"
     reference: ClassVar[str] = "shi2022lipschitz"
+    balls: ClassVar[bool] = True
+    everywhere: ClassVar[bool] = True
 
     def supports(self, problem: Problem) -> str | None:
         return None
@@ -47,16 +52,22 @@ class Auto(Method):
     def _run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         done: list[Bound] = []
-        sharpest: Method = Exact() if has_patterns(problem.network) else Sdp()
+        exact = has_patterns(problem.network) and Exact().domain_reason(problem) is None
+        sharpest: Method = Exact() if exact else Sdp()
         plan: list[tuple[Method, float]] = [(Ibp(), 1.0), (Attack(), _ATTACK), (Lbp(), 1.0), (sharpest, 1.0)]
+        if isinstance(problem.box, Space):
+            plan.insert(0, (Naive(), 1.0))
         for method, share in plan:
             if done and not clock.running():
                 break
-            if method.supports(problem) is not None:
+            if method.domain_reason(problem) is not None or method.supports(problem) is not None:
                 continue
-            quiet = dataclasses.replace(budget, time_limit=clock.left * share, on_progress=None)
+            watched = dataclasses.replace(
+                budget, time_limit=clock.left * share, on_progress=lambda point: _take(clock, point)
+            )
+            clock.note(method.name)
             try:
-                done.append(method.run(problem, quiet))
+                done.append(method.run(problem, watched))
             except KeyboardInterrupt:
                 if not done:
                     raise
@@ -75,3 +86,10 @@ class Auto(Method):
             problem, clock, lower=merged.lower, upper=merged.upper, status=status, detail=f"Ran {names}.{last}",
             witnesses=merged.witnesses,
         )  # fmt: skip
+
+
+def _take(clock: Clock, point: TracePoint) -> None:
+    """A point of the trace from what one of the methods has found, where it adds to what is known."""
+    low, high = (clock.trace[-1].lower, clock.trace[-1].upper) if clock.trace else (0.0, float("inf"))
+    if point.lower > low or point.upper < high:
+        clock.record(max(low, point.lower), min(high, point.upper))

@@ -111,7 +111,7 @@ class Bab(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         whole = in_double(problem)
-        ledger = Ledger(whole, clock.record)
+        ledger = Ledger(whole, clock.record, clock.note)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             roots = [root_bounds(whole.example(b), self.tightening, budget.memory) for b in range(whole.batch)]
@@ -182,7 +182,7 @@ class Bab(Method):
                     batch=self.batch,
                 )
                 checkpoint = Checkpoint(path, key) if path is not None else None
-                ended = run(part, evaluator, limits, report=lambda _: ledger.take(b, parts), checkpoint=checkpoint)
+                ended = run(part, evaluator, limits, report=ledger.watch(b, parts), checkpoint=checkpoint)
                 stop = ended if ended is not Stop.DONE else stop
                 if ended is Stop.INTERRUPTED:
                     break

@@ -29,12 +29,14 @@ class Budget:
         gap: relative gap at which an interval counts as exact.
         memory: bytes of working memory that batched passes respect.
         on_progress: called with each point of the trace.
+        on_note: called with what a search is doing, in words.
     """
 
     time_limit: float = float("inf")
     gap: float = 1e-4
     memory: int = 2**30
     on_progress: Callable[[TracePoint], None] | None = None
+    on_note: Callable[[str], None] | None = None
 
 
 class Clock:
@@ -62,6 +64,11 @@ class Clock:
         self.trace.append(point)
         if self.budget.on_progress is not None:
             self.budget.on_progress(point)
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches what is going on."""
+        if self.budget.on_note is not None:
+            self.budget.on_note(text)
 
 
 class Method(ABC):

@@ -50,7 +50,7 @@ class LipBab(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         whole = in_double(problem)
-        ledger = Ledger(whole, clock.record)
+        ledger = Ledger(whole, clock.record, clock.note)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             for b in range(whole.batch):
@@ -67,11 +67,10 @@ class LipBab(Method):
                     budget.memory,
                     self.batch,
                 )
-                parts = [search]
                 try:
-                    ended = run(search, evaluator, limits, report=lambda _, b=b, parts=parts: ledger.take(b, parts))  # type: ignore[misc]
+                    ended = run(search, evaluator, limits, report=ledger.watch(b, [search]))
                 finally:
-                    ledger.keep(b, parts)
+                    ledger.keep(b, [search])
                 stop = ended if ended is not Stop.DONE else stop
                 nodes, programs = nodes + search.nodes, programs + evaluator.programs
                 if stop is Stop.INTERRUPTED:

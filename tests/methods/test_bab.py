@@ -182,3 +182,14 @@ def test_what_does_not_apply_says_so():
     assert has_patterns(nets.dense(0))
     wrong = lipcompare.bound(nets.problem(nets.dense(0), 0.1), Bab(bound=BoundKind.LBP, heuristic=Heuristic.MOMENT))
     assert wrong.status is Status.UNSUPPORTED
+
+
+@pytest.mark.parametrize("method", ["bab", "auto"])
+def test_whoever_watches_hears_of_the_search(method):
+    notes, points = [], []
+    problem = hard()
+    result = lipcompare.bound(problem, method, on_progress=points.append, on_note=notes.append)
+    assert any("subdomains" in note and "open" in note for note in notes)
+    assert tuple(points) == result.trace
+    for before, after in itertools.pairwise(points):
+        assert after.lower >= before.lower and after.upper <= before.upper and after.seconds >= before.seconds
