@@ -8,7 +8,7 @@ come the inputs: such a decision takes the upper or the lower half of the box al
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -78,36 +78,3 @@ class Numbering:
             middle = (low + top) / 2
             lower[rows, j], upper[rows, j] = torch.where(high, middle, low), torch.where(high, top, middle)
         return Interval(lower, upper)
-
-    def pack(self, bounds: Mapping[int, Interval]) -> list[bytes]:
-        """Which side of its kink, without touching it, every gate is known to be on, as bits: one string per subdomain.
-
-        Args:
-            bounds: per activation node (subdomains, neurons).
-        """
-        sides = [torch.stack([bounds[k].lower > 0, bounds[k].upper < 0], 1) for k in self.network.activations]
-        bits = np.packbits(torch.cat(sides, -1).cpu().numpy(), axis=-1)
-        return [row.tobytes() for row in bits]
-
-    def unpack(self, known: Sequence[bytes], bounds: Mapping[int, Interval]) -> dict[int, Interval]:
-        """The inverse of :meth:`pack`: ``bounds`` (1, neurons) cut just beside the kink where a side is known.
-
-        An empty string knows nothing.
-        """
-        width = -(-self.gates // 8)
-        blank = bytes(2 * width)
-        bits = np.frombuffer(b"".join(k or blank for k in known), dtype=np.uint8).reshape(len(known), 2, width)
-        active, idle = (
-            self.split(side)
-            for side in torch.from_numpy(np.unpackbits(bits, axis=-1)[..., : self.gates]).bool().unbind(1)
-        )
-        cut = {}
-        for k, (lower, upper) in bounds.items():
-            # The kink itself is ruled out: the nearest number to it is where the cut may be.
-            least = torch.nextafter(torch.zeros_like(lower), torch.ones_like(lower))
-            on, off = active[k].to(lower.device), idle[k].to(lower.device)
-            cut[k] = Interval(
-                torch.where(on, torch.maximum(lower, least), lower),
-                torch.where(off, torch.minimum(upper, -least), upper),
-            )
-        return cut

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
+from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
 from lipcompare.branching.leaves import Verdict, explore, region
-from lipcompare.branching.relaxation import Relaxation, Relaxed, select_gates, select_gradients
+from lipcompare.branching.relaxation import Part, Relaxation, Relaxed, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
@@ -83,66 +84,57 @@ class NetworkEvaluator:
         device = self.box.lower.device
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
-        start = self.numbering.unpack([node.known for node in nodes], self.bounds)
+        start = known_bounds(self.numbering, [node.known for node in nodes], self.bounds)
         split = split_bounds(network, box, signs, start, sweeps=self.sweeps, passes=self.passes, memory=self.memory)
-        known = self.numbering.pack(split.bounds)
+        sides = pack_sides(self.numbering, split.bounds)
         alive = (~split.empty).nonzero().squeeze(-1)
         if not len(alive):
             return results
-        gates = select_gates(split.gates, alive)
-        row = torch.tensor([nodes[i].row for i in alive.tolist()], device=device)
-        functionals = self.problem.functionals[0][row].unsqueeze(1)
-        gradients = gradient_intervals(network, gates, functionals, norm=self.problem.norm, memory=self.memory)
-        crossed, gradients = _with_signs(gradients, entries[alive])
-        linear = norm_bound(network, gates, functionals, gradients, self.problem.norm).squeeze(1)
-        for place, value in zip(alive.tolist(), linear.tolist(), strict=True):
-            results[place] = Assessment(value)
-        todo = ((linear > target) & ~crossed).nonzero().squeeze(-1)
-        for place in alive[crossed].tolist():
-            results[place] = _EMPTY
-        if not len(todo):
-            return results
-        gates, gradients = select_gates(gates, todo), select_gradients(gradients, todo)
-        box = Interval(*(v[alive[todo]] for v in box))
-        large = (gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
-        functionals, linear, row, places = functionals[todo], linear[todo], row[todo], alive[todo]
-        if bool(large.any()):
-            index = large.nonzero().squeeze(-1)
-            part = Interval(*(v[index] for v in box))
-            halves = self._halve(
-                part, select_gradients(gradients, index), functionals[index], row[index], linear[index]
-            )
-            for place, half in zip(places[index].tolist(), halves, strict=True):
-                results[place] = dataclasses.replace(half, known=known[place])
-            rest = (~large).nonzero().squeeze(-1)
-            if not len(rest):
-                return results
-            gates, gradients, box = (
-                select_gates(gates, rest),
-                select_gradients(gradients, rest),
-                Interval(*(v[rest] for v in box)),
-            )
-            functionals, linear, row, places = functionals[rest], linear[rest], row[rest], places[rest]
-        relaxed = self.relaxation(gates, functionals, gradients, linear, floor, target)
-        batch = _Batch(self, box, gates, gradients, relaxed, functionals[:, 0], row)
-        for i, place in enumerate(places.tolist()):
-            results[place] = dataclasses.replace(batch.finish(i, floor, target), known=known[place])
+        some = [nodes[i] for i in alive.tolist()]
+        row = torch.tensor([node.row for node in some], device=device)
+        kept = known_multipliers(self.numbering, [node.known for node in some]).to(device)
+        crossed, part = self._bounded(select_gates(split.gates, alive), row, entries[alive], kept)
+        for place, value, gone in zip(alive.tolist(), part.linear.tolist(), crossed.tolist(), strict=True):
+            results[place] = _EMPTY if gone else Assessment(value)
+        open_ = (part.linear > target) & ~crossed
+        box = Interval(*(v[alive] for v in box))
+        large = (part.gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
+        for index, settle in (((open_ & large), self._halve), ((open_ & ~large), self._relax)):
+            chosen = index.nonzero().squeeze(-1)
+            if len(chosen):
+                told = settle(part.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
+                for place, result in zip(alive[chosen].tolist(), told, strict=True):
+                    results[place] = dataclasses.replace(result, known=sides[place] + result.known)
         return results
 
-    def _halve(
-        self, box: Interval, gradients: Gradients, functionals: Tensor, row: Tensor, upper: Tensor
-    ) -> list[Assessment]:
+    def _bounded(self, gates: Gates, row: Tensor, entries: Tensor, kept: Tensor) -> tuple[Tensor, Part]:
+        """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
+        network, norm = self.problem.network, self.problem.norm
+        functionals = self.problem.functionals[0][row].unsqueeze(1)
+        gradients = gradient_intervals(network, gates, functionals, norm=norm, memory=self.memory)
+        crossed, gradients = _with_signs(gradients, entries)
+        linear = norm_bound(network, gates, functionals, gradients, norm).squeeze(1)
+        return crossed, Part(gates, functionals, gradients, linear, kept)
+
+    def _relax(self, part: Part, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
+        """The relaxation's bound, and what to do with subdomains that it does not close."""
+        relaxed = self.relaxation(part, floor, target)
+        batch = _Batch(self, box, part.gates, part.gradients, relaxed, part.functionals[:, 0], row)
+        left = pack_multipliers(relaxed.kept)
+        return [dataclasses.replace(batch.finish(i, floor, target), known=left[i]) for i in range(len(left))]
+
+    def _halve(self, part: Part, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
 
         Some points of each box are looked at meanwhile, for a better value.
         """
         network = self.problem.network
         room = torch.where(box.radius > self.smallest, box.radius, 0.0)
-        along = (gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
+        along = (part.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
         points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter
         slopes = network.slopes(network.values(points))
         values, best = self.problem.norm.dual.of(
-            network.pull_back(slopes, functionals.expand(-1, points.shape[1], -1))
+            network.pull_back(slopes, part.functionals.expand(-1, points.shape[1], -1))
         ).max(-1)
         here = torch.arange(len(best), device=best.device)
         point, pattern = points[here, best].cpu().numpy(), self.numbering.join(slopes)[here, best].cpu().numpy()
@@ -153,7 +145,7 @@ class NetworkEvaluator:
                 found=(Found(number, value, point[i], pattern[i]),),
             )
             for i, (bound, j, number, value) in enumerate(
-                zip(upper.tolist(), along, row.tolist(), values.tolist(), strict=True)
+                zip(part.linear.tolist(), along, row.tolist(), values.tolist(), strict=True)
             )
         ]
 

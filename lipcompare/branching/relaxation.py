@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.tangents import gate_weights
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
@@ -30,6 +31,35 @@ _CACHE = 2**17
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """A batch of subdomains with one row each.
+
+    Attributes:
+        gates: slope ranges.
+        functionals: (subdomains, 1, outputs).
+        gradients: intervals and lines of the gradients.
+        linear: (subdomains,) the linear bound.
+        kept: (subdomains, 1 + gates + inputs) multipliers that the parents left (:class:`Relaxed`).
+    """
+
+    gates: Gates
+    functionals: Tensor
+    gradients: Gradients
+    linear: Tensor
+    kept: Tensor
+
+    def select(self, index: Tensor) -> Part:
+        """Some of the subdomains."""
+        return Part(
+            select_gates(self.gates, index),
+            self.functionals[index],
+            select_gradients(self.gradients, index),
+            self.linear[index],
+            self.kept[index],
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Relaxed:
     """Bounds on a batch of subdomains, one row each.
 
@@ -38,25 +68,24 @@ class Relaxed:
         score: (subdomains, gates + inputs) how much a split should gain; 0 where there is nothing to split.
         slopes: (subdomains, gates) a pattern that might attain the bound.
         value: (subdomains,) what this pattern gives if an input attains it; 0 for no proposal.
+        kept: (subdomains, 1 + gates + inputs) multipliers for the parts to start from, zeros for none.
     """
 
     upper: Tensor
     score: Tensor
     slopes: Tensor
     value: Tensor
+    kept: Tensor
 
 
 class Relaxation(Protocol):
     """Bounds a batch of subdomains."""
 
-    def __call__(
-        self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor, floor: float, target: float
-    ) -> Relaxed:
-        """Bound subdomains with one row each.
+    def __call__(self, part: Part, floor: float, target: float) -> Relaxed:
+        """Bound the subdomains.
 
         Args:
-            functionals: (subdomains, 1, outputs).
-            linear: (subdomains,) the linear bound, above ``target`` everywhere.
+            part: subdomains whose linear bound is above ``target``.
             floor: the best value attained so far.
             target: a smaller bound is of no use.
         """
@@ -71,16 +100,15 @@ class Heuristic(enum.Enum):
     MOMENT = "moment"
 
 
-def linear_scores(
-    numbering: Numbering, gates: Gates, functionals: Tensor, gradients: Gradients, norm: Norm, heuristic: Heuristic
-) -> Tensor:
+def linear_scores(numbering: Numbering, part: Part, norm: Norm, heuristic: Heuristic) -> Tensor:
     """The paper's two scores, (subdomains, gates + inputs); only gates that are undecided have one.
 
     ``area``: the area between the two chords around ``a J``, times the weight with which the bound uses the gate (arXiv
     2210.07394, section 3.4). ``babsr``: what the chords' constants add to the bound (Bunel et al. 2020, arXiv
     1909.06588, applied to the backward network).
     """
-    weights = gate_weights(numbering.network, functionals, gradients, norm)
+    gates, gradients = part.gates, part.gradients
+    weights = gate_weights(numbering.network, part.functionals, gradients, norm)
     scores = {}
     for k in numbering.network.activations:
         slope = gates.slopes[k]
@@ -111,12 +139,10 @@ class LinearRelaxation:
     norm: Norm
     heuristic: Heuristic
 
-    def __call__(
-        self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor, floor: float, target: float
-    ) -> Relaxed:
-        score = linear_scores(self.numbering, gates, functionals, gradients, self.norm, self.heuristic)
-        slopes = self.numbering.join({k: s.upper for k, s in gates.slopes.items()})
-        return Relaxed(linear, score, slopes, torch.zeros_like(linear))
+    def __call__(self, part: Part, floor: float, target: float) -> Relaxed:
+        score = linear_scores(self.numbering, part, self.norm, self.heuristic)
+        slopes = self.numbering.join({k: s.upper for k, s in part.gates.slopes.items()})
+        return Relaxed(part.linear, score, slopes, torch.zeros_like(part.linear), torch.zeros_like(part.kept))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,14 +159,12 @@ class QuadraticRelaxation:
     tolerance: float
     memory: int = 2**30
 
-    def __call__(
-        self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor, floor: float, target: float
-    ) -> Relaxed:
+    def __call__(self, part: Part, floor: float, target: float) -> Relaxed:
         if self.norm is Norm.ONE:
-            return self._entries(gates, functionals, gradients, linear, target)
-        size = coordinate_count(gates, gradients)
+            return self._entries(part, floor, target)
+        size = coordinate_count(part.gates, part.gradients)
         if self.norm is Norm.INF:
-            lower, upper = gradients.intervals[0]
+            lower, upper = part.gradients.intervals[0]
             size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
         parts, order = [], torch.argsort(size, stable=True)
         start = 0
@@ -150,35 +174,30 @@ class QuadraticRelaxation:
             while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= _CACHE:
                 stop += 1
             index = order[start:stop]
-            some = (select_gates(gates, index), functionals[index], select_gradients(gradients, index), linear[index])
             fits = 8 * 40 * int(size[index].max()) ** 2 <= self.memory
-            parts.append(self._solve(*some, floor, target) if fits else self._fallback(*some))
+            parts.append((self._solve if fits else self._fallback)(part.select(index), floor, target))
             start = stop
         back = torch.argsort(order)
         return Relaxed(*(torch.cat([getattr(p, f.name) for p in parts])[back] for f in dataclasses.fields(Relaxed)))
 
-    def _fallback(self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor) -> Relaxed:
+    def _fallback(self, part: Part, floor: float, target: float) -> Relaxed:
         """The linear bound, where the program is not to be had."""
         heuristic = Heuristic.AREA if self.heuristic is Heuristic.MOMENT else self.heuristic
-        plain = LinearRelaxation(self.numbering, self.norm, heuristic)
-        return plain(gates, functionals, gradients, linear, 0.0, 0.0)
+        return LinearRelaxation(self.numbering, self.norm, heuristic)(part, floor, target)
 
-    def _entries(
-        self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor, target: float
-    ) -> Relaxed:
+    def _entries(self, part: Part, floor: float, target: float) -> Relaxed:
         """p = 1: one program for every signed entry that might be above the target."""
-        aim = torch.full_like(linear, target * (1 - 1e-9))
+        aim = torch.full_like(part.linear, target * (1 - 1e-9))
         solved = sdp_bound(
-            self.numbering.network, gates, functionals, gradients, self.norm, tolerance=self.tolerance,
+            self.numbering.network, part.gates, part.functionals, part.gradients, self.norm, tolerance=self.tolerance,
             prune_below=aim, target=aim, memory=self.memory,
         )  # fmt: skip
-        relaxed = self._fallback(gates, functionals, gradients, linear)
-        return dataclasses.replace(relaxed, upper=torch.minimum(linear, solved.upper.squeeze(1)))
+        relaxed = self._fallback(part, floor, target)
+        return dataclasses.replace(relaxed, upper=torch.minimum(part.linear, solved.upper.squeeze(1)))
 
-    def _solve(
-        self, gates: Gates, functionals: Tensor, gradients: Gradients, linear: Tensor, floor: float, target: float
-    ) -> Relaxed:
-        maps = gate_maps(self.numbering.network, gates, functionals, gradients)
+    def _solve(self, part: Part, floor: float, target: float) -> Relaxed:
+        gates, linear = part.gates, part.linear
+        maps = gate_maps(self.numbering.network, gates, part.functionals, part.gradients)
         here = torch.arange(len(linear), device=linear.device)
         row = torch.zeros_like(here)
         squared = self.norm is Norm.TWO
@@ -186,10 +205,10 @@ class QuadraticRelaxation:
             data = l2_data(maps, linear.square() * (1 + 1e-15), here, row)
             floor, target = floor**2, target**2
         else:
-            data = l1_data(maps, gradients, linear, here, row)
+            data = l1_data(maps, part.gradients, linear, here, row)
         found = explore(data)
         goal = target * (1 - 1e-9) / data.scale - data.offset
-        solution = solve(data, tolerance=self.tolerance, target=goal)
+        solution = solve(data, tolerance=self.tolerance, target=goal, start=recall(data, part.kept, self.numbering))
         upper = certify(data, solution.dual) * data.scale
         found = _better(found, _rounded(data, solution))
         best = found.values.argmax(-1)
@@ -199,9 +218,10 @@ class QuadraticRelaxation:
         if self.heuristic is Heuristic.MOMENT:
             score = self._scores(data, solution)
         else:
-            score = linear_scores(self.numbering, gates, functionals, gradients, self.norm, self.heuristic)
+            score = linear_scores(self.numbering, part, self.norm, self.heuristic)
         slopes = self._slopes(data, gates, found.high[here, best])
-        return Relaxed(torch.minimum(linear, upper), score, slopes, value)
+        left = remember(data, solution.dual, self.numbering)
+        return Relaxed(torch.minimum(linear, upper), score, slopes, value, left)
 
     def _scores(self, data: SdpData, solution: Solution) -> Tensor:
         moments = solution.moments
@@ -210,9 +230,7 @@ class QuadraticRelaxation:
         spread = (mean * (incoming - mean)).abs()
         variance = (moments.diagonal(dim1=-2, dim2=-1) - mean.square()).clamp(min=0)
         gate = solution.dual.theta.abs() * (spread + 0.1 * variance) * data.mask
-        names = data.coordinates
-        first = torch.tensor([self.numbering.start.get(k, 0) for k in names.node.tolist()], device=mean.device)
-        number = (first + names.neuron)[data.example]
+        number = gate_numbers(data, self.numbering)
         score = mean.new_zeros(len(mean), self.numbering.count)
         score.scatter_add_(1, number[:, 1:], gate[:, 1:])
         if data.entries.shape[-1]:
@@ -225,9 +243,7 @@ class QuadraticRelaxation:
     def _slopes(self, data: SdpData, gates: Gates, high: Tensor) -> Tensor:
         low = self.numbering.join({k: s.lower for k, s in gates.slopes.items()})
         top = self.numbering.join({k: s.upper for k, s in gates.slopes.items()})
-        names = data.coordinates
-        first = torch.tensor([self.numbering.start.get(k, 0) for k in names.node.tolist()], device=low.device)
-        number = (first + names.neuron)[data.example]
+        number = gate_numbers(data, self.numbering)
         chosen = torch.zeros_like(low, dtype=torch.bool)
         chosen.scatter_(1, number[:, 1:], high[:, 1:] & data.mask[:, 1:])
         return torch.where(chosen, top, low)

@@ -11,13 +11,13 @@ import torch
 from lipcompare.attack import Effort, kink_patterns, search
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Found
-from lipcompare.gates import Gates
-from lipcompare.jacobian import gradient_intervals, norm_bound
+from lipcompare.jacobian import GateRelaxation
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Box, Problem
+from lipcompare.propagation import propagate
 
 
 def has_patterns(network: Network) -> bool:
@@ -33,12 +33,9 @@ def in_double(problem: Problem) -> Problem:
 
 def root_bounds(problem: Problem, tightening: Tightening, memory: int) -> tuple[dict[int, Interval], np.ndarray]:
     """Pre-activation bounds over one example's box, and the linear bound (rows,) that they give."""
-    network = problem.network
-    bounds = preactivation_bounds(network, problem.box.interval, tightening, memory=memory)
-    gates = Gates.from_preactivations(network, bounds)
-    gradients = gradient_intervals(network, gates, problem.functionals, norm=problem.norm, memory=memory)
-    upper: np.ndarray = norm_bound(network, gates, problem.functionals, gradients, problem.norm)[0].cpu().numpy()
-    return bounds, upper
+    linear = propagate(problem, tightening, GateRelaxation.CHORDS, joint=True, memory=memory)
+    upper: np.ndarray = linear.upper[0].cpu().numpy()
+    return dict(linear.bounds), upper
 
 
 def first_points(problem: Problem, seed: int, keep_going: Callable[[], bool], memory: int) -> list[Found]:

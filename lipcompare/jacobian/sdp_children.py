@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lipcompare.jacobian.sdp_data import Coordinates, SdpData
+from lipcompare.jacobian.sdp_data import SdpData
 from lipcompare.jacobian.sdp_solver import Dual
 
 
@@ -97,40 +97,3 @@ def fix_sign(data: SdpData, dual: Dual, column: Tensor, sign: Tensor) -> tuple[S
     lam[here, column] = 1
     child = dataclasses.replace(data, cost=cost, entries=entries, entry_mask=entry_mask)
     return child, Dual(theta, lam, dual.d)
-
-
-def inherit(parent: SdpData, dual: Dual, child: SdpData, origin: Tensor) -> Dual:
-    """A dual start for children that were built anew from re-propagated gates (and so scaled anew).
-
-    Multipliers are matched by the names of gates and entries. Gates that became stable drop out, which is deletion or
-    substitution; signs that became decided move ``1/(4 lam_j)`` to ``theta_0``. Feasible with the parent's value where
-    the parent is with ``d = 0`` and slope ranges only lost ends; the solver raises ``d`` where that is not so.
-
-    Args:
-        origin: (children,) the parent problem of each child.
-    """
-    ratio = parent.scale[origin] / child.scale
-    size = 1 + max(int(parent.coordinates.neuron.max()), int(child.coordinates.neuron.max()))
-    spots, wanted = _names(parent.coordinates, parent.example, size), _names(child.coordinates, child.example, size)
-    # theta of w_i (w_i - K_i / r_i) is theta / r_i^2 of v_i (v_i - K_i).
-    free = torch.where(parent.mask, dual.theta / parent.radius.square().clamp(min=1e-300), 0.0)
-    names = 1 + max(int(spots.max()), int(wanted.max()))
-    table = free.new_zeros(parent.problems, names).scatter_add_(-1, spots, free)
-    theta = table[origin].gather(-1, wanted) * child.radius.square() * ratio.unsqueeze(-1) * child.mask
-    inputs = 1 + max(int(t.max()) if t.numel() else 0 for t in (parent.entry, child.entry))
-    used = torch.where(parent.entry_mask, dual.lam, 0.0)
-    lams = free.new_zeros(parent.problems, inputs).scatter_add_(-1, parent.entry, used)
-    lam = lams[origin].gather(-1, child.entry) / ratio.unsqueeze(-1)
-    fresh = child.entry_mask & (lam <= 0)
-    lam = torch.where(child.entry_mask & ~fresh, lam, 1.0)
-    kept = torch.zeros(child.problems, inputs, dtype=torch.bool, device=lam.device)
-    kept.scatter_(-1, child.entry, child.entry_mask)
-    lost = torch.where((lams[origin] > 0) & ~kept, 0.25 / lams[origin].clamp(min=1e-300), 0.0).sum(-1)
-    theta[:, 0] += lost * ratio
-    return Dual(theta, lam, dual.d[origin] * ratio)
-
-
-def _names(coordinates: Coordinates, example: Tensor, size: int) -> Tensor:
-    """One number (problems, n) per neuron of the network; 0 for the constant."""
-    names = (coordinates.node.clamp(min=0) * size + coordinates.neuron[example] + 1) * (coordinates.node >= 0)
-    return torch.where(coordinates.present[example], names, 0)

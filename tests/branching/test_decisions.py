@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
 from lipcompare.network import Interval
 
 
@@ -23,7 +24,7 @@ def test_boxes_are_halved_in_the_order_of_the_decisions() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_known_sides_survive_packing(seed: int) -> None:
+def test_what_is_known_survives_packing(seed: int) -> None:
     """What is known to be on one side of its kink stays there, off the kink; everything else keeps its bounds."""
     network = nets.dense(seed, (3, 9, 4, 2))
     numbering = Numbering(network)
@@ -35,8 +36,11 @@ def test_known_sides_survive_packing(seed: int) -> None:
         high = low + torch.rand(6, size, generator=random, dtype=torch.float64)
         low[0, 0], high[1, 1] = 0.0, 0.0  # touching the kink is not being off it
         narrow[k], wide[k] = Interval(low, high), Interval(low[:1] - 9, high[:1] + 9)
-    packed = numbering.pack(narrow)
-    cut = numbering.unpack([*packed, b""], wide)
+    kept = torch.randn(6, 1 + numbering.gates + 3, generator=random) * (torch.rand(6, 1, generator=random) < 0.5)
+    packed = [a + b for a, b in zip(pack_sides(numbering, narrow), pack_multipliers(kept), strict=True)]
+    told = known_multipliers(numbering, [*packed, b""])
+    assert (told[:-1] == kept).all() and (told[-1] == 0).all()
+    cut = known_bounds(numbering, [*packed, b""], wide)
     for k in network.activations:
         on, off = narrow[k].lower > 0, narrow[k].upper < 0
         lower, upper = (v[:-1] for v in cut[k])

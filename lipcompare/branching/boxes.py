@@ -1,0 +1,129 @@
+"""Input splitting: subdomains are boxes, halved along one input at a time. What branches where there are no patterns.
+
+A smooth activation has no two sides to decide between, but over a small box its slope hardly varies, and the linear
+bound with planes around slope times gradient closes in on the value as the square of the box's size. A box is halved
+along the input that changes the gradient most, measured by differences across the box; the points that this takes are
+candidates for the lower bound too. The tree keeps the halvings only, and boxes are made again when they are needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.driver import Assessment, Found
+from lipcompare.branching.tree import Subdomain
+from lipcompare.jacobian import GateRelaxation
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Box, Problem
+from lipcompare.propagation import propagate
+
+_HALVINGS = 30
+"""No input is halved more often: at a jump of a derivative no box is small enough."""
+_PROBES = 64
+"""Inputs that compete for a split; with more of them, those whose differences can matter most."""
+
+
+@dataclasses.dataclass(eq=False)
+class BoxEvaluator:
+    """Bounds boxes within one example, in float64, for networks with any activations.
+
+    Attributes:
+        problem: one example.
+        tightening: pre-activation bounds over each box.
+        memory: bytes that one pass may take.
+        programs: linear programs solved: none.
+    """
+
+    programs: ClassVar[int] = 0
+
+    problem: Problem
+    tightening: Tightening = Tightening.CROWN
+    memory: int = 2**30
+
+    def __post_init__(self) -> None:
+        network = self.problem.network
+        self.numbering = Numbering(network)
+        self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
+        self.smallest = self.box.radius * 2.0**-_HALVINGS
+        widest = max(node.size for node in network.nodes)
+        each = 64 * widest * self.box.lower.element_size()
+        self.at_once = max(1, self.memory // each)
+        self.points_at_once = max(1, self.memory // (4 * each))
+
+    def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
+        """See :class:`~lipcompare.branching.driver.Evaluator`."""
+        boxes = self.numbering.boxes([np.array(node.decisions, dtype=np.int64) for node in nodes], self.box)
+        rows = torch.tensor([node.row for node in nodes], device=self.box.lower.device)
+        results = []
+        for part in torch.arange(len(nodes), device=rows.device).split(self.at_once):
+            results += self._evaluate(Interval(*(v[part] for v in boxes)), rows[part], target)
+        return results
+
+    def _evaluate(self, boxes: Interval, rows: Tensor, target: float) -> list[Assessment]:
+        functionals = self.problem.functionals[0][rows].unsqueeze(1)
+        parts = dataclasses.replace(self.problem, box=Box(*boxes), functionals=functionals)
+        bound = propagate(parts, self.tightening, GateRelaxation.CHORDS, joint=True, memory=self.memory)
+        upper = torch.where(bound.upper.isnan(), torch.inf, bound.upper).squeeze(1)
+        index = (upper > target).nonzero().squeeze(-1)
+        results = [Assessment(value) for value in upper.tolist()]
+        if not len(index):
+            return results
+        spread = bound.gradients.intervals[0].magnitude[index, 0]
+        open_ = Interval(*(v[index] for v in boxes))
+        inputs, found = self._probe(open_, functionals[index, 0], rows[index], spread)
+        for place, j, item in zip(index.tolist(), inputs.tolist(), found, strict=True):
+            chain = () if j < 0 else (2 * (self.numbering.count + j) + 1,)
+            results[place] = Assessment(results[place].upper, chain, found=(item,))
+        return results
+
+    def _probe(self, boxes: Interval, functionals: Tensor, rows: Tensor, spread: Tensor) -> tuple[Tensor, list[Found]]:
+        """The input (boxes,) along which each box should be halved, -1 for none, and the best point seen in it.
+
+        Args:
+            functionals: (boxes, outputs).
+            spread: (boxes, inputs) largest absolute derivatives.
+        """
+        network, norm = self.problem.network, self.problem.norm.dual
+        center, radius = boxes.center, boxes.radius
+        room = (radius > self.smallest) & (boxes.lower < center) & (center < boxes.upper)
+        count = min(_PROBES, network.in_size)
+        weight = torch.where(room, radius * (spread + torch.finfo(radius.dtype).tiny), -1.0)
+        candidates = weight.topk(count, dim=-1).indices  # (boxes, count)
+        step = torch.zeros(len(center), count, network.in_size).to(center)
+        step.scatter_(-1, candidates.unsqueeze(-1), radius.gather(-1, candidates).unsqueeze(-1))
+        middle = center.unsqueeze(1)
+        points = torch.cat([middle, middle + step, middle - step], 1)
+        points = torch.minimum(torch.maximum(points, boxes.lower.unsqueeze(1)), boxes.upper.unsqueeze(1))
+        gradients, slopes = self._gradients(points, functionals)
+        low, high = gradients[:, 1 + count :], gradients[:, 1 : 1 + count]
+        around = gradients[:, :1]
+        # How far the gradient moves from the middle to either side, as the norm sees it.
+        change = norm.of(high - around) + norm.of(around - low)
+        change = torch.where(room.gather(-1, candidates), change + 1e-12 * weight.gather(-1, candidates), -1.0)
+        best = change.argmax(-1, keepdim=True)
+        inputs = torch.where(change.gather(-1, best) >= 0, candidates.gather(-1, best), -1).squeeze(-1)
+        values, where = norm.of(gradients).max(-1)
+        here = torch.arange(len(values), device=values.device)
+        columns = (rows.tolist(), values.tolist(), points[here, where].cpu().numpy(), slopes[here, where].cpu().numpy())
+        return inputs, [Found(*item) for item in zip(*columns, strict=True)]
+
+    def _gradients(self, points: Tensor, functionals: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients (boxes, points, inputs) of each box's functional, and the slopes (boxes, points, gates) there."""
+        network = self.problem.network
+        flat = points.flatten(0, 1)
+        owner = functionals.repeat_interleave(points.shape[1], 0)
+        gradients, slopes = [], []
+        for part in torch.arange(len(flat), device=flat.device).split(self.points_at_once):
+            here = network.slopes(network.values(flat[part]))
+            gradients.append(network.pull_back(here, owner[part]))
+            slopes.append(self.numbering.join(here))
+        shape = points.shape[:2]
+        return torch.cat(gradients).unflatten(0, shape), torch.cat(slopes).unflatten(0, shape)

@@ -1,0 +1,73 @@
+"""What a subdomain leaves to its parts, as bytes: sides of the kink that are settled, and multipliers of its bound.
+
+The first bytes are bits, one per gate and side; pairs of a place (int32) and a value (float32) follow, one for each
+multiplier that is not zero (see :mod:`~lipcompare.branching.multipliers`). No bytes at all say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.network.interval import Interval
+
+_PAIR = np.dtype([("place", np.int32), ("value", np.float32)])
+
+
+def pack_sides(numbering: Numbering, bounds: Mapping[int, Interval]) -> list[bytes]:
+    """Which side of its kink, without touching it, every gate is known to be on: one string of bits per subdomain.
+
+    Args:
+        bounds: per activation node (subdomains, neurons).
+    """
+    sides = [torch.stack([bounds[k].lower > 0, bounds[k].upper < 0], 1) for k in numbering.network.activations]
+    bits = np.packbits(torch.cat(sides, -1).cpu().numpy(), axis=-1)
+    return [row.tobytes() for row in bits]
+
+
+def pack_multipliers(kept: Tensor) -> list[bytes]:
+    """Multipliers (subdomains, 1 + gates + inputs), to be put after the bits of the same subdomain."""
+    packed = []
+    for row in kept.cpu().numpy():
+        places = np.flatnonzero(row)
+        pairs = np.empty(len(places), _PAIR)
+        pairs["place"], pairs["value"] = places, row[places]
+        packed.append(pairs.tobytes())
+    return packed
+
+
+def known_bounds(numbering: Numbering, known: Sequence[bytes], bounds: Mapping[int, Interval]) -> dict[int, Interval]:
+    """``bounds`` (1, neurons) cut just beside the kink where a side is known: (subdomains, neurons) per node."""
+    width = _width(numbering)
+    blank = bytes(2 * width)
+    bits = np.frombuffer(b"".join(k[: 2 * width] or blank for k in known), dtype=np.uint8)
+    table = torch.from_numpy(np.unpackbits(bits.reshape(len(known), 2, width), axis=-1)[..., : numbering.gates])
+    active, idle = (numbering.split(side) for side in table.bool().unbind(1))
+    cut = {}
+    for k, (lower, upper) in bounds.items():
+        # The kink itself is ruled out: the nearest number to it is where the cut may be.
+        least = torch.nextafter(torch.zeros_like(lower), torch.ones_like(lower))
+        on, off = active[k].to(lower.device), idle[k].to(lower.device)
+        cut[k] = Interval(
+            torch.where(on, torch.maximum(lower, least), lower), torch.where(off, torch.minimum(upper, -least), upper)
+        )
+    return cut
+
+
+def known_multipliers(numbering: Numbering, known: Sequence[bytes]) -> Tensor:
+    """The inverse of :func:`pack_multipliers`, (subdomains, 1 + gates + inputs) zeros where nothing is known."""
+    table = np.zeros((len(known), 1 + numbering.gates + numbering.network.in_size), np.float32)
+    width = _width(numbering)
+    for row, packed in zip(table, known, strict=True):
+        pairs = np.frombuffer(packed, _PAIR, offset=2 * width) if packed else np.zeros(0, _PAIR)
+        row[pairs["place"]] = pairs["value"]
+    return torch.from_numpy(table)
+
+
+def _width(numbering: Numbering) -> int:
+    """Bytes that hold one bit per gate."""
+    return -(-numbering.gates // 8)
