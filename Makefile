@@ -4,11 +4,12 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
+DATA ?= data
 
 # Threads of torch and BLAS fight over the cores when tests run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test explore lint install clean
+.PHONY: demo test explore lint install reproduce reproduce-full readme-figures clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -24,6 +25,23 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The study at reduced sizes, from what is built in: minutes. Ctrl-C and run again to go on; what is finished is kept.
+reproduce: $(STAMP)
+	$(BIN)/python -m experiments.reproduce --jobs $(JOBS)
+	$(BIN)/python -m figures.everything
+	$(BIN)/lipcompare report results/results.sqlite --out results/report
+
+# The study at the paper's sizes and limits: hours. DATA=folder has the data sets; those that are not there are left out.
+reproduce-full: $(STAMP)
+	$(BIN)/python -m experiments.reproduce --full --jobs $(JOBS) --data-root $(DATA) --store results/full/results.sqlite
+	$(BIN)/python -m figures.everything --store results/full/results.sqlite --csv results/full --out results/full/figures
+	$(BIN)/lipcompare report results/full/results.sqlite --out results/full/report
+
+# The two figures of README.md, from the last `make reproduce`.
+readme-figures:
+	mkdir -p docs/figures
+	cp results/figures/pareto.svg results/figures/tiny_width.svg docs/figures/
 
 install: $(STAMP)
 

@@ -1,35 +1,24 @@
 """The whole study: every experiment into one results store, resumable at any point.
 
 python -m experiments.reproduce --jobs 2
-python -m experiments.reproduce --full --jobs 8 --data-root ../shared/data
+python -m experiments.reproduce --full --jobs 8 --data-root ../shared/data --store results/full/results.sqlite
 
 By default at reduced sizes, in minutes and without any file; --full takes the paper's sizes and limits, hours.
-Then: python -m figures.everything, and lipcompare report results/results.sqlite -o results/report
+``make reproduce`` and ``make reproduce-full`` draw the figures and write the report afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from experiments import (
-    ablations,
-    branching,
-    images,
-    monotonicity,
-    radius,
-    solver_swap,
-    study,
-    tiny_cnn,
-    tiny_depth,
-    tiny_width,
-)
-from lipcompare.errors import LipcompareError
+from experiments import ablations, images, radius, study, tiny_cnn, tiny_depth, tiny_width
 from lipcompare.runner import Study
 
 PARTS = (tiny_width, tiny_depth, tiny_cnn, radius, ablations, images)
@@ -37,18 +26,29 @@ PARTS = (tiny_width, tiny_depth, tiny_cnn, radius, ablations, images)
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """An experiment that writes a CSV file of its own, with its options for a reduced and for a full run."""
+    """An experiment that writes a CSV file of its own, with its options for a reduced and for a full run.
+
+    Attributes:
+        trains: takes the folders of data and of trained models.
+    """
 
     name: str
-    main: Callable[[list[str]], int]
     reduced: tuple[str, ...]
-    full: tuple[str, ...] = ()
+    full: tuple[str, ...]
+    trains: bool = False
+
+    def command(self, given: argparse.Namespace, out: Path) -> list[str]:
+        """How to run it."""
+        options = [*(self.full if given.full else self.reduced), "--out", str(out)]
+        if self.trains:
+            options += ["--cache", str(given.cache), *(["--data-root", given.data_root] if given.data_root else [])]
+        return [sys.executable, "-m", f"experiments.{self.name}", *options]
 
 
 SCRIPTS = (
-    Script("solver_swap", solver_swap.main, ("--time-limit", "2"), ("--time-limit", "60")),
-    Script("branching", branching.main, ("--time-limit", "4"), ("--time-limit", "60")),
-    Script("monotonicity", monotonicity.main, ("--synthetic", "--examples", "20"), ("--examples", "200")),
+    Script("monotonicity", ("--synthetic", "--examples", "20"), ("--examples", "200"), trains=True),
+    Script("branching", ("--time-limit", "4"), ("--time-limit", "60")),
+    Script("solver_swap", ("--time-limit", "2"), ("--time-limit", "60")),
 )
 
 
@@ -57,32 +57,37 @@ def everything(chosen: study.Choices, console: Console) -> Sequence[Study]:
     return [made for part in PARTS for made in part.studies(chosen, console)]
 
 
+def run_scripts(scripts: Sequence[Script], given: argparse.Namespace, console: Console) -> int:
+    """Run those whose file is not there, each in a process of its own; the first exit code that is not 0.
+
+    A file has its name only when it is complete: Ctrl-C reaches this process too, whatever the script makes of it.
+    """
+    for script in scripts:
+        out: Path = given.store.parent / f"{script.name}.csv"
+        if out.exists():
+            console.print(f"{script.name}: {out} is there; delete it to compute it again.")
+            continue
+        console.print(f"{script.name}: running, some minutes at most unless --full is given.")
+        part = out.with_suffix(".part.csv")
+        if code := subprocess.run(script.command(given, part), check=False).returncode:  # noqa: S603  # our own
+            return code
+        part.rename(out)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the store and the folder lack; 130 if it was interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     study.add_options(parser)
     given = parser.parse_args(arguments)
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
-    try:
+    console = study.progress_console()
+
+    def work() -> int:
         if study.compute(everything, study.choices(given), given, console):
             return 130
-    except LipcompareError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    folder: Path = given.store.parent
-    for script in SCRIPTS:
-        out = folder / f"{script.name}.csv"
-        if out.exists():
-            console.print(f"{script.name}: {out} is there; delete it to compute it again.")
-            continue
-        part = out.with_suffix(".part.csv")
-        options = [*(script.full if given.full else script.reduced), "--out", str(part)]
-        if script.name == "monotonicity":
-            options += ["--cache", str(given.cache), *(["--data-root", given.data_root] if given.data_root else [])]
-        if code := script.main(options):
-            return code
-        part.rename(out)
-    return 0
+        return run_scripts(SCRIPTS, given, console)
+
+    return study.guarded(work)
 
 
 if __name__ == "__main__":

@@ -104,25 +104,40 @@ def main(build: Build, about: str | None, arguments: Sequence[str] | None = None
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     given = parser.parse_args(arguments)
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+    return guarded(lambda: 130 if compute(build, choices(given), given, progress_console()) else 0)
+
+
+def progress_console() -> Console:
+    """On stderr, 120 columns wide where that is no terminal."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of ``work``; 2 with one sentence for an expected failure, 130 for Ctrl-C."""
     try:
-        return 130 if compute(build, choices(given), given, console) else 0
+        return work()
     except LipcompareError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted: run again to go on.", file=sys.stderr)
+        return 130
 
 
 def compute(build: Build, chosen: Choices, given: argparse.Namespace, console: Console) -> bool:
     """Train what is missing, run the cells that the store lacks; whether it was interrupted."""
     torch.set_num_threads(os.cpu_count() or 1)  # for training; every cell sets its own
     studies = build(chosen, console)
-    for name in given.again or ():
+    if given.again and chosen.store.exists():
+        names = tuple(sorted({s.name for s in studies}))
         with Store(chosen.store) as store:
-            for study in sorted({s.name for s in studies}):
-                console.print(f"{study}: {store.forget(study=study, method=name)} cells of {name} forgotten")
+            rows = store.frame()
+            old = rows[
+                rows["study"].isin(names) & (rows["method"].isin(given.again) | rows["series"].isin(given.again))
+            ]
+            console.print(f"{', '.join(names)}: {store.forget(old['key'])} cells of {', '.join(given.again)} forgotten")
     summary = run(studies, chosen.store, jobs=given.jobs, cluster=given.cluster, console=console)
-    names = ", ".join(dict.fromkeys(s.name for s in studies))
-    console.print(f"{names}: {summary} Rows are in {chosen.store}.")
+    console.print(f"{', '.join(dict.fromkeys(s.name for s in studies))}: {summary} Rows are in {chosen.store}.")
     return summary.interrupted
 
 
@@ -134,7 +149,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-limit", type=float, default=0.0, help="seconds per cell, instead of the script's own")
     parser.add_argument("--methods", default="", help="methods or series separated by semicolons (default: all)")
     parser.add_argument("--examples", type=int, default=0, help="test examples per data set")
-    parser.add_argument("--again", action="append", metavar="METHOD", help="compute this method's cells again")
+    parser.add_argument(
+        "--again",
+        action="append",
+        metavar="METHOD",
+        help="compute this method's cells again (a single cell: lipcompare results --forget)",
+    )
     parser.add_argument("--data-root", help="folder with the data (default: $LIPCOMPARE_DATA, else data)")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for trained models (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where cells run: cpu or cuda (default: %(default)s)")

@@ -16,7 +16,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import PAGE, Results, Settings, handle, line_style, looks, main, new_figure, save, save_table, style
+from figures.style import (
+    PAGE,
+    Results,
+    Settings,
+    handle,
+    line_style,
+    looks,
+    main,
+    new_figure,
+    save,
+    save_table,
+    style,
+)
 from lipcompare import report_plots, report_style, report_tables
 
 STUDIES = {
@@ -28,9 +40,11 @@ LEVELS = ("interval", "crown", "alpha-crown")
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per series the geometric means of tightness and seconds over the tasks."""
+    """Per series the geometric means of tightness and seconds over the tasks, and whether any was cut short."""
     logs = rows.assign(ratio=np.log(rows["ratio"]), seconds=np.log(rows["seconds"].clip(lower=1e-4)))
-    return np.exp(logs.groupby("series", sort=False)[["ratio", "seconds"]].mean())
+    groups = logs.groupby("series", sort=False)
+    short = groups["status"].agg(lambda s: s.isin(report_plots.CUT_SHORT).any())
+    return np.exp(groups[["ratio", "seconds"]].mean()).assign(short=short)
 
 
 def relaxations(axes: Axes, rows: pd.DataFrame, column: str) -> None:
@@ -51,19 +65,20 @@ def relaxations(axes: Axes, rows: pd.DataFrame, column: str) -> None:
 
 
 def variants(axes: Axes, rows: pd.DataFrame) -> None:
-    """A dot per variant."""
+    """A dot per variant, in the colour of its bound."""
     table = means(rows)
     y = np.arange(len(table))
     axes.hlines(y, 1.0, table["ratio"], color="#BBBBBB", linewidth=2)
-    axes.plot(table["ratio"], y, "o", color="#0072B2")
-    for k, (ratio, seconds) in enumerate(table.itertuples(index=False, name=None)):
-        axes.annotate(f"{ratio:.3f}, {seconds:.2g} s", (ratio, k), (6, 0), textcoords="offset points", va="center",
-                      fontsize=6.5)  # fmt: skip
+    for k, (name, look) in enumerate(looks(list(table.index)).items()):
+        ratio, seconds, short = table.loc[name, ["ratio", "seconds", "short"]]
+        axes.plot(ratio, k, marker=look.marker, color=look.color, linestyle="none")
+        text = f"{ratio:.3f}, {seconds:.2g} s{'†' if short else ''}"
+        axes.annotate(text, (ratio, k), (6, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_yticks(y, list(table.index))
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlim(1.0, 1.0 + 1.6 * max(float(table["ratio"].max()) - 1.0, 1e-3))
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("upper bound / best known lower bound")
+    axes.set_xlabel("upper bound / best known lower bound, and seconds")
 
 
 def draw(settings: Settings) -> Iterator[Path]:
@@ -95,7 +110,8 @@ def _figure(name: str, rows: pd.DataFrame, title: str) -> Figure:
         right.set_ylabel("seconds")
         report_style.plain_log(left, "y")
         report_style.plain_log(right, "y")
-    figure.suptitle(f"{title} (geometric means over {tasks} problems)", x=0.01, ha="left", fontsize=9)
+    short = "; †: some cut short" if name != "ablation_relaxation" and means(rows)["short"].any() else ""
+    figure.suptitle(f"{title} (geometric means over {tasks} problems{short})", x=0.01, ha="left", fontsize=9)
     return figure
 
 

@@ -2,83 +2,120 @@
 
     python -m figures.branching [--data results/branching.csv] [--out results/figures]
 
-Reads what ``python -m experiments.branching`` wrote; writes branching.pdf, .svg and .png and branching_table.csv.
+Reads what ``python -m experiments.branching`` wrote.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette: distinct for every common kind of colour vision."""
-STYLES = ("-", "--", "-.", ":")
-FORMATS = ("pdf", "svg", "png")
+from figures import from_csv
+from figures.style import (
+    GREY,
+    PAGE,
+    Look,
+    handle,
+    line_style,
+    looks,
+    new_figure,
+    save,
+    save_table,
+    style,
+)
+from lipcompare.report_style import plain_log
+from lipcompare.report_tables import Cell, Table
+from lipcompare.rounding import upper_text
+
+NOTE = (
+    "Certified upper bound at the end, seconds, and subdomains visited. Bold: the smallest upper bound. †: stopped at "
+    "the time limit."
+)
+TITLE = "Branch and bound: upper bounds over time"
 
 
-def draw(frame: pd.DataFrame) -> Figure:
+def figure(frame: pd.DataFrame) -> Figure:
     """One panel per problem: upper bounds over time, and the best lower bound."""
-    labels = list(dict.fromkeys(frame["problem"]))
-    figure = Figure(figsize=(max(6.5, 4.3 * len(labels)), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(labels), squeeze=False)[0]
-    names = list(dict.fromkeys(frame["variant"]))
-    for axes, label in zip(panels, labels, strict=True):
+    labels, names = list(dict.fromkeys(frame["problem"])), list(dict.fromkeys(frame["variant"]))
+    styles = looks(names)
+    across = min(2, len(labels))
+    down = -(-len(labels) // across)
+    made = new_figure(PAGE, 2.9 * down)
+    panels = made.subplots(down, across, squeeze=False)
+    for axes, label in zip(panels.flat, labels, strict=False):
         here = frame[frame["problem"] == label]
-        for k, name in enumerate(names):
+        for name in names:
             part = here[here["variant"] == name].sort_values("seconds")
-            if part.empty:
-                continue
-            style = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)], "linewidth": 1.4}
-            axes.step(part["seconds"].clip(lower=1e-2), part["upper"], where="post", label=name, **style)
-            closed = part[part["status"] == "exact"]
-            axes.plot(closed["seconds"], closed["upper"], "o", markersize=4, color=style["color"])
-        axes.axhline(here["lower"].max(), color="#777777", linewidth=0.8, linestyle=":", label="best lower bound")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter("{x:g}")
-        axes.set_title(label, fontsize=10)
-        axes.set_xlabel("seconds (dot: closed)")
+            _line(axes, part, styles[name])
+        axes.axhline(here["lower"].max(), color=GREY, linewidth=0.8, linestyle=":")
+        plain_log(axes, "x")
+        plain_log(axes, "y")
+        axes.set_title(label.replace("@", ", radius "))
+    for axes in panels.flat[len(labels) :]:
+        axes.set_axis_off()
+    for axes in panels[-1]:
+        axes.set_xlabel("seconds")
+    for axes in panels[:, 0]:
         axes.set_ylabel("certified upper bound")
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, fontsize=7, frameon=False, loc="outside lower center", ncols=min(4, 1 + len(labels)))
-    return figure
+    handles = [handle(name, styles[name]) for name in names]
+    handles.append(Line2D([], [], label="best lower bound", color=GREY, linewidth=0.8, linestyle=":"))
+    handles.append(handle("ring: time limit", Look(GREY, "o", hollow=True), line=False))
+    made.legend(handles=handles, loc="outside lower center", ncols=3)
+    made.suptitle(TITLE, x=0.01, ha="left", fontsize=9)
+    return made
 
 
-def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """How every run ended."""
-    ends = frame[frame["nodes"].notna()]
-    columns = ["problem", "variant", "lower", "upper", "seconds", "nodes", "status"]
-    return ends[columns].astype({"nodes": int}).reset_index(drop=True)
+def _line(axes: Axes, part: pd.DataFrame, look: Look) -> None:
+    """The upper bound as it falls, with the method's marker at its end, ringed unless the interval closed."""
+    seconds = part["seconds"].clip(lower=1e-2).to_numpy()
+    upper = part["upper"].to_numpy()
+    known = np.isfinite(upper)
+    if not known.any():
+        return
+    drawn = {**line_style(look), "markevery": [int(known.sum()) - 1]}
+    axes.step(seconds[known], upper[known], where="post", **drawn)
+    if part["status"].iloc[-1] != "exact":
+        axes.plot(
+            seconds[known][-1:], upper[known][-1:], "o", markersize=8, markerfacecolor="none", color=GREY,
+            markeredgewidth=0.7,
+        )  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> int:
+def table(frame: pd.DataFrame) -> Table:
+    """How every run ended: a row per variant, three columns per problem."""
+    ends = frame[frame["nodes"].notna()].set_index(["problem", "variant"])
+    labels, names = list(dict.fromkeys(frame["problem"])), list(dict.fromkeys(frame["variant"]))
+    best = ends["upper"].groupby("problem").min()
+    rows = []
+    for name in names:
+        cells: list[Cell] = []
+        for label in labels:
+            end = ends.loc[(label, name)]
+            mark = "" if end["status"] == "exact" else "†"
+            cells.append(Cell(upper_text(end["upper"]), end["upper"] <= best[label] * (1 + 1e-4)))
+            cells += [Cell(f"{end['seconds']:.2g}{mark}"), Cell(f"{end['nodes']:.0f}")]
+        rows.append((name, cells))
+    return Table("Branch and bound by bound and heuristic", labels, rows, NOTE, ("at most", "s", "subdomains"),
+                 corner="variant")  # fmt: skip
+
+
+def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """The figure and the table."""
+    with style():
+        yield from save(figure(frame), out, "branching")
+    yield from save_table(table(frame), out, "branching")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; 2 if there is nothing to draw from."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("results/branching.csv"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("results/figures"), help="folder (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
-    if not chosen.data.exists():
-        advice = "run python -m experiments.branching first, or name the file with --data."
-        print(f"No {chosen.data}: {advice}", file=sys.stderr)
-        return 2
-    frame = pd.read_csv(chosen.data)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    figure = draw(frame)
-    for suffix in FORMATS:
-        figure.savefig(chosen.out / f"branching.{suffix}", dpi=200)
-    summary = table(frame)
-    summary.to_csv(chosen.out / "branching_table.csv", index=False)
-    print(summary.to_string(index=False, float_format=lambda v: f"{v:.5g}"))
-    print(f"Written to {chosen.out}: branching.pdf, .svg, .png and branching_table.csv")
-    return 0
+    return from_csv.main(draw, "branching", __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ from lipcompare import report_plots, report_tables
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """Data, models and how many examples each mean is over."""
-    counts = frame.groupby("label.model", sort=False)["label.example"].nunique()
-    parts = [f"{model} ({count} test image{'s' * (count > 1)})" for model, count in counts.items()]
+    """Models with their accuracy, and how many examples each mean is over."""
+    parts = []
+    for model, rows in frame.groupby("label.model", sort=False):
+        count, accuracy = rows["label.example"].nunique(), float(rows["label.accuracy"].iloc[0])
+        parts.append(f"{model} ({count} test image{'s' * (count > 1)}; test accuracy {accuracy:.1%})")
     limits = ", ".join(f"{limit:g}" for limit in sorted(frame["time_limit"].unique()))
     return f"Image classifiers, at most {limits} s per image and method: {', '.join(parts)}"
 

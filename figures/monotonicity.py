@@ -1,65 +1,101 @@
-"""Share of test examples proved monotone, per feature and method.
+"""Share of test examples proved monotone, per feature and method: figure and table.
 
     python -m figures.monotonicity [--data results/monotonicity.csv] [--out results/figures]
 
-Reads what ``python -m experiments.monotonicity`` wrote; writes monotonicity.pdf, .svg and .png.
+Reads what ``python -m experiments.monotonicity`` wrote.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-COLOURS = {"increasing": "#0072B2", "decreasing": "#D55E00", "constant": "#999999", "neither": "#F0E442"}
-"""Okabe and Ito's palette; undecided is left white."""
-FORMATS = ("pdf", "svg", "png")
+from figures import from_csv
+from figures.style import FORMATS, PAGE, new_figure, save, save_table, style
+from lipcompare.report_style import paper_name
+from lipcompare.report_tables import Cell, Table
+
+__all__ = ["FORMATS", "draw", "figure", "main", "table"]
+
+LOOKS = {
+    "increasing": ("#0072B2", "//"), "decreasing": ("#D55E00", "\\\\"), "constant": ("#999999", ""),
+    "neither": ("#F0E442", ".."), "undecided": ("#FFFFFF", ""),
+}  # fmt: skip
+"""Okabe and Ito's colours, and hatches that tell the answers apart in grey."""
+
+NOTE = (
+    "Per cent of the test examples whose output is proved increasing (decreasing) in the feature, the others fixed, "
+    "and seconds per example. Bold: the largest share of the methods."
+)
 
 
-def draw(frame: pd.DataFrame) -> Figure:
-    """One panel per method, one stacked bar per feature: increasing, decreasing, constant, neither."""
+def caption(frame: pd.DataFrame) -> str:
+    """The data and the number of examples."""
+    return f"Monotonicity on {frame['data'].iloc[0]}, {frame['examples'].iloc[0]} test examples"
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """One panel per method, one stacked bar per feature."""
     methods, features = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["feature"]))
-    figure = Figure(figsize=(2.2 + 2.4 * len(methods), 0.9 + 0.38 * len(features)), layout="constrained")
-    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    made = new_figure(PAGE, 1.1 + 0.27 * len(features))
+    panels = made.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     y = np.arange(len(features))
     for axes, method in zip(panels, methods, strict=True):
         part = frame[frame["method"] == method].set_index("feature").loc[features]
         start = np.zeros(len(features))
-        for answer, colour in COLOURS.items():
+        for answer, (color, hatch) in LOOKS.items():
             width = 100 * part[answer].to_numpy(float)
-            axes.barh(y, width, left=start, color=colour, height=0.7, label=answer)
+            axes.barh(y, width, left=start, color=color, hatch=hatch, edgecolor="black", linewidth=0.4, height=0.7,
+                      label=answer)  # fmt: skip
             start = start + width
-        axes.set_title(method, fontsize=10)
+        axes.set_title(paper_name(method))
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of examples")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=False, axis="y")
     panels[0].set_yticks(y, features)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
-    return figure
+    made.legend(handles, labels, loc="outside right center")
+    made.suptitle(caption(frame), x=0.01, ha="left", fontsize=9)
+    return made
 
 
-def main(arguments: list[str] | None = None) -> int:
+def table(frame: pd.DataFrame) -> Table:
+    """A row per feature, a group of columns per method."""
+    methods, features = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame["feature"]))
+    found = frame.set_index(["feature", "method"])
+    rows = []
+    for feature in features:
+        cells: list[Cell] = []
+        for method in methods:
+            mine = found.loc[(feature, method)]
+            cells += [_share(mine, answer, found.loc[feature][answer]) for answer in ("increasing", "decreasing")]
+            cells.append(Cell(f"{mine['seconds']:.2g}"))
+        rows.append((feature, cells))
+    columns = ("increasing", "decreasing", "s")
+    return Table(caption(frame), [paper_name(m) for m in methods], rows, NOTE, columns, corner="feature")
+
+
+def _share(row: pd.Series, answer: str, among: pd.Series) -> Cell:
+    share = float(row[answer])
+    return Cell(f"{100 * share:.1f}", best=share > 0 and share == float(among.max()))
+
+
+def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """The figure and the table."""
+    with style():
+        yield from save(figure(frame), out, "monotonicity")
+    yield from save_table(table(frame), out, "monotonicity")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; 2 if there is nothing to draw from."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("results/monotonicity.csv"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("results/figures"), help="folder (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
-    if not chosen.data.exists():
-        advice = "run python -m experiments.monotonicity first, or name the file with --data."
-        print(f"No {chosen.data}: {advice}", file=sys.stderr)
-        return 2
-    figure = draw(pd.read_csv(chosen.data))
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    for suffix in FORMATS:
-        figure.savefig(chosen.out / f"monotonicity.{suffix}", dpi=200)
-    print(f"{chosen.out}/monotonicity: {', '.join(FORMATS)}")
-    return 0
+    return from_csv.main(draw, "monotonicity", __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,12 @@ STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn", "radius", "images")
 def draw(settings: Settings) -> Iterator[Path]:
     """The Pareto plot and the performance profile."""
     results = Results.read(settings, *STUDIES)
-    # A problem of two studies counts once.
-    frame = results.frame.drop_duplicates(["problem_hash", "series"])
+    frame = results.frame
     if frame.empty:
         raise LipcompareError("The store has no rows of the study.")
-    trace = results.trace.merge(frame[["study", "task", "series"]], on=["study", "task", "series"])
     with style():
         yield from save(report_plots.pareto(frame, title="All problems of the study"), settings.out, "pareto")
-        yield from save(report_plots.profile(frame, trace), settings.out, "profile")
+        yield from save(report_plots.profile(frame, results.trace), settings.out, "profile")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def _axes(axes: Axes, title: str, label: str) -> None:
     axes.set_yticklabels(["$L$", "0", "$U$"] if label == "$u$" else ["0", "$-L$", "$U$"])
     axes.set_ylim(-1.3 if label == "$u$" else -0.3, 4.2 if label == "$u$" else 3.6)
     axes.grid(visible=False)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="white", framealpha=1.0)
 
 
 def draw(settings: Settings) -> Iterator[Path]:

@@ -1,117 +1,127 @@
-"""Time against size per solver, and value per tightening, from the solver-swap ablation.
+"""Solver swap: time against size per solver, and what tightening the big-Ms buys; figure and table.
 
     python -m figures.solver_swap [--data results/solver_swap.csv] [--out results/figures]
 
-Reads what ``python -m experiments.solver_swap`` wrote; writes solver_swap.pdf, .svg and .png and the table as
-solver_swap_table.csv.
+Reads what ``python -m experiments.solver_swap`` wrote.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's palette: distinct for every common kind of colour vision."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+from figures import from_csv
+from figures.style import GREY, PAGE, Look, handle, line_style, looks, new_figure, save, save_table, style
+from lipcompare.report_style import plain_log
+from lipcompare.report_tables import Cell, Table
+
 LEVELS = ("interval", "crown", "alpha-crown", "signs", "lp", "milp")
 SHOWN = "alpha-crown"
-FORMATS = ("pdf", "svg", "png")
 PROVED = ("optimal", "cutoff")
+REFUSED = ("licence_too_small", "no_licence", "unsupported")
+NOTE = (
+    "Programs whose optimum was proved within the time limit, of all (without those that a licence refused), and the "
+    "seconds for all together. Bold: most programs proved, then least time."
+)
 
 
-def draw(frame: pd.DataFrame) -> Figure:
-    """Left: seconds of a solve against its number of binaries, per solver. Right: what tightening buys HiGHS."""
-    figure = Figure(figsize=(8.6, 3.7), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def caption(frame: pd.DataFrame) -> str:
+    """The programs and the limit."""
+    return (
+        f"LipMIP through every solver, {frame['problem'].nunique()} programs, at most {frame['time_limit'].max():g} s"
+    )
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """Left: seconds of a solve against its number of binaries, per solver. Right: what tightening buys one solver."""
+    made = new_figure(PAGE, 4.9)
+    upper, lower = made.subplots(2, 1)
     limit = float(frame["time_limit"].max())
     level = SHOWN if SHOWN in set(frame["tightening"]) else str(frame["tightening"].iloc[0])
     names = list(dict.fromkeys(frame["solver"]))
-    for k, name in enumerate(names):
-        part = frame[(frame["solver"] == name) & (frame["tightening"] == level)].sort_values("binaries")
-        _curve(left, part, "binaries", name, k)
-    _finish(left, limit, f"Solvers ({level} big-Ms)", "binary variables")
+    part = frame[frame["tightening"] == level]
+    _curves(upper, part, "solver", names, "binaries")
+    _finish(upper, limit, f"Solvers, big-Ms from {level} bounds", "binary variables", "solver", names)
     best = "highs" if "highs" in names else names[0]
     rows = frame[frame["solver"] == best]
     order = list(dict.fromkeys(frame["problem"]))
-    for k, level in enumerate(found for found in LEVELS if found in set(rows["tightening"])):
-        part = rows[rows["tightening"] == level]
-        part = part.assign(place=part["problem"].map(order.index)).sort_values("place")
-        _curve(right, part, "place", level, k)
-    right.set_xticks(range(len(order)), [label.split("@")[0].replace("random_", "") for label in order], rotation=30)
-    _finish(right, limit, f"Tightening of big-Ms ({best})", "network")
-    return figure
+    levels = [found for found in LEVELS if found in set(rows["tightening"])]
+    rows = rows.assign(place=rows["problem"].map(order.index), level=rows["tightening"].map(_bounds))
+    levels = [_bounds(level) for level in levels]
+    _curves(lower, rows, "level", levels, "place")
+    lower.set_xticks(range(len(order)), [label.replace("random_", "") for label in order])
+    _finish(lower, limit, f"Tightening of big-Ms, solver {best}", "network and radius", "big-Ms from", levels)
+    made.suptitle(caption(frame), x=0.01, ha="left", fontsize=9)
+    return made
 
 
-def _curve(axes: Axes, part: pd.DataFrame, x: str, label: str, k: int) -> None:
-    """One line; solves that proved their value are filled, the others hollow, refusals are left out."""
-    ran = part[part["seconds"].notna() & ~part["status"].isin(["licence_too_small", "no_licence", "unsupported"])]
-    if ran.empty:
-        return
-    colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-    seconds = ran["seconds"].clip(lower=1e-3)
-    axes.plot(ran[x], seconds, color=colour, linewidth=1.2, alpha=0.8, label=label, marker=marker, markersize=5,
-              markerfacecolor="white")  # fmt: skip
-    done = ran["status"].isin(PROVED).to_numpy()
-    proved = (ran[x].to_numpy()[done], seconds.to_numpy()[done])
-    axes.plot(*proved, linestyle="none", color=colour, marker=marker, markersize=5)
+def _bounds(level: str) -> str:
+    """In words, as some levels are called like methods, whose looks they must not have."""
+    return f"{level} bounds"
 
 
-def _finish(axes: Axes, limit: float, title: str, x: str) -> None:
-    axes.set_yscale("log")
-    axes.axhline(limit, color="#777777", linewidth=0.8, linestyle=":")
-    axes.set_title(title, fontsize=10)
+def _curves(axes: Axes, rows: pd.DataFrame, column: str, names: Sequence[str], x: str) -> None:
+    """A line per name; solves that proved their value are filled, the others hollow, refusals are left out."""
+    for name, look in looks(names).items():
+        ran = rows[(rows[column] == name) & rows["seconds"].notna() & ~rows["status"].isin(REFUSED)].sort_values(x)
+        seconds = ran["seconds"].clip(lower=1e-3)
+        axes.plot(ran[x], seconds, **{**line_style(look), "markerfacecolor": "white"})
+        done = ran["status"].isin(PROVED).to_numpy()
+        axes.plot(ran[x][done], seconds[done], linestyle="none", color=look.color, marker=look.marker)
+
+
+def _finish(axes: Axes, limit: float, title: str, x: str, heading: str, names: Sequence[str]) -> None:
+    axes.axhline(limit, color=GREY, linewidth=0.8, linestyle=":")
+    plain_log(axes, "y")
+    axes.set_title(title)
     axes.set_xlabel(x)
-    axes.set_ylabel("seconds (hollow: not proved; dotted: limit)", fontsize=8)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_ylabel("seconds")
+    handles = [handle(name, look) for name, look in looks(names).items()]
+    handles.append(handle("hollow: not proved", Look(GREY, "o", hollow=True), line=False))
+    handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
+    axes.legend(handles=handles, title=heading, alignment="left", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per solver and tightening: programs, how many were proved, refused, median seconds, largest gap left."""
-    value, bound = frame["value"].astype(float), frame["bound"].astype(float)
-    with np.errstate(invalid="ignore"):
-        gap = ((bound - value) / bound).where(np.isfinite(bound) & value.notna(), np.inf)
-    refused = frame["status"].isin(["licence_too_small", "no_licence", "unsupported"])
-    groups = frame.assign(gap=gap.where(~refused), proved=frame["status"].isin(PROVED), refused=refused)
-    result = groups.groupby(["solver", "tightening"], sort=False).agg(
-        programs=("problem", "size"),
-        proved=("proved", "sum"),
-        refused=("refused", "sum"),
-        median_seconds=("seconds", "median"),
-        total_seconds=("seconds", "sum"),
-        largest_gap=("gap", "max"),
-    )
-    return result.reset_index()
+def table(frame: pd.DataFrame) -> Table:
+    """A row per solver, a pair of columns per way to tighten the big-Ms."""
+    solvers = list(dict.fromkeys(frame["solver"]))
+    levels = [level for level in LEVELS if level in set(frame["tightening"])]
+    ran = frame[~frame["status"].isin(REFUSED)]
+    ends = ran.assign(proved=ran["status"].isin(PROVED)).groupby(["tightening", "solver"])
+    sums = ends.agg(proved=("proved", "sum"), of=("proved", "size"), seconds=("seconds", "sum"))
+    best = {level: max(sums.loc[level].itertuples(), key=lambda r: (r.proved, -r.seconds)).Index for level in levels}
+    rows = []
+    for solver in solvers:
+        cells: list[Cell] = []
+        for level in levels:
+            if (level, solver) not in sums.index:
+                cells += [Cell("licence"), Cell("")]
+                continue
+            end = sums.loc[(level, solver)]
+            cells += [
+                Cell(f"{end['proved']:.0f}/{end['of']:.0f}", solver == best[level]),
+                Cell(f"{end['seconds']:.2g}"),
+            ]
+        rows.append((solver, cells))
+    return Table(caption(frame), [f"big-Ms: {level}" for level in levels], rows, NOTE, ("proved", "s"), corner="solver")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """The figure and the table."""
+    with style():
+        yield from save(figure(frame), out, "solver_swap")
+    yield from save_table(table(frame), out, "solver_swap")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; 2 if there is nothing to draw from."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("results/solver_swap.csv"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("results/figures"), help="folder (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
-    if not chosen.data.exists():
-        advice = "run python -m experiments.solver_swap first, or name the file with --data."
-        print(f"No {chosen.data}: {advice}", file=sys.stderr)
-        return 2
-    frame = pd.read_csv(chosen.data)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    figure = draw(frame)
-    for suffix in FORMATS:
-        figure.savefig(chosen.out / f"solver_swap.{suffix}", dpi=200)
-    summary = table(frame)
-    summary.to_csv(chosen.out / "solver_swap_table.csv", index=False)
-    print(summary.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
-    print(f"Written to {chosen.out}: solver_swap.pdf, .svg, .png and solver_swap_table.csv")
-    return 0
+    return from_csv.main(draw, "solver_swap", __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from lipcompare.store import Store
 
 __all__ = [
     "COLUMN", "GREY", "GRID", "PAGE", "Look", "Results", "Settings", "handle", "line_style", "looks", "main",
-    "new_figure", "save", "style",
+    "new_figure", "save", "save_table", "style",
 ]  # fmt: skip
 
 FORMATS = ("pdf", "svg", "png")

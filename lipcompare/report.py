@@ -14,14 +14,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lipcompare import report_plots, report_tables, store_export
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, nearest
 from lipcompare.report_style import ordered, style
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.runner_progress import duration
 from lipcompare.store import Store
+from lipcompare.store_filter import Filter
 from lipcompare.store_schema import in_words
 
-PLOTS = ("statuses", "sweep", "pareto", "profile", "traces")
+PLOTS = ("values", "sweep", "pareto", "profile", "traces", "statuses")
 _AXES = ("width", "depth", "eps", "layers", "size")
 _MOST_GROUPS = 8
 _MOST_ROWS = 400
@@ -31,7 +32,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:72rem;margin:2rem a
 h1{font-size:1.6rem}h2{font-size:1.25rem;border-bottom:1px solid #ccc;margin-top:2.5rem}h3{font-size:1.05rem}
 table{border-collapse:collapse;font-size:13px;margin:1rem 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:.3rem 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
-th[scope=row],td.text,th.text{text-align:left}td.wrap{white-space:normal;text-align:left;min-width:22rem}
+th[scope=row],th.corner,td.text,th.text{text-align:left}td.wrap{white-space:normal;text-align:left;min-width:22rem}
 thead tr:last-child{border-bottom:1px solid #888}thead tr:first-child{border-top:2px solid #444}
 tbody tr:nth-child(even){background:#f5f5f5}.scroll{overflow-x:auto}.note{font-size:13px;color:#555}
 img{max-width:100%;height:auto}nav a{margin-right:1rem}summary{cursor:pointer}
@@ -59,25 +60,29 @@ def write_report(store: str | Path, out: str | Path) -> Path:
     return page
 
 
-def plot(store: str | Path, kind: str, *, study: str | None = None) -> Figure:
+def plot(store: str | Path, kind: str, *, wanted: Filter = Filter()) -> Figure:
     """One picture of a store.
 
     Args:
         kind: one of ``PLOTS``.
+        wanted: the cells to draw.
 
     Raises:
         InvalidInput: an unknown kind, or nothing to draw.
     """
     if kind not in PLOTS:
-        raise InvalidInput(f"Unknown plot {kind!r}. Known: {', '.join(PLOTS)}.")
+        raise InvalidInput(f"Unknown plot {kind!r}.{nearest(kind, PLOTS)}")
     with Store(store, read_only=True) as kept:
-        frame, trace = kept.frame(study), kept.trace(study)
+        frame, trace = wanted.select(kept.frame()), kept.trace()
     if frame.empty:
-        raise InvalidInput(f"{store} has no rows{f' of {study!r}' if study else ''}.")
+        raise InvalidInput(f"No cell of {store} is such: drop a condition, or run a study first.")
+    trace = trace.merge(frame[["study", "task", "series"]], on=["study", "task", "series"])
     with style():
         if kind == "statuses":
             return report_plots.statuses(frame)
         frame = frame[frame["status"].notna()]
+        if kind == "values":
+            return report_plots.values(frame)
         if kind == "pareto":
             return report_plots.pareto(frame)
         if kind == "profile":
@@ -140,11 +145,13 @@ def _origins(frame: pd.DataFrame) -> str:
 
 
 def _overall(frame: pd.DataFrame, trace: pd.DataFrame) -> str:
-    done = frame[frame["status"].notna()].drop_duplicates(["problem_hash", "series"])
+    done = report_plots.distinct(frame[frame["status"].notna()])
     parts = [_image(lambda: report_plots.statuses(frame), "How the cells of each method ended")]
-    # The variants of a single study would crowd the pictures of all.
+    # The variants of a single study would crowd the pictures of all; problems that few methods met would bend shares.
     counts = done["series"].value_counts()
     done = done[done["series"].isin(counts[counts >= counts.max() / 2].index)]
+    methods = done.groupby("problem_hash")["series"].transform("nunique")
+    done = done[methods >= methods.max() / 2]
     parts.append(_image(lambda: report_plots.pareto(done), "Tightness against time"))
     kept = trace.merge(done[["study", "task", "series"]], on=["study", "task", "series"])
     parts.append(_image(lambda: report_plots.profile(done, kept), "Share of problems solved to a gap, against time"))
@@ -155,7 +162,8 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
     done = frame[frame["status"].notna()]
     limits = ", ".join(f"{v:g} s" for v in sorted(done["time_limit"].unique()))
     parts = [f'<h2 id="{html.escape(name)}">{html.escape(name)}</h2>']
-    models = ", ".join(dict.fromkeys(done["network"]))
+    # A network has one name per study, though another study may have computed the cell under another name.
+    models = ", ".join(dict.fromkeys(map(str, done.get("label.model", done["network"]))))
     parts.append(
         f"<p>{done['problem_hash'].nunique()} problems on {html.escape(models)}; {frame['series'].nunique()} methods; "
         f"time limit {limits}. {len(done)} of {len(frame)} cells finished.</p>"
@@ -163,7 +171,7 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
     if done.empty:
         return "".join(parts)
     for group, heading in _groups(done):
-        table = report_tables.by_group(done, group, name, heading=heading)
+        table = report_tables.by_group(done, group, "Value and time per method", heading=heading)
         parts.append(f'<div class="scroll">{table.html()}</div>')
     for title, figure in _drawn(done):
         parts.append(_image(lambda figure=figure: figure, title))  # type: ignore[misc]  # bound now
@@ -240,13 +248,15 @@ def _image(draw: Callable[[], Figure], alt: str) -> str:
 
 
 def _troubles(frame: pd.DataFrame) -> str:
-    """What did not go well, one line per distinct sentence of a series."""
+    """What did not go well, one line per series and sentence; what several sentences share where counts differ."""
     bad = frame[~frame["status"].isin(["complete", "exact"])]
     if bad.empty:
         return "<p>Every cell ran to its end.</p>"
+    bad = bad.assign(why=bad["message"].str.replace(r" \d+ [\w ]+(, \d+ [\w ]+)*\.$", "", regex=True))
     lines = []
     for series in ordered(list(bad["series"])):
-        for (status, message), rows in bad[bad["series"] == series].groupby(["status", "message"], sort=False):
+        for (status, why), rows in bad[bad["series"] == series].groupby(["status", "why"], sort=False):
+            message = rows["message"].iloc[0] if len(rows) == 1 else why
             words = str(status).replace("_", " ")
             lines.append(
                 f'<td class="text">{html.escape(series)}</td><td class="text">{html.escape(words)}</td>'

@@ -1,13 +1,15 @@
 """Pictures of any results store: sweeps, tightness against time, performance profiles, intervals over time, statuses.
 
 All take frames of :class:`lipcompare.store.Store` and draw what is in them; a number is averaged or divided by the
-best known one at most. A cell that proves nothing leaves no point in a plot of values, and a hollow one at the time it
+best known one at most. A cell that proves nothing leaves no point in a plot of values, and a ringed one at the time it
 took in a plot of times.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lipcompare import plots
 from lipcompare.errors import InvalidInput
 from lipcompare.report_style import GREY, PAGE, Look, handle, line_style, looks, new_figure, ordered, plain_log
 
@@ -23,6 +26,9 @@ RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numeric
 
 CUT_SHORT = ("time_limit", "node_limit", "memory_limit")
 _LEAST_SECONDS = 1e-4
+_LEAST_EXCESS = 1e-4
+"""The gap at which exact methods stop unless told otherwise."""
+
 _ZERO = 1e-12
 """A constant below this is that of a network that is dead in the box; no logarithmic axis shows it."""
 
@@ -39,7 +45,8 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
 def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, title: str = "") -> Figure:
     """Value and time of every series against the column ``x``; several tasks of equal ``x`` are averaged.
 
-    Hollow: the method was cut short, by its time limit for instance. Vertical bars: intervals not closed.
+    Ringed: the method was cut short, by its time limit for instance. Vertical bars: intervals not closed. Where lines
+    lie on each other, the first is the widest.
     """
     rows = finished(frame)
     _require(rows)
@@ -47,9 +54,9 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     style = looks(names)
     figure = new_figure(PAGE, 2.9)
     left, right = figure.subplots(1, 2)
-    for name in names:
+    for name, size in zip(names, np.linspace(1.5, 0.85, len(names)), strict=True):
         points = _points(rows[rows["series"] == name], x)
-        _value_line(left, points, style[name])
+        _value_line(left, points, style[name], size)
         _time_line(right, points, style[name])
     for axes, what in ((left, "local Lipschitz constant"), (right, "seconds")):
         axes.set_xlabel(label)
@@ -81,9 +88,9 @@ def _points(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     return points
 
 
-def _value_line(axes: Axes, points: pd.DataFrame, look: Look) -> None:
+def _value_line(axes: Axes, points: pd.DataFrame, look: Look, size: float) -> None:
     known = points[points["value"].notna()]
-    axes.plot(known.index, known["value"], **line_style(look))
+    axes.plot(known.index, known["value"], **line_style(look), linewidth=1.1 * size, markersize=4.5 * size)
     short = known[known["short"]]
     _ring(axes, short.index.to_numpy(), short["value"].to_numpy())
     opened = short[(short["lower"] > 0) & np.isfinite(short["upper"])]
@@ -102,39 +109,57 @@ def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     axes.plot(x, y, linestyle="none", marker="o", markersize=8, markerfacecolor="none", color=GREY, markeredgewidth=0.7)
 
 
+def values(frame: pd.DataFrame) -> Figure:
+    """The interval and the time of every series: means over the tasks, where each of them has a value."""
+    rows = distinct(finished(frame))
+    _require(rows)
+    rows = rows.set_index("series").loc[ordered(list(rows["series"]))]
+    problems = rows["problem_hash"].nunique()
+    title = str(rows["task"].iloc[0]) if problems == 1 else f"means over {problems} problems"
+    return plots.comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
+
+
+def distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per problem and series: a problem of two studies counts once."""
+    return frame.drop_duplicates(["problem_hash", "series"])
+
+
 def best_known(frame: pd.DataFrame) -> pd.Series:
-    """Per problem (its hash) the largest lower bound of any cell; without one the smallest upper bound."""
+    """Per problem (its hash) the largest lower bound of any cell; NaN where nobody has proved one."""
     ran = frame[frame["status"].isin(RAN)]
-    grouped = ran.groupby("problem_hash")
-    lower, upper = grouped["lower"].max(), grouped["upper"].min()
-    return lower.where(lower > 0, upper).rename("best")
+    lower = ran.groupby("problem_hash")["lower"].max()
+    return lower.where(lower > _ZERO).rename("best")
 
 
 def tightness(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with an upper bound, with ``ratio``: the bound over the best known value of its task."""
+    """The rows with an upper bound, with ``ratio``: the bound over the best known lower one, where there is one."""
     rows = finished(frame)
     rows = rows.join(best_known(frame), on="problem_hash")
-    rows = rows[np.isfinite(rows["upper"]) & (rows["best"] > _ZERO)]
+    rows = rows[np.isfinite(rows["upper"]) & rows["best"].notna()]
     return rows.assign(ratio=rows["upper"] / rows["best"])
 
 
 def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
-    """Tightness against time: a faint point per cell, a large one per series at the geometric means."""
-    rows = tightness(frame)
+    """Tightness against time: a faint point per cell, a large one per series at the geometric means.
+
+    Tightness is what the upper bound has too much, in per cent of the best known lower bound; less than
+    ``_LEAST_EXCESS`` is drawn there.
+    """
+    rows = distinct(tightness(frame))
     _require(rows)
     names = ordered(list(rows["series"]))
     style = looks(names)
-    tasks = rows.groupby(["study", "task"]).ngroups
+    tasks = rows["problem_hash"].nunique()
     figure = new_figure(PAGE * 0.75, 3.4)
     axes = figure.subplots()
     handles, means = [], []
     for name in names:
         part, look = rows[rows["series"] == name], style[name]
         seconds, ratio = part["seconds"].clip(lower=_LEAST_SECONDS), part["ratio"].clip(lower=1.0)
-        axes.scatter(seconds, ratio, s=9, marker=look.marker, color=look.color, alpha=0.3, linewidths=0.7)
-        mean = (float(np.exp(np.log(seconds).mean())), float(np.exp(np.log(ratio).mean())))
-        drawn = {**line_style(look), "linestyle": "none", "markersize": 9, "zorder": 3}
-        axes.plot(*mean, markeredgewidth=1.3, **drawn)
+        axes.scatter(seconds, _excess(ratio), s=9, marker=look.marker, color=look.color, alpha=0.3, linewidths=0.7)
+        mean = (float(np.exp(np.log(seconds).mean())), float(_excess(np.exp(np.log(ratio).mean()))))
+        drawn = {**line_style(look), "linestyle": "none", "markersize": 8, "zorder": 3}
+        axes.plot(*mean, markeredgewidth=1.2, **drawn)
         if len(part) == tasks:
             means.append(mean)
         count = "" if len(part) == tasks else f" ({len(part)} of {tasks})"
@@ -142,14 +167,20 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     front = _front(means)
     if len(front) > 1:
         axes.step(*zip(*front, strict=True), where="post", color=GREY, linewidth=0.8, linestyle="--", zorder=0)
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle="--", label="front (all tasks)"))
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle="--", label="front (all problems)"))
     plain_log(axes, "x")
     plain_log(axes, "y")
+    ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
+    axes.set_yticks(ticks, [f"{'≤ ' if t == _LEAST_EXCESS else ''}{100 * t:g}%" for t in ticks])
     axes.set_xlabel("seconds per problem")
-    axes.set_ylabel("upper bound / best known lower bound")
+    axes.set_ylabel("upper bound above best lower bound")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
+
+
+def _excess(ratio: Any) -> Any:
+    return np.maximum(ratio - 1.0, _LEAST_EXCESS)
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -164,21 +195,21 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] = (0.01, 0.1, 0.5)) -> Figure:
     """Share of the problems whose upper bound is within a gap of the best known value, against time."""
     best = best_known(frame)
-    problems = frame[["study", "task", "series", "problem_hash"]].join(best, on="problem_hash")
+    problems = distinct(frame)[["study", "task", "series", "problem_hash"]].join(best, on="problem_hash")
     points = trace.merge(problems, on=["study", "task", "series"])
-    tasks = problems[problems["best"] > _ZERO].groupby(["study", "task"]).ngroups
-    points = points[np.isfinite(points["upper"]) & (points["best"] > _ZERO)]
+    tasks = problems[problems["best"].notna()]["problem_hash"].nunique()
+    points = points[np.isfinite(points["upper"]) & points["best"].notna()]
     proving = frame[frame["proves"].isin(["upper", "interval", "exact"])]
     names = ordered(list(proving["series"]))
-    if not names:
-        raise InvalidInput("There is nothing to draw: no cell proves an upper bound.")
+    if not names or not tasks:
+        raise InvalidInput("There is nothing to draw: no problem has a certified upper and a certified lower bound.")
     style = looks(names)
     figure = new_figure(PAGE, 2.7)
     panels = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
     begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
     for axes, gap in zip(panels, gaps, strict=True):
         reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + 1e-9)]
-        times = reached.groupby(["series", "study", "task"])["seconds"].min()
+        times = reached.groupby(["series", "problem_hash"])["seconds"].min()
         for name in names:
             found = np.sort(times.loc[name].to_numpy()) if name in times.index.get_level_values(0) else np.array([])
             x = np.concatenate([[begin], found.clip(min=begin), [ends]])
@@ -221,7 +252,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
                 y = np.append(known[end].to_numpy(), known[end].iloc[-1])
                 drawn = {**line_style(style[name]), "markevery": [len(x) - 1]}
                 axes.step(x, y, where="post", alpha=1.0 if end == "upper" else 0.75, **drawn)
-        axes.set_title((titles or {}).get(task, task))
+        axes.set_title(textwrap.fill((titles or {}).get(task, task), 72 // len(tasks)))
         axes.set_xlabel("seconds")
         plain_log(axes, "x")
         plain_log(axes, "y")
@@ -252,7 +283,7 @@ def statuses(frame: pd.DataFrame) -> Figure:
             axes.barh(names, width, left=start, color=color, hatch=hatch, edgecolor="black", linewidth=0.4,
                       height=0.75, label=status.replace("_", " "))  # fmt: skip
             start = start + width
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("cells")
     axes.grid(visible=False, axis="y")
     figure.legend(loc="outside right center")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,29 +53,26 @@ _NAMES: dict[str, str] = {
     "naive": "NaiveUB", "ibp": "IBP", "recurjac": "RecurJac", "lp": "LipLP", "lipsdp": "LipSDP", "milp": "LipMIP",
     "lipbab": "LipBaB", "lbp": "paper",
 }  # fmt: skip
-_DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
-    "-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 1)), "-", "--",
-)  # fmt: skip
-_OTHERS = tuple(
-    Look(color, marker, line)
-    for (color, marker), line in zip(
-        (
-            ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
-            ("#56B4E9", "P"), ("#000000", "X"), ("#999999", "*"), ("#8A6D00", "h"),
-        ),
-        _DASHES,
-        strict=True,
-    )
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#8A6D00")
+_MARKS: tuple[tuple[str, str | tuple[int, tuple[int, ...]]], ...] = (
+    ("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (3, 1, 1, 1))), ("P", (0, (1, 1))), ("X", (0, (5, 1))),
+    ("*", "-"), ("h", "--"),
 )  # fmt: skip
 
 
 def looks(series: Sequence[str]) -> dict[str, Look]:
-    """A look per series: the method's own where the name is known, else the next one of a cycle."""
+    """A look per series: the method's own where the name is known, else the next marker and line of a cycle.
+
+    A variant, called ``method, what is varied``, keeps the method's colour.
+    """
     found, others = {}, 0
     for name in series:
-        known = _LOOKS.get(_known_as(name))
+        known = _LOOKS.get(paper_name(name))
         if known is None:
-            known = _OTHERS[others % len(_OTHERS)]
+            base = _LOOKS.get(paper_name(re.split("[,:]", name)[0]))
+            marker, line = _MARKS[others % len(_MARKS)]
+            hollow = others // len(_MARKS) % 2 == 1
+            known = Look(base.color if base else _COLORS[others % len(_COLORS)], marker, line, hollow)
             others += 1
         found[name] = known
     return found
@@ -84,11 +82,11 @@ def ordered(series: Sequence[str]) -> list[str]:
     """The paper's order first, then the order in which they come."""
     place: dict[str, int] = {name: k for k, name in enumerate(_LOOKS)}
     unique = list(dict.fromkeys(series))
-    return sorted(unique, key=lambda name: (place.get(_known_as(name), len(place)), unique.index(name)))
+    return sorted(unique, key=lambda name: (place.get(paper_name(name), len(place)), unique.index(name)))
 
 
-def _known_as(name: str) -> str:
-    """The name under which the paper knows a method."""
+def paper_name(name: str) -> str:
+    """The name of a method in the study, which is the paper's where the paper has it."""
     return _NAMES.get(name, name)
 
 
@@ -100,7 +98,7 @@ def style() -> Iterator[None]:
             "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
             "legend.fontsize": 7, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
-            "grid.linewidth": 0.5, "axes.axisbelow": True, "axes.titlelocation": "left",
+            "grid.linewidth": 0.5, "axes.axisbelow": True, "hatch.linewidth": 0.5, "axes.titlelocation": "left",
             "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "lipcompare",
         }
     ):  # fmt: skip
@@ -137,7 +135,8 @@ def plain_log(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
     decades = high / low if low > 0 else float("inf")
-    subs = (1, 1.5, 2, 3, 5, 7) if decades < 8 else (1, 2, 5) if decades < 200 else (1,)
+    subs = tuple(range(1, 10)) if decades < 4 else (1, 1.5, 2, 3, 5, 7) if decades < 12 else (1, 2, 5)
+    subs = subs if decades < 200 else (1,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -46,18 +46,22 @@ class Table:
     """A table that knows how to be written down.
 
     Attributes:
-        groups: headings over pairs of columns.
-        rows: name of the row and its cells, two per group.
+        groups: headings over groups of columns.
+        rows: name of the row and its cells, one per group and column.
         note: what the numbers are.
+        columns: their headings within every group.
+        corner: what the rows are.
     """
 
     caption: str
     groups: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
     note: str = NOTE
+    columns: Sequence[str] = ("value", "s")
+    corner: str = "method"
 
     def markdown(self) -> str:
-        heads = ["method", *(f"{g} {what}" for g in self.groups for what in ("value", "s"))]
+        heads = [self.corner, *(f"{g} {what}" for g in self.groups for what in self.columns)]
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
         lines += [[name, *(f"**{c.text}**" if c.best else c.text for c in cells)] for name, cells in self.rows]
         body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
@@ -65,9 +69,10 @@ class Table:
 
     def latex(self) -> str:
         """With booktabs: ``\\usepackage{booktabs}``."""
-        count = len(self.groups)
-        rules = " ".join(f"\\cmidrule(lr){{{2 * k + 2}-{2 * k + 3}}}" for k in range(count))
-        heads = " & ".join(f"\\multicolumn{{2}}{{c}}{{{_tex(g)}}}" for g in self.groups)
+        count, wide = len(self.groups), len(self.columns)
+        rules = " ".join(f"\\cmidrule(lr){{{wide * k + 2}-{wide * (k + 1) + 1}}}" for k in range(count))
+        heads = " & ".join(f"\\multicolumn{{{wide}}}{{c}}{{{_tex(g)}}}" for g in self.groups)
+        columns = "".join(f" & {_tex(what)}" for what in self.columns)
         body = [
             " & ".join([_tex(name), *(f"\\textbf{{{_tex(c.text)}}}" if c.best else _tex(c.text) for c in cells)])
             for name, cells in self.rows
@@ -76,28 +81,31 @@ class Table:
             "% needs \\usepackage{booktabs}",
             "\\begin{table}", "\\centering",
             f"\\caption{{{_tex(self.caption)}. {_tex(self.note)}}}",
-            f"\\begin{{tabular}}{{l{'rr' * count}}}", "\\toprule",
+            f"\\begin{{tabular}}{{l{'r' * wide * count}}}", "\\toprule",
             f" & {heads} \\\\", rules,
-            "method" + " & value & s" * count + " \\\\", "\\midrule",
+            _tex(self.corner) + columns * count + " \\\\", "\\midrule",
             *(f"{line} \\\\" for line in body),
             "\\bottomrule", "\\end{tabular}", "\\end{table}",
         ]  # fmt: skip
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
+        """A column ``best`` after each group names the columns whose value is the best one."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["method", *(f"{g} {what}" for g in self.groups for what in ("value", "seconds", "best"))])
+        writer.writerow([self.corner, *(f"{g} {what}" for g in self.groups for what in (*self.columns, "best"))])
         for name, cells in self.rows:
-            pairs = zip(cells[::2], cells[1::2], strict=True)
-            writer.writerow(
-                [name, *(v for value, s in pairs for v in (value.text, s.text, "best" if value.best else ""))]
-            )
+            line = [name]
+            for k in range(0, len(cells), len(self.columns)):
+                group = cells[k : k + len(self.columns)]
+                line += [c.text for c in group]
+                line.append(" ".join(what for what, c in zip(self.columns, group, strict=True) if c.best))
+            writer.writerow(line)
         return out.getvalue()
 
     def html(self) -> str:
-        heads = "".join(f'<th colspan="2">{html.escape(g)}</th>' for g in self.groups)
-        units = '<th scope="col">value</th><th scope="col">s</th>' * len(self.groups)
+        heads = "".join(f'<th colspan="{len(self.columns)}">{html.escape(g)}</th>' for g in self.groups)
+        units = "".join(f'<th scope="col">{html.escape(what)}</th>' for what in self.columns) * len(self.groups)
         body = "".join(
             f'<tr><th scope="row">{html.escape(name)}</th>'
             + "".join(
@@ -108,7 +116,7 @@ class Table:
         )
         return (
             f"<table><caption>{html.escape(self.caption)}</caption><thead><tr><th></th>{heads}</tr>"
-            f"<tr><th>method</th>{units}</tr></thead><tbody>{body}</tbody></table>"
+            f'<tr><th class="corner">{html.escape(self.corner)}</th>{units}</tr></thead><tbody>{body}</tbody></table>'
             f'<p class="note">{html.escape(self.note)}</p>'
         )
 

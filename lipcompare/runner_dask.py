@@ -71,12 +71,13 @@ class Cluster(Lanes):
         ]
         for future in self._completed(self._futures, loop=self._client.loop):
             cell = self._cells[future.key]
-            if future.status == "finished":
-                yield cell, future.result()
-            elif future.status == "cancelled":
+            # Waits for a result that its worker took along as it went, which is computed again.
+            error = future.exception()
+            if future.status == "cancelled":
                 raise WorkerError("The cluster lost the study's networks, as all its workers went: run again to go on.")
+            if error is None:
+                yield cell, future.result()
             else:
-                error = future.exception()
                 detail = f"On the cluster: {type(error).__name__}: {error}"
                 yield cell, without_result(cell, Status.CRASHED, detail)
 

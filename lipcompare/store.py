@@ -18,7 +18,6 @@ from typing import Any, Self
 import pandas as pd
 
 from lipcompare import store_schema
-from lipcompare.errors import InvalidInput
 from lipcompare.result import Status, TracePoint
 from lipcompare.store_schema import StoreError
 
@@ -162,21 +161,11 @@ class Store:
                 [(record.key, step, *map(float, point)) for step, point in enumerate(record.trace)],
             )
 
-    def forget(self, *, study: str | None = None, method: str | None = None, status: str | None = None) -> int:
-        """Delete the cells that match everything given, so that the next run computes them again; how many."""
-        conditions, values = [], []
-        if study is not None:
-            conditions.append("key IN (SELECT key FROM members WHERE study = ?)")
-            values.append(study)
-        for column, value in (("method", method), ("status", status)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        if not conditions:
-            raise InvalidInput("Say what to forget: a study, a method or a status. To forget all, delete the file.")
+    def forget(self, keys: Iterable[str]) -> int:
+        """Delete cells with their traces, so that the next run computes them again; how many."""
         with store_schema.in_words(self.path), store_schema.transaction(self._connection):
-            where = " AND ".join(conditions)
-            return self._connection.execute(f"DELETE FROM cells WHERE {where}", values).rowcount  # noqa: S608  # the conditions are written above
+            wanted = [(key,) for key in dict.fromkeys(keys)]
+            return self._connection.executemany("DELETE FROM cells WHERE key = ?", wanted).rowcount
 
     def studies(self) -> pd.DataFrame:
         """Per study: cells, and how many of them are finished."""

@@ -31,14 +31,20 @@ def export(store: Store, path: str | Path, *, study: str | None = None, trace: b
 
 def write(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a frame to a .csv or .parquet file; see :func:`export`."""
+    check_format(path)
     path = Path(path)
-    if path.suffix not in FORMATS:
-        raise InvalidInput(f"Cannot export to {path}: the file's ending must be .csv or .parquet.")
-    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InvalidInput("Parquet needs pyarrow: pip install pyarrow, or export to a .csv file.")
     with in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":
             frame.to_csv(path, index=False)
         else:
             frame.to_parquet(path, index=False, engine="pyarrow")
+
+
+def check_format(path: str | Path) -> None:
+    """Raises InvalidInput if a file's ending is not in ``FORMATS``, or says Parquet without pyarrow."""
+    suffix = Path(path).suffix
+    if suffix not in FORMATS:
+        raise InvalidInput(f"Cannot export to {path}: the file's ending must be .csv or .parquet.")
+    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InvalidInput("Parquet needs pyarrow: pip install pyarrow, or export to a .csv file.")

@@ -43,16 +43,18 @@ def cells(
 
 def fill(path: Path) -> Path:
     """Write the store."""
+    labels: dict[str, Label]
     with Store(path) as store:
         for study, axis, sizes in (
             ("tiny_width", "width", (16, 32, 64)), ("tiny_depth", "depth", (2, 3, 4)), ("tiny_cnn", "width", (2, 4)),
             ("radius", "eps", (0.1, 0.3)),
         ):  # fmt: skip
             for size in sizes:
-                labels: dict[str, Label] = {"model": "net" if axis == "eps" else f"net{size}", "eps": 0.1, axis: size}
+                labels = {"model": "net" if axis == "eps" else f"net{size}", "eps": 0.1, axis: size}
                 _put(store, study, labels, 1.0 + size / 16, SERIES)
         for example in range(2):
-            _put(store, "images", {"model": "digits", "radius": "0.1", "example": example}, 2.0 + 4 * example, SERIES)
+            labels = {"model": "digits", "accuracy": 0.9, "radius": "0.1", "example": example}
+            _put(store, "images", labels, 2.0 + 4 * example, SERIES)
         levels = tuple(f"{kind}, {level}" for level in ("interval", "crown", "alpha-crown") for kind in ("IBP", "sdp"))
         _put(store, "ablation_relaxation", {"model": "net", "eps": 0.1}, 2.0, levels)
         _put(store, "ablation_cuts", {"model": "net", "eps": 0.1}, 2.0, ("sdp, no cuts", "sdp, 100 cuts", "attack"))
@@ -72,3 +74,8 @@ def _put(store: Store, study: str, labels: dict[str, Label], value: float, serie
 def frame(path: Path, study: str) -> pd.DataFrame:
     with Store(path, read_only=True) as store:
         return store.frame(study)
+
+
+def trace(path: Path, study: str) -> pd.DataFrame:
+    with Store(path, read_only=True) as store:
+        return store.trace(study)

@@ -12,10 +12,11 @@ import pytest
 
 from lipcompare import InvalidInput
 from lipcompare.report import PLOTS, plot, write_report
-from lipcompare.report_plots import best_known, tightness
+from lipcompare.report_plots import best_known, pareto, profile, tightness
 from lipcompare.report_style import looks, ordered
 from lipcompare.report_tables import by_group
 from lipcompare.store import Store, StoreError
+from lipcompare.store_filter import Filter
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_tables_mark_the_best_and_say_what_failed(store: Path, tmp_path: Path) -
     assert r"50 \% \& more\_or\_less" in tex and r"\textbf{4}" in tex and r"$\geq$ 3.959" in tex
     assert r"\toprule" in tex and r"\bottomrule" in tex and tex.count(r"\\") == len(made_up.SERIES) + 2
     assert "**4**" in paths[1].read_text()
-    assert pd.read_csv(paths[2]).set_index("method").loc["bab", "digits, 0.1 best"] == "best"
+    assert pd.read_csv(paths[2]).set_index("method").loc["bab", "digits, 0.1 best"] == "value"
 
 
 def test_tables_of_cells_without_bounds(store: Path) -> None:
@@ -55,6 +56,11 @@ def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None
     assert len(best_known(frame)) == 3
     ratios = tightness(frame).groupby("series")["ratio"].mean()
     assert ratios["paper"] == pytest.approx(1.5 / 0.9999) and "attack" not in ratios
+    nobody = frame.assign(lower=0.0)  # then no upper bound counts as tight because no other is smaller
+    assert best_known(nobody).isna().all() and tightness(nobody).empty
+    for draw in (pareto, lambda frame: profile(frame, made_up.trace(store, "tiny_depth"))):
+        with pytest.raises(InvalidInput, match="nothing to draw"):
+            draw(nobody)
 
 
 class _References(HTMLParser):
@@ -101,21 +107,23 @@ def test_a_store_without_studies_has_no_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", PLOTS)
 def test_single_pictures(store: Path, tmp_path: Path, kind: str) -> None:
-    figure = plot(store, kind, study="tiny_width")
+    figure = plot(store, kind, wanted=Filter(studies=("tiny_width",)))
     figure.savefig(tmp_path / "p.svg")
     text = (tmp_path / "p.svg").read_text()
     assert len(re.findall("<path", text)) > 20
 
 
 def test_pictures_that_cannot_be_drawn(store: Path) -> None:
-    with pytest.raises(InvalidInput, match="Known: statuses, sweep"):
+    with pytest.raises(InvalidInput, match="Known: pareto, profile"):
         plot(store, "pie")
-    with pytest.raises(InvalidInput, match="no rows of 'nothing'"):
-        plot(store, "pareto", study="nothing")
+    with pytest.raises(InvalidInput, match="Unknown study 'nothing'"):
+        plot(store, "pareto", wanted=Filter(studies=("nothing",)))
+    with pytest.raises(InvalidInput, match="No cell of"):
+        plot(store, "pareto", wanted=Filter(statuses=("numerical",)))
     with pytest.raises(InvalidInput, match="no sweep"):
-        plot(store, "sweep", study="images")
+        plot(store, "sweep", wanted=Filter(studies=("images",)))
     with pytest.raises(InvalidInput, match="nothing to draw"):
-        plot(store, "pareto", study="unfinished")
+        plot(store, "pareto", wanted=Filter(studies=("unfinished",)))
 
 
 def test_every_series_has_its_own_look() -> None:
@@ -124,3 +132,6 @@ def test_every_series_has_its_own_look() -> None:
     assert len({(look.color, look.marker, look.line) for look in found.values()}) == len(names)
     assert len({(look.marker, look.line, look.hollow) for look in found.values()}) >= len(names) - 2  # in grey
     assert looks(["lbp", "sdp"])["lbp"] == looks(["paper"])["paper"]
+    variants = looks([f"{method}, {level}" for method in ("IBP", "lbp", "sdp") for level in "abcdef"])
+    assert len({(look.marker, look.line, look.hollow) for look in variants.values()}) == len(variants)
+    assert all(look.color == looks([name.split(",")[0]])[name.split(",")[0]].color for name, look in variants.items())

@@ -67,10 +67,11 @@ def test_rows_are_what_bound_returns(tmp_path: Path) -> None:
 
 
 def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -> None:
-    limits = Limits(time=1.0, grace=0.5, memory=2**29)
+    # Only the deaf one may meet its limit: on a loaded machine a process takes a while to die.
+    limits = Limits(time=60.0, grace=0.5, memory=2**29)
     settings = [
-        Setting("segfault"), Setting("raises"), Setting("hog"), Setting("hog", {"way": "torch"}), Setting("deaf"),
-        Setting("absent"), Setting("lbp", {"nonsense": 1}), Setting("naive"),
+        Setting("segfault"), Setting("raises"), Setting("hog"), Setting("hog", {"way": "torch"}),
+        Setting("deaf", time=1.0), Setting("absent"), Setting("lbp", {"nonsense": 1}), Setting("naive"),
     ]  # fmt: skip
     summary = run([study(*settings, limits=limits)], tmp_path / "r.sqlite", jobs=2, console=QUIET)
     assert summary.ran == len(settings)
@@ -89,7 +90,7 @@ def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -
         assert frame.loc[series, "status"] == status and words in frame.loc[series, "message"], frame.loc[series]
         assert frame.loc[series, "lower"] == 0.0
     assert frame.loc["deaf", "upper"] == 1e6 and "last that it reported" in frame.loc["deaf", "message"]
-    assert 1.4 < frame.loc["deaf", "seconds"] < 10
+    assert 1.4 < frame.loc["deaf", "seconds"] < 30
     assert run([study(*settings, limits=limits)], tmp_path / "r.sqlite", console=QUIET).ran == 1  # the absent one
 
 
@@ -152,7 +153,7 @@ def test_a_study_killed_five_times_at_random_ends_with_the_same_rows(tmp_path: P
             time.sleep(0.01)
         time.sleep(dice.random() * 0.05)
         runner.kill()
-        runner.communicate(timeout=60)
+        runner.communicate(timeout=120)
         after = finished(path)
         assert after >= before
         before = after
@@ -169,7 +170,7 @@ def test_killed_runners_leave_no_workers_behind(tmp_path: Path) -> None:
     worker = process._process
     assert worker is not None and worker.stdin is not None
     worker.stdin.close()  # what the system does when the runner is killed
-    assert worker.wait(timeout=20) != 0
+    assert worker.wait(timeout=120) != 0
     worker.stdin = None
     process.close()
 

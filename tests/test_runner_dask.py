@@ -14,9 +14,12 @@ import pytest
 import runner_methods
 from test_runner import QUIET, assert_same_rows, finished, rows
 
-from lipcompare import METHODS
+from lipcompare import METHODS, Status
 from lipcompare.runner import run
 from lipcompare.runner_process import WorkerError
+from lipcompare.runner_record import without_result
+from lipcompare.runner_study import Cell
+from lipcompare.store import Record
 
 pytest.importorskip("distributed")
 
@@ -57,25 +60,25 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     run([study], tmp_path / "here.sqlite", console=QUIET)
     expected = rows(tmp_path / "here.sqlite")
     path = tmp_path / "cluster.sqlite"
-    killed = threading.Thread(target=_kill_midway, args=(processes[1], path))
+    address = _address(where, processes[0], workers=2)
+    killed = threading.Thread(target=_kill_midway, args=(processes[1], path), daemon=True)
     killed.start()
-    summary = run([study], path, cluster=_address(where, workers=2), console=QUIET)
-    killed.join()
+    summary = run([study], path, cluster=address, console=QUIET)
+    killed.join(timeout=120)
     assert processes[1].returncode is not None and summary.cells == summary.ran == len(expected)
     assert_same_rows(path, expected)
 
 
-def _address(where: Path, workers: int) -> str:
+def _address(where: Path, scheduler: subprocess.Popen[bytes], workers: int) -> str:
     """The scheduler's address, once it has the workers."""
     distributed = pytest.importorskip("distributed")
-    for _ in range(600):
-        if where.exists() and where.read_text().strip().endswith("}"):
-            address = str(json.loads(where.read_text())["address"])
-            with distributed.Client(address, set_as_default=False) as client:
-                client.wait_for_workers(workers, timeout=120)
-            return address
-        time.sleep(0.1)
-    raise TimeoutError("no scheduler after a minute")
+    while not (where.exists() and where.read_text().strip().endswith("}")):
+        assert scheduler.poll() is None, "the scheduler does not start"
+        time.sleep(0.05)
+    address = str(json.loads(where.read_text())["address"])
+    with distributed.Client(address, timeout=120, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=300)
+    return address
 
 
 def _kill_midway(worker: subprocess.Popen[bytes], path: Path) -> None:
@@ -83,6 +86,50 @@ def _kill_midway(worker: subprocess.Popen[bytes], path: Path) -> None:
         time.sleep(0.02)
     worker.kill()
     worker.wait()
+
+
+class _LostAtFirst:
+    """A future whose worker went after it had finished: Dask computes it again."""
+
+    def __init__(self, key: str, record: Record) -> None:
+        self.key, self.record, self.status = key, record, "lost"
+
+    def exception(self) -> None:
+        self.status = "finished"
+
+    def result(self) -> Record:
+        assert self.status == "finished"
+        return self.record
+
+
+class _Client:
+    """A scheduler with one worker that answers with futures of that kind."""
+
+    loop = None
+
+    def __init__(self, address: str, **options: object) -> None:
+        pass
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": 1}
+
+    def scatter(self, network: object, *, broadcast: bool) -> None:
+        assert broadcast
+
+    def submit(self, function: object, cell: Cell, network: object, *, key: str, **options: object) -> _LostAtFirst:
+        return _LostAtFirst(key, without_result(cell, Status.COMPLETE, ""))
+
+    def cancel(self, futures: object, *, force: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_result_that_went_with_its_worker_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.Client", _Client)
+    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: iter(futures))
+    study = runner_methods.cheap_study(1)
+    run([study], tmp_path / "r.sqlite", cluster="tcp://nobody", console=QUIET)
+    assert set(rows(tmp_path / "r.sqlite")["status"]) == {"complete"}
 
 
 def test_no_scheduler_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from experiments.models import model
 from experiments.readers import Split
 from experiments.train import Trained
 from lipcompare.errors import InvalidInput
+from lipcompare.runner import Study
 from lipcompare.store import Store
 
 
@@ -81,3 +84,25 @@ def test_a_missing_data_set_leaves_its_models_out(monkeypatch: pytest.MonkeyPatc
     assert not made.tasks
     with pytest.raises(InvalidInput):
         reproduce.everything(chosen, study.Console(quiet=True))
+
+
+def test_a_script_has_its_file_only_when_it_is_complete(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = argparse.Namespace(store=tmp_path / "r.sqlite", cache=tmp_path, data_root=None, full=False)
+    console = study.Console(quiet=True)
+    wrong = reproduce.Script("not_there", (), ())
+    assert reproduce.run_scripts([wrong], given, console) == 1 and "not_there" in capfd.readouterr().err
+    assert not list(tmp_path.glob("*.csv"))
+    right = reproduce.Script("monotonicity", ("--synthetic", "--examples", "3", "--methods", "ibp"), (), trains=True)
+    assert reproduce.run_scripts([right], given, console) == 0
+    (out,) = tmp_path.glob("*.csv")
+    assert out.name == "monotonicity.csv" and len(pd.read_csv(out)) == 6
+    impossible = reproduce.Script("monotonicity", ("--no-such-option",), ())
+    assert reproduce.run_scripts([impossible], given, console) == 0  # as the file is there
+
+
+def test_ctrl_c_while_training_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(chosen: study.Choices, console: study.Console) -> list[Study]:
+        raise KeyboardInterrupt
+
+    assert study.main(interrupted, "about", []) == 130
+    assert capsys.readouterr().err == "Interrupted: run again to go on.\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import lipcompare
 from lipcompare import InvalidInput, Norm, store_export, store_schema
 from lipcompare.result import TracePoint
 from lipcompare.store import Member, Origin, Record, Store, StoreError
+from lipcompare.store_filter import Filter
 from lipcompare.store_keys import Fingerprints
 
 SMOOTH = (torch.nn.Tanh, torch.nn.Sigmoid, torch.nn.ReLU, torch.nn.LeakyReLU)
@@ -78,16 +80,41 @@ def test_a_finished_cell_stays_and_an_unavailable_one_is_tried_again(path: Path)
         assert store.frame()["upper"].tolist() == [3.0] and len(store.trace()) == 2
 
 
-def test_forget_deletes_what_matches_with_its_trace(path: Path) -> None:
+def test_forget_deletes_cells_with_their_traces(path: Path) -> None:
     with Store(path) as store:
         store.declare("s", [member(), member("b", series="x")])
+        for key in "abc":
+            store.put(record(key))
+        assert store.forget(["b", "b", "not there"]) == 1 and store.done() == {"a", "c"}
+        assert store.frame("s")["status"].isna().tolist() == [False, True]  # the study still has its cell
+        assert len(store.trace("s")) == 2
+        assert store.forget(["a", "c"]) == 2 and store.trace().empty and store.forget([]) == 0
+
+
+def test_a_filter_selects_rows_and_names_what_is_unknown(path: Path) -> None:
+    with Store(path) as store:
+        store.declare("s", [member(), member("b", task="eps=0.2", series="x"), member("c", task="eps=0.2")])
         store.put(record())
-        store.put(record("b", method="sdp"))
-        store.put(record("c", method="sdp"))
-        assert store.forget(study="s", method="sdp") == 1 and store.done() == {"a", "c"}
-        assert store.forget(status="complete") == 2 and store.trace().empty
-        with pytest.raises(InvalidInput, match="what to forget"):
-            store.forget()
+        store.put(record("b", method="sdp", status="time_limit"))
+        frame = store.frame()
+
+    def keys(**fields: tuple[str, ...]) -> list[str]:
+        return list(Filter(**fields).select(frame)["key"])
+
+    assert keys() == ["a", "b", "c"]
+    assert keys(methods=("sdp",)) == keys(methods=("x",)) == keys(statuses=("time_limit",)) == ["b"]
+    assert keys(tasks=("0.2",), studies=("s",)) == ["b", "c"] and keys(tasks=("0.2", "0.1"), methods=("lbp",)) == [
+        "a",
+        "c",
+    ]
+    assert keys(statuses=("pending",)) == ["c"] and keys(statuses=("crashed",)) == []
+    for fields, says in (
+        ({"studies": ("S",)}, "Unknown study 'S'"), ({"methods": ("lpb",)}, "Did you mean 'lbp'"),
+        ({"tasks": ("width",)}, "contains 'width'. Such names are: eps=0.1, eps=0.2"),
+        ({"statuses": ("timelimit",)}, "Did you mean 'time_limit'"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match=re.escape(says)):
+            keys(**fields)
 
 
 def test_members_of_one_name_are_replaced(path: Path) -> None:

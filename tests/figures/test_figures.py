@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import made_up
+import pandas as pd
 import pytest
 from PIL import Image
 
-from figures import everything, pareto, radius, style
+from figures import branching, everything, images, pareto, radius, solver_swap, style
 from lipcompare.errors import LipcompareError
 
 
@@ -52,3 +53,52 @@ def test_everything_draws_what_there_is(
     arguments = ["--store", str(settings.store), "--csv", str(tmp_path), "--out", str(tmp_path / "out")]
     assert everything.main(arguments) == 1  # the CSV files are missing
     assert (tmp_path / "out" / "radius.svg").exists() and (tmp_path / "out" / "images.tex").exists()
+
+
+def solves() -> pd.DataFrame:
+    """Two solvers on two programs with two kinds of big-Ms; one solver's licence is too small for one program."""
+    ends = {
+        ("highs", "crown"): [("optimal", 0.5), ("time_limit", 2.0)], ("highs", "lp"): [("optimal", 0.5), ("cutoff", 1)],
+        ("gurobi", "crown"): [("optimal", 0.1), ("optimal", 0.2)],
+        ("gurobi", "lp"): [("optimal", 0.1), ("licence_too_small", None)],
+    }  # fmt: skip
+    rows = [
+        {"solver": solver, "tightening": level, "problem": f"random_w{k}@0.3", "status": status, "seconds": seconds,
+         "binaries": 10 * (k + 1), "time_limit": 2.0}
+        for (solver, level), runs in ends.items() for k, (status, seconds) in enumerate(runs)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_solver_table_counts_what_was_proved(tmp_path: Path) -> None:
+    table = solver_swap.table(solves())
+    rows = {name: [(c.text, c.best) for c in cells] for name, cells in table.rows}
+    assert rows["highs"] == [("1/2", False), ("2.5", False), ("2/2", True), ("1.5", False)]
+    assert rows["gurobi"] == [("2/2", True), ("0.3", False), ("1/1", False), ("0.1", False)]
+    names = {p.name for p in solver_swap.draw(solves(), tmp_path)}
+    assert names == {f"solver_swap.{ending}" for ending in ("pdf", "svg", "png", "tex", "md", "csv")}
+    written = pd.read_csv(tmp_path / "solver_swap.csv").set_index("solver")
+    assert written.loc["highs", "big-Ms: lp best"] == "proved"
+
+
+def test_the_branching_table_says_who_was_stopped(tmp_path: Path) -> None:
+    ends = {"lbp, area": (12.0, "time_limit", 90), "sdp, moment": (10.0, "exact", 7)}
+    points = [
+        {"problem": "net@0.1", "variant": name, "seconds": s, "lower": 9.5, "upper": upper * 2 / s, "status": None}
+        for name, (upper, _, _) in ends.items() for s in (0.5, 1.0)
+    ]  # fmt: skip
+    last = [
+        {"problem": "net@0.1", "variant": name, "seconds": 2.0, "lower": 9.9, "upper": upper, "status": status,
+         "nodes": nodes}
+        for name, (upper, status, nodes) in ends.items()
+    ]  # fmt: skip
+    frame = pd.DataFrame([*points, *last])
+    rows = {name: [(c.text, c.best) for c in cells] for name, cells in branching.table(frame).rows}
+    assert rows["lbp, area"] == [("12", False), ("2†", False), ("90", False)]
+    assert rows["sdp, moment"] == [("10", True), ("2", False), ("7", False)]
+    assert len(list(branching.draw(frame, tmp_path))) == 6
+
+
+def test_the_image_table_says_how_many_examples(settings: style.Settings) -> None:
+    caption = images.caption(made_up.frame(settings.store, "images"))
+    assert caption.endswith("at most 10 s per image and method: digits (2 test images; test accuracy 90.0%)")
