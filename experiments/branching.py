@@ -40,6 +40,7 @@ VARIANTS = {
     "sdp, area": Bab(bound=BoundKind.SDP, heuristic=Heuristic.AREA),
     "sdp, babsr": Bab(bound=BoundKind.SDP, heuristic=Heuristic.BABSR),
     "sdp, moment": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT),
+    "sdp, moment, cuts near the root": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT, cuts=300),
     "sdp, moment, no half-spaces": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT, sweeps=0),
 }
 

@@ -14,6 +14,7 @@ import torch
 
 from lipcompare import methods
 from lipcompare.errors import Contradiction
+from lipcompare.memory import is_out_of_memory
 from lipcompare.methods import Budget, Clock, Method
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, TracePoint
@@ -66,7 +67,7 @@ def bound(
     except KeyboardInterrupt:
         return chosen.result(problem, clock, status=Status.INTERRUPTED, detail="Nothing was proved yet.")
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         advice = "Lower the memory budget, the batch, or use a coarser method."
         return chosen.result(problem, clock, status=Status.OUT_OF_MEMORY, detail=advice)
@@ -146,13 +147,6 @@ def _checked(problem: Problem, result: Bound) -> Bound:
             f"{float(result.upper[b, row])!r}. This is a bug: please report it with the model."
         )
     return dataclasses.replace(result, lower=lower)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    text = str(error).lower()  # torch's CPU allocator raises a plain RuntimeError
-    return "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
 
 
 @contextlib.contextmanager

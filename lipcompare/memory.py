@@ -16,3 +16,11 @@ def pass_bytes(budget: int, device: torch.device) -> int:
 def chunk_size(budget: int, device: torch.device, bytes_each: int) -> int:
     """How many items of ``bytes_each`` one pass may hold; at least one."""
     return max(1, pass_bytes(budget, device) // max(1, bytes_each))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()  # torch's CPU allocator raises a plain RuntimeError
+    return "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text

@@ -54,11 +54,20 @@ def make_witnesses(problem: Problem, points: Tensor, patterns: dict[int, Tensor]
     """Witnesses at ``points`` (batch, rows, inputs).
 
     ``patterns``: slopes (batch, rows, neurons) per activation node where a kink is meant to take another slope than
-    autograd's; ``None`` takes autograd's everywhere.
+    autograd's; ``None`` takes autograd's everywhere. Values are those of float64, where a neuron that single precision
+    takes for a kink, or puts on the wrong side of one, has the slope that it really has.
     """
-    network, rows = problem.network, problem.functionals
+    network, rows = problem.network.to(problem.device, torch.float64), problem.functionals.double()
+    points = points.double()
     plain = gradient_norms(network, rows, points, problem.norm)
     values = plain
+    if patterns is not None and problem.dtype != torch.float64:
+        slopes = network.slopes(network.values(points))
+        free = undecided(network, points.reshape(-1, network.in_size))
+        patterns = {
+            k: torch.where(free[k].reshape(slopes[k].shape), pattern.double(), slopes[k])
+            for k, pattern in patterns.items()
+        }
     if patterns is not None:
         values = problem.norm.dual.of(network.pull_back(patterns, rows))
     at_kink = values > plain * (1 + 1e-9)

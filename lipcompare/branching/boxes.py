@@ -19,6 +19,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
 from lipcompare.branching.tree import Subdomain
+from lipcompare.deadline import Deadline
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
@@ -39,6 +40,7 @@ class BoxEvaluator:
         problem: one example.
         tightening: pre-activation bounds over each box.
         memory: bytes that one pass may take.
+        deadline: when it has passed, bounds of large networks are left as loose as they are.
         programs: linear programs solved: none.
     """
 
@@ -47,6 +49,7 @@ class BoxEvaluator:
     problem: Problem
     tightening: Tightening = Tightening.CROWN
     memory: int = 2**30
+    deadline: Deadline = dataclasses.field(default_factory=Deadline)
 
     def __post_init__(self) -> None:
         network = self.problem.network
@@ -70,7 +73,9 @@ class BoxEvaluator:
     def _evaluate(self, boxes: Interval, rows: Tensor, target: float) -> list[Assessment]:
         functionals = self.problem.functionals[0][rows].unsqueeze(1)
         parts = dataclasses.replace(self.problem, box=Box(*boxes), functionals=functionals)
-        bound = propagate(parts, self.tightening, GateRelaxation.CHORDS, joint=True, memory=self.memory)
+        bound = propagate(
+            parts, self.tightening, GateRelaxation.CHORDS, joint=True, memory=self.memory, seconds=self.deadline.left
+        )
         upper = torch.where(bound.upper.isnan(), torch.inf, bound.upper).squeeze(1)
         index = (upper > target).nonzero().squeeze(-1)
         results = [Assessment(value) for value in upper.tolist()]
@@ -102,7 +107,7 @@ class BoxEvaluator:
         middle = center.unsqueeze(1)
         points = torch.cat([middle, middle + step, middle - step], 1)
         points = torch.minimum(torch.maximum(points, boxes.lower.unsqueeze(1)), boxes.upper.unsqueeze(1))
-        gradients, slopes = self._gradients(points, functionals)
+        gradients = self._gradients(points, functionals)
         low, high = gradients[:, 1 + count :], gradients[:, 1 : 1 + count]
         around = gradients[:, :1]
         # How far the gradient moves from the middle to either side, as the norm sees it.
@@ -110,20 +115,25 @@ class BoxEvaluator:
         change = torch.where(room.gather(-1, candidates), change + 1e-12 * weight.gather(-1, candidates), -1.0)
         best = change.argmax(-1, keepdim=True)
         inputs = torch.where(change.gather(-1, best) >= 0, candidates.gather(-1, best), -1).squeeze(-1)
-        values, where = norm.of(gradients).max(-1)
-        here = torch.arange(len(values), device=values.device)
-        columns = (rows.tolist(), values.tolist(), points[here, where].cpu().numpy(), slopes[here, where].cpu().numpy())
-        return inputs, [Found(*item) for item in zip(*columns, strict=True)]
+        here = torch.arange(len(points), device=points.device)
+        largest = points[here, norm.of(gradients).argmax(-1)]
+        return inputs, self._found(largest, functionals, rows)
 
-    def _gradients(self, points: Tensor, functionals: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (boxes, points, inputs) of each box's functional, and the slopes (boxes, points, gates) there."""
+    def _found(self, points: Tensor, functionals: Tensor, rows: Tensor) -> list[Found]:
+        """What one point of each box (boxes, inputs) attains."""
         network = self.problem.network
-        flat = points.flatten(0, 1)
-        owner = functionals.repeat_interleave(points.shape[1], 0)
-        gradients, slopes = [], []
-        for part in torch.arange(len(flat), device=flat.device).split(self.points_at_once):
-            here = network.slopes(network.values(flat[part]))
-            gradients.append(network.pull_back(here, owner[part]))
-            slopes.append(self.numbering.join(here))
-        shape = points.shape[:2]
-        return torch.cat(gradients).unflatten(0, shape), torch.cat(slopes).unflatten(0, shape)
+        slopes = network.slopes(network.values(points))
+        values = self.problem.norm.dual.of(network.pull_back(slopes, functionals))
+        columns = (rows.tolist(), values.tolist(), points.cpu().numpy(), self.numbering.join(slopes).cpu().numpy())
+        return [Found(*item) for item in zip(*columns, strict=True)]
+
+    def _gradients(self, points: Tensor, functionals: Tensor) -> Tensor:
+        """Gradients (boxes, points, inputs) of each box's functional."""
+        network = self.problem.network
+        flat, owner = points.flatten(0, 1), functionals.repeat_interleave(points.shape[1], 0)
+        parts = [
+            network.pull_back(network.slopes(network.values(x)), rows)
+            for x, rows in zip(flat.split(self.points_at_once), owner.split(self.points_at_once), strict=True)
+        ]
+        gradients: Tensor = torch.cat(parts).unflatten(0, points.shape[:2])
+        return gradients

@@ -15,6 +15,7 @@ from lipcompare.branching.inheritance import known_bounds, known_multipliers, pa
 from lipcompare.branching.leaves import Verdict, explore, region
 from lipcompare.branching.relaxation import Part, Relaxation, Relaxed, select_gates
 from lipcompare.branching.tree import Subdomain
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
@@ -26,6 +27,8 @@ _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
 _HALVINGS = 25
 """An input is halved at most this often: where many gates meet in a point, halving the box never separates them."""
+_COPIES = 6
+"""Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
 _SAMPLES = 24
 """Points of a box that is halved at which the gradient is looked at."""
 _EMPTY = Assessment(-np.inf)
@@ -42,6 +45,7 @@ class NetworkEvaluator:
         sweeps, passes: effort for the decisions' half-spaces in re-propagation.
         memory: bytes that one pass may take.
         programs: linear programs solved so far.
+        deadline: when it has passed, bounds of large networks are left as loose as they are.
     """
 
     problem: Problem
@@ -51,6 +55,7 @@ class NetworkEvaluator:
     passes: int = 2
     memory: int = 2**30
     programs: int = 0
+    deadline: Deadline = dataclasses.field(default_factory=Deadline)
 
     def __post_init__(self) -> None:
         network = self.problem.network
@@ -85,7 +90,8 @@ class NetworkEvaluator:
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
         start = known_bounds(self.numbering, [node.known for node in nodes], self.bounds)
-        split = split_bounds(network, box, signs, start, sweeps=self.sweeps, passes=self.passes, memory=self.memory)
+        effort = {"sweeps": self.sweeps, "passes": self.passes, "memory": self.memory}
+        split = split_bounds(network, box, signs, start, **effort, deadline=self.deadline)
         sides = pack_sides(self.numbering, split.bounds)
         alive = (~split.empty).nonzero().squeeze(-1)
         if not len(alive):
@@ -93,7 +99,8 @@ class NetworkEvaluator:
         some = [nodes[i] for i in alive.tolist()]
         row = torch.tensor([node.row for node in some], device=device)
         kept = known_multipliers(self.numbering, [node.known for node in some]).to(device)
-        crossed, part = self._bounded(select_gates(split.gates, alive), row, entries[alive], kept)
+        depth = torch.tensor([len(node.decisions) for node in some], device=device)
+        crossed, part = self._bounded(select_gates(split.gates, alive), row, entries[alive], kept, depth)
         for place, value, gone in zip(alive.tolist(), part.linear.tolist(), crossed.tolist(), strict=True):
             results[place] = _EMPTY if gone else Assessment(value)
         open_ = (part.linear > target) & ~crossed
@@ -107,14 +114,16 @@ class NetworkEvaluator:
                     results[place] = dataclasses.replace(result, known=sides[place] + result.known)
         return results
 
-    def _bounded(self, gates: Gates, row: Tensor, entries: Tensor, kept: Tensor) -> tuple[Tensor, Part]:
+    def _bounded(self, gates: Gates, row: Tensor, entries: Tensor, kept: Tensor, depth: Tensor) -> tuple[Tensor, Part]:
         """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
         network, norm = self.problem.network, self.problem.norm
         functionals = self.problem.functionals[0][row].unsqueeze(1)
-        gradients = gradient_intervals(network, gates, functionals, norm=norm, memory=self.memory)
+        gradients = gradient_intervals(
+            network, gates, functionals, norm=norm, memory=self.memory, deadline=self.deadline
+        )
         crossed, gradients = _with_signs(gradients, entries)
         linear = norm_bound(network, gates, functionals, gradients, norm).squeeze(1)
-        return crossed, Part(gates, functionals, gradients, linear, kept)
+        return crossed, Part(gates, functionals, gradients, linear, kept, depth)
 
     def _relax(self, part: Part, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """The relaxation's bound, and what to do with subdomains that it does not close."""
@@ -150,9 +159,15 @@ class NetworkEvaluator:
         ]
 
     def explore(self, slopes: Tensor, box: Interval) -> Verdict:
-        """Whether an input of ``box`` (inputs,) has the pattern ``slopes`` (gates,)."""
-        self.programs += 1
+        """Whether an input of ``box`` (inputs,) has the pattern ``slopes`` (gates,).
+
+        Where the program would not fit in memory nothing is found out, which only costs splits.
+        """
         network = self.problem.network
+        undecided = sum(int(mask.sum()) for mask in self.open.values())
+        if _COPIES * 8 * max(undecided, max(node.size for node in network.nodes)) * network.in_size > self.memory:
+            return Verdict(None, False)
+        self.programs += 1
         by_node = self.numbering.split(slopes)
         active = self.numbering.split(self.active(slopes))
         where = region(network, self.numbering.start, by_node, active, self.open)
@@ -277,7 +292,7 @@ def halving_threshold(inputs: int) -> float:
     It takes ``2^inputs`` boxes to halve every side, so that many inputs speak for deciding gates. But no fewer than one
     gate per input: that many meet in a point, however small the box around it.
     """
-    return max(inputs, min(16 * inputs, 2.0 ** (inputs - 2)))
+    return max(inputs, min(16 * inputs, 2.0 ** min(inputs - 2, 60)))
 
 
 def _with_signs(gradients: Gradients, entries: Tensor) -> tuple[Tensor, Gradients]:

@@ -20,6 +20,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
 from lipcompare.jacobian.sdp import sdp_bound
 from lipcompare.jacobian.sdp_certificate import certify
+from lipcompare.jacobian.sdp_cuts import tighten
 from lipcompare.jacobian.sdp_data import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.jacobian.sdp_patterns import Patterns, evaluate, explore, improve
 from lipcompare.jacobian.sdp_solver import Solution, solve
@@ -40,6 +41,7 @@ class Part:
         gradients: intervals and lines of the gradients.
         linear: (subdomains,) the linear bound.
         kept: (subdomains, 1 + gates + inputs) multipliers that the parents left (:class:`Relaxed`).
+        depth: (subdomains,) number of decisions that lead there.
     """
 
     gates: Gates
@@ -47,6 +49,7 @@ class Part:
     gradients: Gradients
     linear: Tensor
     kept: Tensor
+    depth: Tensor
 
     def select(self, index: Tensor) -> Part:
         """Some of the subdomains."""
@@ -56,6 +59,7 @@ class Part:
             select_gradients(self.gradients, index),
             self.linear[index],
             self.kept[index],
+            self.depth[index],
         )
 
 
@@ -151,6 +155,7 @@ class QuadraticRelaxation:
 
     ``heuristic`` MOMENT scores a gate by how far the moments are from those of a single point, weighted with the
     gate's multiplier: what the gate contributes to the difference between the bound and the value at the mean point.
+    Subdomains of at most ``cut_depth`` decisions that stay above the target are tightened by ``cuts`` cutting planes.
     """
 
     numbering: Numbering
@@ -158,6 +163,8 @@ class QuadraticRelaxation:
     heuristic: Heuristic
     tolerance: float
     memory: int = 2**30
+    cuts: int = 0
+    cut_depth: int = 0
 
     def __call__(self, part: Part, floor: float, target: float) -> Relaxed:
         if self.norm is Norm.ONE:
@@ -210,6 +217,14 @@ class QuadraticRelaxation:
         goal = target * (1 - 1e-9) / data.scale - data.offset
         solution = solve(data, tolerance=self.tolerance, target=goal, start=recall(data, part.kept, self.numbering))
         upper = certify(data, solution.dual) * data.scale
+        near = (part.depth <= self.cut_depth) & (upper > target)
+        if self.cuts and self.norm is Norm.INF and bool(near.any()):
+            some = near.nonzero().squeeze(-1)
+            cut, sharper = tighten(
+                data.select(some), solution.select(some), maps, some, row[some],
+                cuts=self.cuts, tolerance=self.tolerance,
+            )  # fmt: skip
+            upper[some] = torch.minimum(upper[some], certify(cut, sharper.dual) * cut.scale)
         found = _better(found, _rounded(data, solution))
         best = found.values.argmax(-1)
         value = found.values[here, best] * data.scale

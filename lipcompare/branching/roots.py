@@ -31,9 +31,14 @@ def in_double(problem: Problem) -> Problem:
     return dataclasses.replace(problem, box=box, functionals=problem.functionals.double())
 
 
-def root_bounds(problem: Problem, tightening: Tightening, memory: int) -> tuple[dict[int, Interval], np.ndarray]:
-    """Pre-activation bounds over one example's box, and the linear bound (rows,) that they give."""
-    linear = propagate(problem, tightening, GateRelaxation.CHORDS, joint=True, memory=memory)
+def root_bounds(
+    problem: Problem, tightening: Tightening, memory: int, seconds: float = float("inf")
+) -> tuple[dict[int, Interval], np.ndarray]:
+    """Pre-activation bounds over one example's box, and the linear bound (rows,) that they give.
+
+    ``seconds``: time for refining intervals.
+    """
+    linear = propagate(problem, tightening, GateRelaxation.CHORDS, joint=True, memory=memory, seconds=seconds)
     upper: np.ndarray = linear.upper[0].cpu().numpy()
     return dict(linear.bounds), upper
 

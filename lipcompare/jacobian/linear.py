@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import nothing, pass_back
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, rounding_allowance, square_chord
@@ -120,6 +121,7 @@ def gradient_intervals(
     norm: Norm | None = Norm.INF,
     forward: Forward | None = None,
     memory: int = 2**30,
+    deadline: Deadline | None = None,
 ) -> Gradients:
     """Intervals of the gradient at every activation and at the input, each by the recursion over the later ones.
 
@@ -133,7 +135,9 @@ def gradient_intervals(
         forward: bounds on functionals of pre-activations. With it, gates that carry lines of their slope are also
             relaxed jointly, and every bound is the better of the two.
         memory: bytes that one pass may take; targets are chunked to respect it.
+        deadline: when it has passed, entries that were not bounded yet keep the interval of one step.
     """
+    deadline = deadline or Deadline()
     gradients: dict[int, Interval] = {len(network.nodes) - 1: Interval(functionals, functionals)}
     lines: dict[int, GateLines] = {}
     joint: dict[int, GateLines] = {}
@@ -148,7 +152,7 @@ def gradient_intervals(
             else:
                 wanted = gates.unstable(k).unsqueeze(1) & (_mixed(gradients[k]) | (forward is not None))
                 known = Gradients(gradients, lines, frozenset(constant), joint)
-                gradients[k] = _interval(network, gates, functionals, known, k, wanted, forward, memory)
+                gradients[k] = _interval(network, gates, functionals, known, k, wanted, forward, memory, deadline)
             slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
             lines[k] = gate_lines(gradients[k], slope, relaxation)
             if forward is not None and k in gates.lines:
@@ -161,7 +165,7 @@ def gradient_intervals(
     known = Gradients(intervals, lines, frozenset(constant), joint)
     if norm is None:
         return known
-    intervals[0] = _interval(network, gates, functionals, known, 0, wanted, forward, memory)
+    intervals[0] = _interval(network, gates, functionals, known, 0, wanted, forward, memory, deadline)
     return known
 
 
@@ -295,6 +299,7 @@ def _interval(
     wanted: Tensor,
     forward: Forward | None,
     memory: int,
+    deadline: Deadline,
 ) -> Interval:
     """Interval of one node's gradient: entries ``wanted`` in any example or row by the recursion, the others as known.
 
@@ -307,6 +312,8 @@ def _interval(
     widest = max(n.size for n in network.nodes[node:])
     chunk = chunk_size(memory, functionals.device, 2 * 5 * batch * rows * widest * functionals.element_size())
     for part in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
+        if deadline.passed():
+            break
         weights = functionals.new_zeros(2 * len(part), size)
         here = torch.arange(len(part), device=part.device)
         weights[here, part] = 1

@@ -9,6 +9,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Limits, Search, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
@@ -17,6 +18,8 @@ from lipcompare.branching.relaxation import Heuristic, LinearRelaxation, Quadrat
 from lipcompare.branching.roots import first_points, has_patterns, in_double, root_bounds
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.branching.tree import Queue
+from lipcompare.deadline import Deadline
+from lipcompare.memory import is_out_of_memory
 from lipcompare.methods.base import Budget, Clock, Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
@@ -38,6 +41,8 @@ class Schedule(enum.Enum):
     CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
 
 
+ROOT_SHARE = 0.3
+"""Of the time limit for the bounds over whole boxes that every search starts from."""
 _STATUS = {
     Stop.TIME: Status.TIME_LIMIT,
     Stop.NODES: Status.NODE_LIMIT,
@@ -62,6 +67,10 @@ class Bab(Method):
     With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
     leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md).
 
+    Networks with smooth activations have no patterns: there the box is halved, one input at a time, and every part gets
+    the linear bound with the joint relaxation. That settles few inputs only; ``bound``, ``tolerance``, ``sweeps`` and
+    ``passes`` then mean nothing.
+
     Attributes:
         bound: the bound of a subdomain.
         heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only); ``default`` takes
@@ -71,6 +80,8 @@ class Bab(Method):
         batch: subdomains bounded at once.
         node_limit: subdomains bounded in all, per example (0: no limit).
         tolerance: relative accuracy of each quadratic-gate bound.
+        cuts: most cutting planes per program at the root and for up to ``cut_depth`` decisions (p = inf). They save few
+            subdomains (``python -m experiments.branching`` counts them), so there are none by default.
         sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
             two passes for sdp, one in one for lbp, whose subdomains cost less than that; 0 sweeps: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.
@@ -80,7 +91,7 @@ class Bab(Method):
 
     name: ClassVar[str] = "bab"
     proves: ClassVar[str] = "exact"
-    summary: ClassVar[str] = "branch and bound on activation patterns (bound = sdp), or as in the paper (bound = lbp)"
+    summary: ClassVar[str] = "branch and bound on patterns (bound = sdp, or lbp as in the paper), on boxes where smooth"
     reference: ClassVar[str] = "shi2022lipschitz"
 
     bound: BoundKind = BoundKind.SDP
@@ -90,6 +101,8 @@ class Bab(Method):
     batch: int = 64
     node_limit: int = 0
     tolerance: float = 3e-3
+    cuts: int = 0
+    cut_depth: int = 2
     sweeps: int | None = None
     passes: int | None = None
     attack_seconds: float = 2.0
@@ -98,8 +111,8 @@ class Bab(Method):
 
     def supports(self, problem: Problem) -> str | None:
         network = problem.network
-        if not has_patterns(network):
-            return "Branch and bound needs ReLU-like activations: smooth ones have no finite set of patterns."
+        if not has_patterns(network) and self.heuristic is not Heuristic.DEFAULT:
+            return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
         if self.heuristic is Heuristic.MOMENT and (self.bound is BoundKind.LBP or problem.norm is Norm.ONE):
             return (
                 "The heuristic 'moment' reads the quadratic-gate bound for p = inf and p = 2: take area or babsr here."
@@ -114,7 +127,10 @@ class Bab(Method):
         ledger = Ledger(whole, clock.record, clock.note)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
-            roots = [root_bounds(whole.example(b), self.tightening, budget.memory) for b in range(whole.batch)]
+            roots = [
+                root_bounds(whole.example(b), self.tightening, budget.memory, ROOT_SHARE * clock.left / whole.batch)
+                for b in range(whole.batch)
+            ]
             for b, (_, upper) in enumerate(roots):
                 ledger.upper[b] = upper
             for b, (bounds, upper) in enumerate(roots):
@@ -126,6 +142,10 @@ class Bab(Method):
                     break
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            stop = Stop.MEMORY
         detail = f"{nodes} subdomains, {programs} linear programs."
         witnesses = ledger.witnesses()
         status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
@@ -139,8 +159,10 @@ class Bab(Method):
             witnesses=witnesses,
         )
 
-    def evaluator(self, problem: Problem, bounds: dict[int, Interval], memory: int) -> NetworkEvaluator:
+    def evaluator(self, problem: Problem, bounds: dict[int, Interval], memory: int) -> NetworkEvaluator | BoxEvaluator:
         """The evaluator of one example."""
+        if not has_patterns(problem.network):
+            return BoxEvaluator(problem, memory=memory)
         numbering = Numbering(problem.network)
         relaxation: Relaxation
         heuristic = self.heuristic
@@ -150,18 +172,27 @@ class Bab(Method):
         else:
             if heuristic is Heuristic.DEFAULT:
                 heuristic = Heuristic.AREA if problem.norm is Norm.ONE else Heuristic.MOMENT
-            relaxation = QuadraticRelaxation(numbering, problem.norm, heuristic, self.tolerance, memory)
+            relaxation = QuadraticRelaxation(
+                numbering, problem.norm, heuristic, self.tolerance, memory, self.cuts, self.cut_depth
+            )
         sweeps, passes = (3, 2) if self.bound is BoundKind.SDP else (1, 1)
         sweeps = sweeps if self.sweeps is None else self.sweeps
         return NetworkEvaluator(problem, bounds, relaxation, sweeps, self.passes or passes, memory)
 
     def _example(
-        self, ledger: Ledger, b: int, evaluator: NetworkEvaluator, upper: np.ndarray, clock: Clock, budget: Budget
+        self,
+        ledger: Ledger,
+        b: int,
+        evaluator: NetworkEvaluator | BoxEvaluator,
+        upper: np.ndarray,
+        clock: Clock,
+        budget: Budget,
     ) -> tuple[Stop, int]:
         """Why the search on one example ended, and the number of subdomains."""
         problem = evaluator.problem
         batch = ledger.problem.batch
         end = clock.elapsed + clock.left / (batch - b)
+        evaluator.deadline = Deadline.after(end - clock.elapsed)
         path = state_path(self.state, b, batch)
         key = fingerprint(problem) if path is not None else ""
         if path is not None and path.exists():

@@ -39,6 +39,10 @@ class Budget:
     on_note: Callable[[str], None] | None = None
 
 
+HURRIED = "Some intervals are those of interval arithmetic: more time, or a cheaper tightening, may help."
+"""Detail of a result whose refinements did not all fit in the time."""
+
+
 class Clock:
     """Time since the start of a run, against its limit; collects the trace."""
 

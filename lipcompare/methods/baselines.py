@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradients, interval_norm, norm_product, rounding_allowance
-from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.result import Bound
+from lipcompare.result import Bound, Status
 
 
 @final
@@ -51,13 +52,19 @@ class Ibp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        parts = []
+        done, hurried = [], False
         widest = max(node.size for node in problem.network.nodes)
         size = max(1, budget.memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
-        for part in per_chunk(problem, size):
-            bounds = preactivation_bounds(part.network, part.box.region, self.tightening, memory=budget.memory)
+        parts = list(per_chunk(problem, size))
+        for i, part in enumerate(parts):
+            deadline = Deadline.after(0.9 * clock.left / (len(parts) - i))
+            bounds = preactivation_bounds(
+                part.network, part.box.region, self.tightening, memory=budget.memory, deadline=deadline
+            )
+            hurried |= deadline.missed
             gates = Gates.from_preactivations(part.network, bounds)
             gradient = interval_gradients(part.network, gates, part.functionals)[0]
-            parts.append(interval_norm(gradient, part.norm))
-        upper = joined(parts) * rounding_allowance(problem.network, problem.dtype)
-        return self.result(problem, clock, upper=upper)
+            done.append(interval_norm(gradient, part.norm))
+        upper = joined(done) * rounding_allowance(problem.network, problem.dtype)
+        status = Status.TIME_LIMIT if hurried else Status.COMPLETE
+        return self.result(problem, clock, upper=upper, status=status, detail=HURRIED if hurried else "")

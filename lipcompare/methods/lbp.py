@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from torch import Tensor
-
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate
-from lipcompare.result import Bound
+from lipcompare.result import Bound, Status
 
 
 @final
@@ -40,8 +38,7 @@ class Lbp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        upper = _propagate(problem, self.tightening, GateRelaxation.CHORDS, budget, joint=self.joint)
-        return self.result(problem, clock, upper=upper)
+        return _result(self, problem, clock, GateRelaxation.CHORDS, joint=self.joint)
 
 
 @final
@@ -62,17 +59,26 @@ class RecurJac(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        upper = _propagate(problem, self.tightening, GateRelaxation.CONSTANTS, budget)
-        return self.result(problem, clock, upper=upper)
+        return _result(self, problem, clock, GateRelaxation.CONSTANTS, joint=False)
 
 
-def _propagate(
-    problem: Problem, tightening: Tightening, relaxation: GateRelaxation, budget: Budget, *, joint: bool = False
-) -> Tensor:
-    """Upper bounds (batch, rows): problem -> pre-activations -> gates -> Jacobian bound."""
+_SHARE = 0.9
+"""Of the time limit for refining intervals; the rest is for what cannot be left out."""
+
+
+def _result(
+    method: Lbp | RecurJac, problem: Problem, clock: Clock, relaxation: GateRelaxation, *, joint: bool
+) -> Bound:
+    """Problem -> pre-activations -> gates -> Jacobian bound, in chunks that fit in memory and share the time."""
+    memory = clock.budget.memory
     widest = max(node.size for node in problem.network.nodes)
-    size = max(1, budget.memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
-    return joined(
-        propagate(part, tightening, relaxation, joint=joint, memory=budget.memory).upper
-        for part in per_chunk(problem, size)
-    )
+    size = max(1, memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
+    parts = list(per_chunk(problem, size))
+    uppers, hurried = [], False
+    for i, part in enumerate(parts):
+        seconds = _SHARE * clock.left / (len(parts) - i)
+        found = propagate(part, method.tightening, relaxation, joint=joint, memory=memory, seconds=seconds)
+        uppers.append(found.upper)
+        hurried |= found.hurried
+    status = Status.TIME_LIMIT if hurried else Status.COMPLETE
+    return method.result(problem, clock, upper=joined(uppers), status=status, detail=HURRIED if hurried else "")

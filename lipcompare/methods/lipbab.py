@@ -13,7 +13,7 @@ from lipcompare.branching.driver import Found, Limits, Search, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.regions_search import RegionEvaluator
 from lipcompare.branching.roots import attained, has_patterns, in_double, root_bounds
-from lipcompare.methods.bab import outcome
+from lipcompare.methods.bab import ROOT_SHARE, outcome
 from lipcompare.methods.base import Budget, Clock, Method
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
@@ -55,7 +55,9 @@ class LipBab(Method):
         try:
             for b in range(whole.batch):
                 example = whole.example(b)
-                bounds, upper = root_bounds(example, self.tightening, budget.memory)
+                bounds, upper = root_bounds(
+                    example, self.tightening, budget.memory, ROOT_SHARE * clock.left / (whole.batch - b)
+                )
                 ledger.upper[b] = upper
                 norm = whole.norm.dual.of
                 evaluator = RegionEvaluator(example, bounds, norm, norm, budget.memory)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.domain import NormBall, Region
 from lipcompare.memory import chunk_size
 from lipcompare.network.activations import Lines
@@ -40,6 +41,7 @@ def preactivation_bounds(
     *,
     memory: int = 2**30,
     descent: Descent = Descent(),
+    deadline: Deadline | None = None,
 ) -> dict[int, Interval]:
     """Bounds on every pre-activation over a batch of boxes.
 
@@ -49,6 +51,7 @@ def preactivation_bounds(
     Args:
         box: an interval (batch, inputs) or a ball; where it is infinite, every pre-activation is free.
         memory: bytes that a backward pass may take at once; targets are chunked to respect it.
+        deadline: when it has passed, neurons that were not refined yet keep their intervals.
 
     Returns:
         Per activation node an interval (batch, neurons).
@@ -59,8 +62,9 @@ def preactivation_bounds(
         return _free(network, around)
     # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
     plain: dict[int, Interval] = {}
+    deadline = deadline or Deadline()
     if tightening is Tightening.ALPHA_CROWN:
-        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory)
+        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory, deadline=deadline)
     values: list[Interval] = []
     slacks: dict[int, Tensor] = {}
     lines: dict[int, Lines] = {}
@@ -77,7 +81,7 @@ def preactivation_bounds(
             straight = not ball and all(p == 0 for p in network.nodes[z].parents)
             if tightening is not Tightening.INTERVAL and not straight and z in slacks:
                 steps = descent if tightening is Tightening.ALPHA_CROWN and lines else None
-                refined = _refine(network, box, bounds, lines, node, values[z], steps, memory)
+                refined = _refine(network, box, bounds, lines, node, values[z], steps, memory, deadline)
                 widened = Interval(refined.lower - slacks[z], refined.upper + slacks[z])
                 values[z] = values[z].intersect(widened)
             if k in plain:
@@ -104,6 +108,7 @@ def _refine(
     current: Interval,
     descent: Descent | None,
     memory: int,
+    deadline: Deadline,
 ) -> Interval:
     """Bounds on the parent of ``node`` by backward propagation; ``current`` where nothing was to gain."""
     batch, size = current.lower.shape
@@ -119,13 +124,15 @@ def _refine(
     chunk = chunk_size(memory, lower.device, copies * 2 * batch * widest * lower.element_size())
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     for part in targets.split(chunk):
+        if deadline.passed():
+            break
         rows = torch.zeros(2 * len(part), size, dtype=lower.dtype, device=lower.device)
         here = torch.arange(len(part), device=lower.device)
         rows[here, part] = 1
         rows[here + len(part), part] = -1
         best = backward_upper(network, box, shared, node.parent, rows)
         if descent is not None:
-            best = _descend(network, box, bounds, node.parent, rows, best, descent)
+            best = _descend(network, box, bounds, node.parent, rows, best, descent, deadline)
         high, low = best.split(len(part), dim=1)
         upper[:, part] = torch.minimum(upper[:, part], high)
         lower[:, part] = torch.maximum(lower[:, part], -low)
@@ -140,6 +147,7 @@ def _descend(
     rows: Tensor,
     best: Tensor,
     descent: Descent,
+    deadline: Deadline,
 ) -> Tensor:
     """Best upper bounds (batch, targets) over the relaxations' free choices, each target with its own (alpha-CROWN).
 
@@ -156,6 +164,8 @@ def _descend(
     first = {k: torch.zeros_like(c) for k, c in choices.items()}
     second = {k: torch.zeros_like(c) for k, c in choices.items()}
     for step in range(1, descent.steps + 1):
+        if deadline.passed():
+            break
         with torch.enable_grad():
             lines = {k: families[k](choices[k]) for k in choices}
             upper = backward_upper(network, box, lines, node, rows)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.memory import chunk_size
 from lipcompare.network.activations import Lines
@@ -74,6 +75,7 @@ def split_bounds(
     sweeps: int = 3,
     passes: int = 2,
     memory: int = 2**30,
+    deadline: Deadline | None = None,
 ) -> SplitBounds:
     """Bounds on every pre-activation over a batch of subdomains of a piecewise linear network.
 
@@ -84,12 +86,14 @@ def split_bounds(
         sweeps: rounds over the multipliers of the half-spaces; 0 uses the decisions only in later layers.
         passes: times that the network is propagated through.
         memory: bytes that a pass may take; targets are chunked to respect it.
+        deadline: when it has passed, neurons that were not refined yet keep the bounds of interval arithmetic.
     """
+    deadline = deadline or Deadline()
     spaces: dict[int, HalfSpaces] = {}
-    found = _propagate(network, box, signs, start, spaces, sweeps, memory)
+    found = _propagate(network, box, signs, start, spaces, sweeps, memory, deadline)
     for _ in range(passes - 1 if any(s.count for s in spaces.values()) else 0):
         # Decisions on later neurons cut the box for earlier ones only from the second pass on.
-        again = _propagate(network, box, signs, found.bounds, spaces, sweeps, memory)
+        again = _propagate(network, box, signs, found.bounds, spaces, sweeps, memory, deadline)
         found = again._replace(empty=again.empty | found.empty)
     return found
 
@@ -102,6 +106,7 @@ def _propagate(
     spaces: dict[int, HalfSpaces],
     sweeps: int,
     memory: int,
+    deadline: Deadline,
 ) -> SplitBounds:
     """One pass from the input on; ``spaces`` are the half-spaces by node, replaced by tighter ones on the way."""
     values: list[Interval] = []
@@ -121,8 +126,9 @@ def _propagate(
             sign = signs[k]
             current = _both(values[z], start[k])
             if z in slacks:
-                planes = _planes(network, lines, node, current, slacks[z], sign, memory)
-                spaces[k] = _halfspaces(planes, sign, k, box)
+                planes = _planes(network, lines, node, current, slacks[z], sign, memory, deadline)
+                if planes or k not in spaces:
+                    spaces[k] = _halfspaces(planes, sign, k, box)
                 known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
                 current = _refine(box, current, planes, known, sweeps)
             empty |= ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
@@ -157,7 +163,7 @@ def _decided(slope: Interval, sign: Tensor, node: Activate) -> Interval:
 
 
 Planes = list[tuple[Tensor, Tensor, Tensor]]
-"""Neurons (subdomains, n), planes above ``z`` of each, then above ``-z`` (subdomains, 2 n, inputs), (subdomains, 2 n)."""
+"""Neurons (subdomains, n), planes above ``z`` of each and then above ``-z``: (subdomains, 2 n, inputs), (.., 2 n)."""
 
 
 def _planes(
@@ -168,6 +174,7 @@ def _planes(
     slack: Tensor,
     sign: Tensor,
     memory: int,
+    deadline: Deadline,
 ) -> Planes:
     """CROWN's planes for the undecided and the decided neurons of ``node``, raised by the rounding allowance.
 
@@ -176,22 +183,22 @@ def _planes(
     batch, size = current.lower.shape
     slopes = node.activation.slope_range(current)
     wanted = (slopes.upper > slopes.lower) | (sign != 0)
-    targets = wanted.any(0).nonzero().squeeze(-1)
-    if not len(targets):
-        return []
-    rows = torch.zeros(2 * len(targets), size, dtype=slack.dtype, device=slack.device)
-    here = torch.arange(len(targets), device=slack.device)
-    rows[here, targets] = 1
-    rows[here + len(targets), targets] = -1
     widest = max(n.size for n in network.nodes[: node.parent + 1])
     chunk = chunk_size(memory, slack.device, 24 * batch * widest * slack.element_size())
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
-    for part in _first(wanted[:, targets]).split(chunk, dim=1):
+    for neurons in _first(wanted).split(chunk, dim=1) if bool(wanted.any()) else ():
+        if deadline.passed():
+            break
+        # Whatever any subdomain asks for is a row; the first step of the way back is then shared.
+        targets, part = torch.unique(neurons, return_inverse=True)
+        rows = torch.zeros(2 * len(targets), size, dtype=slack.dtype, device=slack.device)
+        here = torch.arange(len(targets), device=slack.device)
+        rows[here, targets] = 1
+        rows[here + len(targets), targets] = -1
         both = torch.cat([part, part + len(targets)], 1)
         normal, constant = backward_plane(network, shared, node.parent, rows, both)
         constant = normal.new_zeros(both.shape) if constant is None else constant
-        neurons = targets[part]
         planes.append((neurons, normal, constant + slack.expand(batch, -1).gather(1, neurons).repeat(1, 2)))
     return planes
 

@@ -23,6 +23,7 @@ from lipcompare.network.linear_maps import Dense
 QUICK = {"attack_seconds": 0.2}
 VARIANTS = [
     Bab(**QUICK),
+    Bab(cuts=40, cut_depth=3, **QUICK),
     Bab(bound=BoundKind.LBP, **QUICK),
     Bab(bound=BoundKind.LBP, heuristic=Heuristic.BABSR, batch=3, **QUICK),
     Bab(bound=BoundKind.LBP, schedule=Schedule.CLASSES, sweeps=0, **QUICK),
