@@ -1,40 +1,28 @@
-"""The command line: ``lipcompare bound``, ``compare``, ``methods`` and ``solvers``."""
+"""The command line: ``lipcompare bound``, ``compare``, ``methods`` and ``solvers``; the others are in cli_questions and
+cli_results."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 import lipcompare
 import solvers
-from lipcompare import cli_listing, cli_options, cli_output, plots
+from lipcompare import cli_listing, cli_options, cli_output, cli_questions, cli_results, plots
 from lipcompare.api import bound as run_method
-from lipcompare.cli_input import Question
+from lipcompare.cli_errors import console, errors, note
+from lipcompare.cli_input import Question, setting, settings
 from lipcompare.combine import intersect
-from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
+from lipcompare.errors import InvalidInput
 from lipcompare.methods import METHODS, Method, get
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
 
 AUTO = "auto"
-
-_EXIT_CODES = """[bold]Exit codes[/bold]
-
-  0  something was proved
-  1  a contradiction: a bug, please report it
-  2  bad input
-  3  an operation, method or solver that is not supported or not there
-  4  out of memory
-130  interrupted; what was proved until then is printed"""
 
 app = typer.Typer(
     name="lipcompare",
@@ -43,44 +31,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EXIT_CODES,
+    epilog=cli_options.EXIT_CODES,
 )
 
 
 def main() -> None:
     """Entry point of the command ``lipcompare``."""
     app()
-
-
-def _console(*, stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False)
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Every expected failure as one sentence on stderr and its exit code."""
-    try:
-        yield
-    except Contradiction as error:
-        _fail(str(error), cli_output.BUG)
-    except UnsupportedOperation as error:
-        _fail(str(error), cli_output.UNAVAILABLE)
-    except LipcompareError as error:
-        _fail(str(error), cli_output.BAD_INPUT)
-    except (MemoryError, torch.cuda.OutOfMemoryError):
-        _fail("Out of memory: take fewer examples, a smaller model, or another machine.", cli_output.OUT_OF_MEMORY)
-    except KeyboardInterrupt:
-        _fail("Interrupted before anything was proved.", cli_output.INTERRUPTED)
-
-
-def _fail(sentence: str, code: int) -> None:
-    _console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def _note(sentence: str) -> None:
-    _console(stderr=True).print(f"[bold]Note:[/] {escape(sentence)}", soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
@@ -121,7 +78,7 @@ class _Limits:
             raise InvalidInput("--threads must be at least 1.")
 
 
-@app.command(epilog=_EXIT_CODES)
+@app.command(epilog=cli_options.EXIT_CODES)
 def bound(
     model: cli_options.Model,
     input_: cli_options.Input = None,
@@ -131,24 +88,15 @@ def bound(
     upper: cli_options.Upper = None,
     vnnlib: cli_options.Vnnlib = None,
     clip: cli_options.Clip = None,
+    ball: cli_options.Ball = "inf",
+    everywhere: cli_options.Everywhere = False,
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
     norm: cli_options.NormName = "inf",
     functional: cli_options.Functional = "outputs",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "-m",
-            help="A name that `lipcompare methods` lists; auto gives an interval.",
-            rich_help_panel=cli_options.RUN,
-        ),
-    ] = AUTO,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", "-o", help="An option of the method, name=value.", rich_help_panel=cli_options.RUN),
-    ] = None,
+    method: cli_options.MethodName = AUTO,
+    option: cli_options.Option = None,
     time_limit: cli_options.TimeLimit = 60.0,
     gap: cli_options.Gap = 1e-4,
     memory: cli_options.Memory = 1.0,
@@ -171,7 +119,7 @@ def bound(
         ),
     ] = None,
 ) -> None:
-    """Bound the local Lipschitz constant of a network on a box of inputs.
+    """Bound the local Lipschitz constant of a network on a box of inputs (or a ball, or everywhere).
 
     Every number printed is proved: "at least" by a point that was checked,
     "at most" by the method. "-" says that nothing is proved on that side.
@@ -182,22 +130,24 @@ def bound(
     lipcompare bound net.onnx -i images.npy --scale 255 --eps 8/255 --clip 0,1
     lipcompare bound net.onnx --lower 0 --upper 1 --norm 2 --method lbp --json
     lipcompare bound net.onnx --vnnlib box.vnnlib --functional margins:3
+    lipcompare bound net.onnx --center 0.5 --eps 1 --ball 2 --norm 2
+    lipcompare bound net.onnx --everywhere --norm 2
     """
-    with _errors():
+    with errors():
         limits = _Limits(time_limit, gap, memory, threads)
         chosen = _chosen(method, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype,
+            device, dtype, ball, everywhere,
         )  # fmt: skip
         _check_plot(plot)
-        problem = question.problem(_note)
+        problem = question.problem(note)
         results = _run(problem, chosen, limits)
         result = intersect(results, gap=gap, slack=cli_output.slack(problem))
         if json:
             typer.echo(cli_output.json_text(cli_output.as_json(problem, result)))
         else:
-            cli_output.print_result(_console(), problem, result)
+            cli_output.print_result(console(), problem, result)
         if witness is not None:
             cli_output.write_witness(witness, result)
         if plot is not None:
@@ -206,7 +156,7 @@ def bound(
         raise typer.Exit(cli_output.exit_code([result]))
 
 
-@app.command(epilog=_EXIT_CODES)
+@app.command(epilog=cli_options.EXIT_CODES)
 def compare(
     model: cli_options.Model,
     input_: cli_options.Input = None,
@@ -216,6 +166,8 @@ def compare(
     upper: cli_options.Upper = None,
     vnnlib: cli_options.Vnnlib = None,
     clip: cli_options.Clip = None,
+    ball: cli_options.Ball = "inf",
+    everywhere: cli_options.Everywhere = False,
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
@@ -266,21 +218,21 @@ def compare(
     lipcompare compare net.onnx -i images.npy -e 2/255 --methods lbp,attack
     lipcompare compare net.npz --center 0.5 -e 0.1 --csv out.csv --plot out.png
     """
-    with _errors():
+    with errors():
         limits = _Limits(time_limit, gap, memory, threads)
         chosen = _several(methods, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype,
+            device, dtype, ball, everywhere,
         )  # fmt: skip
         _check_plot(plot)
-        problem = question.problem(_note)
+        problem = question.problem(note)
         results = _run(problem, chosen, limits, shared_time=False)
         if json:
             content = {"problem": cli_output.problem_json(problem), "results": [r.to_dict() for r in results]}
             typer.echo(cli_output.json_text(content))
         else:
-            cli_output.print_comparison(_console(), problem, results)
+            cli_output.print_comparison(console(), problem, results)
         frame = cli_output.frame(problem, results)
         if csv is not None:
             with cli_output.writing(csv) as path:
@@ -294,13 +246,13 @@ def compare(
 @app.command()
 def methods() -> None:
     """List the methods: what each proves, for which norms, where it comes from, and its options."""
-    _console().print(cli_listing.methods_table())
+    console().print(cli_listing.methods_table())
 
 
 @app.command(name="solvers")
 def list_solvers() -> None:
     """List the optimisation solvers: which are there, their licences, and what each can do."""
-    _console().print(cli_listing.solvers_table(solvers.all_solvers()))
+    console().print(cli_listing.solvers_table(solvers.all_solvers()))
 
 
 def _check_plot(path: str | None) -> None:
@@ -313,7 +265,7 @@ def _chosen(name: str, options: Sequence[str]) -> list[Method]:
     """The method of ``bound`` with its options."""
     if name == AUTO and options:
         raise InvalidInput(f"--option needs a --method to belong to. Known: {', '.join(sorted(METHODS))}.")
-    return [get(name, **dict(_setting(text) for text in options))]
+    return [get(name, **settings(options))]
 
 
 def _several(names: str | None, options: Sequence[str]) -> list[Method]:
@@ -323,19 +275,12 @@ def _several(names: str | None, options: Sequence[str]) -> list[Method]:
         raise InvalidInput(f"--methods names no method. Known: {', '.join(sorted(METHODS))}.")
     settings: dict[str, dict[str, str]] = {name: {} for name in wanted}
     for text in options:
-        name, value = _setting(text)
+        name, value = setting(text)
         method, dot, field = name.partition(".")
         if not dot or method not in settings:
             raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(wanted)}.")
         settings[method][field] = value
     return [get(name, **given) for name, given in settings.items()]
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidInput(f"--option {text}: write name=value.")
-    return name.strip(), value.strip()
 
 
 def _run(problem: Problem, chosen: Sequence[Method], limits: _Limits, *, shared_time: bool = True) -> list[Bound]:
@@ -345,9 +290,10 @@ def _run(problem: Problem, chosen: Sequence[Method], limits: _Limits, *, shared_
     """
     results: list[Bound] = []
     left = limits.time_limit
-    with cli_output.progress(_console(stderr=True)) as announce:
+    with cli_output.progress(console(stderr=True)) as announce:
         for k, method in enumerate(chosen):
             several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
+            display = announce(f"{method.name}{several}")
             result = run_method(
                 problem,
                 method,
@@ -355,7 +301,8 @@ def _run(problem: Problem, chosen: Sequence[Method], limits: _Limits, *, shared_
                 gap=limits.gap,
                 memory=int(limits.memory * 2**30),
                 threads=limits.threads,
-                on_progress=announce(f"{method.name}{several}"),
+                on_progress=display.show,
+                on_note=display.note,
             )
             results.append(result)
             if result.status is Status.INTERRUPTED:
@@ -363,3 +310,7 @@ def _run(problem: Problem, chosen: Sequence[Method], limits: _Limits, *, shared_
             if shared_time:
                 left -= result.seconds
     return results
+
+
+cli_questions.add_to(app)
+cli_results.add_to(app)  # last, as the help lists commands in this order

@@ -8,6 +8,15 @@ import typer
 
 BOX, QUESTION, RUN, OUT = "The box", "The question", "The run", "The output"
 
+EXIT_CODES = """[bold]Exit codes[/bold]
+
+  0  something was proved
+  1  a contradiction: a bug, please report it
+  2  bad input
+  3  an operation, method or solver that is not supported or not there
+  4  out of memory
+130  interrupted; what was proved until then is printed"""
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -47,6 +56,16 @@ Vnnlib = Annotated[
 Clip = Annotated[
     str | None, typer.Option(help="Cut the box with the range of valid inputs, such as 0,1.", rich_help_panel=BOX)
 ]
+Ball = Annotated[
+    str,
+    typer.Option(
+        help="Shape of the set around the input: inf (a box), or a ball of radius --eps in the norm 2 or 1.",
+        rich_help_panel=BOX,
+    ),
+]
+Everywhere = Annotated[
+    bool, typer.Option("--everywhere", help="Instead: all inputs (a global constant).", rich_help_panel=BOX)
+]
 InputIndex = Annotated[
     str | None, typer.Option(help="Examples to take from a batch: 3, 0:10 or 0,3,7.", rich_help_panel=BOX)
 ]
@@ -67,6 +86,19 @@ Functional = Annotated[
         "example, or a .npy file); or a .npy matrix with a row per functional.",
         rich_help_panel=QUESTION,
     ),
+]
+MethodName = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        "-m",
+        help="A name that `lipcompare methods` lists; auto gives an interval.",
+        rich_help_panel=RUN,
+    ),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="An option of the method, name=value.", rich_help_panel=RUN),
 ]
 TimeLimit = Annotated[
     float, typer.Option("--time-limit", "-t", help="Seconds per method; inf for none.", rich_help_panel=RUN)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,10 @@ from rich.table import Table
 
 from lipcompare.api import tidy
 from lipcompare.combine import intersect
+from lipcompare.domain import Space
 from lipcompare.errors import InvalidInput
-from lipcompare.problem import Norm, Problem
+from lipcompare.network import Network
+from lipcompare.problem import Box, Norm, NormBall, Problem
 from lipcompare.result import Bound, Status, TracePoint
 from lipcompare.rounding import lower_text, upper_text
 
@@ -34,7 +36,7 @@ _CODES = {
     Status.INTERRUPTED: INTERRUPTED,
     Status.CRASHED: BUG,
 }
-_MOST_ROWS = 20
+MOST_ROWS = 20
 
 
 def exit_code(results: Sequence[Bound]) -> int:
@@ -59,25 +61,50 @@ def seconds_text(seconds: float) -> str:
 
 def describe(problem: Problem) -> str:
     """One line on the question."""
-    network, radius = problem.network, float((problem.box.upper - problem.box.lower).max() / 2)
     return (
-        f"{network.name}: {_count(network.in_size, 'input')}, {_count(network.out_size, 'output')}; "
-        f"{_count(problem.batch, 'box')} of radius {radius:.4g}; input norm l_{problem.norm.value}; "
-        f"{_count(problem.rows, 'functional')}"
+        f"{describe_domain(problem.network, problem.box)}; input norm l_{problem.norm.value}; "
+        f"{count(problem.rows, 'functional')}"
     )
 
 
-def _count(number: int, noun: str) -> str:
+def describe_domain(network: Network, box: Box) -> str:
+    """The network and the sets of inputs."""
+    return (
+        f"{network.name}: {count(network.in_size, 'input')}, {count(network.out_size, 'output')}; {_domain_text(box)}"
+    )
+
+
+def _domain_text(box: Box) -> str:
+    if isinstance(box, Space):
+        return "all inputs"
+    shape = f"l{box.norm.value} ball" if isinstance(box, NormBall) else "box"
+    return f"{count(box.batch, shape)} of radius {max(radii(box)):.4g}"
+
+
+def radii(box: Box) -> list[float]:
+    """The radius of every domain; of a box the largest half-width."""
+    size = box.radius if isinstance(box, NormBall) else ((box.upper - box.lower) / 2).amax(1)
+    return [float(r) for r in size]
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in words."""
     plural = {"box": "boxes"}.get(noun, f"{noun}s")
     return f"{number} {noun if number == 1 else plural}"
+
+
+def place(box: Box) -> str:
+    """Where a bound holds, in words."""
+    return "all inputs" if isinstance(box, Space) else "the ball" if isinstance(box, NormBall) else "the box"
 
 
 def meaning(problem: Problem) -> str:
     """What the number means, in one sentence."""
     quantity = "the l1 norm" if problem.norm is Norm.INF else f"the l_{problem.norm.dual.value} norm"
+    within = "" if isinstance(problem.box, Space) else " within it"
     return (
-        f"Bounds on {quantity} of the gradient over the box: if x moves by d (in l_{problem.norm.value}) within it, "
-        'the functional moves by at most d times "at most".'
+        f"Bounds on {quantity} of the gradient over {place(problem.box)}: if x moves by d (in "
+        f'l_{problem.norm.value}){within}, the functional moves by at most d times "at most".'
     )
 
 
@@ -91,25 +118,27 @@ def result_table(problem: Problem, result: Bound) -> Table:
     overall = list(zip(result.overall_lower, result.overall_upper, result.gap, strict=True))
     if not single:
         for b, ends in enumerate(overall):
-            table.add_row(str(b), *_cells(*ends))
+            table.add_row(str(b), *interval_cells(*ends))
         return table
-    for row in range(min(problem.rows, _MOST_ROWS)):
+    for row in range(min(problem.rows, MOST_ROWS)):
         low, high = float(result.lower[0, row]), float(result.upper[0, row])
-        table.add_row(str(row), *_cells(low, high, _gap(low, high)))
-    if problem.rows > _MOST_ROWS:
-        table.add_row(f"... {problem.rows - _MOST_ROWS} more: --json has all", "", "", "")
+        table.add_row(str(row), *interval_cells(low, high, relative_gap(low, high)))
+    if problem.rows > MOST_ROWS:
+        table.add_row(f"... {problem.rows - MOST_ROWS} more: --json has all", "", "", "")
     table.add_section()
-    table.add_row("largest", *_cells(*overall[0]), style="bold")
+    table.add_row("largest", *interval_cells(*overall[0]), style="bold")
     return table
 
 
-def _gap(low: float, high: float) -> float:
+def relative_gap(low: float, high: float) -> float:
+    """``(high - low) / high``, 0 for the zero function."""
     if math.isinf(high):
         return math.inf
     return (high - low) / high if high > 0 else 0.0
 
 
-def _cells(low: float, high: float, gap: float) -> tuple[str, str, str]:
+def interval_cells(low: float, high: float, gap: float) -> tuple[str, str, str]:
+    """Cells of an interval, rounded outward."""
     exactly_zero = high == 0
     return (
         "0" if exactly_zero else lower_text(low),
@@ -140,7 +169,7 @@ def comparison_table(problem: Problem, results: Sequence[Bound], *, title: str |
 
 def _mean_cells(result: Bound) -> tuple[str, str, str]:
     low, high = float(result.overall_lower.mean()), float(result.overall_upper.mean())
-    return _cells(low, high, _gap(low, high))
+    return interval_cells(low, high, relative_gap(low, high))
 
 
 def slack(problem: Problem) -> float:
@@ -183,18 +212,33 @@ def as_json(problem: Problem, result: Bound) -> dict[str, Any]:
 
 def problem_json(problem: Problem) -> dict[str, Any]:
     """The question in plain values; boxes are given by their size, not by all their corners."""
-    network = problem.network
+    return {
+        **domain_json(problem.network, problem.box),
+        "norm": problem.norm.value,
+        "gradient_norm": problem.norm.dual.value,
+        "functionals": problem.rows,
+    }
+
+
+def domain_json(network: Network, box: Box) -> dict[str, Any]:
+    """The network and the sets of inputs in plain values; the radius of all inputs is null."""
     return {
         "network": network.name,
         "inputs": network.in_size,
         "outputs": network.out_size,
         "input_shape": list(network.input_shape),
-        "boxes": problem.batch,
-        "radius": [float(r) for r in ((problem.box.upper - problem.box.lower) / 2).amax(1)],
-        "norm": problem.norm.value,
-        "gradient_norm": problem.norm.dual.value,
-        "functionals": problem.rows,
+        "domain": place(box).removeprefix("the "),
+        "boxes": box.batch,
+        "radius": [numbers(r) for r in radii(box)],
     }
+
+
+def numbers(values: Any) -> Any:
+    """Numbers and arrays of them as JSON knows them: what is infinite becomes null."""
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(plain, list):
+        return [numbers(value) for value in plain]
+    return plain if math.isfinite(plain) else None
 
 
 def json_text(content: dict[str, Any]) -> str:
@@ -211,6 +255,11 @@ def write_witness(path: str, result: Bound) -> None:
             "values": result.witnesses.values,
             "at_kink": result.witnesses.at_kink,
         }
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Named arrays as ``.npz``."""
     with writing(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
 
@@ -228,24 +277,42 @@ def writing(path: str) -> Iterator[Path]:
         ) from None
 
 
-@contextlib.contextmanager
-def progress(console: Console) -> Iterator[Callable[[str], Callable[[TracePoint], None]]]:
-    """A spinner with the time and the interval so far, on a terminal only.
+class Display(NamedTuple):
+    """What takes the news of one piece of work: points of its trace, and notes."""
 
-    Yields a function that announces the next piece of work and returns what takes the points of its trace.
+    show: Callable[[TracePoint], None]
+    note: Callable[[str], None]
+
+
+@contextlib.contextmanager
+def progress(console: Console) -> Iterator[Callable[[str], Display]]:
+    """A spinner with the time, the interval so far and what is going on, on a terminal only.
+
+    Yields a function that announces the next piece of work and returns what takes the news of it.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting")
         hint = "[dim]Ctrl-C stops and keeps what is proved[/]"
 
-        def announce(work: str) -> Callable[[TracePoint], None]:
-            bar.update(task, description=f"{escape(work)}  {hint}")
+        def announce(work: str) -> Display:
+            interval, doing = "", ""
+
+            def draw() -> None:
+                parts = [escape(part) for part in (f"{work}{interval}", doing) if part]
+                bar.update(task, description="  ".join([*parts, hint]))
 
             def show(point: TracePoint) -> None:
-                interval = f"from {lower_text(point.lower, 4)} to {upper_text(point.upper, 4)}"
-                bar.update(task, description=f"{escape(work)}: {interval}  {hint}")
+                nonlocal interval
+                interval = f": from {lower_text(point.lower, 4)} to {upper_text(point.upper, 4)}"
+                draw()
 
-            return show
+            def note(text: str) -> None:
+                nonlocal doing
+                doing = text
+                draw()
+
+            draw()
+            return Display(show, note)
 
         yield announce

@@ -96,6 +96,15 @@ class Box:
         }
         return dataclasses.replace(self, **changes)
 
+    def double(self) -> Self:
+        """The same domain in float64."""
+        changes = {
+            f.name: value.double()
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **changes)
+
     def clamp(self, points: Tensor) -> Tensor:
         """Points (batch, ..., inputs) of the domain near the given ones; points of the domain stay where they are."""
         lower, upper = (_beside(v, points) for v in (self.lower, self.upper))

@@ -16,6 +16,16 @@ def upper_text(value: float, digits: int = 5) -> str:
     return "-" if math.isinf(value) else _rounded(value, digits, decimal.ROUND_CEILING)
 
 
+def signed_lower_text(value: float, digits: int = 5) -> str:
+    """A lower bound on a quantity of either sign, rounded down; "-" where nothing is proved."""
+    return "-" if math.isinf(value) else _rounded(value + 0.0, digits, decimal.ROUND_FLOOR)
+
+
+def signed_upper_text(value: float, digits: int = 5) -> str:
+    """An upper bound on a quantity of either sign, rounded up; "-" where nothing is proved."""
+    return "-" if math.isinf(value) else _rounded(value + 0.0, digits, decimal.ROUND_CEILING)
+
+
 def _rounded(value: float, digits: int, direction: str) -> str:
     short = decimal.Context(prec=digits, rounding=direction).plus(decimal.Decimal(float(value)))
     if short and not -4 <= short.adjusted() <= 6:

@@ -17,8 +17,9 @@ from torch import Tensor
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Value
+from lipcompare.network.lowering.decomposed import Pending
 from lipcompare.network.torch_moves import aten, is_movement, move
-from lipcompare.network.torch_ops import LOWERINGS, Sign, supported
+from lipcompare.network.torch_ops import LOWERINGS, READERS, supported
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def lower(graph: TorchGraph, name: str) -> Network:
         if mutated is not None:
             env[mutated] = result
     output = _resolve(graph.output, env)
+    if isinstance(output, Pending):
+        raise _unsupported(next(call for call in graph.calls if env.get(call.name) is output), output.reason)
     if not isinstance(output, (Value, Tensor)):
         raise InvalidInput("The model returns something that is not one tensor: wrap it so that it returns one tensor.")
     shape = tuple(output.shape)
@@ -130,6 +133,9 @@ def _apply(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[s
     plain = operation.removesuffix("_") if _writes(target) else operation
     if not _depends([*args, *kwargs.values()]):
         return _execute(target, args, kwargs)
+    pending = _pending([*args, *kwargs.values()])
+    if pending is not None and plain not in READERS:
+        raise NotLinear(pending.reason)
     if plain in LOWERINGS:
         return LOWERINGS[plain](builder, *args, **_known(kwargs))
     if is_movement(plain):
@@ -165,7 +171,14 @@ def _writes(target: str) -> bool:
 def _depends(item: Any) -> bool:
     if isinstance(item, (list, tuple)):
         return any(map(_depends, item))
-    return isinstance(item, (Value, Sign))
+    return isinstance(item, (Value, Pending))
+
+
+def _pending(item: Any) -> Pending | None:
+    """The first result that is no value yet."""
+    if isinstance(item, (list, tuple)):
+        return next((found for part in item if (found := _pending(part)) is not None), None)
+    return item if isinstance(item, Pending) else None
 
 
 def _resolve(item: Any, env: Mapping[str, Any]) -> Any:

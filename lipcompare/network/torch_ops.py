@@ -7,18 +7,16 @@ one line in :data:`ACTIVATIONS`. Operators that only move entries need no rule (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lipcompare.network.activations import Activation, relu, smooth
-from lipcompare.network.graph import Affine
-from lipcompare.network.linear_maps import Scale
-from lipcompare.network.lowering import arithmetic, convolution, piecewise, pooling, products, scaled
+from lipcompare.network.lowering import arithmetic, convolution, decomposed, piecewise, pooling, products, scaled
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value, rearrange
 from lipcompare.network.lowering.convolution import Windows, per_axis
+from lipcompare.network.lowering.decomposed import Comparison, Pending
 from lipcompare.network.torch_moves import MOVEMENTS
 
 Lowering = Callable[..., Any]
@@ -26,12 +24,17 @@ Lowering = Callable[..., Any]
 # Activations that a node of the network computes natively: operator -> activation, from the operator's further
 # arguments.
 ACTIVATIONS: dict[str, Callable[..., Activation]] = {
-    "relu": relu, "sigmoid": smooth.sigmoid, "tanh": smooth.tanh, "silu": smooth.silu, "mish": smooth.mish,
+    "relu": relu, "sigmoid": smooth.sigmoid, "silu": smooth.silu, "mish": smooth.mish,
     "hardswish": smooth.hardswish, "exp": smooth.exp, "erf": smooth.erf, "atan": smooth.arctan,
     "arctan": smooth.arctan,
 }  # fmt: skip
 
 _NO_EFFECT = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
+# What may read a result that is no value yet (see the module ``decomposed``).
+READERS = frozenset(
+    f"aten.{name}" for name in ("add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
+                                "tanh", "where", "to", "_to_copy", "alias", "detach", "clone")
+)  # fmt: skip
 _CASTS = ("to", "_to_copy", "type_as", "float", "double", "_autocast_to_full_precision")
 
 
@@ -40,37 +43,41 @@ def supported() -> list[str]:
     return sorted(name.removeprefix("aten.") for name in {*LOWERINGS, *MOVEMENTS} if "._" not in name)
 
 
-def _number(x: Any) -> Operand:
+def _number(x: Any) -> Any:
     """An operand; python numbers become constants."""
-    return x if isinstance(x, (Value, Tensor)) else torch.tensor(float(x), dtype=torch.float64)
+    return x if isinstance(x, (Value, Tensor, Pending)) else torch.tensor(float(x), dtype=torch.float64)
 
 
-def _add(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand:
-    return arithmetic.add(b, _number(x), _number(y), float(alpha))
+def _add(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand | Pending:
+    return decomposed.add(b, _number(x), _number(y), float(alpha))
 
 
-def _sub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand:
-    return arithmetic.subtract(b, _number(x), _number(y), float(alpha))
+def _sub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand | Pending:
+    found = decomposed.difference(b, x, y) if alpha == 1 else None
+    return _add(b, x, y, -alpha) if found is None else found
 
 
-def _rsub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand:
-    return arithmetic.subtract(b, _number(y), _number(x), float(alpha))
+def _rsub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Operand | Pending:
+    return _sub(b, y, x, alpha)
 
 
-def _mul(b: Builder, x: Any, y: Any) -> Operand:
-    return products.multiply(b, _number(x), _number(y))
+def _mul(b: Builder, x: Any, y: Any) -> Operand | Pending:
+    return decomposed.multiply(b, _number(x), _number(y))
 
 
-def _div(b: Builder, x: Any, y: Any, rounding_mode: str | None = None) -> Operand:
+def _div(b: Builder, x: Any, y: Any, rounding_mode: str | None = None) -> Operand | Pending:
     if rounding_mode is not None:
         raise NotLinear("division that rounds is not piecewise linear")
-    return products.divide(b, _number(x), _number(y))
+    x, y = _number(x), _number(y)
+    if isinstance(x, Pending) and isinstance(y, Tensor):
+        return decomposed.multiply(b, x, 1 / y.to(torch.float64))
+    return products.divide(b, x, y)
 
 
 def _addmm(b: Builder, bias: Operand, x: Operand, y: Operand, beta: float = 1, alpha: float = 1) -> Operand:
     product = arithmetic.matmul(b, x, y)
     if alpha != 1:
-        product = _mul(b, product, alpha)
+        product = products.multiply(b, product, _number(alpha))
     return arithmetic.add(b, product, bias, float(beta))
 
 
@@ -235,11 +242,15 @@ def _constant_pad(b: Builder, x: Operand, widths: Any, value: float = 0.0) -> Op
 
 
 def _where(b: Builder, condition: Any, x: Any, y: Any) -> Operand:
-    if isinstance(condition, Sign):
-        return _choose(b, condition, x, y)
+    x, y = _number(x), _number(y)
+    pending = next((v for v in (x, y, condition) if isinstance(v, Pending) and not isinstance(v, Comparison)), None)
+    if pending is not None:
+        raise NotLinear(pending.reason)
+    if isinstance(condition, Comparison):
+        return decomposed.choose(b, condition, x, y)
     if isinstance(condition, Value):
         raise NotLinear("its condition depends on the input")
-    return rearrange(b, [_number(x), _number(y)], lambda s, t: torch.where(condition.bool(), s, t))
+    return rearrange(b, [x, y], lambda s, t: torch.where(condition.bool(), s, t))
 
 
 def _masked_fill(b: Builder, x: Operand, mask: Any, value: Any) -> Operand:
@@ -270,51 +281,8 @@ def _new_full(b: Builder, x: Operand, size: Sequence[int], value: float, *_: Any
     return torch.full(tuple(size), float(value), dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class Sign:
-    """The comparison of a value with zero, which only ``where`` can read."""
-
-    x: Value
-    positive: bool  # x > 0 (or >=), else x < 0 (or <=)
-
-
 def _compare(positive: bool) -> Lowering:
-    def lower(b: Builder, x: Operand, y: Any) -> Sign:
-        zero = not y.any() if isinstance(y, Tensor) else not isinstance(y, Value) and y == 0
-        if not isinstance(x, Value) or not zero:
-            raise NotLinear(
-                "comparing values is supported only with zero, to choose between two multiples of the value"
-            )
-        return Sign(x, positive)
-
-    return lower
-
-
-def _choose(b: Builder, condition: Sign, x: Any, y: Any) -> Operand:
-    """``where(z > 0, a z, c z)``: how PReLU and leaky ReLU look after decomposition."""
-    z = condition.x
-    above, below = (_multiple(b, z, part) for part in ((x, y) if condition.positive else (y, x)))
-    if above is None or below is None:
-        raise NotLinear("its branches are not multiples of the value it compares with zero")
-    if bool((above == 1).all()):
-        return piecewise.leaky(b, z, below)
-    bend = arithmetic.multiply(b, piecewise.rectify(b, z), above - below)
-    return arithmetic.add(b, arithmetic.multiply(b, z, below), bend)
-
-
-def _multiple(b: Builder, z: Value, x: Any) -> Tensor | None:
-    """The constant ``c`` (of z's shape) with ``x = c z``, None if there is none to be seen."""
-    if not isinstance(x, Value):
-        constant = torch.as_tensor(x, dtype=torch.float64)
-        return torch.zeros(z.shape, dtype=torch.float64) if not bool(constant.any()) else None
-    if x.shape != z.shape:
-        return None
-    if x.node == z.node:
-        return torch.ones(z.shape, dtype=torch.float64)
-    node = b.nodes[x.node]
-    if isinstance(node, Affine) and node.parents == (z.node,) and node.bias is None and isinstance(node.maps[0], Scale):
-        return node.maps[0].factor.reshape(z.shape)
-    return None
+    return lambda b, x, y: decomposed.compare(x, y, positive=positive)
 
 
 def _same(b: Builder, x: Operand, *_: Any, **__: Any) -> Operand:
@@ -382,6 +350,9 @@ _TABLE: dict[str, Lowering] = {
     "hardtanh": lambda b, x, min_val=-1.0, max_val=1.0: piecewise.clip(b, x, min_val, max_val),
     "relu6": lambda b, x: piecewise.clip(b, x, 0.0, 6.0),
     "hardsigmoid": _hard_sigmoid,
+    "tanh": decomposed.tanh, "log1p": decomposed.log1p, "expm1": decomposed.expm1,
+    "pow": lambda b, x, exponent: decomposed.power(b, x, float(exponent)),
+    "square": lambda b, x: decomposed.power(b, x, 2.0),
     "softplus": _softplus, "elu": _elu, "celu": lambda b, x, alpha=1.0: scaled.celu(b, x, float(alpha)),
     "selu": lambda b, x: scaled.selu(b, x, scaled.SELU_ALPHA, scaled.SELU_SCALE),
     "gelu": _gelu,

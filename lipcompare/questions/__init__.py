@@ -4,7 +4,7 @@ monotonicity, certified radii, operator norms."""
 from lipcompare.questions.certify import Certificate, certified_radius
 from lipcompare.questions.entries import Bounding, EntryBounds, directional_bounds, jacobian_bounds
 from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
-from lipcompare.questions.operator_norm import OperatorNorm, operator_norm_bounds
+from lipcompare.questions.operator_norm import OperatorNorm, exact_operator_norms, operator_norm_bounds
 
 __all__ = [
     "Bounding",
@@ -15,6 +15,7 @@ __all__ = [
     "OperatorNorm",
     "certified_radius",
     "directional_bounds",
+    "exact_operator_norms",
     "jacobian_bounds",
     "monotonicity",
     "operator_norm_bounds",

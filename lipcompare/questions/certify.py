@@ -15,11 +15,14 @@ from torch import Tensor
 
 from lipcompare.api import bound
 from lipcompare.domain import Norm, NormBall
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.jacobian import rounding_allowance
-from lipcompare.methods import Method
+from lipcompare.methods import Method, get
 from lipcompare.network.graph import Network
 from lipcompare.problem import ArrayLike, Problem, as_batch, margins
+from lipcompare.result import Status
+
+_NO_ANSWER = (Status.UNSUPPORTED, Status.UNAVAILABLE, Status.LICENCE_TOO_SMALL)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +52,7 @@ def certified_radius(
     method: Method | str = "lbp",
     largest: float = 1.0,
     steps: int = 12,
+    time_limit: float = float("inf"),
     clip: tuple[float, float] | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float64,
@@ -60,8 +64,16 @@ def certified_radius(
         labels: the classes that must not change; by default what the network says.
         largest: where the bisection starts; no larger radius is reported.
         steps: bisections, each of which runs the method on the whole batch.
+        time_limit: seconds for each of them, which methods that can stop midway keep.
         clip: range of valid inputs; radii then hold against inputs within it.
+
+    Raises:
+        InvalidInput: a method that proves no upper bounds, or numbers out of range.
+        UnsupportedOperation: the method does not apply to the network or the norm, or is not there.
     """
+    chosen_method = get(method)
+    if chosen_method.proves == "lower":
+        raise InvalidInput(f"{chosen_method.name} proves lower bounds only: take 'lbp', 'sdp' or another upper bound.")
     if not 0 < largest < float("inf") or steps < 1:
         raise InvalidInput("The largest radius must be positive and finite, and there must be at least one step.")
     norm = Norm.parse(norm)
@@ -80,7 +92,10 @@ def certified_radius(
     for step in range(steps):
         radius = high if step == 0 else (low + high) / 2
         problem = Problem(moved, NormBall.around(points, radius, norm, clip), norm, rows)
-        upper = torch.as_tensor(bound(problem, method).upper).to(points)
+        found = bound(problem, chosen_method, time_limit=time_limit)
+        if found.status in _NO_ANSWER:
+            raise UnsupportedOperation(f"{found.method} cannot certify this: {found.sentence}")
+        upper = torch.as_tensor(found.upper).to(points)
         safe = torch.where(upper > 0, gaps / upper.clamp(min=torch.finfo(points.dtype).tiny), torch.inf)
         reach = torch.minimum(safe.amin(-1) * (1 - 8 * torch.finfo(points.dtype).eps), radius)
         best = torch.maximum(best, torch.where(correct, reach, torch.zeros_like(reach)))

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from lipcompare.attack import Effort, kink_patterns, search
-from lipcompare.domain import Box, Norm, Space
-from lipcompare.errors import Contradiction
+from lipcompare.branching.driver import Stop
+from lipcompare.branching.roots import has_patterns
+from lipcompare.domain import Box, Norm, NormBall, Space
+from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates
 from lipcompare.jacobian import (
     gradient_intervals,
@@ -26,6 +28,7 @@ from lipcompare.jacobian import (
     rounding_allowance,
 )
 from lipcompare.jacobian.norms import operator_norm
+from lipcompare.methods.lipbab import lipbab_operator_norm
 from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.transpose import transpose
@@ -42,6 +45,7 @@ class OperatorNorm:
         lower, upper: (batch,).
         points: (batch, inputs), where ``lower`` is attained.
         at_kink: (batch,) true where it takes a Clarke derivative other than autograd's.
+        interrupted: by the user, so that some examples may have no bounds.
     """
 
     norm: Norm
@@ -50,6 +54,7 @@ class OperatorNorm:
     points: np.ndarray
     at_kink: np.ndarray
     seconds: float
+    interrupted: bool = False
 
 
 def operator_norm_bounds(
@@ -87,6 +92,40 @@ def operator_norm_bounds(
     arrays = (t.cpu().double().numpy() for t in (lower, upper, points))
     low, high, where = arrays
     return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), time.perf_counter() - started)
+
+
+def exact_operator_norms(
+    network: Network, box: Box, norm: Norm | str | float, *, gap: float = 1e-4, time_limit: float = float("inf")
+) -> OperatorNorm:
+    """The operator norm to a relative gap, by LipBaB's search over activation regions; one example after another.
+
+    Args:
+        time_limit: seconds in all; an interval that is still open then holds nevertheless.
+
+    Raises:
+        InvalidInput: the domain is no box.
+        UnsupportedOperation: the network has activations without regions.
+    """
+    started = time.perf_counter()
+    problem = Problem(network, box, Norm.parse(norm))
+    if isinstance(box, (NormBall, Space)):
+        raise InvalidInput("Activation regions are searched over boxes only: give a box, or take the method 'lbp'.")
+    if not has_patterns(network):
+        raise UnsupportedOperation(
+            "Activation regions need ReLU-like activations: take the method 'lbp' for smooth ones."
+        )
+    lower, upper = np.zeros(problem.batch), np.full(problem.batch, np.inf)
+    points = box.interval.center.cpu().double().numpy().copy()
+    interrupted = False
+    for b in range(problem.batch):
+        left = (time_limit - (time.perf_counter() - started)) / (problem.batch - b)
+        found = lipbab_operator_norm(problem.example(b), gap=gap, time_limit=left)
+        lower[b], upper[b], points[b] = found.lower, found.upper, found.point
+        interrupted = found.stop is Stop.INTERRUPTED
+        if interrupted:
+            break
+    kinks = np.zeros(problem.batch, dtype=bool)
+    return OperatorNorm(problem.norm, lower, upper, points, kinks, time.perf_counter() - started, interrupted)
 
 
 def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:

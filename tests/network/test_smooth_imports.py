@@ -17,6 +17,7 @@ from lipcompare.errors import UnsupportedOperation
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.from_torch import from_exported, from_module
 from lipcompare.network.graph import Network
+from lipcompare.network.load import load
 
 
 class Apply(nn.Module):
@@ -28,6 +29,7 @@ class Apply(nn.Module):
         return self.function(x)
 
 
+ROOT = math.sqrt(2 / math.pi)
 ACTIVATIONS: dict[str, nn.Module] = {
     "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "softplus": nn.Softplus(), "softplus beta": nn.Softplus(beta=3.0),
     "elu": nn.ELU(), "elu alpha": nn.ELU(0.4), "celu": nn.CELU(0.6), "selu": nn.SELU(), "silu": nn.SiLU(),
@@ -41,6 +43,12 @@ ACTIVATIONS: dict[str, nn.Module] = {
     "softsign by hand": Apply(lambda x: 2 * x / (3 + x.abs())),
     "hardswish by hand": Apply(lambda x: x * F.relu6(x + 3) / 6),
     "swish by tanh": Apply(lambda x: x * (1 + torch.tanh(x / 2)) / 2),
+    "gelu tanh by hand": Apply(lambda x: 0.5 * x * (1 + torch.tanh(ROOT * (x + 0.044715 * x**3)))),
+    "gelu tanh by products": Apply(lambda x: x * (0.5 + 0.5 * torch.tanh(ROOT * x * (1 + 0.044715 * x * x)))),
+    "gelu tanh, scaled": Apply(lambda x: (torch.tanh((2 * x + 0.044715 * (2 * x).pow(3)) * ROOT) + 1) * x / 3),
+    "elu by hand": Apply(lambda x: torch.where(x <= 0, 0.7 * torch.expm1(1.3 * x), 2 * x)),
+    "softplus by hand": Apply(lambda x: torch.log1p(torch.exp(2 * x)) - 1),
+    "hardswish by halves": Apply(lambda x: x * torch.clamp(torch.clamp(x + 3, min=0), max=6) / 6),
 }  # fmt: skip
 
 
@@ -60,30 +68,32 @@ def _agrees(network: Network, model: nn.Module, tolerance: float = 1e-9) -> None
     torch.testing.assert_close(network.pull_back(network.slopes(values), rows), gradient, rtol=1e-7, atol=1e-7)
 
 
-# Core ATen writes these with comparisons, log1p and nested clamps, which are not read back.
-TORN = ("softplus", "hardswish")
+def _taken_apart(model: nn.Module) -> torch.export.ExportedProgram:
+    """The model in core ATen: softplus, CELU, Mish, HardSwish and others as comparisons, exponentials and clamps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(model, (torch.zeros(1, 3, dtype=torch.float64),)).run_decompositions()
 
 
-@pytest.mark.parametrize(
-    ("name", "decomposed"),
-    [*((name, False) for name in ACTIVATIONS), *((name, True) for name in ("sigmoid", "elu", "silu", "gelu", *TORN))],
-)
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_torch_modules(name: str, decomposed: bool) -> None:
     model = _model(ACTIVATIONS[name])
-    if not decomposed:
-        network = from_module(model)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(model, (torch.zeros(1, 3, dtype=torch.float64),)).run_decompositions()
-        if name in TORN:
-            with pytest.raises(UnsupportedOperation):
-                from_exported(program)
-            return
-        network = from_exported(program)
+    network = from_exported(_taken_apart(model)) if decomposed else from_module(model)
     _agrees(network, model)
     if name not in ("hardsigmoid", "tanhshrink"):
         assert network.neurons == 10  # one native activation each
+
+
+@pytest.mark.parametrize(
+    "name", ["gelu tanh by hand", "softplus beta", "mish", "celu", "logsigmoid", "hardswish", "hardsigmoid"]
+)
+def test_files_taken_apart(name: str, tmp_path: Path) -> None:
+    model = _model(ACTIVATIONS[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(_taken_apart(model), tmp_path / "net.pt2")
+    _agrees(load(tmp_path / "net.pt2"), model)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -154,8 +164,35 @@ def _onnx_graph(onnx, model: nn.Sequential, name: str) -> bytes | None:
         lambda x: x * torch.sigmoid(x.flip(1)),
         lambda x: x * torch.sigmoid(x + 1),
         lambda x: x / (x + 2),
+        lambda x: x**3,
+        lambda x: x + torch.tanh(x + 0.1 * x**3),
+        lambda x: (x * x).relu(),
+        lambda x: (x * x).sum(1, keepdim=True),
+        lambda x: torch.cat([x * x, x], 1),
+        lambda x: x * torch.tanh(ROOT * (x + 0.044715 * x**3)),
+        lambda x: x * (x > 0),
     ],
 )
 def test_other_products_are_refused(function: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(UnsupportedOperation, match=r"both depend on the input|depends on the input"):
+    with pytest.raises(
+        UnsupportedOperation,
+        match=r"depend on the input|depends on the input|only as in tanh-GELU|parts of an activation",
+    ):
+        from_module(nn.Sequential(nn.Linear(3, 4), Apply(function)), input_shape=(3,))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (torch.log1p, "only after an exponential"),
+        (lambda x: x**4, "the power 4 is not piecewise linear"),
+        (lambda x: torch.where(x > 1, x, 2 * x), "a number other than zero"),
+        (lambda x: torch.where(x > 20, x, F.softplus(2 * x)), "a number other than zero"),
+        (lambda x: torch.where(x > 0, x, torch.expm1(x) + 1), "not multiples of the value"),
+        (lambda x: torch.where(x > 0, x * x, x), "depend on the input"),
+        (lambda x: torch.where(x > x.flip(1), x, 2 * x), "only with one constant"),
+    ],
+)
+def test_what_is_no_activation_is_named(function: Callable[[Tensor], Tensor], says: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=says):
         from_module(nn.Sequential(nn.Linear(3, 4), Apply(function)), input_shape=(3,))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput
 from lipcompare.network.activations import LeakyReLU, relu
+from lipcompare.network.graph import Activate, Affine
 from lipcompare.network.linear_maps import Identity, Scale
 from lipcompare.network.lowering.arithmetic import add, multiply, subtract
 from lipcompare.network.lowering.builder import (
@@ -57,9 +58,26 @@ def clip(b: Builder, x: Operand, low: Operand | float | None, high: Operand | fl
     if lower is not None:
         y = add(b, rectify(b, subtract(b, x, lower)), lower)
     if upper is not None:
-        # Both kinks read x itself, so bounds on x serve both.
+        # Both kinks read x itself, so bounds on x serve both; so too where x was clipped from below before.
+        before = _rectified(b, x) if lower is None else None
+        if before is not None and bool((upper >= before[1]).all()):
+            x, upper = before[0], upper - before[1]
         y = subtract(b, y, rectify(b, subtract(b, x, upper)))
     return y
+
+
+def _rectified(b: Builder, x: Operand) -> tuple[Value, Tensor] | None:
+    """The value ``p`` and the constant ``c``, of the shape of ``x``, with ``x = relu(p) + c``; None if x is none."""
+    if not isinstance(x, Value):
+        return None
+    item, constant = b.nodes[x.node], torch.zeros(x.shape, dtype=torch.float64)
+    if isinstance(item, Affine) and len(item.parents) == 1 and isinstance(item.maps[0], Identity):
+        constant = constant if item.bias is None else item.bias.reshape(x.shape)
+        item = b.nodes[item.parents[0]]
+    if not isinstance(item, Activate) or not isinstance(item.activation, LeakyReLU):
+        return None
+    alpha = item.activation.alpha
+    return None if isinstance(alpha, Tensor) or alpha != 0 else (Value(item.parent, x.shape), constant)
 
 
 def hard_sigmoid(b: Builder, x: Operand, slope: float, offset: float) -> Operand:

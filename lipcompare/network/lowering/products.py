@@ -22,7 +22,7 @@ def multiply(b: Builder, x: Operand, y: Operand) -> Operand:
     """``x y`` entry by entry: one of them constant, or one a function of the other that makes the product known."""
     if isinstance(x, Value) and isinstance(y, Value) and x.shape == y.shape:
         for factor, gate in ((x, y), (y, x)):
-            for root in _roots(b, factor.node):
+            for root in roots(b, factor.node):
                 form = _gate(b, gate.node, root.node)
                 if form is not None and (made := _gated(b, Value(root.node, x.shape), form, root.scale)) is not None:
                     return made
@@ -42,7 +42,7 @@ def multiply(b: Builder, x: Operand, y: Operand) -> Operand:
 def divide(b: Builder, x: Operand, y: Operand) -> Operand:
     """``x / y`` with a constant ``y``, or ``x / (1 + |x|)``."""
     if isinstance(x, Value) and isinstance(y, Value) and x.shape == y.shape:
-        for root in _roots(b, x.node):
+        for root in roots(b, x.node):
             form = _gate(b, y.node, root.node)
             if form is not None and form.names == ("abs",) and form.scale > 0 and form.shift > 0:
                 # x / (t + s |c x|) = softsign(k x) / (k t) with k = s |c| / t
@@ -80,7 +80,7 @@ def _gated(b: Builder, z: Value, form: _Gate, factor: float) -> Operand | None:
 
 def _gate(b: Builder, y: int, z: int) -> _Gate | None:
     """Node ``y`` as a function of node ``z``, if constants that are the same for every entry lead there."""
-    outer = _affine(b, y, z)
+    outer = as_scaled(b, y, z)
     names: list[str] = []
     node, inner, offset = outer.node, 1.0, 0.0
     while node != z:
@@ -90,7 +90,7 @@ def _gate(b: Builder, y: int, z: int) -> _Gate | None:
             return None
         names.append(name)
         assert isinstance(item, Activate)
-        node, inner, offset = _affine(b, item.parent, z)
+        node, inner, offset = as_scaled(b, item.parent, z)
         if offset != 0 or inner == 0:
             return None
     return _Gate(tuple(names), inner, outer.scale, outer.shift) if names and outer.scale != 0 else None
@@ -107,21 +107,21 @@ class _Clip(NamedTuple):
 
 def _clip(b: Builder, y: int, z: int) -> _Clip | None:
     """Node ``y`` as a clipped node ``z``: the difference of two ReLUs of shifted copies."""
-    outer = _affine(b, y, z)
+    outer = as_scaled(b, y, z)
     item = b.nodes[outer.node]
     if not isinstance(item, Affine) or len(item.parents) != 2 or item.bias is not None:
         return None
     turns = []
     base = outer.shift
     for parent, m in item.terms:
-        factor = _factor(m)
-        kink = _affine(b, parent, z)
+        factor = factor_of(m)
+        kink = as_scaled(b, parent, z)
         relu = b.nodes[kink.node]
         if factor is None or not isinstance(relu, Activate):
             return None
         if not isinstance(relu.activation, LeakyReLU) or relu.activation.alpha != 0.0:
             return None
-        shifted = _affine(b, relu.parent, z)
+        shifted = as_scaled(b, relu.parent, z)
         if shifted.node != z or shifted.scale <= 0:
             return None
         base += outer.scale * factor * kink.shift
@@ -136,7 +136,7 @@ def _name(item: Activate) -> str | None:
     return "abs" if isinstance(item.activation, LeakyReLU) and item.activation.alpha == -1.0 else None
 
 
-class _Scaled(NamedTuple):
+class Scaled(NamedTuple):
     """``scale * value of node + shift``."""
 
     node: int
@@ -144,37 +144,37 @@ class _Scaled(NamedTuple):
     shift: float
 
 
-def _affine(b: Builder, node: int, stop: int) -> _Scaled:
+def as_scaled(b: Builder, node: int, stop: int) -> Scaled:
     """What a node is a multiple of plus a constant, both equal for all entries, as far back as ``stop``."""
-    here = _Scaled(node, 1.0, 0.0)
+    here = Scaled(node, 1.0, 0.0)
     while here.node != stop and (before := _step(b, here)) is not None:
         here = before
     return here
 
 
-def _roots(b: Builder, node: int) -> Iterator[_Scaled]:
+def roots(b: Builder, node: int) -> Iterator[Scaled]:
     """The node, and what it is a multiple of."""
-    here: _Scaled | None = _Scaled(node, 1.0, 0.0)
+    here: Scaled | None = Scaled(node, 1.0, 0.0)
     while here is not None and here.shift == 0 and here.scale != 0:
         yield here
         here = _step(b, here)
 
 
-def _step(b: Builder, here: _Scaled) -> _Scaled | None:
+def _step(b: Builder, here: Scaled) -> Scaled | None:
     item = b.nodes[here.node]
     if not isinstance(item, Affine) or len(item.parents) != 1:
         return None
-    factor, offset = _factor(item.maps[0]), 0.0
+    factor, offset = factor_of(item.maps[0]), 0.0
     if factor is None:
         return None
     if item.bias is not None:
         offset = float(item.bias[0])
         if not bool((item.bias == offset).all()):
             return None
-    return _Scaled(item.parents[0], here.scale * factor, here.shift + here.scale * offset)
+    return Scaled(item.parents[0], here.scale * factor, here.shift + here.scale * offset)
 
 
-def _factor(m: LinearMap) -> float | None:
+def factor_of(m: LinearMap) -> float | None:
     """The number by which a map multiplies every entry, if it does no more than that."""
     if isinstance(m, Scale) and bool((m.factor == m.factor[0]).all()):
         return float(m.factor[0])
