@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.evaluator import halving_threshold
 from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
 from lipcompare.network import Interval
 
@@ -48,3 +49,8 @@ def test_what_is_known_survives_packing(seed: int) -> None:
         assert (lower <= narrow[k].lower)[on].all() and (upper >= narrow[k].upper)[off].all()
         assert (lower == wide[k].lower)[~on].all() and (upper == wide[k].upper)[~off].all()
         assert (cut[k].lower[-1] == wide[k].lower[0]).all() and (cut[k].upper[-1] == wide[k].upper[0]).all()
+
+
+@pytest.mark.parametrize(("inputs", "gates"), [(1, 1), (3, 3), (5, 8), (8, 64), (16, 256), (5000, 80_000)])
+def test_few_inputs_are_halved_sooner(inputs: int, gates: int) -> None:
+    assert halving_threshold(inputs) == gates
