@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="CSV file (default: %(default)s)")
     options = parser.parse_args(arguments)
     root = data_root(options.data_root)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     parts = {"published": published, "controllers": controllers}
     lines = []
     for name, part in parts.items():
