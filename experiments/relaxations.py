@@ -1,11 +1,12 @@
 """How tight each relaxation is, and what it costs, as networks get deeper, wider, and boxes larger.
 
-    python -m experiments.relaxations [--data ../shared/reference] [--out relaxations.csv] [--methods ibp,lbp,sdp]
-                                      [--cuts 600] [--time-limit 60]
+    python -m experiments.relaxations [--data ../shared/reference] [--out results/relaxations.csv]
+                                      [--methods ibp,lbp] [--cuts 600] [--time-limit 60] [--lipsdp 96]
 
 One line per network, radius and method: the certified upper bound (the largest over the rows), the seconds it took on
 one thread, and the exact value where it is known. With the reference networks it sweeps depth (2 to 8 layers of 32),
 width (16 to 128 in two hidden layers) and radius; without them it makes small random networks of the same shapes.
+``python -m figures.relaxation_sweeps`` draws the table.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from lipcompare.network import Activate, Affine, Input, Node, relu
 from lipcompare.network.linear_maps import Dense
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "reference"
+OUT = Path("results") / "relaxations.csv"
+COLUMNS = ("network", "depth", "width", "eps", "method", "upper", "seconds", "exact", "status")
 RADII = (0.02, 0.1, 0.3)
 
 
@@ -86,6 +89,13 @@ def methods(names: str, cuts: int) -> dict[str, Method]:
     return chosen
 
 
+def measure(case: Case, name: str, method: Method, time_limit: float) -> list[object]:
+    """One line of the table."""
+    result = lipcompare.bound(case.problem, method, time_limit=time_limit)
+    upper, status = float(result.overall_upper[0]), result.status.name
+    return [case.name, case.depth, case.width, case.eps, name, upper, result.seconds, case.exact, status]
+
+
 def _cell(value: object) -> str:
     return f"{value:12.5g}" if isinstance(value, float) else f"{'' if value is None else value:>12}"
 
@@ -93,29 +103,29 @@ def _cell(value: object) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with reference.json and the networks")
-    parser.add_argument("--out", type=Path, help="also write the lines to this CSV file")
+    parser.add_argument("--out", type=Path, default=OUT, help="CSV file for the lines (default: %(default)s)")
     parser.add_argument("--methods", default="naive,ibp,recurjac,lbp,lp,lipsdp", help="what to compare with")
     parser.add_argument("--cuts", type=int, default=600, help="cuts per row of the tightened variant (0: leave it out)")
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds per problem and method")
+    parser.add_argument("--lipsdp", type=int, default=96, help="most neurons for lipsdp: its solver keeps no limit")
     parser.add_argument("--cases", default="", help="only networks whose name contains this")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cases = reference_cases(chosen.data) if (chosen.data / "reference.json").is_file() else random_cases()
-    columns = ["network", "depth", "width", "eps", "method", "upper", "seconds", "exact", "status"]
-    lines: list[list[object]] = []
-    print("  ".join(f"{c:>12}" for c in columns))
-    for case in cases:
-        if chosen.cases not in case.name:
-            continue
-        for name, method in methods(chosen.methods, chosen.cuts).items():
-            result = lipcompare.bound(case.problem, method, time_limit=chosen.time_limit)
-            upper = float(result.overall_upper[0])
-            status = result.status.name
-            lines.append([case.name, case.depth, case.width, case.eps, name, upper, result.seconds, case.exact, status])
-            print("  ".join(_cell(value) for value in lines[-1]), flush=True)
-    if chosen.out is not None:
-        with chosen.out.open("w", newline="") as file:
-            csv.writer(file).writerows([columns, *lines])
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    print("  ".join(f"{c:>12}" for c in COLUMNS))
+    with chosen.out.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for case in cases:
+            if chosen.cases not in case.name:
+                continue
+            for name, method in methods(chosen.methods, chosen.cuts).items():
+                if name == "lipsdp" and case.problem.network.neurons > chosen.lipsdp:
+                    continue
+                writer.writerow(line := measure(case, name, method, chosen.time_limit))
+                file.flush()
+                print("  ".join(_cell(value) for value in line), flush=True)
     return 0
 
 

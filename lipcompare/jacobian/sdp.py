@@ -7,33 +7,24 @@ is in docs/quadratic-gates.md. Everything runs in float64 whatever the problem's
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import overload
 
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian.linear import GateLines, Gradients, norm_bound
 from lipcompare.jacobian.sdp_certificate import certify
 from lipcompare.jacobian.sdp_cuts import tighten
-from lipcompare.jacobian.sdp_data import (
-    GateMaps,
-    SdpData,
-    coordinate_count,
-    entry_data,
-    gate_maps,
-    l1_data,
-    l2_data,
-)
+from lipcompare.jacobian.sdp_data import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
+from lipcompare.jacobian.sdp_memory import Pack, lifted_gates, packs, program_bytes, sign_count, widths
 from lipcompare.jacobian.sdp_patterns import explore
 from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.jacobian.sdp_solver import Solution, solve
+from lipcompare.jacobian.sdp_tasks import Tasks, batches, tasks_of
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
-
-_CACHE = 2**17  # matrix entries of a batch on a CPU: more than this falls out of its caches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,7 +39,8 @@ class SdpBound:
         pruned: rows that were stopped or never started because they cannot be the largest, or met the target.
         iterations: interior point iterations (the largest over a row's problems).
         converged: rows solved to the tolerance.
-        no_memory: examples (examples,) that need more than the memory budget.
+        restricted: examples (examples,) of which only some gates or signs fit in memory and got coordinates.
+        no_memory: examples (examples,) of which nothing fits.
         no_time: whether the deadline cut the work short.
         solved: the batches with their data and solutions, if asked for.
     """
@@ -59,24 +51,70 @@ class SdpBound:
     pruned: Tensor
     iterations: Tensor
     converged: Tensor
+    restricted: Tensor
     no_memory: Tensor
     no_time: bool
     solved: tuple[tuple[SdpData, Solution], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Tasks:
-    """Semidefinite programs to solve, one entry each; several of one row for p = 1."""
+class _Setting:
+    """What is asked for, in float64."""
 
-    example: Tensor
-    row: Tensor
-    entry: Tensor
-    sign: Tensor
-    linear: Tensor  # the linear bound in the units of the objective (squared for p = 2)
-    group: Tensor  # programs that compete for a maximum
+    network: Network
+    gates: Gates
+    functionals: Tensor
+    gradients: Gradients
+    norm: Norm
+    tolerance: float
+    cuts: int
+    max_iterations: int
+    only_maximum: bool
+    memory: int
+    deadline: Deadline
+    keep: bool
+    compete: bool  # rows stop once they are under the floor
+    aim: Tensor | None  # (examples,) in the units of the objective
 
-    def select(self, index: Tensor) -> _Tasks:
-        return _Tasks(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+    @property
+    def one_maximum(self) -> bool:
+        """Only the largest of a group of programs counts."""
+        return self.only_maximum or self.norm is Norm.ONE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Progress:
+    """What is known of every program, filled in batch by batch."""
+
+    upper: Tensor
+    iterations: Tensor
+    converged: Tensor
+    pruned: Tensor
+    tried: Tensor
+    floor: Tensor  # (groups,) programs that end under it cannot be the largest of their group
+    solved: list[tuple[SdpData, Solution]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Solved:
+    """A batch of programs with its solution."""
+
+    part: Tensor
+    data: SdpData
+    solution: Solution
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A pack's coefficient maps and where each example is in them."""
+
+    pack: Pack
+    maps: GateMaps
+    gradients: Gradients
+    place: Tensor  # (examples,), -1 for examples of other packs
+    width: int
+    own: Tensor  # (examples of the pack,)
+    room: int  # programs that fit in memory
 
 
 def sdp_bound(
@@ -106,257 +144,219 @@ def sdp_bound(
         only_maximum: let a row stop once it cannot be the largest of its example; its bound is valid, but looser.
         prune_below: (examples,) rows with an upper bound at most this are left at that.
         target: (examples,) a row stops once its bound is at most this.
-        memory: bytes for the matrices of one batch. An example that does not fit keeps its linear bound.
-        deadline: time (as of ``time.perf_counter``) after which no further batch is started.
+        memory: bytes for the matrices of one batch. An example that does not fit gets coordinates for the gates that
+            matter most (:mod:`~lipcompare.jacobian.sdp_memory`), or keeps its linear bound if not even that fits.
+        deadline: time (as of ``time.perf_counter``) after which iterations end with the bound that they have and
+            nothing new is started.
         keep: return the data and solutions, for branching and for the attack.
     """
     network = network.to(functionals.device, torch.float64)
-    gates = _double_gates(gates)
-    gradients = _double_gradients(gradients)
+    gates, gradients = _double_gates(gates), _double_gradients(gradients)
     functionals = functionals.to(torch.float64)
     linear = norm_bound(network, gates, functionals, gradients, norm)
+    aim = None if target is None else _power(target.to(linear), norm)
+    compete = only_maximum or norm is Norm.ONE or prune_below is not None
+    setting = _Setting(
+        network, gates, functionals, gradients, norm, tolerance, cuts, max_iterations, only_maximum, memory,
+        Deadline() if deadline is None else Deadline(deadline), keep, compete, aim,
+    )  # fmt: skip
+    tasks = tasks_of(gradients, linear, norm, only_maximum)
+    progress = _begin(tasks, norm, prune_below)
     examples, rows = linear.shape
-    floor_rows = torch.zeros_like(linear)
+    no_memory = torch.ones(examples, dtype=torch.bool, device=linear.device)
+    restricted = torch.zeros_like(no_memory)
+    for pack in packs(network, gates, gradients, rows, norm is not Norm.INF, memory):
+        no_memory[pack.examples] = False
+        restricted[pack.examples] = pack.restricted
+        _solve_pack(setting, tasks, progress, pack)
+    return _by_row(setting, tasks, progress, linear, restricted, no_memory)
+
+
+def _power(value: Tensor, norm: Norm) -> Tensor:
+    """A norm in the units of the objective."""
+    return value.square() if norm is Norm.TWO else value
+
+
+def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Progress:
+    groups = int(tasks.group.max()) + 1 if len(tasks.group) else 0
+    floor = tasks.linear.new_zeros(groups)
     if prune_below is not None:
-        floor_rows = torch.maximum(floor_rows, prune_below.to(linear).unsqueeze(-1).expand_as(linear))
-    tasks = _tasks(gradients, linear, norm, only_maximum)
-    floor = torch.zeros(int(tasks.group.max()) + 1 if len(tasks.group) else 0).to(linear)
-    if norm is Norm.TWO:
-        floor_rows = floor_rows.square()
-    floor.scatter_reduce_(0, tasks.group, floor_rows[tasks.example, tasks.row], "amax")
-    aim = None if target is None else (target.to(linear).square() if norm is Norm.TWO else target.to(linear))
+        known = _power(prune_below.to(tasks.linear).clamp(min=0), norm)
+        floor.scatter_reduce_(0, tasks.group, known[tasks.example], "amax")
+    none = torch.zeros_like(tasks.example, dtype=torch.bool)
+    return _Progress(tasks.linear.clone(), torch.zeros_like(tasks.example), none, none.clone(), none.clone(), floor, [])
 
-    upper = tasks.linear.clone()
-    iterations = torch.zeros_like(tasks.example)
-    converged = torch.zeros_like(tasks.example, dtype=torch.bool)
-    pruned = torch.zeros_like(converged)
-    tried = torch.zeros_like(converged)
-    no_memory = torch.zeros(examples, dtype=torch.bool, device=linear.device)
-    solved: list[tuple[SdpData, Solution]] = []
-    no_time = False
-    count = coordinate_count(gates, gradients)
-    for pack, fits in _packs(network, count, rows, memory):
-        if not fits:
-            no_memory[pack] = True
-            continue
-        maps = gate_maps(network, _gates_of(gates, pack), functionals[pack], _gradients_of(gradients, pack))
-        place = torch.full((examples,), -1, dtype=torch.int64, device=linear.device)
-        place[pack] = torch.arange(len(pack), device=linear.device)
-        todo = ((place[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
-        if not len(todo):
-            continue
-        signs = _sign_count(gradients) if norm is Norm.INF else torch.zeros_like(count)
-        sizes = count + signs
-        most = _bytes(maps.coordinates.count, int(signs[pack].max()))
-        if most > memory:
-            no_memory[pack] = True
-            continue
-        width, widths = memory // most, (memory // _bytes(count, signs)).clamp(min=1)
-        if linear.device.type == "cpu":
-            width = min(width, max(1, _CACHE // int(sizes[pack].max()) ** 2))
-            widths = torch.minimum(widths, (_CACHE // sizes.square()).clamp(min=1))
-        packed = _gradients_of(gradients, pack)
 
-        first: SdpData | None = None
-        order = tasks.linear[todo]
-        if only_maximum and norm is not Norm.ONE and len(todo) > 1:
-            values = []
-            for part in todo.split(width):
-                data, best = _prepared(maps, packed, norm, tasks.select(part), place)
-                values.append(best)
-                first = data if len(part) == len(todo) else None
-            order = torch.cat(values)
-            # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest.
-            floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
-        batches = _batches(todo, order, tasks.group[todo], widths[tasks.example[todo]], width)
-        for part in batches:
-            # Nothing is left to do for a row whose linear bound is already under what its group reaches.
-            idle = tasks.linear[part] <= floor[tasks.group[part]]
-            if aim is not None:
-                idle |= tasks.linear[part] <= aim[tasks.example[part]]
-            pruned[part[idle]] = True
-            if bool(idle.all()):
-                continue
-            if deadline is not None and time.perf_counter() > deadline:
-                no_time = True
-                break
-            part = part[~idle]
-            if first is None:
-                data, _ = _prepared(maps, packed, norm, tasks.select(part), place)
-            else:
-                data = first.select(torch.searchsorted(todo, part))
-            goal = None if aim is None else aim[tasks.example[part]] / data.scale
-            compete = only_maximum or norm is Norm.ONE or prune_below is not None
-            solution = solve(
-                data,
-                tolerance=tolerance,
-                max_iterations=max_iterations,
-                target=goal,
-                group=tasks.group[part] if compete else None,
-                floor=floor if compete else None,
-                # With cuts the largest may still sink below a row that it beats now.
-                compete=(only_maximum or norm is Norm.ONE) and not cuts,
-            )
-            certified = certify(data, solution.dual) * data.scale
-            upper[part] = torch.minimum(upper[part], certified)
-            if cuts and norm is Norm.INF:
-                again = (~solution.stopped).nonzero().squeeze(-1)
-                if len(again):
-                    chosen = part[again]
-                    harder, sharper = tighten(
-                        data.select(again), solution.select(again), maps, place[tasks.example[chosen]],
-                        tasks.row[chosen], cuts=cuts, tolerance=tolerance,
-                    )  # fmt: skip
-                    certified = certify(harder, sharper.dual) * harder.scale
-                    upper[chosen] = torch.minimum(upper[chosen], certified)
-            tried[part] = True
-            iterations[part] = solution.iterations
-            converged[part] = solution.converged
-            pruned[part] = ~solution.converged & solution.stopped
-            if only_maximum or norm is Norm.ONE:
-                floor.scatter_reduce_(0, tasks.group[part], upper[part].clamp(max=1e300), "amax")
-            if keep:
-                solved.append((dataclasses.replace(data, example=tasks.example[part]), solution))
-    if norm is Norm.TWO:
-        upper, values_linear = upper.clamp(min=0).sqrt() * (1 + 1e-15), tasks.linear.sqrt()
+def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack) -> None:
+    """Solve the programs of the examples of one pack."""
+    device = tasks.linear.device
+    place = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
+    place[pack.examples] = torch.arange(len(pack.examples), device=device)
+    todo = ((place[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
+    if not len(todo) or setting.deadline.passed():
+        return
+    prepared = _prepare_pack(setting, pack, place)
+    first: SdpData | None = None
+    order = tasks.linear[todo]
+    if setting.only_maximum and setting.norm is not Norm.ONE and len(todo) > 1:
+        values = []
+        for part in todo.split(prepared.width):
+            if setting.deadline.passed():
+                return
+            data, best = _programs(setting, prepared, tasks.select(part))
+            values.append(best)
+            first = data if len(part) == len(todo) else None
+        order = torch.cat(values)
+        # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest.
+        progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
+    solved: list[_Solved] = []  # to be tightened by cuts once all have a bound
+    own = prepared.own[place[tasks.example[todo]]]
+    for part in batches(todo, order, tasks.group[todo], own, prepared.width):
+        part = _open(setting, tasks, progress, part)
+        if not len(part):
+            continue
+        if setting.deadline.passed():
+            break
+        if first is None:
+            data, _ = _programs(setting, prepared, tasks.select(part))
+        else:
+            data = first.select(torch.searchsorted(todo, part))
+        solution = _solve_batch(setting, tasks, progress, prepared, part, data)
+        if setting.cuts and not pack.restricted and setting.norm is Norm.INF:
+            solved.append(_Solved(part, data, solution))
+            if sum(len(s.part) for s in solved) >= prepared.room:
+                _tighten(setting, tasks, progress, prepared, solved)
+    _tighten(setting, tasks, progress, prepared, solved)
+
+
+def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
+    gates, gradients = _gates_of(setting.gates, pack.examples), _gradients_of(setting.gradients, pack.examples)
+    lifted = None
+    if pack.restricted:
+        lifted = lifted_gates(setting.network, gates, gradients, int(pack.coordinates.max()))
+    maps = gate_maps(setting.network, gates, setting.functionals[pack.examples], gradients, lifted)
+    signs = sign_count(setting.gradients)
+    width, own = widths(pack, signs if setting.norm is Norm.INF else torch.zeros_like(signs), setting.memory)
+    largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
+    room = max(1, setting.memory // program_bytes(int(pack.coordinates.max()), largest))
+    return _Prepared(pack, maps, gradients, place, width, own, room)
+
+
+def _open(setting: _Setting, tasks: Tasks, progress: _Progress, part: Tensor) -> Tensor:
+    """The programs with something left to do: not those whose linear bound is under the floor or the target."""
+    idle = tasks.linear[part] <= progress.floor[tasks.group[part]]
+    if setting.aim is not None:
+        idle |= tasks.linear[part] <= setting.aim[tasks.example[part]]
+    progress.pruned[part[idle]] = True
+    return part[~idle]
+
+
+def _programs(setting: _Setting, prepared: _Prepared, tasks: Tasks) -> tuple[SdpData, Tensor]:
+    """Data of some programs in the solver's units, and the values of their best patterns."""
+    place, maps, norm = prepared.place[tasks.example], prepared.maps, setting.norm
+    if norm is Norm.INF:
+        data = l1_data(maps, prepared.gradients, tasks.linear, place, tasks.row, prepared.pack.most_signs)
+    elif norm is Norm.TWO:
+        data = l2_data(maps, tasks.linear, place, tasks.row)
     else:
-        values_linear = tasks.linear
-    flat = tasks.example * rows + tasks.row
-
-    def by_row(values: Tensor, start: Tensor) -> Tensor:
-        return start.reshape(-1).scatter_reduce(0, flat, values, "amax").view(examples, rows)
-
-    worst = torch.minimum(by_row(upper, torch.zeros_like(linear)), linear)
-    improved = tried & (upper < values_linear)
-    zero = torch.zeros(examples, rows, dtype=torch.int64, device=linear.device)
-    skipped = by_row((pruned & ~improved).to(zero), zero) > 0
-    any_improved = by_row(improved.to(zero), zero) > 0
-    return SdpBound(
-        worst,
-        linear,
-        ~any_improved & ~skipped & (linear > 0),
-        by_row(pruned.to(zero), zero) > 0,
-        by_row(iterations, zero),
-        by_row((~(converged | (pruned & (norm is Norm.ONE)))).to(zero), zero) == 0,
-        no_memory,
-        no_time,
-        tuple(solved),
-    )
-
-
-def _tasks(gradients: Gradients, linear: Tensor, norm: Norm, only_maximum: bool) -> _Tasks:
-    """The programs of all rows."""
-    rows = linear.shape[1]
-    if norm is not Norm.ONE:
-        example, row = (linear >= 0).nonzero(as_tuple=True)
-        value = linear[example, row]
-        group = example if only_maximum else example * rows + row
-        value = value.square() * (1 + 1e-15) if norm is Norm.TWO else value
-        zero, one = torch.zeros_like(row), torch.ones_like(value)
-        return _Tasks(example, row, zero, one, value, group)
-    interval = gradients.intervals[0]
-    ends = torch.stack([interval.upper, -interval.lower], -1)  # (examples, rows, inputs, 2)
-    example, row, entry, side = (ends > 0).nonzero(as_tuple=True)
-    # An end is the linear bound on a signed entry up to the rounding that norm_bound allows for.
-    slack = (linear / interval.magnitude.amax(-1).clamp(min=1e-300)).clamp(min=1.0)
-    value = ends[example, row, entry, side] * slack[example, row]
-    sign = 1.0 - 2.0 * side.to(linear)
-    group = example if only_maximum else example * rows + row
-    return _Tasks(example, row, entry, sign, value, group)
-
-
-def _prepared(maps: GateMaps, gradients: Gradients, norm: Norm, tasks: _Tasks, place: Tensor) -> tuple[SdpData, Tensor]:
-    """Data of some programs in the solver's units, and the values of their best patterns.
-
-    Args:
-        place: (examples,) where in ``maps`` and ``gradients`` each example is.
-    """
-    data = _build(maps, gradients, norm, tasks, place[tasks.example])
+        data = entry_data(maps, tasks.linear, place, tasks.row, tasks.entry, tasks.sign)
     patterns = explore(data)
     return prepare(data, patterns), patterns.values.amax(-1) * data.scale
 
 
-def _build(maps: GateMaps, gradients: Gradients, norm: Norm, tasks: _Tasks, place: Tensor) -> SdpData:
-    if norm is Norm.INF:
-        return l1_data(maps, gradients, tasks.linear, place, tasks.row)
-    if norm is Norm.TWO:
-        return l2_data(maps, tasks.linear, place, tasks.row)
-    return entry_data(maps, tasks.linear, place, tasks.row, tasks.entry, tasks.sign)
+def _solve_batch(
+    setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, part: Tensor, data: SdpData
+) -> Solution:
+    """Solve one batch of programs, certify what it gives, and let the other programs know."""
+    one_maximum, cuts = setting.one_maximum, setting.cuts if not prepared.pack.restricted else 0
+    solution = solve(
+        data,
+        tolerance=setting.tolerance,
+        max_iterations=setting.max_iterations,
+        target=None if setting.aim is None else setting.aim[tasks.example[part]] / data.scale,
+        group=tasks.group[part] if setting.compete else None,
+        floor=progress.floor if setting.compete else None,
+        # With cuts the largest may still sink below a row that it beats now.
+        compete=one_maximum and not cuts,
+        deadline=setting.deadline,
+    )
+    upper = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
+    progress.upper[part] = upper
+    progress.tried[part] = True
+    progress.iterations[part] = solution.iterations
+    progress.converged[part] = solution.converged
+    progress.pruned[part] = ~solution.converged & solution.stopped
+    if one_maximum and not cuts:
+        progress.floor.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+    if setting.keep:
+        progress.solved.append((_named(data, prepared, tasks.example[part]), solution))
+    return solution
 
 
-def _by_rank(value: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Order in which the largest of every group come first, then the second largest, and so on; and those ranks."""
-    order = torch.argsort(value, descending=True, stable=True)
-    order = order[torch.argsort(group[order], stable=True)]
-    _, counts = torch.unique_consecutive(group[order], return_counts=True)
-    first = counts.cumsum(0) - counts
-    rank = torch.arange(len(order), device=value.device) - first.repeat_interleave(counts)
-    by_rank = torch.argsort(rank, stable=True)
-    return order[by_rank], rank[by_rank]
+def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, solved: list[_Solved]) -> None:
+    """Cuts for the programs that can still be the largest, batch by batch while there is time; empties the list."""
+    for batch in solved:
+        open_rows = progress.upper[batch.part] > progress.floor[tasks.group[batch.part]]
+        again = (~batch.solution.stopped & open_rows).nonzero().squeeze(-1)
+        if len(again) and not setting.deadline.passed():
+            part = batch.part[again]
+            harder, sharper = tighten(
+                batch.data.select(again), batch.solution.select(again), prepared.maps,
+                prepared.place[tasks.example[part]], tasks.row[part],
+                cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
+            )  # fmt: skip
+            certified = certify(harder, sharper.dual) * harder.scale
+            progress.upper[part] = torch.minimum(progress.upper[part], certified)
+        if setting.one_maximum:
+            top = progress.upper[batch.part].clamp(max=1e300)
+            progress.floor.scatter_reduce_(0, tasks.group[batch.part], top, "amax")
+    solved.clear()
 
 
-def _batches(todo: Tensor, value: Tensor, group: Tensor, own: Tensor, width: int) -> list[Tensor]:
-    """Programs in batches of about ``width``, the most promising of every group first.
+def _named(data: SdpData, prepared: _Prepared, example: Tensor) -> SdpData:
+    """The same data with examples, and the names of their coordinates, numbered as in the whole batch."""
+    names, index, count = data.coordinates, prepared.pack.examples, len(prepared.place)
 
-    A group's programs come in portions of its ``own`` width that are never split, so what a program competes with, and
-    with it its result, does not depend on the other groups of the batch.
-    """
-    order, rank = _by_rank(value, group)
-    portion = rank // own[order]
-    turn = torch.argsort(portion * (int(group.max()) + 1) + group[order], stable=True)
-    order, portion = order[turn], portion[turn]
-    keys = torch.stack([portion, group[order]], 1)
-    _, counts = torch.unique_consecutive(keys, dim=0, return_counts=True)
-    turns = portion[counts.cumsum(0) - 1].tolist()
-    sizes, last = [0], 0
-    for size, now in zip(counts.tolist(), turns, strict=True):
-        # A group's next portion waits for the floor that this one sets.
-        if sizes[-1] and (sizes[-1] + size > width or now != last):
-            sizes.append(0)
-        sizes[-1] += size
-        last = now
-    return list(todo[order].split(sizes))
+    def everywhere(value: Tensor) -> Tensor:
+        return value.new_zeros(count, value.shape[-1]).index_copy(0, index, value)
+
+    coordinates = dataclasses.replace(names, neuron=everywhere(names.neuron), present=everywhere(names.present))
+    return dataclasses.replace(data, example=example, coordinates=coordinates)
 
 
-def _packs(network: Network, count: Tensor, rows: int, memory: int) -> list[tuple[Tensor, bool]]:
-    """Examples of similar size whose coefficient maps fit in memory together, and whether a single one does."""
-    widest = max(node.size for node in network.nodes)
-    order = torch.argsort(count, stable=True)
-    packs: list[tuple[Tensor, bool]] = []
-    group: list[int] = []
-    for b in order.tolist():
-        n = int(count[b])
-        each = 8 * (4 * n * (widest + n) + 2 * n * network.in_size + 8 * rows * widest)
-        if each > memory:
-            packs.append((torch.tensor([b], device=count.device), False))
-            continue
-        # The largest comes last and sets the width of all; a pack of very different sizes would be mostly padding.
-        if group and ((len(group) + 1) * each > memory or n > 1.25 * int(count[group[0]]) + 16):
-            packs.append((torch.tensor(group, device=count.device), True))
-            group = []
-        group.append(b)
-    if group:
-        packs.append((torch.tensor(group, device=count.device), True))
-    return packs
+def _by_row(
+    setting: _Setting, tasks: Tasks, progress: _Progress, linear: Tensor, restricted: Tensor, no_memory: Tensor
+) -> SdpBound:
+    """Results of rows from those of programs."""
+    examples, rows = linear.shape
+    upper, start = progress.upper, tasks.linear
+    if setting.norm is Norm.TWO:
+        upper, start = upper.clamp(min=0).sqrt() * (1 + 1e-15), start.sqrt()
+    flat = tasks.example * rows + tasks.row
 
+    def largest(values: Tensor, fill: Tensor) -> Tensor:
+        return fill.reshape(-1).scatter_reduce(0, flat, values, "amax").view(examples, rows)
 
-def _sign_count(gradients: Gradients) -> Tensor:
-    """Undecided signs of the input gradient, the largest number over the rows of each example, (examples,)."""
-    lower, upper = gradients.intervals[0]
-    return ((lower < 0) & (upper > 0)).sum(-1).amax(-1)
+    zero = torch.zeros(examples, rows, dtype=torch.int64, device=linear.device)
 
+    def any_of(mask: Tensor) -> Tensor:
+        return largest(mask.to(zero), zero) > 0
 
-@overload
-def _bytes(n: int, signs: int) -> int: ...
-
-
-@overload
-def _bytes(n: Tensor, signs: Tensor) -> Tensor: ...
-
-
-def _bytes(n: int | Tensor, signs: int | Tensor) -> int | Tensor:
-    """Memory of one program in the interior point method."""
-    return 8 * (24 * n * n + 8 * n * signs + 6 * (n + signs) ** 2)
+    improved = progress.tried & (upper < start)
+    worst = torch.minimum(largest(upper, torch.zeros_like(linear)), linear)
+    done = progress.converged | (progress.pruned & (setting.norm is Norm.ONE))
+    return SdpBound(
+        upper=worst,
+        linear=linear,
+        fell_back=~any_of(improved) & ~any_of(progress.pruned & ~improved) & (linear > 0),
+        pruned=any_of(progress.pruned),
+        iterations=largest(progress.iterations, zero),
+        converged=~any_of(~done),
+        restricted=restricted,
+        no_memory=no_memory,
+        no_time=setting.deadline.missed,
+        solved=tuple(progress.solved),
+    )
 
 
 def _gates_of(gates: Gates, index: Tensor) -> Gates:

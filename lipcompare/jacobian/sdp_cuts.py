@@ -9,12 +9,23 @@ again, with ``M_ss = 1`` and ``s g_j' w`` in the cost; the others stay eliminate
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.jacobian.sdp_data import Coordinates, GateMaps, SdpData
 from lipcompare.jacobian.sdp_solver import Solution, solve
+
+
+class Family(enum.Enum):
+    """Which products are tried."""
+
+    BOTH = "both"
+    SIGN_CHORD = "sign x chord"
+    CHORD_CHORD = "chord x chord"
+
 
 SIGN = -2  # the "node" of a coordinate that is a sign of the input gradient
 _ROUNDS = 4
@@ -109,12 +120,15 @@ def sign_sides(data: SdpData) -> Tensor:
     return torch.cat([side + one, side - one], -1)
 
 
-def separate(data: SdpData, moments: Tensor, forms: Tensor, sides: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def separate(
+    data: SdpData, moments: Tensor, forms: Tensor, sides: Tensor, count: int, family: Family = Family.BOTH
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ``count`` most violated products per problem: forms ``f``, ``g`` (problems, n, count) and which exist.
 
     Args:
         forms: (problems, n, a) chords.
-        sides: (problems, n, b) sides of signs; all products with chords are tried, and of chords with each other.
+        sides: (problems, n, b) sides of signs; all products with chords are tried, and of chords with each other,
+            unless the ``family`` leaves some out.
     """
     forms = forms / torch.linalg.vector_norm(forms, dim=1, keepdim=True).clamp(min=1e-300)
     sides = sides / torch.linalg.vector_norm(sides, dim=1, keepdim=True).clamp(min=1e-300)
@@ -124,6 +138,9 @@ def separate(data: SdpData, moments: Tensor, forms: Tensor, sides: Tensor, count
     a, b = forms.shape[-1], sides.shape[-1]
     half = torch.ones(a, a, dtype=torch.bool, device=value.device).tril()
     value[:, b:] = value[:, b:].masked_fill(~half, 0.0)
+    if family is not Family.BOTH:
+        left_out = slice(b, None) if family is Family.SIGN_CHORD else slice(0, b)
+        value[:, left_out] = 0.0
     lowest, index = value.flatten(1).topk(min(count, (a + b) * a), dim=-1, largest=False)
     size = moments.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
     found = lowest < -_VIOLATION * size
@@ -144,6 +161,8 @@ def tighten(
     cuts: int,
     tolerance: float,
     most_signs: int = 64,
+    deadline: Deadline | None = None,
+    family: Family = Family.BOTH,
 ) -> tuple[SdpData, Solution]:
     """Solve again with cuts, in rounds of separation; the last round is solved to the tolerance.
 
@@ -154,13 +173,16 @@ def tighten(
         place, row: (problems,) where in ``maps`` each problem comes from.
         cuts: most cuts per problem.
         most_signs: most signs that become coordinates.
+        deadline: after it there are no more rounds, and iterations end.
+        family: the products that are tried.
     """
+    deadline = deadline or Deadline()
     augmented = with_signs(data, solution.moments, most_signs)
     forms, sides = chords(augmented, maps, place, row), sign_sides(augmented)
     moments = _lift(data, solution.moments, augmented)
     result: Solution | None = None
     for turn in range(_ROUNDS):
-        f, g, found = separate(augmented, moments, forms, sides, cuts // _ROUNDS)
+        f, g, found = separate(augmented, moments, forms, sides, cuts // _ROUNDS, family)
         if result is not None and result.dual.nu is not None and result.dual.nu.shape[-1]:
             nu = result.dual.nu * augmented.cut_mask
             useful = nu > 1e-4 * nu.amax(-1, keepdim=True)
@@ -169,8 +191,10 @@ def tighten(
         f, g, found = _packed(f, g, found)
         augmented = dataclasses.replace(augmented, cut_left=f, cut_right=g, cut_mask=found)
         last = turn == _ROUNDS - 1
-        result = solve(augmented, tolerance=tolerance if last else max(tolerance, 3e-3))
+        result = solve(augmented, tolerance=tolerance if last else max(tolerance, 3e-3), deadline=deadline)
         moments = result.moments
+        if deadline.passed():
+            break
     assert result is not None
     return augmented, result
 

@@ -85,14 +85,13 @@ def advance(state: State) -> tuple[State, Tensor]:
     """One iteration; False marks problems whose linear algebra failed (they stay where they were)."""
     newton = _Newton(state)
     aff = newton.direction(None, None)
-    alpha_p, alpha_d = _lengths(state, aff, LANCZOS[0])
+    alpha_p, alpha_d = newton.lengths(aff, LANCZOS[0])
     count = order(state.data)
     mu = complementarity(state) / count
     reached = _complementarity_after(state, aff, alpha_p, alpha_d) / count
-    power = (3 * torch.minimum(alpha_p, alpha_d).square()).clamp(min=1.0)
-    sigma = (reached / mu).clamp(min=0.0, max=1.0).pow(power).clamp(min=SIGMA)
+    sigma = (reached / mu).clamp(min=0.0, max=1.0).square().clamp(min=SIGMA)
     step = newton.direction(sigma * mu, aff)
-    alpha_p, alpha_d = _lengths(state, step, LANCZOS[1])
+    alpha_p, alpha_d = newton.lengths(step, LANCZOS[1])
     healthy = newton.healthy & torch.isfinite(alpha_p) & torch.isfinite(alpha_d) & torch.isfinite(step.theta).all(-1)
     if not bool(healthy.all()):
         alpha_p, alpha_d = torch.where(healthy, alpha_p, 0.0), torch.where(healthy, alpha_d, 0.0)
@@ -147,14 +146,16 @@ class _Newton:
         trace_sign = state.lam
         pull_sign = state.lam
         if signs:
-            mg, pg = m @ g, k_p @ g
-            self.mg, self.pg = mg, pg
-            hessian[:, :n, n:-1] = -(mg * products.left(pg) + products.left(mg) * pg)
-            hessian[:, n:-1, :n] = hessian[:, :n, n:-1].mT
-            gpg = g.mT @ pg
-            torch.mul(g.mT @ mg, gpg, out=hessian[:, n:-1, n:-1])
+            # Rows rather than columns: thin products are several times faster that way.
+            gm, gp = g.mT @ m, g.mT @ k_p
+            self.gp = gp
+            cross = -(gm * products.right(gp) + products.right(gm) * gp)
+            hessian[:, n:-1, :n] = cross
+            hessian[:, :n, n:-1] = cross.mT
+            gpg = gp @ g
+            torch.mul(gm @ g, gpg, out=hessian[:, n:-1, n:-1])
             pull_sign = gpg.diagonal(dim1=-2, dim2=-1)
-            trace_sign = -(mg * pg).sum(-2)
+            trace_sign = -(gm * gp).sum(-1)
         trace_gate = (m * self.pk.mT).sum(-1) + (mk * k_p).sum(-2)
         hessian[:, -1, :n] = hessian[:, :n, -1] = trace_gate * data.mask
         hessian[:, -1, n:-1] = hessian[:, n:-1, -1] = trace_sign if signs else state.lam
@@ -223,7 +224,7 @@ class _Newton:
             trace = trace + mu * (self.pull_trace + 1 / state.d) - mean.diagonal(dim1=-2, dim2=-1).sum(-1) - rs
             first = first + c * q11 - r11
             if signs:
-                sign = c * (q22 - self.pull_sign) - r22 + ((mean @ g) * g).sum(-2)
+                sign = c * (q22 - self.pull_sign) - r22 + ((g.mT @ mean) * g.mT).sum(-1)
             if cut.shape[-1]:
                 bent = ((mean @ data.cut_left) * data.cut_right).sum(-2)
                 cut = (c * (1 / state.nu - 2 * self.pull_cut) + 2 * bent - rx) * data.cut_mask
@@ -257,6 +258,25 @@ class _Newton:
         dm.diagonal(dim1=-2, dim2=-1).mul_(data.mask)
         return _Step(dtheta, dlam, dtau, dd, dnu, dx * data.cut_mask, ds, dm, d11, d12, d22, dslack, product)
 
+    def lengths(self, step: _Step, lanczos: int) -> tuple[Tensor, Tensor]:
+        """Step lengths (problems,) in [0, 1] that keep a fraction of the way to the boundary, primal and dual."""
+        state, count = self.state, len(self.state.s)
+        change = torch.cat([step.moments, step.slack])
+        both = matrix_limit(state.factors.flatten(0, 1), change, state.probe.repeat(2, 1), lanczos).view(2, count)
+        if state.tau.shape[-1]:
+            half, zero = torch.full_like(state.tau, -0.5), torch.zeros_like(state.tau)
+            pairs = (
+                (state.x11, state.tau), (state.x12, half), (state.x22, state.lam),
+                (step.x11, step.tau), (step.x12, zero), (step.x22, step.lam),
+            )  # fmt: skip
+            both = torch.minimum(both, block_limit(*map(torch.stack, pairs)))
+        both = torch.minimum(both, scalar_limit(torch.stack([state.s, state.d]), torch.stack([step.s, step.d])))
+        if state.nu.shape[-1]:
+            cuts = scalar_limit(torch.stack([state.x, state.nu]), torch.stack([step.x, step.nu]))
+            both = torch.minimum(both, cuts.amin(-1))
+        primal, dual = (FRACTION * both).clamp(max=1.0)
+        return primal, dual
+
     def _slack_product(self, ds: Tensor, dtheta: Tensor, dlam: Tensor, dd: Tensor) -> Tensor:
         """``dS P``; with many zero blocks in ``K`` cheaper from its parts, as ``K' P`` is known."""
         data = self.state.data
@@ -265,7 +285,7 @@ class _Newton:
         result = self.products.from_left(self.p * dtheta.unsqueeze(-1))
         result.addcmul_(self.pk.mT, dtheta.unsqueeze(-1))
         if dlam.shape[-1]:
-            result.baddbmm_(self.state.data.entries * -dlam.unsqueeze(-2), self.pg.mT)
+            result.baddbmm_(self.state.data.entries * -dlam.unsqueeze(-2), self.gp)
         # Absent coordinates: dS has zero rows there, and P is the identity.
         return result.addcmul_(self.p, (dd.unsqueeze(-1) * self.state.data.mask).unsqueeze(-1))
 
@@ -305,22 +325,6 @@ class Products:
         for start, stop in self.ranges:
             out[:, :start] += self.columns[:, :start, start:stop] @ x[:, start:stop]
         return out
-
-
-def _lengths(state: State, step: _Step, lanczos: int) -> tuple[Tensor, Tensor]:
-    """Step lengths (problems,) in [0, 1] that keep a fraction of the way to the boundary, primal and dual."""
-    change = torch.cat([step.moments, step.slack])
-    both = matrix_limit(state.factors.flatten(0, 1), change, state.probe.repeat(2, 1), lanczos)
-    primal, dual = both.split(len(state.s))
-    half = torch.full_like(state.tau, -0.5)
-    primal = torch.minimum(primal, block_limit(state.x11, state.x12, state.x22, step.x11, step.x12, step.x22))
-    dual = torch.minimum(dual, block_limit(state.tau, half, state.lam, step.tau, torch.zeros_like(half), step.lam))
-    primal = torch.minimum(primal, scalar_limit(state.s, step.s))
-    dual = torch.minimum(dual, scalar_limit(state.d, step.d))
-    if state.nu.shape[-1]:
-        primal = torch.minimum(primal, scalar_limit(state.x, step.x).amin(-1))
-        dual = torch.minimum(dual, scalar_limit(state.nu, step.nu).amin(-1))
-    return (FRACTION * primal).clamp(max=1.0), (FRACTION * dual).clamp(max=1.0)
 
 
 def _complementarity_after(state: State, step: _Step, alpha_p: Tensor, alpha_d: Tensor) -> Tensor:

@@ -8,15 +8,17 @@ problem, so a problem's result does not depend on the others of its batch beyond
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import torch
 from torch import Tensor
 
+from lipcompare.deadline import Deadline
 from lipcompare.jacobian.sdp_data import SdpData
 from lipcompare.jacobian.sdp_newton import State, advance, complementarity
 
 # The start, in units of problems that sdp_scaling has prepared: the sizes of all coordinates and of the optimum near 1.
-_CONSTANT = 0.3  # theta_0
+_CONSTANT = 1.0  # theta_0
 _GATES = 0.3  # sum of the other theta
 _SIGNS = 0.25  # lam_j times the size of its entry
 _CUTS = 0.03  # sum of the nu
@@ -131,6 +133,7 @@ def solve(
     group: Tensor | None = None,
     floor: Tensor | None = None,
     compete: bool = True,
+    deadline: Deadline | None = None,
 ) -> Solution:
     """Solve a batch of problems.
 
@@ -142,7 +145,9 @@ def solve(
         floor: (groups,) in the network's units: a problem stops once its dual value is at most its group's floor.
         compete: also stop a problem once another of its group is expected to end above it. Its bound stays valid, if
             only less tight.
+        deadline: no iteration is begun that would end after it, going by how long the last one took.
     """
+    deadline = deadline or Deadline()
     count, device = data.problems, data.columns.device
     first = default_start(data) if start is None else feasible_trace(data, start)
     best = dual_value(data, first)
@@ -160,6 +165,7 @@ def solve(
     history = [best.clone()]
     expected = torch.full_like(best, -torch.inf)
     for step in range(1, max_iterations + 1):
+        begun = time.perf_counter()
         state, healthy = advance(state)
         _loosen(state)
         value = _value(state)
@@ -190,9 +196,11 @@ def solve(
             beaten = (best[alive] + offset) * scale < top[group[alive]]
             stopped[alive[beaten]] = True
             stop |= beaten
-        if bool(stop.any()) or step == max_iterations:
-            out = alive[stop] if step < max_iterations else alive
-            which = stop if step < max_iterations else torch.ones_like(stop)
+        some = bool(stop.any())
+        last = step == max_iterations or (not bool(stop.all()) and deadline.passed(time.perf_counter() - begun))
+        if last or some:
+            out = alive if last else alive[stop]
+            which = torch.ones_like(stop) if last else stop
             moments[out] = state.moments[which]
             infeasibility[out] = _infeasibility(state)[which]
             keep = ~which

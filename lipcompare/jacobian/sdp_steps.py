@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_EXHAUSTED = 1e-5  # relative size below which a Lanczos vector is rounding noise
+
 
 def matrix_limit(factor: Tensor, change: Tensor, probe: Tensor, steps: int) -> Tensor:
     """Estimate of the largest ``t`` with ``A + t change`` positive semidefinite, ``A = factor factor'``.
@@ -22,25 +24,28 @@ def matrix_limit(factor: Tensor, change: Tensor, probe: Tensor, steps: int) -> T
     count, n = probe.shape
     steps = min(steps, n)
     upper = factor.mT
-    q = (probe / torch.linalg.vector_norm(probe, dim=-1, keepdim=True)).unsqueeze(-1)
-    basis = q.new_empty(count, n, steps)
-    diagonal, beside = [], []
+    # Vectors are rows: a product of a batch of matrices with columns takes several times as long on a CPU.
+    q = (probe / torch.linalg.vector_norm(probe, dim=-1, keepdim=True)).unsqueeze(-2)
+    basis = q.new_empty(count, steps, n)
+    tridiagonal = q.new_zeros(count, steps, steps)
     for j in range(steps):
-        basis[..., j : j + 1] = q
-        w = torch.linalg.solve_triangular(upper, q, upper=True)
-        w = torch.linalg.solve_triangular(factor, change @ w, upper=False)
-        known = basis[..., : j + 1]
-        along = known.mT @ w
-        diagonal.append(along[:, j, 0])
+        basis[:, j : j + 1] = q
+        w = torch.linalg.solve_triangular(upper, q.mT, upper=True)
+        w = torch.linalg.solve_triangular(factor, torch.bmm(w.mT, change).mT, upper=False).mT
+        known = basis[:, : j + 1]
+        along = torch.bmm(w, known.mT)
+        tridiagonal[:, j, j] = along[:, 0, j]
         if j + 1 < steps:
-            w = torch.baddbmm(w, known, along, alpha=-1)
-            # An exhausted space leaves rounding noise behind, at an off-diagonal entry of its size: harmless.
-            size = torch.linalg.vector_norm(w, dim=1, keepdim=True).clamp_(min=1e-200)
-            beside.append(size[:, 0, 0])
+            w = torch.baddbmm(w, along, known, alpha=-1)
+            size = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
+            if j == 0:
+                least = _EXHAUSTED * torch.maximum(size, along.abs())
+            # An exhausted space leaves rounding noise behind, which as a direction would have Ritz values of its own,
+            # other ones in every batch. A zero adds the eigenvalue 0.
+            size = torch.where(size > least, size, torch.inf)
+            tridiagonal[:, j + 1, j] = size[:, 0, 0]
             q = w / size
-    tridiagonal = torch.diag_embed(torch.stack(diagonal, -1))
-    if beside:
-        tridiagonal.diagonal(offset=-1, dim1=-2, dim2=-1).copy_(torch.stack(beside, -1))
+    tridiagonal.masked_fill_(tridiagonal == torch.inf, 0.0)
     sound = torch.isfinite(tridiagonal).flatten(1).all(-1)
     lowest = torch.linalg.eigvalsh(torch.where(sound.view(-1, 1, 1), tridiagonal, 0.0))[:, 0]
     return torch.where(sound, torch.where(lowest < 0, -1 / lowest.clamp(max=-1e-300), torch.inf), 0.0)
@@ -52,7 +57,7 @@ def scalar_limit(value: Tensor, change: Tensor) -> Tensor:
 
 
 def block_limit(a: Tensor, b: Tensor, c: Tensor, da: Tensor, db: Tensor, dc: Tensor) -> Tensor:
-    """Largest step (problems,) that keeps all 2x2 blocks [[a, b], [b, c]] of shape (problems, J) positive definite."""
+    """Largest step (...,) that keeps all 2x2 blocks [[a, b], [b, c]] of shape (..., J) positive definite."""
     if not a.shape[-1]:
         return a.new_full(a.shape[:-1], torch.inf)
     # det(t) = qa t^2 + qb t + qc is positive at 0; its first positive root in the form without cancellation.

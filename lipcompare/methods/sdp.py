@@ -10,11 +10,14 @@ import torch
 
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.jacobian.sdp import SdpBound, sdp_bound
-from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
-from lipcompare.problem import Box, Norm, Problem
+from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import propagate
 from lipcompare.result import Bound, Status
+
+_SHARE = 0.5
+"""Of the time limit for refining intervals; the rest is for the semidefinite programs."""
 
 
 @final
@@ -23,7 +26,8 @@ class Sdp(Method):
     """Gates as quadratic equations ``v (K - v) = 0``, lifted to one semidefinite program per row.
 
     Never above ``lbp`` with the same pre-activation bounds. Runs in float64 whatever the problem's precision. Any
-    iterate is a bound, checked against rounding; rows that fall back to the linear bound are named in the detail.
+    iterate is a bound, checked against rounding, so a time limit ends it with what it has; rows that fall back to the
+    linear bound are named in the detail. Where not all gates fit in memory, those that matter most are lifted.
 
     Attributes:
         tightening: pre-activation bounds that the gates come from.
@@ -52,14 +56,18 @@ class Sdp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        box = Box(problem.box.lower.double(), problem.box.upper.double())
-        double = Problem(problem.network, box, problem.norm, problem.functionals)
-        parts, uppers = [], []
+        double = Problem(problem.network, problem.box.double(), problem.norm, problem.functionals)
+        results, uppers, hurried = [], [], False
         widest = max(node.size for node in problem.network.nodes)
-        deadline = time.perf_counter() + budget.time_limit
-        for part in per_chunk(double, max(1, budget.memory // (512 * problem.rows * widest))):
-            linear = propagate(part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory)
-            parts.append(
+        parts = list(per_chunk(double, max(1, budget.memory // (512 * problem.rows * widest))))
+        for i, part in enumerate(parts):
+            left = clock.left / (len(parts) - i)
+            deadline = time.perf_counter() + left
+            linear = propagate(
+                part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory, seconds=_SHARE * left
+            )
+            hurried |= linear.hurried
+            results.append(
                 sdp_bound(
                     part.network, linear.gates, part.functionals, linear.gradients, part.norm,
                     tolerance=self.tolerance, cuts=self.cuts, only_maximum=not self.all_rows, memory=budget.memory,
@@ -67,20 +75,30 @@ class Sdp(Method):
                 )
             )  # fmt: skip
             # The joint relaxation of smooth slopes knows what slope ranges do not.
-            uppers.append(torch.minimum(parts[-1].upper, linear.upper))
+            uppers.append(torch.minimum(results[-1].upper, linear.upper))
         upper = joined(uppers)
-        status = Status.TIME_LIMIT if any(p.no_time for p in parts) else Status.COMPLETE
-        if any(bool(p.no_memory.any()) for p in parts):
+        status = Status.TIME_LIMIT if hurried or any(r.no_time for r in results) else Status.COMPLETE
+        if any(bool((r.no_memory | r.restricted).any()) for r in results):
             status = Status.MEMORY_LIMIT
-        return self.result(problem, clock, upper=upper, status=status, detail=_detail(parts))
+        return self.result(problem, clock, upper=upper, status=status, detail=_detail(results, hurried))
 
 
-def _detail(parts: list[SdpBound]) -> str:
+def _detail(parts: list[SdpBound], hurried: bool) -> str:
     """What became of the rows, in words."""
     sentences = []
+    if hurried:
+        sentences.append(HURRIED)
+    if any(p.no_time for p in parts):
+        sentences.append("The time ran out: some rows have the bound of an early iteration, or the linear one.")
     no_memory = int(joined(p.no_memory for p in parts).sum())
     if no_memory:
         sentences.append(f"{no_memory} examples need more than the memory budget and keep the linear bound.")
+    restricted = int(joined(p.restricted for p in parts).sum())
+    if restricted:
+        sentences.append(
+            f"{restricted} examples need more than the memory budget: restricted variant, with quadratic constraints "
+            "for the gates that matter most and intervals for the others."
+        )
     fallen = joined(p.fell_back for p in parts).nonzero().tolist()
     if fallen:
         names = ", ".join(f"{b}:{row}" for b, row in fallen[:10]) + (", ..." if len(fallen) > 10 else "")

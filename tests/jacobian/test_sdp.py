@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lipcompare import Box, Network, Problem
+from lipcompare.deadline import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.jacobian.sdp import SdpBound, sdp_bound
 from lipcompare.jacobian.sdp_certificate import certify
 from lipcompare.jacobian.sdp_data import SdpData, gate_maps, l1_data
+from lipcompare.jacobian.sdp_memory import packs
 from lipcompare.jacobian.sdp_patterns import by_node, explore, round_moments
 from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.jacobian.sdp_solver import Dual, default_start, dual_value, slack_matrix, solve
@@ -214,10 +216,84 @@ def test_a_target_stops_early() -> None:
     assert int(early.iterations.sum()) < int(full.iterations.sum())
 
 
-def test_past_the_memory_budget_the_linear_bound_is_announced() -> None:
+def test_without_any_room_the_linear_bound_is_announced() -> None:
     problem = nets.problem(nets.dense(9, (5, 9, 9, 3)), 0.5, batch=2)
     result = bound(problem, memory=1000)
     assert bool(result.no_memory.all()) and bool(result.fell_back.all())
+    torch.testing.assert_close(result.upper, result.linear)
+
+
+@settings(max_examples=30)
+@given(
+    network=nets.networks(),
+    eps=st.sampled_from([0.2, 0.6]),
+    norm=st.sampled_from(["inf", "2", "1"]),
+    memory=st.sampled_from([4_000, 8_000, 14_000, 24_000]),
+)
+def test_past_the_memory_budget_the_bound_holds(network: Network, eps: float, norm: str, memory: int) -> None:
+    problem = nets.problem(network, eps, norm=norm, batch=2)
+    gates, _ = setting(problem)
+    if int(gates.unstable_count.max()) > 12:
+        return
+    result = bound(problem, only_maximum=False, memory=memory)
+    assert (result.upper >= nets.free_gate_maximum(problem) * (1 - 1e-12)).all()
+    assert (result.upper <= result.linear).all()
+
+
+def test_past_the_memory_budget_more_memory_is_tighter() -> None:
+    problem = nets.problem(nets.dense(4, (6, 16, 16, 16, 3)), 0.8)
+    results = [bound(problem, only_maximum=False, memory=memory) for memory in (150_000, 300_000, 2**30)]
+    assert [bool(r.restricted.any()) for r in results] == [True, True, False]
+    assert not any(bool(r.no_memory.any()) for r in results)
+    uppers = torch.stack([r.upper for r in results])
+    assert bool((uppers.diff(dim=0) < 0).all()) and bool((uppers[1] < 0.95 * results[1].linear).all())
+
+
+def test_the_widest_signs_are_kept_when_not_all_fit() -> None:
+    problem = nets.problem(nets.dense(4, (24, 12, 12, 2)), 0.5)
+    gates, gradients = setting(problem)
+    linear = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
+    maps = gate_maps(problem.network, gates, problem.functionals, gradients)
+    example, row = (linear > 0).nonzero(as_tuple=True)
+    bounds = []
+    for most in (0, 4, 12, 24):
+        data = l1_data(maps, gradients, linear[example, row], example, row, most)
+        assert data.entries.shape[-1] <= most
+        data = prepare(data, explore(data))
+        bounds.append(certify(data, solve(data).dual) * data.scale)
+    # A chord can only lose against the absolute value that it replaces.
+    assert bool((torch.stack(bounds).diff(dim=0) <= 2e-4 * bounds[-1]).all())
+    assert bool((bounds[0] > 1.01 * bounds[-1]).all())
+    assert bool((torch.stack(bounds) >= nets.sampled_norms(problem)[example, row]).all())
+
+
+def test_kept_data_name_their_gates_in_every_pack() -> None:
+    problem = nets.problem(nets.dense(9, (5, 24, 24, 3)), 0.15, batch=6)
+    gates, gradients = setting(problem)
+    assert len(packs(problem.network, gates, gradients, problem.rows, False, 300_000)) > 1
+    result = bound(problem, keep=True, only_maximum=False, memory=300_000)
+    assert len(result.solved) > 1 and not bool(result.restricted.any())
+    for data, solution in result.solved:
+        rounded = round_moments(data, solution.moments)
+        slopes = {k: pattern.double() for k, pattern in by_node(data, rounded.high, gates).items()}
+        rows = problem.functionals[data.example, data.row].unsqueeze(1)
+        gradient = problem.network.pull_back(slopes, rows.expand(-1, rounded.high.shape[1], -1))
+        torch.testing.assert_close(gradient.abs().sum(-1), rounded.values * data.scale.unsqueeze(1))
+
+
+def test_a_deadline_ends_the_iterations_with_a_valid_bound() -> None:
+    data = data_of(nets.problem(nets.dense(9, (5, 14, 14, 2)), 0.5))
+    full, late = solve(data), Deadline(0.0)
+    short = solve(data, deadline=late)
+    assert late.missed and bool((short.iterations == 1).all()) and not bool(short.converged.any())
+    assert bool((certify(data, short.dual) >= full.value * (1 - 1e-4)).all())
+    assert bool(torch.isfinite(short.moments).all())
+
+
+def test_past_the_deadline_nothing_is_started() -> None:
+    problem = nets.problem(nets.dense(9, (5, 14, 14, 2)), 0.5)
+    result = bound(problem, deadline=0.0)
+    assert result.no_time and bool(result.fell_back.all()) and not bool(result.iterations.any())
     torch.testing.assert_close(result.upper, result.linear)
 
 

@@ -1,0 +1,61 @@
+"""The semidefinite programs of a problem's rows, for the studies that look at them one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import lipcompare
+from experiments.reference import Case, cases
+from experiments.train import CACHE, trained
+from lipcompare import Problem
+from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian.sdp_data import GateMaps, SdpData, gate_maps, l1_data
+from lipcompare.jacobian.sdp_patterns import explore
+from lipcompare.jacobian.sdp_scaling import prepare
+from lipcompare.preactivation import Tightening
+from lipcompare.propagation import propagate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Programs:
+    """Programs of the rows with the largest linear bounds, and the maps that they were made from.
+
+    Attributes:
+        place, row: (problems,) example and row of each.
+    """
+
+    data: SdpData
+    maps: GateMaps
+    place: Tensor
+    row: Tensor
+
+
+def programs(problem: Problem, most: int, tightening: Tightening = Tightening.CROWN) -> Programs:
+    """The programs of the ``most`` rows with the largest linear bounds, for p = inf."""
+    found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    network, functionals = problem.network, problem.functionals
+    maps = gate_maps(network, found.gates, functionals, found.gradients)
+    example, row = (found.upper > 0).nonzero(as_tuple=True)
+    first = found.upper[example, row].argsort(descending=True)[:most]
+    example, row = example[first], row[first]
+    data = l1_data(maps, found.gradients, found.upper[example, row], example, row)
+    return Programs(prepare(data, explore(data)), maps, example, row)
+
+
+def problems(folder: Path, pattern: str, cache: Path = CACHE) -> Iterator[tuple[str, Problem, float | None]]:
+    """Names, problems and, where it is known, the exact constant: reference networks, or one trained on the digits."""
+    if (folder / "reference.json").is_file():
+        found: Iterator[Case] = cases(folder, pattern)
+        for case in found:
+            yield case.key, case.problem, case.known.get("exact")
+        return
+    model = trained("digits_mlp", cache=cache)
+    network = lipcompare.load(model.module, input_shape=model.model.input_shape)
+    middle = torch.full((1, network.in_size), 0.5, dtype=torch.float64)
+    for eps in (0.02, 0.1):
+        yield f"digits_mlp@{eps}", Problem.around(network, middle, eps), None

@@ -1,0 +1,108 @@
+"""Upper bounds and their times against depth, width and radius, one line per relaxation.
+
+python -m figures.relaxation_sweeps [--data results/relaxations.csv] [--out results/figures]
+
+Reads what ``python -m experiments.relaxations`` wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from figures import from_csv
+from figures.style import PAGE, Look, handle, line_style, looks, new_figure, save, style
+from lipcompare.report_style import ordered, paper_name, plain_log
+
+_EPS = 0.1
+_CUTS = "+cuts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """One column of panels: the rows that it shows, against what."""
+
+    axis: str
+    label: str
+    title: str
+    rows: pd.DataFrame
+
+
+def sweeps(frame: pd.DataFrame) -> list[Sweep]:
+    """Depth at the commonest width, width in two hidden layers, and radius for one network."""
+    width = frame.groupby("width")["depth"].nunique().idxmax()
+    middle = frame[frame["eps"] == _EPS]
+    # Two networks may have the same shape: each sweep takes the one that comes with its own family.
+    deep = middle[middle["width"] == width].sort_values("network", ascending=False)
+    deep = deep.drop_duplicates(["depth", "method"])
+    wide = middle[middle["depth"] == 3].sort_values("network").drop_duplicates(["width", "method"])
+    return [
+        Sweep("depth", "linear layers", f"Depth: width {width}, radius {_EPS:g}", deep),
+        Sweep("width", "neurons per hidden layer", f"Width: 3 linear layers, radius {_EPS:g}", wide),
+        Sweep("eps", "radius", f"Radius: {(name := _telling(frame))}", frame[frame["network"] == name]),
+    ]
+
+
+def _telling(frame: pd.DataFrame) -> str:
+    """Of the networks whose exact values are known for most radii, the one where the linear bound is loosest."""
+    linear = frame[frame["method"] == "lbp"].dropna(subset=["exact"])
+    if linear.empty:
+        return str(frame["network"].iloc[0])
+    known = linear.groupby("network")["eps"].nunique()
+    loose = (linear["upper"] / linear["exact"]).groupby(linear["network"]).max()
+    return str(loose[known == known.max()].idxmax())
+
+
+def panel(axes: Axes, sweep: Sweep, value: str, styles: dict[str, Look]) -> None:
+    """One line per method; crosses where the exact value is known."""
+    for name, look in styles.items():
+        part = sweep.rows[sweep.rows["method"] == name].sort_values(sweep.axis)
+        axes.plot(part[sweep.axis], part[value], **line_style(look))
+    exact = sweep.rows.dropna(subset=["exact"]).drop_duplicates(sweep.axis)
+    if value == "upper":
+        axes.plot(exact[sweep.axis], exact["exact"], color="black", marker="x", linestyle="none", zorder=3)
+    plain_log(axes, "y")
+    if sweep.axis != "depth":
+        axes.set_xscale("log")
+        ticks = sorted(sweep.rows[sweep.axis].unique())
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.set_xticks([], minor=True)
+    axes.set_xlabel(sweep.label)
+
+
+def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+    """Bounds above, times below."""
+    names = ordered(list(frame["method"]))
+    styles = looks(names)
+    for name in names:
+        base = styles.get(name.removesuffix(_CUTS))
+        if name.endswith(_CUTS) and base is not None:
+            styles[name] = dataclasses.replace(base, line="--", hollow=True)
+    with style():
+        figure = new_figure(PAGE, 4.6)
+        panels = figure.subplots(2, 3)
+        for column, sweep in enumerate(sweeps(frame)):
+            panel(panels[0, column], sweep, "upper", styles)
+            panel(panels[1, column], sweep, "seconds", styles)
+            panels[0, column].set_title(sweep.title)
+        panels[0, 0].set_ylabel("upper bound")
+        panels[1, 0].set_ylabel("seconds, one thread")
+        entries = [handle(paper_name(name), look) for name, look in styles.items()]
+        entries.append(Line2D([], [], color="black", marker="x", linestyle="none", label="exact"))
+        figure.legend(handles=entries, loc="outside lower center", ncols=5)
+        yield from save(figure, out, "relaxation_sweeps")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return from_csv.main(draw, "relaxations", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The studies of the quadratic-gate bound run, without any data, on what they make themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments import relaxations, semidefinite, semidefinite_cuts, semidefinite_device, semidefinite_solvers
+from experiments.semidefinite_programs import programs
+from figures import relaxation_sweeps
+from lipcompare import Problem
+from lipcompare.jacobian.sdp_cuts import Family
+from lipcompare.jacobian.sdp_solver import solve
+
+PROBLEM = Problem.around(relaxations.random_network(3, 8, seed=1), 0.5, 0.3)
+
+
+def test_the_sweeps_write_a_table_that_the_figure_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "relaxations.csv"
+    arguments = ["--data", str(tmp_path), "--out", str(table), "--methods", "ibp,lbp", "--cuts", "20"]
+    threads = torch.get_num_threads()
+    try:
+        assert relaxations.main([*arguments, "--cases", "w8"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    frame = pd.read_csv(table)
+    assert set(frame["method"]) == {"ibp", "lbp", "sdp", "sdp+cuts"} and len(frame) == 4 * len(relaxations.RADII)
+    by_method = frame.pivot(index="eps", columns="method", values="upper")
+    assert bool((by_method["sdp"] <= by_method["lbp"]).all())
+    assert bool((by_method["sdp+cuts"] <= by_method["sdp"] * (1 + 1e-3)).all())
+    assert relaxation_sweeps.main(["--data", str(table), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "relaxation_sweeps.png").stat().st_size > 1000
+
+
+def test_each_family_of_cuts_gains_and_both_gain_most() -> None:
+    plain, signs, gates, both = (upper for upper, _ in semidefinite_cuts.bounds(programs(PROBLEM, 4), 100))
+    assert signs < plain * 0.9999 and gates < plain * 0.9999
+    assert both <= min(signs, gates) * (1 + 1e-3)
+    assert [family.value for family in semidefinite_cuts.FAMILIES] == ["sign x chord", "chord x chord", "both"]
+    assert set(semidefinite_cuts.FAMILIES) == set(Family)
+
+
+def test_the_program_for_public_solvers_has_our_optimum() -> None:
+    data = programs(PROBLEM, 1).data
+    optimum = float(semidefinite_solvers.program(data).solve(solver="CLARABEL"))
+    assert float(solve(data, tolerance=1e-6).value[0]) == pytest.approx(optimum, rel=1e-5)
+
+
+def test_the_device_study_makes_programs_of_the_size_it_says() -> None:
+    data = semidefinite_device.made(3, 20, "cpu")
+    assert data.problems == 3 and 15 <= data.size <= 21
+    assert semidefinite_device.matrix_rate(data, "cpu") > 0
+    assert semidefinite_device.operations(100, 8) == pytest.approx(20 * 100**3, rel=0.1)
+
+
+def test_a_line_of_the_image_study_holds_all_methods() -> None:
+    cells = semidefinite.line("random", 0.3, [PROBLEM], 0.2)
+    assert len(cells) == len(semidefinite.COLUMNS)
+    lbp, sdp, attack = (float(c) for c in cells[3:6])
+    assert attack <= sdp <= lbp
