@@ -61,7 +61,7 @@ class Lp(Method):
                 if not clock.running():
                     return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
                 program = encode_rows(prepared, [row]).program.relaxed()
-                limits = solvers.Limits(time_limit=clock.left, threads=self.threads)
+                limits = solvers.Limits(time_limit=max(clock.left, 0.01), threads=self.threads)
                 solution = solver.solve(program, limits)
                 # The duals are good to rounding; the allowance covers ours in recomputing the bound from them.
                 bound = -solution.dual_bound
