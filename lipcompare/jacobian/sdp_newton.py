@@ -130,8 +130,12 @@ class _Newton:
     def __init__(self, state: State) -> None:
         self.state = state
         data, m = state.data, state.moments
+        self.mask, self.entry_mask, self.cut_mask = (x.to(m) for x in (data.mask, data.entry_mask, data.cut_mask))
         self.products = products = Products(data)
-        k_p = self.p = torch.cholesky_inverse(state.factors[1])
+        unit = torch.eye(data.size, dtype=m.dtype, device=m.device)
+        self.inverses: Tensor = torch.linalg.solve_triangular(state.factors, unit, upper=False)
+        k_p: Tensor = self.inverses[1].mT @ self.inverses[1]
+        self.p = k_p
         g, n, signs = data.entries, data.size, data.entries.shape[-1]
         mk, self.pk = products.right(m), products.right(k_p)
         kmk, kpk = products.left(mk), products.left(self.pk)
@@ -157,16 +161,15 @@ class _Newton:
             pull_sign = gpg.diagonal(dim1=-2, dim2=-1)
             trace_sign = -(gm * gp).sum(-1)
         trace_gate = (m * self.pk.mT).sum(-1) + (mk * k_p).sum(-2)
-        hessian[:, -1, :n] = hessian[:, :n, -1] = trace_gate * data.mask
+        hessian[:, -1, :n] = hessian[:, :n, -1] = trace_gate * self.mask
         hessian[:, -1, n:-1] = hessian[:, n:-1, -1] = trace_sign if signs else state.lam
-        absent = (~data.mask).to(m)
+        absent = 1 - self.mask
         hessian[:, -1, -1] = _inner(m, k_p) - absent.sum(-1) + state.s / state.d
 
         determinant = state.tau * state.lam - 0.25
         self.q11, self.q12, self.q22 = state.lam / determinant, 0.5 / determinant, state.tau / determinant
         self.a11, self.a12 = state.x11 * self.q11, state.x12 * self.q12
         self.ratio = self.a12 / self.a11
-        self.entry_mask = data.entry_mask.to(m)
         self.pull_cut = self._cut_blocks(whole, products) if cuts else state.nu
         hessian = whole
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
@@ -178,7 +181,7 @@ class _Newton:
         diagonal += 1e-14
         self.factor, info = torch.linalg.cholesky_ex(hessian)
         self.healthy = info == 0
-        self.pull_gate = 2 * self.pk.diagonal(dim1=-2, dim2=-1) * data.mask
+        self.pull_gate = 2 * self.pk.diagonal(dim1=-2, dim2=-1) * self.mask
         self.pull_sign = pull_sign
         self.pull_trace = k_p.diagonal(dim1=-2, dim2=-1).sum(-1) - absent.sum(-1)
 
@@ -227,11 +230,11 @@ class _Newton:
                 sign = c * (q22 - self.pull_sign) - r22 + ((g.mT @ mean) * g.mT).sum(-1)
             if cut.shape[-1]:
                 bent = ((mean @ data.cut_left) * data.cut_right).sum(-2)
-                cut = (c * (1 / state.nu - 2 * self.pull_cut) + 2 * bent - rx) * data.cut_mask
+                cut = (c * (1 / state.nu - 2 * self.pull_cut) + 2 * bent - rx) * self.cut_mask
         right = torch.cat([gate, (sign - self.ratio * first) * self.entry_mask, trace.unsqueeze(-1), cut], -1)
         y = torch.cholesky_solve((right * self.scaling).unsqueeze(-1), self.factor).squeeze(-1) * self.scaling
-        dtheta, dlam, dd = y[:, :n] * data.mask, y[:, n : n + signs] * self.entry_mask, y[:, n + signs]
-        dnu = y[:, n + signs + 1 :] * data.cut_mask
+        dtheta, dlam, dd = y[:, :n] * self.mask, y[:, n : n + signs] * self.entry_mask, y[:, n + signs]
+        dnu = y[:, n + signs + 1 :] * self.cut_mask
         dtau = (first - self.a12 * dlam) / self.a11 * self.entry_mask
         ds = data.columns * dtheta.unsqueeze(-2)
         ds = ds + ds.mT
@@ -240,7 +243,7 @@ class _Newton:
         if dnu.shape[-1]:
             bent = (data.cut_left * dnu.unsqueeze(-2)) @ data.cut_right.mT
             ds = ds - bent - bent.mT
-        ds.diagonal(dim1=-2, dim2=-1).add_(dd.unsqueeze(-1) * data.mask)
+        ds.diagonal(dim1=-2, dim2=-1).add_(dd.unsqueeze(-1) * self.mask)
         product = self._slack_product(ds, dtheta, dlam, dd)
         dm = _symmetric(state.moments @ product).add_(state.moments).neg_()
         # sym(X dZ Q), dZ = diag(dtau, dlam)
@@ -255,14 +258,14 @@ class _Newton:
             d11, d12, d22 = d11 + c * q11 - r11, d12 + c * q12 - r12, d22 + c * q22 - r22
             dslack = dslack + mu / state.d - rs
             dx = dx + c / state.nu - rx
-        dm.diagonal(dim1=-2, dim2=-1).mul_(data.mask)
-        return _Step(dtheta, dlam, dtau, dd, dnu, dx * data.cut_mask, ds, dm, d11, d12, d22, dslack, product)
+        dm.diagonal(dim1=-2, dim2=-1).mul_(self.mask)
+        return _Step(dtheta, dlam, dtau, dd, dnu, dx * self.cut_mask, ds, dm, d11, d12, d22, dslack, product)
 
     def lengths(self, step: _Step, lanczos: int) -> tuple[Tensor, Tensor]:
         """Step lengths (problems,) in [0, 1] that keep a fraction of the way to the boundary, primal and dual."""
         state, count = self.state, len(self.state.s)
         change = torch.cat([step.moments, step.slack])
-        both = matrix_limit(state.factors.flatten(0, 1), change, state.probe.repeat(2, 1), lanczos).view(2, count)
+        both = matrix_limit(self.inverses.flatten(0, 1), change, state.probe.repeat(2, 1), lanczos).view(2, count)
         if state.tau.shape[-1]:
             half, zero = torch.full_like(state.tau, -0.5), torch.zeros_like(state.tau)
             pairs = (
@@ -287,7 +290,7 @@ class _Newton:
         if dlam.shape[-1]:
             result.baddbmm_(self.state.data.entries * -dlam.unsqueeze(-2), self.gp)
         # Absent coordinates: dS has zero rows there, and P is the identity.
-        return result.addcmul_(self.p, (dd.unsqueeze(-1) * self.state.data.mask).unsqueeze(-1))
+        return result.addcmul_(self.p, (dd.unsqueeze(-1) * self.mask).unsqueeze(-1))
 
 
 class Products:

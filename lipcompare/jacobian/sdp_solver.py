@@ -96,6 +96,25 @@ def dual_value(data: SdpData, dual: Dual) -> Tensor:
     return (data.right * dual.theta).sum(-1) + signs + dual.d * data.bound
 
 
+def balance(data: SdpData, dual: Dual, scalable: Tensor) -> tuple[Dual, Tensor]:
+    """The best multiple of a dual point, and its objective.
+
+    Without a cost ``C0`` the multipliers times any ``t > 0`` are feasible as well, with the value ``t a + b / t`` for
+    ``b = sum_j 1/(4 lam_j)`` and ``a`` all else: ``2 sqrt(a b)`` at best. In the first iterations, with ``a`` far
+    above ``b``, this is a third or half of ``a + b``.
+
+    Args:
+        scalable: (problems,) those without a cost; the others keep their point.
+    """
+    signs = torch.where(data.entry_mask, 0.25 / dual.lam, 0.0).sum(-1)
+    rest = dual_value(data, dual) - signs
+    uneven = scalable & (signs > 0) & (rest > 0)
+    t = torch.where(uneven, signs / rest, 1.0).sqrt().unsqueeze(-1)
+    nu = None if dual.nu is None else torch.where(data.cut_mask, dual.nu * t, 1.0)
+    scaled = Dual(dual.theta * t, dual.lam * t, dual.d * t[:, 0], nu)
+    return scaled, dual_value(data, scaled)
+
+
 def default_start(data: SdpData) -> Dual:
     """The cold start: multipliers of about the right size, and the trace multiplier that makes them feasible."""
     theta = (_GATES / data.mask.sum(-1, keepdim=True)) * data.mask.to(data.columns)
@@ -161,53 +180,58 @@ def solve(
     converged = torch.zeros(count, dtype=torch.bool, device=device)
     stopped = torch.zeros_like(converged)
     alive = torch.arange(count, device=device)
+    scalable = ~data.cost.flatten(1).any(-1)
     state = _begin(data, first)
     history = [best.clone()]
     expected = torch.full_like(best, -torch.inf)
-    for step in range(1, max_iterations + 1):
-        begun = time.perf_counter()
-        state, healthy = advance(state)
-        _loosen(state)
-        value = _value(state)
-        better = healthy & (value < best[alive])
-        where = alive[better]
-        best[where] = value[better]
-        theta[where], lam[where], d[where] = state.theta[better], state.lam[better], state.d[better]
-        nu[where] = state.nu[better]
-        history.append(best.clone())
-        iterations[alive] = step
-        gap = _gap(state)
-        done = healthy & (gap <= tolerance * value.abs().clamp(min=1e-3)) & (state.infeasible <= 1e-3)
-        converged[alive[done]] = True
-        stop = done | ~healthy
-        if target is not None:
-            met = best[alive] <= target[alive]
-            stopped[alive[met]] = True
-            stop |= met
-        if group is not None:
-            offset, scale = state.data.offset, state.data.scale
-            trusted = healthy & (state.infeasible <= 0.1)
-            guess = torch.where(trusted, value - 1.5 * gap - 0.5 * state.infeasible, -torch.inf)
-            groups = int(group.max()) + 1 if floor is None else len(floor)
-            top = torch.full((groups,), -torch.inf, dtype=best.dtype, device=device) if floor is None else floor
-            if compete:
-                expected[alive] = torch.maximum(expected[alive], (guess + offset) * scale)
-                top = top.scatter_reduce(0, group, expected, "amax")
-            beaten = (best[alive] + offset) * scale < top[group[alive]]
-            stopped[alive[beaten]] = True
-            stop |= beaten
-        some = bool(stop.any())
-        last = step == max_iterations or (not bool(stop.all()) and deadline.passed(time.perf_counter() - begun))
-        if last or some:
-            out = alive if last else alive[stop]
-            which = torch.ones_like(stop) if last else stop
-            moments[out] = state.moments[which]
-            infeasibility[out] = _infeasibility(state)[which]
-            keep = ~which
-            alive = alive[keep]
-            if not len(alive):
-                break
-            state = state.select(keep)
+    with torch.inference_mode():  # small programs are mostly the overhead of their operations
+        for step in range(1, max_iterations + 1):
+            begun = time.perf_counter()
+            state, healthy = advance(state)
+            _loosen(state)
+            point = Dual(state.theta, state.lam, state.d, state.nu)
+            value = dual_value(state.data, point)
+            point, balanced = balance(state.data, point, scalable[alive])
+            better = healthy & (balanced < best[alive])
+            where = alive[better]
+            best[where] = balanced[better]
+            assert point.nu is not None
+            for kept, new in zip((theta, lam, d, nu), (point.theta, point.lam, point.d, point.nu), strict=True):
+                kept[where] = new[better]
+            history.append(best.clone())
+            iterations[alive] = step
+            gap = _gap(state)
+            done = healthy & (gap <= tolerance * value.abs().clamp(min=1e-3)) & (state.infeasible <= 1e-3)
+            converged[alive[done]] = True
+            stop = done | ~healthy
+            if target is not None:
+                met = best[alive] <= target[alive]
+                stopped[alive[met]] = True
+                stop |= met
+            if group is not None:
+                offset, scale = state.data.offset, state.data.scale
+                trusted = healthy & (state.infeasible <= 0.1)
+                guess = torch.where(trusted, value - 1.5 * gap - 0.5 * state.infeasible, -torch.inf)
+                groups = int(group.max()) + 1 if floor is None else len(floor)
+                top = torch.full((groups,), -torch.inf, dtype=best.dtype, device=device) if floor is None else floor
+                if compete:
+                    expected[alive] = torch.maximum(expected[alive], (guess + offset) * scale)
+                    top = top.scatter_reduce(0, group, expected, "amax")
+                beaten = (best[alive] + offset) * scale < top[group[alive]]
+                stopped[alive[beaten]] = True
+                stop |= beaten
+            some = bool(stop.any())
+            last = step == max_iterations or (not bool(stop.all()) and deadline.passed(time.perf_counter() - begun))
+            if last or some:
+                out = alive if last else alive[stop]
+                which = torch.ones_like(stop) if last else stop
+                moments[out] = state.moments[which]
+                infeasibility[out] = _infeasibility(state)[which]
+                keep = ~which
+                alive = alive[keep]
+                if not len(alive):
+                    break
+                state = state.select(keep)
     return Solution(
         Dual(theta, lam, d, nu), best, moments, infeasibility, iterations, converged, stopped, torch.stack(history)
     )
@@ -229,10 +253,6 @@ def _begin(data: SdpData, dual: Dual) -> State:
         inverse * dual.lam, 0.5 * inverse, inverse * tau, mu / dual.d, torch.ones_like(mu),
         data.probe, torch.stack([torch.diag_embed(start.sqrt()), factor]),
     )  # fmt: skip
-
-
-def _value(state: State) -> Tensor:
-    return dual_value(state.data, Dual(state.theta, state.lam, state.d))
 
 
 def _gap(state: State) -> Tensor:
