@@ -13,12 +13,13 @@ import lipcompare
 from experiments.reference import Case, cases
 from experiments.train import CACHE, trained
 from lipcompare import Problem
+from lipcompare.gates import Coupling
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.jacobian.sdp_data import GateMaps, SdpData, gate_maps, l1_data
 from lipcompare.jacobian.sdp_patterns import explore
 from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.preactivation import Tightening
-from lipcompare.propagation import propagate
+from lipcompare.propagation import Propagated, coupled, propagate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,24 +28,37 @@ class Programs:
 
     Attributes:
         place, row: (problems,) example and row of each.
+        coupling: what the inputs allow, if that was asked for.
     """
 
     data: SdpData
     maps: GateMaps
     place: Tensor
     row: Tensor
+    coupling: Coupling | None = None
 
 
 def programs(problem: Problem, most: int, tightening: Tightening = Tightening.CROWN) -> Programs:
     """The programs of the ``most`` rows with the largest linear bounds, for p = inf."""
     found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    return _of_rows(problem, found, most, None)
+
+
+def coupled_programs(problem: Problem, most: int) -> Programs:
+    """The same after probing, with what cuts need to know of the inputs."""
+    found = propagate(problem, Tightening.CROWN, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    probed, coupling = coupled(problem, found, memory=2**30)
+    return _of_rows(problem, probed, most, coupling)
+
+
+def _of_rows(problem: Problem, found: Propagated, most: int, coupling: Coupling | None) -> Programs:
     network, functionals = problem.network, problem.functionals
     maps = gate_maps(network, found.gates, functionals, found.gradients)
     example, row = (found.upper > 0).nonzero(as_tuple=True)
     first = found.upper[example, row].argsort(descending=True)[:most]
     example, row = example[first], row[first]
     data = l1_data(maps, found.gradients, found.upper[example, row], example, row)
-    return Programs(prepare(data, explore(data)), maps, example, row)
+    return Programs(prepare(data, explore(data)), maps, example, row, coupling)
 
 
 def problems(folder: Path, pattern: str, cache: Path = CACHE) -> Iterator[tuple[str, Problem, float | None]]:

@@ -61,6 +61,66 @@ class Gates:
 
     def example(self, b: int) -> Gates:
         """The gates of one example, with a batch axis of 1."""
-        one = slice(b, b + 1)
-        slopes = {k: Interval(s.lower[one], s.upper[one]) for k, s in self.slopes.items()}
-        return Gates(slopes, {k: Lines(*(v[one] for v in line)) for k, line in self.lines.items()})
+        return self.of(slice(b, b + 1))
+
+    def of(self, examples: Tensor | slice) -> Gates:
+        """The gates of some examples."""
+        slopes = {k: Interval(s.lower[examples], s.upper[examples]) for k, s in self.slopes.items()}
+        return Gates(slopes, {k: Lines(*(v[examples] for v in line)) for k, line in self.lines.items()})
+
+    def double(self) -> Gates:
+        """The slope ranges in float64; lines around slopes are left out."""
+        return Gates({k: Interval(s.lower.double(), s.upper.double()) for k, s in self.slopes.items()})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conflicts:
+    """Pairs of gate states that no input of the box attains together.
+
+    Attributes:
+        example: (pairs,).
+        node, neuron: (pairs, 2) the two gates.
+        high: (pairs, 2) true where the state is the high slope, of ``z >= 0``.
+    """
+
+    example: Tensor
+    node: Tensor
+    neuron: Tensor
+    high: Tensor
+
+    @property
+    def count(self) -> int:
+        return int(self.example.shape[0])
+
+    @classmethod
+    def none(cls, device: torch.device) -> Conflicts:
+        pair = torch.zeros(0, 2, dtype=torch.int64, device=device)
+        return cls(pair[:, 0], pair, pair, pair.bool())
+
+    def of(self, examples: Tensor) -> Conflicts:
+        """Those of some ``examples`` (some,), numbered by their place there."""
+        match = self.example.unsqueeze(-1) == examples
+        kept = match.any(-1)
+        place = match.to(torch.uint8).argmax(-1)[kept]
+        return Conflicts(place, self.node[kept], self.neuron[kept], self.high[kept])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coupling:
+    """What ties gates to each other and to the inputs that open them, for networks with one kink at the origin.
+
+    Attributes:
+        box: (examples, inputs).
+        bounds: pre-activation bounds over the box.
+        conflicts: pairs of states that exclude each other.
+    """
+
+    box: Interval
+    bounds: PreactivationBounds
+    conflicts: Conflicts
+
+    def of(self, examples: Tensor) -> Coupling:
+        """That of some examples (some,)."""
+        box = Interval(self.box.lower[examples], self.box.upper[examples])
+        bounds = {k: Interval(v.lower[examples], v.upper[examples]) for k, v in self.bounds.items()}
+        return Coupling(box, bounds, self.conflicts.of(examples))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import torch
 from torch import Tensor
 
 from lipcompare.deadline import Deadline
 from lipcompare.domain import Space
-from lipcompare.gates import Gates, PreactivationBounds
+from lipcompare.gates import Coupling, Gates, PreactivationBounds
 from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
+from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
 
 
@@ -59,3 +61,24 @@ def propagate(
     )
     upper = norm_bound(network, gates, functionals, gradients, problem.norm, forward)
     return Propagated(bounds, gates, gradients, upper, first.missed or second.missed)
+
+
+def coupled(
+    problem: Problem, found: Propagated, *, memory: int, seconds: float = math.inf
+) -> tuple[Propagated, Coupling]:
+    """Go on from ``found`` with probing, and keep what that says of states that exclude each other.
+
+    For networks with one kink, at the origin (:func:`~lipcompare.preactivation.probing.can_probe`). The norm bound is
+    never above the one before. ``seconds``: time for probing and for refining gradient intervals.
+    """
+    network, box = problem.network, problem.box.interval
+    first, second = Deadline.after(seconds / 2), Deadline.after(seconds)
+    bounds, conflicts = probe(network, box, found.bounds, memory=memory, deadline=first)
+    gates = Gates.from_preactivations(network, bounds)
+    gradients = gradient_intervals(
+        network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=second
+    )
+    upper = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    hurried = found.hurried or first.missed or second.missed
+    upper = torch.minimum(upper, found.upper)
+    return Propagated(bounds, gates, gradients, upper, hurried), Coupling(box, bounds, conflicts)

@@ -220,11 +220,11 @@ class QuadraticRelaxation:
         near = (part.depth <= self.cut_depth) & (upper > target)
         if self.cuts and self.norm is Norm.INF and bool(near.any()):
             some = near.nonzero().squeeze(-1)
-            cut, sharper = tighten(
+            tightened = tighten(
                 data.select(some), solution.select(some), maps, some, row[some],
                 cuts=self.cuts, tolerance=self.tolerance,
             )  # fmt: skip
-            upper[some] = torch.minimum(upper[some], certify(cut, sharper.dual) * cut.scale)
+            upper[some] = torch.minimum(upper[some], tightened.upper)
         found = _better(found, _rounded(data, solution))
         best = found.values.argmax(-1)
         value = found.values[here, best] * data.scale

@@ -78,6 +78,25 @@ class Gradients:
     constant: frozenset[int]
     joint: Mapping[int, GateLines] = dataclasses.field(default_factory=dict)
 
+    def of(self, examples: Tensor) -> Gradients:
+        """The intervals alone, of some examples (some,)."""
+        intervals = {k: Interval(s.lower[examples], s.upper[examples]) for k, s in self.intervals.items()}
+        return Gradients(intervals, {}, self.constant)
+
+    def double(self) -> Gradients:
+        """Intervals and lines in float64."""
+        intervals = {k: Interval(s.lower.double(), s.upper.double()) for k, s in self.intervals.items()}
+        lines = {
+            k: GateLines(
+                line.slope.double(),
+                line.slope_spread.double(),
+                None if line.offset is None else line.offset.double(),
+                line.offset_spread.double(),
+            )
+            for k, line in self.lines.items()
+        }
+        return Gradients(intervals, lines, self.constant)
+
 
 def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) -> GateLines:
     """Lines around ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``; the fields broadcast."""

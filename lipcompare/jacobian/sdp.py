@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lipcompare.deadline import Deadline
-from lipcompare.gates import Gates
-from lipcompare.jacobian.linear import GateLines, Gradients, norm_bound
+from lipcompare.gates import Coupling, Gates
+from lipcompare.jacobian.linear import Gradients, norm_bound
 from lipcompare.jacobian.sdp_certificate import certify
 from lipcompare.jacobian.sdp_cuts import tighten
 from lipcompare.jacobian.sdp_data import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
@@ -23,7 +23,6 @@ from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.jacobian.sdp_solver import Solution, solve
 from lipcompare.jacobian.sdp_tasks import Tasks, batches, tasks_of
 from lipcompare.network.graph import Network
-from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
 
 
@@ -75,6 +74,7 @@ class _Setting:
     keep: bool
     compete: bool  # rows stop once they are under the floor
     aim: Tensor | None  # (examples,) in the units of the objective
+    coupling: Coupling | None
 
     @property
     def one_maximum(self) -> bool:
@@ -115,6 +115,7 @@ class _Prepared:
     width: int
     own: Tensor  # (examples of the pack,)
     room: int  # programs that fit in memory
+    coupling: Coupling | None
 
 
 def sdp_bound(
@@ -126,6 +127,7 @@ def sdp_bound(
     *,
     tolerance: float = 1e-4,
     cuts: int = 0,
+    coupling: Coupling | None = None,
     max_iterations: int = 40,
     only_maximum: bool = True,
     prune_below: Tensor | None = None,
@@ -141,6 +143,7 @@ def sdp_bound(
         gradients: what :func:`~lipcompare.jacobian.linear.gradient_intervals` gives for the same gates.
         tolerance: relative gap between primal and dual at which a row stops.
         cuts: most cutting planes per row (0: none; p = inf only), see :mod:`~lipcompare.jacobian.sdp_cuts`.
+        coupling: what the inputs allow, for cuts (all examples; float64); None for cuts of gates alone.
         only_maximum: let a row stop once it cannot be the largest of its example; its bound is valid, but looser.
         prune_below: (examples,) rows with an upper bound at most this are left at that.
         target: (examples,) a row stops once its bound is at most this.
@@ -151,14 +154,14 @@ def sdp_bound(
         keep: return the data and solutions, for branching and for the attack.
     """
     network = network.to(functionals.device, torch.float64)
-    gates, gradients = _double_gates(gates), _double_gradients(gradients)
+    gates, gradients = gates.double(), gradients.double()
     functionals = functionals.to(torch.float64)
     linear = norm_bound(network, gates, functionals, gradients, norm)
     aim = None if target is None else _power(target.to(linear), norm)
     compete = only_maximum or norm is Norm.ONE or prune_below is not None
     setting = _Setting(
         network, gates, functionals, gradients, norm, tolerance, cuts, max_iterations, only_maximum, memory,
-        Deadline() if deadline is None else Deadline(deadline), keep, compete, aim,
+        Deadline() if deadline is None else Deadline(deadline), keep, compete, aim, coupling,
     )  # fmt: skip
     tasks = tasks_of(gradients, linear, norm, only_maximum)
     progress = _begin(tasks, norm, prune_below)
@@ -207,8 +210,9 @@ def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack
             values.append(best)
             first = data if len(part) == len(todo) else None
         order = torch.cat(values)
-        # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest.
-        progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
+        if setting.coupling is None:
+            # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest.
+            progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
     solved: list[_Solved] = []  # to be tightened by cuts once all have a bound
     own = prepared.own[place[tasks.example[todo]]]
     for part in batches(todo, order, tasks.group[todo], own, prepared.width):
@@ -230,7 +234,7 @@ def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack
 
 
 def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
-    gates, gradients = _gates_of(setting.gates, pack.examples), _gradients_of(setting.gradients, pack.examples)
+    gates, gradients = setting.gates.of(pack.examples), setting.gradients.of(pack.examples)
     lifted = None
     if pack.restricted:
         lifted = lifted_gates(setting.network, gates, gradients, int(pack.coordinates.max()))
@@ -239,7 +243,8 @@ def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
     width, own = widths(pack, signs if setting.norm is Norm.INF else torch.zeros_like(signs), setting.memory)
     largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
     room = max(1, setting.memory // program_bytes(int(pack.coordinates.max()), largest))
-    return _Prepared(pack, maps, gradients, place, width, own, room)
+    coupling = None if setting.coupling is None else setting.coupling.of(pack.examples)
+    return _Prepared(pack, maps, gradients, place, width, own, room, coupling)
 
 
 def _open(setting: _Setting, tasks: Tasks, progress: _Progress, part: Tensor) -> Tensor:
@@ -294,20 +299,36 @@ def _solve_batch(
 
 
 def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, solved: list[_Solved]) -> None:
-    """Cuts for the programs that can still be the largest, batch by batch while there is time; empties the list."""
+    """Cuts for the programs that can still be the largest, the largest of every group first; empties the list."""
+    done = torch.ones_like(progress.tried)
     for batch in solved:
-        open_rows = progress.upper[batch.part] > progress.floor[tasks.group[batch.part]]
-        again = (~batch.solution.stopped & open_rows).nonzero().squeeze(-1)
-        if len(again) and not setting.deadline.passed():
+        done[batch.part] = batch.solution.stopped
+    while not setting.deadline.passed():
+        open_upper = progress.upper.masked_fill(done | (progress.upper <= progress.floor[tasks.group]), -torch.inf)
+        chosen = ~done & torch.isfinite(open_upper)
+        if setting.one_maximum:
+            top = torch.full_like(progress.floor, -torch.inf).scatter_reduce(0, tasks.group, open_upper, "amax")
+            chosen &= open_upper >= top[tasks.group]
+        if not bool(chosen.any()):
+            break
+        for batch in solved:
+            again = chosen[batch.part].nonzero().squeeze(-1)
+            if not len(again):
+                continue
             part = batch.part[again]
-            harder, sharper = tighten(
+            tightened = tighten(
                 batch.data.select(again), batch.solution.select(again), prepared.maps,
                 prepared.place[tasks.example[part]], tasks.row[part],
                 cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
+                network=setting.network, coupling=prepared.coupling,
             )  # fmt: skip
-            certified = certify(harder, sharper.dual) * harder.scale
-            progress.upper[part] = torch.minimum(progress.upper[part], certified)
+            progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
+        done |= chosen
         if setting.one_maximum:
+            top = progress.upper.masked_fill(~chosen, 0.0).clamp(max=1e300)
+            progress.floor.scatter_reduce_(0, tasks.group, top, "amax")
+    if setting.one_maximum:
+        for batch in solved:
             top = progress.upper[batch.part].clamp(max=1e300)
             progress.floor.scatter_reduce_(0, tasks.group[batch.part], top, "amax")
     solved.clear()
@@ -357,30 +378,3 @@ def _by_row(
         no_time=setting.deadline.missed,
         solved=tuple(progress.solved),
     )
-
-
-def _gates_of(gates: Gates, index: Tensor) -> Gates:
-    return Gates({k: Interval(s.lower[index], s.upper[index]) for k, s in gates.slopes.items()})
-
-
-def _gradients_of(gradients: Gradients, index: Tensor) -> Gradients:
-    intervals = {k: Interval(s.lower[index], s.upper[index]) for k, s in gradients.intervals.items()}
-    return Gradients(intervals, {}, gradients.constant)
-
-
-def _double_gates(gates: Gates) -> Gates:
-    return Gates({k: Interval(s.lower.double(), s.upper.double()) for k, s in gates.slopes.items()})
-
-
-def _double_gradients(gradients: Gradients) -> Gradients:
-    intervals = {k: Interval(s.lower.double(), s.upper.double()) for k, s in gradients.intervals.items()}
-    lines = {
-        k: GateLines(
-            line.slope.double(),
-            line.slope_spread.double(),
-            None if line.offset is None else line.offset.double(),
-            line.offset_spread.double(),
-        )
-        for k, line in gradients.lines.items()
-    }
-    return Gradients(intervals, lines, gradients.constant)

@@ -1,9 +1,13 @@
-"""Cutting planes for the quadratic-gate relaxation: products of two valid linear inequalities, added by separation.
+"""Cutting planes for the quadratic-gate relaxation: products of two valid linear forms, added by separation.
 
 A gate ``v = a K`` with ``K`` in ``[l, u]`` lies between two chords, and a sign ``s`` in ``[-1, 1]`` between its ends.
 The product of two such inequalities ``f' w >= 0`` and ``g' w >= 0`` holds at every admissible point, so ``f' M g >=
-0``. Sign times chord is the stronger family, chord times chord the next. Signs that cuts mention become coordinates
-again, with ``M_ss = 1`` and ``s g_j' w`` in the cost; the others stay eliminated.
+0``. Products with a sign are the strongest family, chord times chord the next. Signs that cuts mention become
+coordinates again, with ``M_ss = 1`` and ``s g_j' w`` in the cost; the others stay eliminated.
+
+What is known of the inputs comes in twice. Two states of gates that no input attains together give an equation, as the
+two states of one gate do (:mod:`~lipcompare.jacobian.sdp_pairs`); and where few inputs move, they and the activations'
+outputs become coordinates (:mod:`~lipcompare.jacobian.sdp_forward`), and their inequalities join the products.
 """
 
 from __future__ import annotations
@@ -15,22 +19,49 @@ import torch
 from torch import Tensor
 
 from lipcompare.deadline import Deadline
+from lipcompare.gates import Coupling
+from lipcompare.jacobian.sdp_certificate import certify
 from lipcompare.jacobian.sdp_data import Coordinates, GateMaps, SdpData
+from lipcompare.jacobian.sdp_forms import SIGN, Forms, Group, chords, forward_forms, one, sign_sides
+from lipcompare.jacobian.sdp_forward import forward_maps, moving_inputs, with_forward
+from lipcompare.jacobian.sdp_pairs import conflict_pairs, equations, links
+from lipcompare.jacobian.sdp_products import Cuts, most_violated, separate
 from lipcompare.jacobian.sdp_solver import Solution, solve
+from lipcompare.network.graph import Network
 
 
-class Family(enum.Enum):
-    """Which products are tried."""
+class Family(enum.Flag):
+    """Which cuts are tried."""
 
-    BOTH = "both"
-    SIGN_CHORD = "sign x chord"
-    CHORD_CHORD = "chord x chord"
+    SIGN = enum.auto()
+    """Products with a sign."""
+    CHORD = enum.auto()
+    """Products of chords, and chords themselves."""
+    CONFLICT = enum.auto()
+    """Equations of gate states that exclude each other."""
+    FORWARD = enum.auto()
+    """Products of a neuron's side with everything, inequalities of inputs and outputs included (lift and project)."""
+    ALL = SIGN | CHORD | CONFLICT | FORWARD
 
 
-SIGN = -2  # the "node" of a coordinate that is a sign of the input gradient
 _ROUNDS = 4
-_VIOLATION = 1e-5  # relative to the size of the forms; smaller ones are not worth a cut
-_WIDEN = 1e-9  # relative widening of the intervals of K, which makes the chords safe against rounding
+_ROUGH = 3e-3  # tolerance before the last round
+_INPUTS = 64  # moving inputs, at most, for the forward pass to join
+_COORDINATES = 400  # of a program with the forward pass, at most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tightened:
+    """What cuts made of a batch of problems.
+
+    Attributes:
+        data, solution: the last round's problems, with their cuts, and its solution.
+        upper: (problems,) the best certified bound of all rounds, in the network's units.
+    """
+
+    data: SdpData
+    solution: Solution
+    upper: Tensor
 
 
 def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
@@ -75,80 +106,20 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
         gate_slack=pad(data.gate_slack, (0, count)),
         entry=data.entry.gather(-1, rest),
         example=torch.arange(data.problems, device=data.row.device),
-        cut_left=none,
-        cut_right=none,
-        cut_mask=none[:, 0].bool(),
         coordinates=coordinates,
-    )
+    ).with_cuts(none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0])
 
 
-def chords(data: SdpData, maps: GateMaps, place: Tensor, row: Tensor) -> Tensor:
-    """Forms ``f`` (problems, n, 2 gates) with ``f' w >= 0`` around every gate; 0 for gates that do not exist.
-
-    Args:
-        place, row: (problems,) where in ``maps`` each problem comes from.
-    """
-    gates = maps.coordinates.count
-    unit = data.radius[:, 1:gates]
-    safe = torch.where(unit > 0, unit, torch.ones_like(unit))
-    lower, upper = (end[place, row][:, 1:] / safe for end in maps.gate_interval)
-    wide = _WIDEN * torch.maximum(-lower, upper) + 4 * data.gate_slack[:, 1:gates]
-    lower, upper = (lower - wide).clamp(max=0), (upper + wide).clamp(min=0)
-    span = (upper - lower).clamp(min=1e-300)
-    form = -2 * data.columns[:, :, 1:gates]  # K_i
-    index = torch.arange(1, gates, device=unit.device)
-    form[:, index, index - 1] = 0
-    above = form * (upper / span).unsqueeze(1)
-    above[:, 0] -= upper * lower / span
-    above[:, index, index - 1] -= 1
-    below = form * (lower / span).unsqueeze(1)
-    below[:, 0] -= lower * upper / span
-    below[:, index, index - 1] += 1
-    exists = data.mask[:, 1:gates].to(form).unsqueeze(1)
-    return torch.cat([above * exists, below * exists], -1)
-
-
-def sign_sides(data: SdpData) -> Tensor:
-    """Forms ``1 + s`` and ``1 - s`` (problems, n, 2 signs) of the signs that are coordinates."""
-    spots = (data.coordinates.node == SIGN).nonzero().squeeze(-1)
-    exists = data.mask[:, spots].to(data.columns)
-    side = data.columns.new_zeros(data.problems, data.size, len(spots))
-    side[:, 0] = exists
-    index = torch.arange(len(spots), device=spots.device)
-    one = torch.zeros_like(side)
-    one[:, spots, index] = exists
-    return torch.cat([side + one, side - one], -1)
-
-
-def separate(
-    data: SdpData, moments: Tensor, forms: Tensor, sides: Tensor, count: int, family: Family = Family.BOTH
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` most violated products per problem: forms ``f``, ``g`` (problems, n, count) and which exist.
-
-    Args:
-        forms: (problems, n, a) chords.
-        sides: (problems, n, b) sides of signs; all products with chords are tried, and of chords with each other,
-            unless the ``family`` leaves some out.
-    """
-    forms = forms / torch.linalg.vector_norm(forms, dim=1, keepdim=True).clamp(min=1e-300)
-    sides = sides / torch.linalg.vector_norm(sides, dim=1, keepdim=True).clamp(min=1e-300)
-    image = moments @ forms
-    both = torch.cat([sides, forms], -1)
-    value = both.mT @ image  # (problems, b + a, a)
-    a, b = forms.shape[-1], sides.shape[-1]
-    half = torch.ones(a, a, dtype=torch.bool, device=value.device).tril()
-    value[:, b:] = value[:, b:].masked_fill(~half, 0.0)
-    if family is not Family.BOTH:
-        left_out = slice(b, None) if family is Family.SIGN_CHORD else slice(0, b)
-        value[:, left_out] = 0.0
-    lowest, index = value.flatten(1).topk(min(count, (a + b) * a), dim=-1, largest=False)
-    size = moments.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
-    found = lowest < -_VIOLATION * size
-    first, second = index // a, index % a
-    pick = found.unsqueeze(1)
-    f = both.gather(-1, first.unsqueeze(1).expand(-1, data.size, -1)) * pick
-    g = forms.gather(-1, second.unsqueeze(1).expand(-1, data.size, -1)) * pick
-    return f, g, found
+def allowed_products(family: Family) -> Tensor:
+    """(groups, groups) which products a family asks for."""
+    table = torch.zeros(len(Group), len(Group), dtype=torch.bool)
+    if Family.SIGN in family:
+        table[Group.SIGN, [Group.SIGN, Group.CHORD]] = True
+    if Family.CHORD in family:
+        table[Group.CHORD, [Group.ONE, Group.CHORD]] = True
+    if Family.FORWARD in family:
+        table[Group.SIDE] = True
+    return table | table.T
 
 
 def tighten(
@@ -162,50 +133,85 @@ def tighten(
     tolerance: float,
     most_signs: int = 64,
     deadline: Deadline | None = None,
-    family: Family = Family.BOTH,
-) -> tuple[SdpData, Solution]:
+    family: Family = Family.ALL,
+    network: Network | None = None,
+    coupling: Coupling | None = None,
+) -> Tightened:
     """Solve again with cuts, in rounds of separation; the last round is solved to the tolerance.
 
-    Each round adds its share of the ``cuts`` most violated products; cuts of earlier rounds stay if their multipliers
-    say that they matter. Returns the problems with signs as coordinates and with their cuts.
+    Each round adds its share of the ``cuts`` most violated products and equations; cuts of earlier rounds stay if
+    their multipliers say that they matter. With few moving inputs, further rounds follow that have the forward pass in
+    their coordinates.
 
     Args:
         place, row: (problems,) where in ``maps`` each problem comes from.
-        cuts: most cuts per problem.
+        cuts: most new cuts per problem, of products and of equations each, in all rounds together.
         most_signs: most signs that become coordinates.
         deadline: after it there are no more rounds, and iterations end.
-        family: the products that are tried.
+        family: the cuts that are tried.
+        network, coupling: what the inputs allow, for the examples of ``maps``; None for cuts of gates alone.
     """
     deadline = deadline or Deadline()
-    augmented = with_signs(data, solution.moments, most_signs)
-    forms, sides = chords(augmented, maps, place, row), sign_sides(augmented)
-    moments = _lift(data, solution.moments, augmented)
-    result: Solution | None = None
-    for turn in range(_ROUNDS):
-        f, g, found = separate(augmented, moments, forms, sides, cuts // _ROUNDS, family)
-        if result is not None and result.dual.nu is not None and result.dual.nu.shape[-1]:
-            nu = result.dual.nu * augmented.cut_mask
-            useful = nu > 1e-4 * nu.amax(-1, keepdim=True)
-            f, g = torch.cat([augmented.cut_left * useful.unsqueeze(1), f], -1), torch.cat([augmented.cut_right, g], -1)
-            found = torch.cat([useful, found], 1)
-        f, g, found = _packed(f, g, found)
-        augmented = dataclasses.replace(augmented, cut_left=f, cut_right=g, cut_mask=found)
-        last = turn == _ROUNDS - 1
-        result = solve(augmented, tolerance=tolerance if last else max(tolerance, 3e-3), deadline=deadline)
-        moments = result.moments
-        if deadline.passed():
-            break
-    assert result is not None
-    return augmented, result
+    signed = with_signs(data, solution.moments, most_signs)
+    rounds = _Rounds(cuts, tolerance, deadline, allowed_products(family))
+    forms = one(signed) + sign_sides(signed) + chords(signed, maps, place, row)
+    conflicts = Cuts.none(signed)
+    if coupling is not None and Family.CONFLICT in family:
+        conflicts = equations(signed, *conflict_pairs(coupling.conflicts, maps.coordinates, place))
+    moments = _lift(data, solution.moments, signed)
+    conflicts = most_violated(moments, conflicts, cuts)
+    best = rounds(signed, moments, forms, conflicts)
+    if coupling is None or network is None or Family.FORWARD not in family or deadline.passed():
+        return best
+    if moving_inputs(coupling) > _INPUTS:
+        return best
+    forward = forward_maps(network, coupling)
+    gates = maps.coordinates.count
+    varying = (maps.gate_linear != 0).any(1)
+    joined = with_forward(signed, forward, gates, varying, place)
+    if joined.data.size > _COORDINATES:
+        return best
+    size = joined.data.size
+    forms = one(joined.data) + sign_sides(joined.data) + chords(joined.data, maps, place, row)
+    forms = forms + forward_forms(joined, maps, place, row)
+    fixed = links(joined) + conflicts.grown(size)
+    start = solve(fixed.into(joined.data), tolerance=_ROUGH, deadline=deadline)
+    last = rounds(joined.data, start.moments, forms, fixed)
+    return dataclasses.replace(last, upper=torch.minimum(best.upper, last.upper))
 
 
-def _packed(f: Tensor, g: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cuts moved to the front, as wide as the problem with most of them needs."""
-    width = int(found.sum(-1).max()) if len(found) else 0
-    order = torch.argsort(found.to(torch.uint8), dim=-1, descending=True, stable=True)[:, :width]
-    wide = order.unsqueeze(1).expand(-1, f.shape[1], -1)
-    found = found.gather(-1, order)
-    return f.gather(-1, wide) * found.unsqueeze(1), g.gather(-1, wide) * found.unsqueeze(1), found
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rounds:
+    """Rounds of separation and solution."""
+
+    cuts: int
+    tolerance: float
+    deadline: Deadline
+    allowed: Tensor
+
+    def __call__(self, data: SdpData, moments: Tensor, forms: Forms, fixed: Cuts) -> Tightened:
+        """The problems after all rounds, with the cuts that they ended with and the ``fixed`` ones.
+
+        Args:
+            moments: (problems, n, n) where to start separating.
+        """
+        kept = Cuts.none(data)
+        share = -(-self.cuts // _ROUNDS)
+        upper = torch.full_like(data.scale, torch.inf)
+        allowed = self.allowed.to(moments.device)
+        for turn in range(_ROUNDS):
+            kept = kept + separate(data, moments, forms, allowed, share)
+            current = (fixed + kept).into(data)
+            last = turn == _ROUNDS - 1
+            tolerance = self.tolerance if last else max(self.tolerance, _ROUGH)
+            result = solve(current, tolerance=tolerance, deadline=self.deadline)
+            upper = torch.minimum(upper, certify(current, result.dual) * data.scale)
+            moments = result.moments
+            assert result.dual.nu is not None
+            kept = kept.useful(result.dual.nu[:, fixed.count :], self.cuts - share)
+            if self.deadline.passed():
+                break
+        return Tightened(current, result, upper)
 
 
 def _lift(data: SdpData, moments: Tensor, augmented: SdpData) -> Tensor:

@@ -19,10 +19,12 @@ __all__ = ["Coordinates", "GateMaps", "SdpData", "coordinate_count", "entry_data
 class SdpData:
     """A batch of problems ``max <C0, M> + sum_j sqrt(g_j' M g_j)`` over moment matrices of ``w``, ``|w_i| <= limit_i``.
 
-    Constraints: ``2 e_i' M k_i = b_i`` for every coordinate (``b = (1, 0, ..., 0)``), ``tr M <= trace``.
+    Constraints: ``2 e_i' M k_i = b_i`` for every coordinate with an equation (``b = (1, 0, ..., 0)``), ``tr M <=
+    trace``.
 
     Attributes:
-        columns: (problems, n, n) the ``k_i`` as columns; 0 for coordinates that a problem does not have.
+        columns: (problems, n, n) the ``k_i`` as columns; 0 for coordinates that a problem does not have, and for those
+            without an equation.
         mask: (problems, n) coordinates that exist.
         right: (problems, n) ``b``.
         cost: (problems, n, n) ``C0``, symmetric.
@@ -39,6 +41,8 @@ class SdpData:
         entry: (problems, J) input index of each column of ``entries``.
         cut_left, cut_right: (problems, n, cuts) columns ``f`` and ``g`` of valid inequalities ``f' M g >= 0``.
         cut_mask: (problems, cuts).
+        cut_equal: (problems, cuts) those that are equations.
+        cut_slack: (problems, cuts) what rounding and gates without a coordinate may take from ``(f' w)(g' w)``.
         coordinates: names of the coordinates, (examples, n), looked up with ``example``.
     """
 
@@ -61,6 +65,8 @@ class SdpData:
     cut_left: Tensor
     cut_right: Tensor
     cut_mask: Tensor
+    cut_equal: Tensor
+    cut_slack: Tensor
     coordinates: Coordinates
 
     @property
@@ -70,6 +76,11 @@ class SdpData:
     @property
     def size(self) -> int:
         return int(self.columns.shape[1])
+
+    @property
+    def equations(self) -> Tensor:
+        """Coordinates with an equation of their own, (problems, n)."""
+        return self.columns.diagonal(dim1=-2, dim2=-1) != 0
 
     @property
     def bound(self) -> Tensor:
@@ -87,6 +98,12 @@ class SdpData:
         names = self.coordinates
         phase = 12.9898 * (names.neuron[self.example] + 1) + 78.233 * (names.node + 2)
         return ((torch.sin(phase.double()) * 43758.5453) % 1.0 - 0.5) * self.mask
+
+    def with_cuts(self, left: Tensor, right: Tensor, mask: Tensor, equal: Tensor, slack: Tensor) -> SdpData:
+        """The same problems with these cuts alone."""
+        return dataclasses.replace(
+            self, cut_left=left, cut_right=right, cut_mask=mask, cut_equal=equal, cut_slack=slack
+        )
 
     def select(self, index: Tensor) -> SdpData:
         """The problems at ``index`` (integers or a boolean mask)."""
@@ -201,9 +218,9 @@ def entry_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor, entr
     )  # fmt: skip
 
 
-def _no_cuts(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _no_cuts(columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     none = columns.new_zeros(*columns.shape[:2], 0)
-    return none, none, none[:, 0].bool()
+    return none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0]
 
 
 def _unit(mask: Tensor) -> Tensor:

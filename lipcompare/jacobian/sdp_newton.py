@@ -31,7 +31,7 @@ class State:
     tau: Tensor  # (problems, J) the 2x2 dual block is [[tau, -1/2], [-1/2, lam]]
     d: Tensor
     nu: Tensor  # (problems, cuts)
-    x: Tensor  # (problems, cuts) their slacks
+    x: Tensor  # (problems, cuts) their slacks, 0 for equations
     slack: Tensor  # S
     moments: Tensor  # M
     x11: Tensor  # (problems, J) the 2x2 primal block
@@ -78,7 +78,7 @@ def complementarity(state: State) -> Tensor:
 
 def order(data: SdpData) -> Tensor:
     """Barrier parameter of the whole cone, (problems,)."""
-    return data.mask.sum(-1) + 2 * data.entry_mask.sum(-1) + data.cut_mask.sum(-1) + 1
+    return data.mask.sum(-1) + 2 * data.entry_mask.sum(-1) + (data.cut_mask & ~data.cut_equal).sum(-1) + 1
 
 
 def advance(state: State) -> tuple[State, Tensor]:
@@ -170,10 +170,12 @@ class _Newton:
         self.q11, self.q12, self.q22 = state.lam / determinant, 0.5 / determinant, state.tau / determinant
         self.a11, self.a12 = state.x11 * self.q11, state.x12 * self.q12
         self.ratio = self.a12 / self.a11
+        one_sided = data.cut_mask & ~data.cut_equal
+        self.inverse_nu = torch.where(one_sided, 1 / state.nu, 0.0) if cuts else state.nu
         self.pull_cut = self._cut_blocks(whole, products) if cuts else state.nu
         hessian = whole
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-        diagonal[:, :n] += absent
+        diagonal[:, :n] += (~data.equations).to(m)
         diagonal[:, n : n + signs] += state.x22 * self.q22 - self.a12 * self.ratio + (1 - self.entry_mask)
         self.scaling = diagonal.clamp(min=1e-300).rsqrt()
         hessian *= self.scaling.unsqueeze(-1)
@@ -205,7 +207,7 @@ class _Newton:
             side[:, n : n + signs] = (e @ mf) * (e @ pg) + (e @ mg) * (e @ pf)
         side[:, -1] = -(pg * mf + pf * mg).sum(-2)
         whole[:, at:, :at] = side.mT
-        whole.diagonal(dim1=-2, dim2=-1)[:, at:] += torch.where(data.cut_mask, state.x / state.nu, 1.0)
+        whole.diagonal(dim1=-2, dim2=-1)[:, at:] += state.x * self.inverse_nu + (1 - self.cut_mask)
         return fpg.diagonal(dim1=-2, dim2=-1)
 
     def direction(self, mu: Tensor | None, aff: _Step | None) -> _Step:
@@ -221,7 +223,7 @@ class _Newton:
             r22 = aff.x12 * aff.tau * q12 + aff.x22 * aff.lam * q22
             r12 = 0.5 * (aff.tau * (aff.x11 * q12 + aff.x12 * q11) + aff.lam * (aff.x12 * q22 + aff.x22 * q12))
             rs = aff.s * aff.d / state.d
-            rx = aff.x * aff.nu / state.nu
+            rx = aff.x * aff.nu * self.inverse_nu
             c = mu.unsqueeze(-1)
             gate = gate + c * self.pull_gate - 2 * (mean * data.columns).sum(-2)
             trace = trace + mu * (self.pull_trace + 1 / state.d) - mean.diagonal(dim1=-2, dim2=-1).sum(-1) - rs
@@ -230,7 +232,7 @@ class _Newton:
                 sign = c * (q22 - self.pull_sign) - r22 + ((g.mT @ mean) * g.mT).sum(-1)
             if cut.shape[-1]:
                 bent = ((mean @ data.cut_left) * data.cut_right).sum(-2)
-                cut = (c * (1 / state.nu - 2 * self.pull_cut) + 2 * bent - rx) * self.cut_mask
+                cut = (c * (self.inverse_nu - 2 * self.pull_cut) + 2 * bent - rx) * self.cut_mask
         right = torch.cat([gate, (sign - self.ratio * first) * self.entry_mask, trace.unsqueeze(-1), cut], -1)
         y = torch.cholesky_solve((right * self.scaling).unsqueeze(-1), self.factor).squeeze(-1) * self.scaling
         dtheta, dlam, dd = y[:, :n] * self.mask, y[:, n : n + signs] * self.entry_mask, y[:, n + signs]
@@ -252,12 +254,12 @@ class _Newton:
         cross = dtau * (state.x11 * q12 + state.x12 * q11) + dlam * (state.x12 * q22 + state.x22 * q12)
         d12 = -state.x12 - 0.5 * cross
         dslack = -state.s - state.s / state.d * dd
-        dx = -state.x - state.x / state.nu * dnu
+        dx = -state.x - state.x * self.inverse_nu * dnu
         if mu is not None and aff is not None:
             dm.sub_(mean).addcmul_(mu.view(-1, 1, 1), self.p)
             d11, d12, d22 = d11 + c * q11 - r11, d12 + c * q12 - r12, d22 + c * q22 - r22
             dslack = dslack + mu / state.d - rs
-            dx = dx + c / state.nu - rx
+            dx = dx + c * self.inverse_nu - rx
         dm.diagonal(dim1=-2, dim2=-1).mul_(self.mask)
         return _Step(dtheta, dlam, dtau, dd, dnu, dx * self.cut_mask, ds, dm, d11, d12, d22, dslack, product)
 
@@ -276,7 +278,7 @@ class _Newton:
         both = torch.minimum(both, scalar_limit(torch.stack([state.s, state.d]), torch.stack([step.s, step.d])))
         if state.nu.shape[-1]:
             cuts = scalar_limit(torch.stack([state.x, state.nu]), torch.stack([step.x, step.nu]))
-            both = torch.minimum(both, cuts.amin(-1))
+            both = torch.minimum(both, cuts.masked_fill_(state.data.cut_equal, torch.inf).amin(-1))
         primal, dual = (FRACTION * both).clamp(max=1.0)
         return primal, dual
 
@@ -298,7 +300,7 @@ class Products:
 
     def __init__(self, data: SdpData) -> None:
         self.columns = data.columns
-        self.half = 0.5 * data.mask.to(data.columns)
+        self.half = data.columns.diagonal(dim1=-2, dim2=-1)
         self.ranges = data.ranges
         self.sparse = data.size >= 80 and len(self.ranges) < data.size // 12
 

@@ -34,7 +34,7 @@ class Dual:
         theta: (problems, n) one per coordinate.
         lam: (problems, J) positive, one per undecided sign.
         d: (problems,) multiplier of the trace.
-        nu: (problems, cuts) one per cut, not negative; None without cuts.
+        nu: (problems, cuts) one per cut, not negative unless the cut is an equation; None without cuts.
     """
 
     theta: Tensor
@@ -117,7 +117,7 @@ def balance(data: SdpData, dual: Dual, scalable: Tensor) -> tuple[Dual, Tensor]:
 
 def default_start(data: SdpData) -> Dual:
     """The cold start: multipliers of about the right size, and the trace multiplier that makes them feasible."""
-    theta = (_GATES / data.mask.sum(-1, keepdim=True)) * data.mask.to(data.columns)
+    theta = (_GATES / data.mask.sum(-1, keepdim=True)) * data.equations.to(data.columns)
     theta[:, 0] = _CONSTANT
     # Signs that are coordinates have b_i = 1 and share half of the value.
     extra = data.right.clone()
@@ -126,7 +126,8 @@ def default_start(data: SdpData) -> Dual:
     sizes = torch.linalg.vector_norm(data.entries, dim=-2).clamp(min=1e-9)
     lam = torch.where(data.entry_mask, _SIGNS / sizes, 1.0)
     nu = _CUTS / data.cut_mask.sum(-1, keepdim=True).clamp(min=1) * torch.ones_like(data.cut_left[:, 0])
-    return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), torch.where(data.cut_mask, nu, 1.0)))
+    nu = torch.where(data.cut_mask, nu, 1.0).masked_fill(data.cut_equal, 0.0)
+    return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), nu))
 
 
 def feasible_trace(data: SdpData, dual: Dual) -> Dual:
@@ -248,8 +249,9 @@ def _begin(data: SdpData, dual: Dual) -> State:
     factor, _ = torch.linalg.cholesky_ex(slack)
     assert dual.nu is not None
     nu = dual.nu
+    x = (mu.unsqueeze(-1) / nu).masked_fill(data.cut_equal, 0.0)
     return State(
-        data, dual.theta, dual.lam, tau, dual.d, nu, mu.unsqueeze(-1) / nu, slack, torch.diag_embed(start),
+        data, dual.theta, dual.lam, tau, dual.d, nu, x, slack, torch.diag_embed(start),
         inverse * dual.lam, 0.5 * inverse, inverse * tau, mu / dual.d, torch.ones_like(mu),
         data.probe, torch.stack([torch.diag_embed(start.sqrt()), factor]),
     )  # fmt: skip

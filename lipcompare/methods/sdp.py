@@ -8,12 +8,14 @@ from typing import ClassVar, final
 
 import torch
 
+from lipcompare.domain import Space
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.jacobian.sdp import SdpBound, sdp_bound
 from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
+from lipcompare.preactivation.probing import can_probe
 from lipcompare.problem import Norm, Problem
-from lipcompare.propagation import propagate
+from lipcompare.propagation import coupled, propagate
 from lipcompare.result import Bound, Status
 
 _SHARE = 0.5
@@ -66,12 +68,15 @@ class Sdp(Method):
             linear = propagate(
                 part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory, seconds=_SHARE * left
             )
+            coupling = None
+            if self.cuts and can_probe(part.network) and not isinstance(part.box, Space):
+                linear, coupling = coupled(part, linear, memory=budget.memory, seconds=_SHARE * left)
             hurried |= linear.hurried
             results.append(
                 sdp_bound(
                     part.network, linear.gates, part.functionals, linear.gradients, part.norm,
-                    tolerance=self.tolerance, cuts=self.cuts, only_maximum=not self.all_rows, memory=budget.memory,
-                    deadline=deadline,
+                    tolerance=self.tolerance, cuts=self.cuts, coupling=coupling, only_maximum=not self.all_rows,
+                    memory=budget.memory, deadline=deadline,
                 )
             )  # fmt: skip
             # The joint relaxation of smooth slopes knows what slope ranges do not.

@@ -126,11 +126,13 @@ def _propagate(
             sign = signs[k]
             current = _both(values[z], start[k])
             if z in slacks:
-                planes = _planes(network, lines, node, current, slacks[z], sign, memory, deadline)
+                wanted = _wanted(node, current, sign)
+                planes = _planes(network, lines, node, wanted, slacks[z], memory, deadline)
                 if planes or k not in spaces:
                     spaces[k] = _halfspaces(planes, sign, k, box)
                 known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
-                current = _refine(box, current, planes, known, sweeps)
+                # Neurons that only came along stay as they are: a result must not depend on its batch.
+                current = _refine(box, current, planes, known, sweeps).select(wanted, current)
             empty |= ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
             empty |= (current.lower > current.upper).any(-1)
             cut = _cut(current, sign)
@@ -170,19 +172,16 @@ def _planes(
     network: Network,
     lines: Mapping[int, Lines],
     node: Activate,
-    current: Interval,
+    wanted: Tensor,
     slack: Tensor,
-    sign: Tensor,
     memory: int,
     deadline: Deadline,
 ) -> Planes:
-    """CROWN's planes for the undecided and the decided neurons of ``node``, raised by the rounding allowance.
+    """CROWN's planes for the ``wanted`` neurons (subdomains, size) of ``node``, raised by the rounding allowance.
 
     Every subdomain gets those of its own; where it has fewer than others, some of its settled neurons come along.
     """
-    batch, size = current.lower.shape
-    slopes = node.activation.slope_range(current)
-    wanted = (slopes.upper > slopes.lower) | (sign != 0)
+    batch, size = wanted.shape
     widest = max(n.size for n in network.nodes[: node.parent + 1])
     chunk = chunk_size(memory, slack.device, 24 * batch * widest * slack.element_size())
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
@@ -201,6 +200,12 @@ def _planes(
         constant = normal.new_zeros(both.shape) if constant is None else constant
         planes.append((neurons, normal, constant + slack.expand(batch, -1).gather(1, neurons).repeat(1, 2)))
     return planes
+
+
+def _wanted(node: Activate, current: Interval, sign: Tensor) -> Tensor:
+    """The undecided and the decided neurons (subdomains, size), not those that bounds settle."""
+    slopes = node.activation.slope_range(current)
+    return (slopes.upper > slopes.lower) | (sign != 0)
 
 
 def _first(mask: Tensor) -> Tensor:

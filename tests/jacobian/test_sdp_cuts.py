@@ -11,8 +11,9 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.jacobian.sdp import SdpBound, sdp_bound
 from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_cuts import chords, sign_sides, tighten, with_signs
+from lipcompare.jacobian.sdp_cuts import tighten, with_signs
 from lipcompare.jacobian.sdp_data import GateMaps, SdpData, gate_maps, l1_data
+from lipcompare.jacobian.sdp_forms import chords, sign_sides
 from lipcompare.jacobian.sdp_patterns import evaluate, explore, random_patterns
 from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.jacobian.sdp_solver import solve
@@ -54,14 +55,16 @@ def test_forms_and_cuts_are_not_negative_at_any_pattern(name: str) -> None:
     entries = patterns.points @ (2 * augmented.cost[:, : data.size, data.size :])
     points = torch.cat([patterns.points, torch.where(entries >= 0, 1.0, -1.0)], -1)
     for form in (forms, sides):
-        assert bool(((points @ form) >= -1e-12).all())
+        assert bool(((points @ form.columns) >= -1e-12).all())
     # With every sign at its best the augmented cost is the old objective.
     value = ((points @ augmented.cost) * points).sum(-1)
     torch.testing.assert_close(value, patterns.values)
-    harder, sharper = tighten(data, solution, maps, data.example, data.row, cuts=80, tolerance=1e-4)
-    products = (points @ harder.cut_left) * (points @ harder.cut_right)
+    found = tighten(data, solution, maps, data.example, data.row, cuts=80, tolerance=1e-4)
+    products = (points @ found.data.cut_left) * (points @ found.data.cut_right)
     assert bool((products >= -1e-12).all())
-    assert bool((certify(harder, sharper.dual).unsqueeze(1) >= patterns.values).all())
+    certified = certify(found.data, found.solution.dual)
+    assert bool((certified.unsqueeze(1) >= patterns.values).all())
+    assert bool((found.upper <= certified * found.data.scale).all())
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
