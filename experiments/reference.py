@@ -102,6 +102,18 @@ def check_sdp(case: Case, result: Bound) -> Iterator[Check]:
         yield at_most("seconds", result.seconds, target, 0.0)
 
 
+def check_cuts(case: Case, result: Bound) -> Iterator[Check]:
+    upper = float(result.overall_upper[0])
+    yield sound(case, upper)
+    plain = float(lipcompare.bound(case.problem, PLAIN_SDP).overall_upper[0])
+    yield at_most("sdp", upper, plain, 1e-9)
+    exact = case.known.get("exact")
+    if exact is not None and plain > exact * (1 + 1e-4):
+        yield at_most("exact + half of the gap", upper, (exact + plain) / 2, 0.0)
+
+
+PLAIN_SDP = Sdp(tightening=Tightening.CROWN)
+CUT_SDP = dataclasses.replace(PLAIN_SDP, cuts=600)
 SDP_SECONDS = {"mlp3_w32@0.3": 0.06, "mlp_d4_w32@0.1": 0.06, "mlp3_w128@0.3": 2.0, "mlp_d8_w32@0.3": 1.5}
 
 
@@ -153,8 +165,10 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The method's name, with the bound of a branch and bound."""
-        return f"{self.method.name} {self.method.bound.value}" if isinstance(self.method, Bab) else self.method.name
+        """The method's name, with the bound of a branch and bound, or that there are cuts."""
+        if isinstance(self.method, Bab):
+            return f"{self.method.name} {self.method.bound.value}"
+        return f"{self.method.name} cuts" if self.method == CUT_SDP else self.method.name
 
 
 ENTRIES = (
@@ -162,7 +176,8 @@ ENTRIES = (
     Entry(Ibp(), float("inf"), check_public("paper_ibp")),
     Entry(RecurJac(), float("inf"), check_public("paper_recurjac")),
     Entry(Lbp(), float("inf"), check_lbp),
-    Entry(Sdp(tightening=Tightening.CROWN), float("inf"), check_sdp),
+    Entry(PLAIN_SDP, float("inf"), check_sdp),
+    Entry(CUT_SDP, 60.0, check_cuts),
     Entry(Milp(), 60.0, check_milp, gap=1e-5),
     Entry(Bab(), 60.0, check_bab),
     Entry(Bab(bound=BoundKind.LBP), 60.0, check_paper_bab),
