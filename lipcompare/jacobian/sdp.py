@@ -91,7 +91,8 @@ class _Progress:
     converged: Tensor
     pruned: Tensor
     tried: Tensor
-    floor: Tensor  # (groups,) programs that end under it cannot be the largest of their group
+    floor: Tensor  # (groups,) programs that end under it are not expected to be the largest of their group
+    least: Tensor  # (groups,) those that end under it cannot be, whatever cuts do to the others
     solved: list[tuple[SdpData, Solution]]
 
 
@@ -187,7 +188,16 @@ def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Progress:
         known = _power(prune_below.to(tasks.linear).clamp(min=0), norm)
         floor.scatter_reduce_(0, tasks.group, known[tasks.example], "amax")
     none = torch.zeros_like(tasks.example, dtype=torch.bool)
-    return _Progress(tasks.linear.clone(), torch.zeros_like(tasks.example), none, none.clone(), none.clone(), floor, [])
+    return _Progress(
+        tasks.linear.clone(),
+        torch.zeros_like(tasks.example),
+        none,
+        none.clone(),
+        none.clone(),
+        floor,
+        floor.clone(),
+        [],
+    )
 
 
 def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack) -> None:
@@ -210,9 +220,9 @@ def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack
             values.append(best)
             first = data if len(part) == len(todo) else None
         order = torch.cat(values)
-        if setting.coupling is None:
-            # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest.
-            progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
+        # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest (but with cuts
+        # that know the inputs it may be: then _tighten comes back to it).
+        progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
     solved: list[_Solved] = []  # to be tightened by cuts once all have a bound
     own = prepared.own[place[tasks.example[todo]]]
     for part in batches(todo, order, tasks.group[todo], own, prepared.width):
@@ -249,7 +259,8 @@ def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
 
 def _open(setting: _Setting, tasks: Tasks, progress: _Progress, part: Tensor) -> Tensor:
     """The programs with something left to do: not those whose linear bound is under the floor or the target."""
-    idle = tasks.linear[part] <= progress.floor[tasks.group[part]]
+    floor = progress.floor if setting.coupling is None else progress.least
+    idle = tasks.linear[part] <= floor[tasks.group[part]]
     if setting.aim is not None:
         idle |= tasks.linear[part] <= setting.aim[tasks.example[part]]
     progress.pruned[part[idle]] = True
@@ -294,25 +305,38 @@ def _solve_batch(
     if one_maximum and not cuts:
         progress.floor.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
     if setting.keep:
-        progress.solved.append((_named(data, prepared, tasks.example[part]), solution))
+        names = data.coordinates.spread(prepared.pack.examples, len(prepared.place))
+        named = dataclasses.replace(data, example=tasks.example[part], coordinates=names)
+        progress.solved.append((named, solution))
     return solution
 
 
 def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, solved: list[_Solved]) -> None:
-    """Cuts for the programs that can still be the largest, the largest of every group first; empties the list."""
-    done = torch.ones_like(progress.tried)
-    for batch in solved:
-        done[batch.part] = batch.solution.stopped
+    """Cuts for the programs that can still be the largest, the largest of every group first; empties the list.
+
+    One that stopped early because another looked larger is solved to the end before it gets cuts.
+    """
+    home = torch.full_like(tasks.example, -1)  # the batch that holds each program's solution
+    for i, batch in enumerate(solved):
+        home[batch.part] = i
+    waiting = home >= 0
+    if setting.aim is not None:
+        waiting &= progress.upper > setting.aim[tasks.example]
     while not setting.deadline.passed():
-        open_upper = progress.upper.masked_fill(done | (progress.upper <= progress.floor[tasks.group]), -torch.inf)
-        chosen = ~done & torch.isfinite(open_upper)
+        chosen = waiting & (progress.upper > progress.least[tasks.group])
         if setting.one_maximum:
-            top = torch.full_like(progress.floor, -torch.inf).scatter_reduce(0, tasks.group, open_upper, "amax")
-            chosen &= open_upper >= top[tasks.group]
+            reach = progress.upper.masked_fill(~chosen, -torch.inf)
+            top = torch.full_like(progress.least, -torch.inf).scatter_reduce(0, tasks.group, reach, "amax")
+            chosen &= reach >= top[tasks.group]
         if not bool(chosen.any()):
             break
-        for batch in solved:
-            again = chosen[batch.part].nonzero().squeeze(-1)
+        for i, batch in enumerate(list(solved)):
+            again = (chosen[batch.part] & (home[batch.part] == i)).nonzero().squeeze(-1)
+            early = batch.solution.stopped[again]
+            if bool(early.any()):
+                home[batch.part[again[early]]] = len(solved)
+                solved.append(_to_the_end(setting, progress, batch, again[early]))
+            again = again[~early]
             if not len(again):
                 continue
             part = batch.part[again]
@@ -322,27 +346,23 @@ def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Pr
                 cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
                 network=setting.network, coupling=prepared.coupling,
             )  # fmt: skip
-            progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
-        done |= chosen
-        if setting.one_maximum:
-            top = progress.upper.masked_fill(~chosen, 0.0).clamp(max=1e300)
-            progress.floor.scatter_reduce_(0, tasks.group, top, "amax")
-    if setting.one_maximum:
-        for batch in solved:
-            top = progress.upper[batch.part].clamp(max=1e300)
-            progress.floor.scatter_reduce_(0, tasks.group[batch.part], top, "amax")
+            upper = progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
+            waiting[part] = False
+            if setting.one_maximum:
+                progress.least.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
     solved.clear()
 
 
-def _named(data: SdpData, prepared: _Prepared, example: Tensor) -> SdpData:
-    """The same data with examples, and the names of their coordinates, numbered as in the whole batch."""
-    names, index, count = data.coordinates, prepared.pack.examples, len(prepared.place)
-
-    def everywhere(value: Tensor) -> Tensor:
-        return value.new_zeros(count, value.shape[-1]).index_copy(0, index, value)
-
-    coordinates = dataclasses.replace(names, neuron=everywhere(names.neuron), present=everywhere(names.present))
-    return dataclasses.replace(data, example=example, coordinates=coordinates)
+def _to_the_end(setting: _Setting, progress: _Progress, batch: _Solved, which: Tensor) -> _Solved:
+    """Programs of a batch that had stopped early, solved to the tolerance."""
+    part, data = batch.part[which], batch.data.select(which)
+    most = setting.max_iterations
+    solution = solve(data, tolerance=setting.tolerance, max_iterations=most, deadline=setting.deadline)
+    progress.upper[part] = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
+    progress.iterations[part] += solution.iterations
+    progress.converged[part] = solution.converged
+    progress.pruned[part] = False
+    return _Solved(part, data, solution)
 
 
 def _by_row(

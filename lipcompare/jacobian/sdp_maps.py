@@ -46,6 +46,14 @@ class Coordinates:
     def count(self) -> int:
         return int(self.node.shape[0])
 
+    def spread(self, index: Tensor, count: int) -> Coordinates:
+        """The same names with the examples at ``index`` of ``count``."""
+
+        def put(value: Tensor) -> Tensor:
+            return value.new_zeros(count, value.shape[-1]).index_copy(0, index, value)
+
+        return dataclasses.replace(self, neuron=put(self.neuron), present=put(self.present))
+
     @cached_property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Coordinates of one activation node each, without the constant."""

@@ -182,3 +182,12 @@ def test_a_batch_gives_what_its_examples_give() -> None:
     for b in range(together.batch):
         alone = lipcompare.bound(together.example(b), method).upper
         torch.testing.assert_close(torch.as_tensor(result[b : b + 1]), torch.as_tensor(alone), rtol=3e-3, atol=0)
+
+
+def test_rows_that_stop_early_are_taken_up_again() -> None:
+    """Where cuts push the largest row under the pattern that made another one stop, that one gets cuts too."""
+    for seed in range(4):
+        problem = nets.problem(nets.dense(seed, (3, 6, 5, 4)), 0.4)
+        every = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120, all_rows=True))
+        largest = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120))
+        np.testing.assert_allclose(largest.overall_upper, every.overall_upper, rtol=1e-3)
