@@ -31,8 +31,9 @@ _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:72rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.25rem;border-bottom:1px solid #ccc;margin-top:2.5rem}h3{font-size:1.05rem}
 table{border-collapse:collapse;font-size:13px;margin:1rem 0;font-variant-numeric:tabular-nums}
-caption{text-align:left;font-weight:600;padding:.3rem 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
+.caption{font-weight:600;margin:1rem 0 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
 th[scope=row],th.corner,td.text,th.text{text-align:left}td.wrap{white-space:normal;text-align:left;min-width:22rem}
+th.group{text-align:center}td.packages{white-space:normal;text-align:left;min-width:18rem}
 thead tr:last-child{border-bottom:1px solid #888}thead tr:first-child{border-top:2px solid #444}
 tbody tr:nth-child(even){background:#f5f5f5}.scroll{overflow-x:auto}.note{font-size:13px;color:#555}
 img{max-width:100%;height:auto}nav a{margin-right:1rem}summary{cursor:pointer}
@@ -139,7 +140,8 @@ def _origins(frame: pd.DataFrame) -> str:
             str(revision)[:12] or "-",
             len(rows),
         ]
-        lines.append("".join(f'<td class="text">{html.escape(str(c))}</td>' for c in cells))
+        kinds = {packages: "packages"}
+        lines.append("".join(f'<td class="{kinds.get(c, "text")}">{html.escape(str(c))}</td>' for c in cells))
     heads = ["system", "processor", "GPU", "device", "precision", "threads", "packages", "revision", "cells"]
     return _html_table(heads, lines)
 
@@ -172,7 +174,7 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
         return "".join(parts)
     for group, heading in _groups(done):
         table = report_tables.by_group(done, group, "Value and time per method", heading=heading)
-        parts.append(f'<div class="scroll">{table.html()}</div>')
+        parts.append(table.html())
     for title, figure in _drawn(done):
         parts.append(_image(lambda figure=figure: figure, title))  # type: ignore[misc]  # bound now
     rich = _richest(trace, 3)
