@@ -73,9 +73,10 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     limits = sorted(rows["time_limit"].unique())
     right.axhline(limits[-1], color=GREY, linewidth=0.8, linestyle=":")
     handles = [legend_handle(name, style[name], rows) for name in names]
-    handles.append(Line2D([], [], label="cut short", color=GREY, marker="o", markerfacecolor="none", linestyle="none",
-                          markersize=8, markeredgewidth=0.7))  # fmt: skip
-    handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
+    if rows["status"].isin((*CUT_SHORT, "out_of_memory", "crashed")).any():
+        ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 0.7}
+        handles.append(Line2D([], [], label="cut short", color=GREY, linestyle="none", **ring))
+        handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
     handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
     figure.legend(handles=handles, loc="outside right center")
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
