@@ -108,6 +108,7 @@ def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
         f"<h1>Local Lipschitz constants: {html.escape(name)}</h1>"
         f"<p>{_progress(frame)} Written {made}. Raw data: <a href='rows.csv'>rows.csv</a> (a row per cell), "
         f"<a href='trace.csv'>trace.csv</a> (a row per point of an interval over time).</p><nav>{links}</nav>"
+        f"<p>{_consistency(frame)}</p>"
         f"<h2>Where it ran</h2>{_origins(frame)}<h2>All studies</h2>{_overall(frame, trace)}{sections}</body></html>"
     )
 
@@ -119,6 +120,15 @@ def _progress(frame: pd.DataFrame) -> str:
         f"{frame['study'].nunique()} studies, {len(frame)} cells, {done} of them finished; {duration(seconds)} of "
         "computing."
     )
+
+
+def _consistency(frame: pd.DataFrame) -> str:
+    """Whether the methods agree: every upper bound against the largest lower bound on the same problem."""
+    wrong = report_plots.contradictions(frame)
+    if wrong.empty:
+        return "On every problem all upper bounds are above all lower bounds."
+    names = ", ".join(f"{r.series} on {r.study} {r.task}" for r in wrong.head(5).itertuples())
+    return f"<b>{len(wrong)} upper bounds contradict a lower bound, which is a bug: {html.escape(names)}</b>"
 
 
 def _origins(frame: pd.DataFrame) -> str:

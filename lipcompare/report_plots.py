@@ -29,6 +29,9 @@ _LEAST_SECONDS = 1e-4
 _LEAST_EXCESS = 1e-4
 """The gap at which exact methods stop unless told otherwise."""
 
+_ROUNDING = 1e-9
+"""Relative difference of two bounds that contradicts nothing."""
+
 _FAR = 4.0
 """Times the best bound: what is further off is left out of pictures of intervals over time."""
 
@@ -134,6 +137,13 @@ def best_known(frame: pd.DataFrame) -> pd.Series:
     ran = frame[frame["status"].isin(RAN)]
     lower = ran.groupby("problem_hash")["lower"].max()
     return lower.where(lower > _ZERO).rename("best")
+
+
+def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose upper bound is below what another method attained on the same problem: none, unless of a bug."""
+    rows = frame[frame["status"].isin(RAN)]
+    rows = rows.join(best_known(rows), on="problem_hash")
+    return rows[rows["upper"] * (1 + _ROUNDING) < rows["best"]]
 
 
 def tightness(frame: pd.DataFrame) -> pd.DataFrame:

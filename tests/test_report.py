@@ -12,7 +12,7 @@ import pytest
 
 from lipcompare import InvalidInput
 from lipcompare.report import PLOTS, plot, write_report
-from lipcompare.report_plots import best_known, pareto, profile, tightness
+from lipcompare.report_plots import best_known, contradictions, pareto, profile, tightness
 from lipcompare.report_style import looks, ordered
 from lipcompare.report_tables import WIDEST, by_group
 from lipcompare.store import Store, StoreError
@@ -49,6 +49,18 @@ def test_tables_of_cells_without_bounds(store: Path) -> None:
     for status, word in {"unsupported": "n/a", "crashed": "crashed", "time_limit": "time out"}.items():
         rows = made_up.frame(store, "ablation_cuts").assign(status=status, lower=0.0, upper=float("inf"))
         assert by_group(rows, ["label.model"], "c").rows[0][1][0].text == word
+
+
+def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = made_up.frame(store, "tiny_depth")
+    assert contradictions(frame).empty
+    monkeypatch.setattr(Store, "frame", lambda *_: frame)
+    assert "all upper bounds are above all lower bounds" in write_report(store, tmp_path).read_text()
+    first = (frame["series"] == "paper") & (frame["task"] == frame["task"].iloc[0])
+    wrong = frame.assign(upper=frame["upper"].where(~first, frame["lower"].max() / 10))
+    assert contradictions(wrong)["series"].tolist() == ["paper"]
+    monkeypatch.setattr(Store, "frame", lambda *_: wrong)
+    assert "1 upper bounds contradict" in write_report(store, tmp_path).read_text()
 
 
 def test_wide_tables_are_cut_into_blocks(store: Path) -> None:
