@@ -157,7 +157,7 @@ def tightness(frame: pd.DataFrame) -> pd.DataFrame:
 def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     """Tightness against time: a faint point per cell, a large one per series at the geometric means.
 
-    Tightness is what the upper bound has too much, in per cent of the best known lower bound; less than
+    Tightness is what the upper bound has too much, as a share or multiple of the best known lower bound; less than
     ``_LEAST_EXCESS`` is drawn there.
     """
     rows = distinct(tightness(frame))
@@ -189,7 +189,8 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     plain_log(axes, "x")
     plain_log(axes, "y")
     ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
-    axes.set_yticks(ticks, [f"{'≤ ' if t == _LEAST_EXCESS else ''}{100 * t:g}%" for t in ticks])
+    words = [f"{100 * t:g}%" if t < 10 else f"{t:,.0f}×" for t in ticks]
+    axes.set_yticks(ticks, [f"≤ {w}" if t == _LEAST_EXCESS else w for t, w in zip(ticks, words, strict=True)])
     axes.set_xlabel("seconds per problem")
     axes.set_ylabel("upper bound above best lower bound")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
