@@ -47,7 +47,7 @@ class Lp(Method):
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):
             example, share = double.example(b), clock.left / (problem.batch - b)
-            prepared = first_bounds(example, self.tightening.propagated, seconds=share / 2, memory=budget.memory)
+            prepared = first_bounds(example, self.tightening.propagated, seconds=0.9 * share, memory=budget.memory)
             upper[b] = prepared.upper.numpy()
             clock.record(0.0, float(upper.max()))
             if prepared.hurried:  # the programs of such a network are larger than its propagation

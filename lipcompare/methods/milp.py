@@ -178,7 +178,7 @@ class _Example:
     def run(self) -> None:
         network, box = self.problem.network, self.problem.box.interval
         refinement = self.method.tightening
-        first = first_bounds(self.problem, refinement.propagated, seconds=self.left / 2, memory=self.budget.memory)
+        first = first_bounds(self.problem, refinement.propagated, seconds=0.7 * self.left, memory=self.budget.memory)
         self.upper = first.upper.numpy().copy()
         self.report()
         self._attack()
