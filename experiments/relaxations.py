@@ -1,11 +1,12 @@
 """How tight each relaxation is, and what it costs, as networks get deeper, wider, and boxes larger.
 
     python -m experiments.relaxations [--data ../shared/reference] [--out results/relaxations.csv]
-                                      [--methods ibp,lbp] [--cuts 600] [--time-limit 60] [--lipsdp 96]
+                                      [--methods ibp,lbp] [--cuts 600] [--time-limit 60] [--lipsdp 96] [--random]
 
 One line per network, radius and method: the certified upper bound (the largest over the rows), the seconds it took on
 one thread, and the exact value where it is known. With the reference networks it sweeps depth (2 to 8 layers of 32),
-width (16 to 128 in two hidden layers) and radius; without them it makes small random networks of the same shapes.
+width (16 to 128 in two hidden layers) and radius; without them, or with --random, it makes small random networks and
+proves their exact values by branch and bound where --exact seconds are enough.
 ``python -m figures.relaxation_sweeps`` draws the table.
 """
 
@@ -22,8 +23,9 @@ from pathlib import Path
 import torch
 
 import lipcompare
-from lipcompare import Network, Problem
+from lipcompare import Network, Problem, Status
 from lipcompare.methods import METHODS, Method, get
+from lipcompare.methods.bab import Bab
 from lipcompare.methods.sdp import Sdp
 from lipcompare.network import Activate, Affine, Input, Node, relu
 from lipcompare.network.linear_maps import Dense
@@ -81,6 +83,15 @@ def _case(name: str, network: Network, eps: float, exact: float | None) -> Case:
     return Case(name, len(sizes) + 1, max(sizes), eps, Problem.around(network, 0.5, eps), exact)
 
 
+def proved(case: Case, seconds: float) -> Case:
+    """The case with its exact value, where that is known or branch and bound proves it in time."""
+    if case.exact is not None or not seconds:
+        return case
+    result = lipcompare.bound(case.problem, Bab(), time_limit=seconds)
+    done = result.status is Status.EXACT
+    return dataclasses.replace(case, exact=float(result.overall_upper[0])) if done else case
+
+
 def methods(names: str, cuts: int) -> dict[str, Method]:
     chosen = {name: get(name) for name in names.split(",") if name in METHODS and name != Sdp.name}
     chosen[Sdp.name] = Sdp()
@@ -108,10 +119,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cuts", type=int, default=600, help="cuts per row of the tightened variant (0: leave it out)")
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds per problem and method")
     parser.add_argument("--lipsdp", type=int, default=96, help="most neurons for lipsdp: its solver keeps no limit")
+    parser.add_argument("--random", action="store_true", help="random networks even where there are reference data")
+    parser.add_argument(
+        "--exact", type=float, default=10.0, help="seconds to prove an unknown exact value in (0: none)"
+    )
     parser.add_argument("--cases", default="", help="only networks whose name contains this")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    cases = reference_cases(chosen.data) if (chosen.data / "reference.json").is_file() else random_cases()
+    known = not chosen.random and (chosen.data / "reference.json").is_file()
+    cases = reference_cases(chosen.data) if known else random_cases()
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     print("  ".join(f"{c:>12}" for c in COLUMNS))
     with chosen.out.open("w", newline="") as file:
@@ -120,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         for case in cases:
             if chosen.cases not in case.name:
                 continue
+            if not known:
+                case = proved(case, chosen.exact)
             for name, method in methods(chosen.methods, chosen.cuts).items():
                 if name == "lipsdp" and case.problem.network.neurons > chosen.lipsdp:
                     continue

@@ -47,6 +47,7 @@ class Script:
 
 SCRIPTS = (
     Script("monotonicity", ("--synthetic", "--examples", "20"), ("--examples", "200"), trains=True),
+    Script("relaxations", ("--random", "--time-limit", "2", "--cuts", "200", "--exact", "1"), ()),
     Script("branching", ("--time-limit", "4"), ("--time-limit", "60")),
     Script("solver_swap", ("--time-limit", "2"), ("--time-limit", "60")),
 )

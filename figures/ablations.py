@@ -92,7 +92,7 @@ def draw(settings: Settings) -> Iterator[Path]:
             with style():
                 yield from save(_figure(name, rows, title), settings.out, name)
         group = ["label.model", "label.eps"]
-        table = report_tables.by_group(results[name], group, title, heading="{}, {}")
+        table = report_tables.by_group(results[name], group, title, heading="{}, radius {}")
         yield from save_table(table, settings.out, name)
 
 

@@ -49,7 +49,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     down = -(-len(labels) // across)
     made = new_figure(PAGE, 2.9 * down)
     panels = made.subplots(down, across, squeeze=False)
-    for axes, label in zip(panels.flat, labels, strict=False):
+    for axes, label, heading in zip(panels.flat, labels, headings(labels), strict=False):
         here = frame[frame["problem"] == label]
         for name in names:
             part = here[here["variant"] == name].sort_values("seconds")
@@ -57,7 +57,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         axes.axhline(here["lower"].max(), color=GREY, linewidth=0.8, linestyle=":")
         plain_log(axes, "x")
         plain_log(axes, "y")
-        axes.set_title(label.replace("@", ", radius "))
+        axes.set_title(heading)
     for axes in panels.flat[len(labels) :]:
         axes.set_axis_off()
     for axes in panels[-1]:
@@ -66,7 +66,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         axes.set_ylabel("certified upper bound")
     handles = [handle(name, styles[name]) for name in names]
     handles.append(Line2D([], [], label="best lower bound", color=GREY, linewidth=0.8, linestyle=":"))
-    handles.append(handle("ring: time limit", Look(GREY, "o", hollow=True), line=False))
+    handles.append(handle("cut short", Look(GREY, "o", hollow=True), line=False))
     made.legend(handles=handles, loc="outside lower center", ncols=3)
     made.suptitle(TITLE, x=0.01, ha="left", fontsize=9)
     return made
@@ -88,6 +88,11 @@ def _line(axes: Axes, part: pd.DataFrame, look: Look) -> None:
         )  # fmt: skip
 
 
+def headings(labels: Sequence[str]) -> list[str]:
+    """Names of problems, NETWORK@RADIUS in the file, in words."""
+    return [label.replace("@", ", radius ") for label in labels]
+
+
 def table(frame: pd.DataFrame) -> Table:
     """How every run ended: a row per variant, three columns per problem."""
     ends = frame[frame["nodes"].notna()].set_index(["problem", "variant"])
@@ -102,8 +107,8 @@ def table(frame: pd.DataFrame) -> Table:
             cells.append(Cell(upper_text(end["upper"]), end["upper"] <= best[label] * (1 + 1e-4)))
             cells += [Cell(f"{end['seconds']:.2g}{mark}"), Cell(f"{end['nodes']:.0f}")]
         rows.append((name, cells))
-    return Table("Branch and bound by bound and heuristic", labels, rows, NOTE, ("at most", "s", "subdomains"),
-                 corner="variant")  # fmt: skip
+    columns = ("at most", "s", "subdomains")
+    return Table("Branch and bound by bound and heuristic", headings(labels), rows, NOTE, columns, corner="variant")
 
 
 def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:

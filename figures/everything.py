@@ -21,6 +21,7 @@ from figures import (
     monotonicity,
     pareto,
     radius,
+    relaxation_sweeps,
     relaxations,
     solver_swap,
     tiny_cnn,
@@ -36,8 +37,12 @@ FROM_STORE: dict[str, Callable[[Settings], Iterable[Path]]] = {
     for m in (tiny_width, tiny_depth, tiny_cnn, radius, images, ablations, pareto, traces, relaxations, graphs)
 }
 FROM_CSV: dict[str, Callable[[list[str]], int]] = {
-    m.__name__.partition(".")[2]: m.main for m in (monotonicity, solver_swap, branching)
+    "monotonicity": monotonicity.main,
+    "solver_swap": solver_swap.main,
+    "branching": branching.main,
+    "relaxations": relaxation_sweeps.main,
 }
+"""By the experiment whose file they read."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ def draw(settings: Settings) -> Iterator[Path]:
     """The table over all models, and one table and one figure of tightness against time."""
     frame = Results.read(settings, "images").frame
     group = ["label.model", "label.radius"]
-    table = report_tables.by_group(frame, group, caption(frame), heading="{}, {}")
+    table = report_tables.by_group(frame, group, caption(frame), heading="{}, radius {}")
     yield from save_table(table, settings.out, "images")
     with style():
         yield from save(report_plots.pareto(frame, title="Image classifiers"), settings.out, "images")

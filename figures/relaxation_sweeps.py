@@ -60,13 +60,13 @@ def _telling(frame: pd.DataFrame) -> str:
 
 
 def panel(axes: Axes, sweep: Sweep, value: str, styles: dict[str, Look]) -> None:
-    """One line per method; crosses where the exact value is known."""
+    """One line per method; stars where the exact value is known."""
     for name, look in styles.items():
         part = sweep.rows[sweep.rows["method"] == name].sort_values(sweep.axis)
         axes.plot(part[sweep.axis], part[value], **line_style(look))
     exact = sweep.rows.dropna(subset=["exact"]).drop_duplicates(sweep.axis)
     if value == "upper":
-        axes.plot(exact[sweep.axis], exact["exact"], color="black", marker="x", linestyle="none", zorder=3)
+        axes.plot(exact[sweep.axis], exact["exact"], color="black", marker="*", linestyle="none", zorder=3)
     plain_log(axes, "y")
     if sweep.axis != "depth":
         axes.set_xscale("log")
@@ -91,17 +91,19 @@ def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
             panel(panels[0, column], sweep, "upper", styles)
             panel(panels[1, column], sweep, "seconds", styles)
             panels[0, column].set_title(sweep.title)
-        panels[0, 0].set_ylabel("upper bound")
+        figure.suptitle("Upper bounds and their times against depth, width and radius", x=0.01, ha="left", fontsize=9)
+        panels[0, 0].set_ylabel("certified upper bound")
         panels[1, 0].set_ylabel("seconds, one thread")
         entries = [handle(paper_name(name), look) for name, look in styles.items()]
-        entries.append(Line2D([], [], color="black", marker="x", linestyle="none", label="exact"))
+        if frame["exact"].notna().any():
+            entries.append(Line2D([], [], color="black", marker="*", linestyle="none", label="exact"))
         figure.legend(handles=entries, loc="outside lower center", ncols=5)
         yield from save(figure, out, "relaxation_sweeps")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    return from_csv.main(draw, "relaxations", __doc__, arguments)
+    return from_csv.main(draw, "relaxation_sweeps", __doc__, arguments, experiment="relaxations")
 
 
 if __name__ == "__main__":

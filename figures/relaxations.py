@@ -59,9 +59,9 @@ def _axes(axes: Axes, title: str, label: str) -> None:
     axes.set_title(title)
     axes.set_yticks([LOWER, 0, UPPER] if label == "$u$" else [0, -LOWER, UPPER])
     axes.set_yticklabels(["$L$", "0", "$U$"] if label == "$u$" else ["0", "$-L$", "$U$"])
-    axes.set_ylim(-1.3 if label == "$u$" else -0.3, 4.2 if label == "$u$" else 3.6)
+    axes.set_ylim(-1.3 if label == "$u$" else -0.3, 2.3)
     axes.grid(visible=False)
-    axes.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="white", framealpha=1.0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.25), ncols=2, columnspacing=1.0, handlelength=1.5)
 
 
 def draw(settings: Settings) -> Iterator[Path]:

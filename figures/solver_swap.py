@@ -7,6 +7,7 @@ Reads what ``python -m experiments.solver_swap`` wrote.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,8 +56,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     rows = rows.assign(place=rows["problem"].map(order.index), level=rows["tightening"].map(_bounds))
     levels = [_bounds(level) for level in levels]
     _curves(lower, rows, "level", levels, "place")
-    lower.set_xticks(range(len(order)), [label.replace("random_", "") for label in order])
-    _finish(lower, limit, f"Tightening of big-Ms, solver {best}", "network and radius", "big-Ms from", levels)
+    lower.set_xticks(range(len(order)), [re.sub(r"random_w(\d+)@(.+)", r"\1, \2", label) for label in order])
+    _finish(lower, limit, f"Tightening of big-Ms, solver {best}", "width of the network, radius", "big-Ms from", levels)
     made.suptitle(caption(frame), x=0.01, ha="left", fontsize=9)
     return made
 

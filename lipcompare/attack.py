@@ -88,7 +88,7 @@ def search(
     """
     effort = effort.scaled(problem.network, problem.rows)
     random = torch.Generator().manual_seed(seed)
-    points, values = _sample(problem, effort, random, memory)
+    points, values = _sample(problem, effort, random, memory, keep_going)
     window = problem.box.window
     if bool((window.upper > window.lower).any()):
         points, values = _ascend(problem, effort, points, values, keep_going)
@@ -114,8 +114,10 @@ def _take(points: Tensor, index: Tensor) -> Tensor:
     return points.gather(2, index.unsqueeze(-1).expand(*index.shape, points.shape[-1]))
 
 
-def _sample(problem: Problem, effort: Effort, random: torch.Generator, memory: int) -> tuple[Tensor, Tensor]:
-    """The best starts per row among the centre, random corners and random interior points."""
+def _sample(
+    problem: Problem, effort: Effort, random: torch.Generator, memory: int, keep_going: Callable[[], bool]
+) -> tuple[Tensor, Tensor]:
+    """The best starts per row among the centre, random corners and random interior points, or the first of them."""
     lower, upper = (v.unsqueeze(1) for v in problem.box.window)
     unit = _draw(random, problem, effort.samples, problem.network.in_size)
     corners = effort.samples // 4
@@ -124,19 +126,13 @@ def _sample(problem: Problem, effort: Effort, random: torch.Generator, memory: i
     widest = max(node.size for node in problem.network.nodes)
     itemsize = problem.box.lower.element_size()
     chunk = max(1, memory // (4 * problem.batch * problem.rows * widest * itemsize))
-    values = torch.cat(
-        [
-            gradient_norms(
-                problem.network,
-                problem.functionals.unsqueeze(1),
-                problem.box.clamp(lower + part * (upper - lower)).unsqueeze(2),
-                problem.norm,
-            )
-            for part in unit.split(chunk)
-        ],
-        dim=1,
-    )  # (batch, samples, rows)
-    values = values.transpose(1, 2)
+    parts: list[Tensor] = []  # (batch, samples, rows)
+    for part in unit.split(chunk):
+        if parts and not keep_going():
+            break
+        x = problem.box.clamp(lower + part * (upper - lower)).unsqueeze(2)
+        parts.append(gradient_norms(problem.network, problem.functionals.unsqueeze(1), x, problem.norm))
+    values = torch.cat(parts, dim=1).transpose(1, 2)
     best = _order(values)[..., : effort.starts]
     spread = upper - lower
     points = problem.box.clamp(lower.unsqueeze(1) + unit[best] * spread.unsqueeze(1))

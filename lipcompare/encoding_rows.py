@@ -10,9 +10,11 @@ from torch import Tensor
 
 from lipcompare.encoding import Encoding, encode
 from lipcompare.gates import Gates, PreactivationBounds
-from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
+from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Box, Norm, Problem
+from lipcompare.propagation import propagate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +25,7 @@ class Prepared:
         problem: with a batch of 1, float64, on the CPU.
         bounds, gates, gradients: as the bound propagation gives them.
         upper: the linear bound of every row, (rows,).
+        hurried: whether the time ran out before the bounds were as tight as they could be.
     """
 
     problem: Problem
@@ -30,6 +33,7 @@ class Prepared:
     gates: Gates
     gradients: Gradients
     upper: Tensor
+    hurried: bool = False
 
 
 def in_double(problem: Problem) -> Problem:
@@ -38,6 +42,12 @@ def in_double(problem: Problem) -> Problem:
         return problem
     lower, upper = (v.to("cpu", torch.float64) for v in problem.box.interval)
     return Problem(problem.network, Box(lower, upper), problem.norm, problem.functionals.to("cpu", torch.float64))
+
+
+def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:
+    """What bound propagation gives for one example within the time; looser bounds on a network too large for it."""
+    found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=memory, seconds=seconds)
+    return Prepared(problem, found.bounds, found.gates, found.gradients, found.upper[0], found.hurried)
 
 
 def prepare(problem: Problem, bounds: PreactivationBounds, *, memory: int = 2**30) -> Prepared:

@@ -31,8 +31,9 @@ _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:72rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.25rem;border-bottom:1px solid #ccc;margin-top:2.5rem}h3{font-size:1.05rem}
 table{border-collapse:collapse;font-size:13px;margin:1rem 0;font-variant-numeric:tabular-nums}
-caption{text-align:left;font-weight:600;padding:.3rem 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
+.caption{font-weight:600;margin:1rem 0 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
 th[scope=row],th.corner,td.text,th.text{text-align:left}td.wrap{white-space:normal;text-align:left;min-width:22rem}
+th.group{text-align:center}td.packages{white-space:normal;text-align:left;min-width:18rem}
 thead tr:last-child{border-bottom:1px solid #888}thead tr:first-child{border-top:2px solid #444}
 tbody tr:nth-child(even){background:#f5f5f5}.scroll{overflow-x:auto}.note{font-size:13px;color:#555}
 img{max-width:100%;height:auto}nav a{margin-right:1rem}summary{cursor:pointer}
@@ -107,6 +108,7 @@ def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
         f"<h1>Local Lipschitz constants: {html.escape(name)}</h1>"
         f"<p>{_progress(frame)} Written {made}. Raw data: <a href='rows.csv'>rows.csv</a> (a row per cell), "
         f"<a href='trace.csv'>trace.csv</a> (a row per point of an interval over time).</p><nav>{links}</nav>"
+        f"<p>{_consistency(frame)}</p>"
         f"<h2>Where it ran</h2>{_origins(frame)}<h2>All studies</h2>{_overall(frame, trace)}{sections}</body></html>"
     )
 
@@ -118,6 +120,15 @@ def _progress(frame: pd.DataFrame) -> str:
         f"{frame['study'].nunique()} studies, {len(frame)} cells, {done} of them finished; {duration(seconds)} of "
         "computing."
     )
+
+
+def _consistency(frame: pd.DataFrame) -> str:
+    """Whether the methods agree: every upper bound against the largest lower bound on the same problem."""
+    wrong = report_plots.contradictions(frame)
+    if wrong.empty:
+        return "On every problem all upper bounds are above all lower bounds."
+    names = ", ".join(f"{r.series} on {r.study} {r.task}" for r in wrong.head(5).itertuples())
+    return f"<b>{len(wrong)} upper bounds contradict a lower bound, which is a bug: {html.escape(names)}</b>"
 
 
 def _origins(frame: pd.DataFrame) -> str:
@@ -139,7 +150,8 @@ def _origins(frame: pd.DataFrame) -> str:
             str(revision)[:12] or "-",
             len(rows),
         ]
-        lines.append("".join(f'<td class="text">{html.escape(str(c))}</td>' for c in cells))
+        kinds = {packages: "packages"}
+        lines.append("".join(f'<td class="{kinds.get(c, "text")}">{html.escape(str(c))}</td>' for c in cells))
     heads = ["system", "processor", "GPU", "device", "precision", "threads", "packages", "revision", "cells"]
     return _html_table(heads, lines)
 
@@ -172,7 +184,7 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
         return "".join(parts)
     for group, heading in _groups(done):
         table = report_tables.by_group(done, group, "Value and time per method", heading=heading)
-        parts.append(f'<div class="scroll">{table.html()}</div>')
+        parts.append(table.html())
     for title, figure in _drawn(done):
         parts.append(_image(lambda figure=figure: figure, title))  # type: ignore[misc]  # bound now
     rich = _richest(trace, 3)

@@ -29,6 +29,12 @@ _LEAST_SECONDS = 1e-4
 _LEAST_EXCESS = 1e-4
 """The gap at which exact methods stop unless told otherwise."""
 
+_ROUNDING = 1e-9
+"""Relative difference of two bounds that contradicts nothing."""
+
+_FAR = 4.0
+"""Times the best bound: what is further off is left out of pictures of intervals over time."""
+
 _ZERO = 1e-12
 """A constant below this is that of a network that is dead in the box; no logarithmic axis shows it."""
 
@@ -52,7 +58,7 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     _require(rows)
     names = ordered(list(rows["series"]))
     style = looks(names)
-    figure = new_figure(PAGE, 2.9)
+    figure = new_figure(PAGE, 2.9, between=0.05)
     left, right = figure.subplots(1, 2)
     for name, size in zip(names, np.linspace(1.5, 0.85, len(names)), strict=True):
         points = _points(rows[rows["series"] == name], x)
@@ -70,8 +76,10 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     limits = sorted(rows["time_limit"].unique())
     right.axhline(limits[-1], color=GREY, linewidth=0.8, linestyle=":")
     handles = [legend_handle(name, style[name], rows) for name in names]
-    handles.append(Line2D([], [], label="cut short", color=GREY, marker="o", markerfacecolor="none", linestyle="none",
-                          markersize=8, markeredgewidth=0.7))  # fmt: skip
+    if rows["status"].isin((*CUT_SHORT, "out_of_memory", "crashed")).any():
+        ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 0.7}
+        handles.append(Line2D([], [], label="cut short", color=GREY, linestyle="none", **ring))
+        handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
     handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
     figure.legend(handles=handles, loc="outside right center")
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
@@ -131,6 +139,13 @@ def best_known(frame: pd.DataFrame) -> pd.Series:
     return lower.where(lower > _ZERO).rename("best")
 
 
+def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose upper bound is below what another method attained on the same problem: none, unless of a bug."""
+    rows = frame[frame["status"].isin(RAN)]
+    rows = rows.join(best_known(rows), on="problem_hash")
+    return rows[rows["upper"] * (1 + _ROUNDING) < rows["best"]]
+
+
 def tightness(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with an upper bound, with ``ratio``: the bound over the best known lower one, where there is one."""
     rows = finished(frame)
@@ -142,7 +157,7 @@ def tightness(frame: pd.DataFrame) -> pd.DataFrame:
 def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     """Tightness against time: a faint point per cell, a large one per series at the geometric means.
 
-    Tightness is what the upper bound has too much, in per cent of the best known lower bound; less than
+    Tightness is what the upper bound has too much, as a share or multiple of the best known lower bound; less than
     ``_LEAST_EXCESS`` is drawn there.
     """
     rows = distinct(tightness(frame))
@@ -156,7 +171,10 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     for name in names:
         part, look = rows[rows["series"] == name], style[name]
         seconds, ratio = part["seconds"].clip(lower=_LEAST_SECONDS), part["ratio"].clip(lower=1.0)
-        axes.scatter(seconds, _excess(ratio), s=9, marker=look.marker, color=look.color, alpha=0.3, linewidths=0.7)
+        small: dict[str, Any] = {"s": 9, "marker": look.marker, "color": look.color, "alpha": 0.3, "linewidths": 0.7}
+        if look.hollow:
+            small["facecolors"] = "none"
+        axes.scatter(seconds, _excess(ratio), **small)
         mean = (float(np.exp(np.log(seconds).mean())), float(_excess(np.exp(np.log(ratio).mean()))))
         drawn = {**line_style(look), "linestyle": "none", "markersize": 8, "zorder": 3}
         axes.plot(*mean, markeredgewidth=1.2, **drawn)
@@ -171,7 +189,8 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     plain_log(axes, "x")
     plain_log(axes, "y")
     ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
-    axes.set_yticks(ticks, [f"{'≤ ' if t == _LEAST_EXCESS else ''}{100 * t:g}%" for t in ticks])
+    words = [f"{100 * t:g}%" if t < 10 else f"{t:,.0f}×" for t in ticks]
+    axes.set_yticks(ticks, [f"≤ {w}" if t == _LEAST_EXCESS else w for t, w in zip(ticks, words, strict=True)])
     axes.set_xlabel("seconds per problem")
     axes.set_ylabel("upper bound above best lower bound")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
@@ -227,7 +246,10 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
 
 
 def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
-    """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise."""
+    """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise.
+
+    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together.
+    """
     tasks = list(dict.fromkeys(trace[["study", "task"]].itertuples(index=False, name=None)))
     if not tasks:
         raise InvalidInput("There is nothing to draw: no trace points.")
@@ -252,13 +274,24 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
                 y = np.append(known[end].to_numpy(), known[end].iloc[-1])
                 drawn = {**line_style(style[name]), "markevery": [len(x) - 1]}
                 axes.step(x, y, where="post", alpha=1.0 if end == "upper" else 0.75, **drawn)
+        _near(axes, here)
         axes.set_title(textwrap.fill((titles or {}).get(task, task), 72 // len(tasks)))
         axes.set_xlabel("seconds")
         plain_log(axes, "x")
         plain_log(axes, "y")
-    panels[0].set_ylabel("bounds on the local Lipschitz constant")
+    panels[0].set_ylabel("upper and lower bounds")
     figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
     return figure
+
+
+def _near(axes: Axes, points: pd.DataFrame) -> None:
+    """Limits of a logarithmic axis around the best bounds; none where there are no others outside."""
+    uppers = points.loc[np.isfinite(points["upper"]) & (points["upper"] > 0), "upper"]
+    lowers = points.loc[points["lower"] > 0, "lower"]
+    if not uppers.empty and uppers.max() > _FAR * uppers.min():
+        axes.set_ylim(top=_FAR * uppers.min())
+    if not lowers.empty and lowers.min() * _FAR < lowers.max():
+        axes.set_ylim(bottom=lowers.max() / _FAR)
 
 
 _STATUS_LOOKS = {

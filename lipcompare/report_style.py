@@ -16,6 +16,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -105,9 +106,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, *, between: float = 0.02) -> Figure:
+    """An empty figure that needs no display; ``between`` is the space between panels, as a share of a panel's size."""
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=between, hspace=between))
     FigureCanvasAgg(figure)
     return figure
 
@@ -135,7 +136,7 @@ def plain_log(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
     decades = high / low if low > 0 else float("inf")
-    subs = tuple(range(1, 10)) if decades < 4 else (1, 1.5, 2, 3, 5, 7) if decades < 12 else (1, 2, 5)
+    subs = tuple(range(1, 10)) if decades < 4 else (1, 1.5, 2, 3, 4, 5, 7) if decades < 12 else (1, 2, 5)
     subs = subs if decades < 200 else (1,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -16,11 +16,8 @@ from lipcompare.report_plots import CUT_SHORT, RAN
 from lipcompare.report_style import ordered
 from lipcompare.rounding import lower_text, upper_text
 
-NOTE = (
-    "Mean over the examples of the upper bound on the local Lipschitz constant (of the lower bound where marked with "
-    "≥) and of the seconds per example. Bold: the smallest upper bound. †: cut short by its limits. k/n: only k of n "
-    "examples gave a bound, and the means are over these. n/a: the method cannot; else the reason."
-)
+WIDEST = 4
+"""Groups of columns side by side; more of them go into further blocks below, so that a table fits a page."""
 
 _WORDS = {
     "unsupported": "n/a",
@@ -31,6 +28,18 @@ _WORDS = {
     "time_limit": "time out",
     "pending": "pending",
 }
+_MEANINGS = {
+    "≥": "a lower bound",
+    "†": "cut short by its limits",
+    "n/a": "the method does not apply to this network",
+    "time out": "no bound within the time limit",
+    "memory": "no bound within the memory limit",
+    "not here": "a solver that is not installed",
+    "licence": "more than the solver's licence allows",
+    "crashed": "the method failed",
+    "pending": "not computed yet",
+}
+"""What the notes under a table say of the words and signs in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,19 +65,43 @@ class Table:
     caption: str
     groups: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
-    note: str = NOTE
+    note: str
     columns: Sequence[str] = ("value", "s")
     corner: str = "method"
 
+    def blocks(self) -> list[Table]:
+        """The table cut into parts of at most ``WIDEST`` groups, as equal as they can be."""
+        count = max(1, -(-len(self.groups) // WIDEST))
+        size, wide = -(-len(self.groups) // count), len(self.columns)
+        return [
+            dataclasses.replace(
+                self,
+                groups=self.groups[k : k + size],
+                rows=[(name, cells[k * wide : (k + size) * wide]) for name, cells in self.rows],
+            )
+            for k in range(0, max(len(self.groups), 1), size or 1)
+        ]
+
     def markdown(self) -> str:
+        """A title, a table per block, and the note."""
+        parts = [f"**{self.caption}**", *(block._markdown_block() for block in self.blocks()), self.note]
+        return "\n\n".join(parts) + "\n"
+
+    def _markdown_block(self) -> str:
         heads = [self.corner, *(f"{g} {what}" for g in self.groups for what in self.columns)]
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
         lines += [[name, *(f"**{c.text}**" if c.best else c.text for c in cells)] for name, cells in self.rows]
-        body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-        return f"**{self.caption}**\n\n{body}\n\n{self.note}\n"
+        return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
     def latex(self) -> str:
-        """With booktabs: ``\\usepackage{booktabs}``."""
+        """With booktabs: ``\\usepackage{booktabs}``; the blocks stand below each other."""
+        tabulars = "\\par\\medskip\n".join(block._latex_block() for block in self.blocks())
+        return (
+            "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\\small\n"
+            f"\\caption{{{_tex(self.caption)}. {_tex(self.note)}}}\n{tabulars}\\end{{table}}\n"
+        )
+
+    def _latex_block(self) -> str:
         count, wide = len(self.groups), len(self.columns)
         rules = " ".join(f"\\cmidrule(lr){{{wide * k + 2}-{wide * (k + 1) + 1}}}" for k in range(count))
         heads = " & ".join(f"\\multicolumn{{{wide}}}{{c}}{{{_tex(g)}}}" for g in self.groups)
@@ -78,14 +111,11 @@ class Table:
             for name, cells in self.rows
         ]
         lines = [
-            "% needs \\usepackage{booktabs}",
-            "\\begin{table}", "\\centering",
-            f"\\caption{{{_tex(self.caption)}. {_tex(self.note)}}}",
             f"\\begin{{tabular}}{{l{'r' * wide * count}}}", "\\toprule",
             f" & {heads} \\\\", rules,
             _tex(self.corner) + columns * count + " \\\\", "\\midrule",
             *(f"{line} \\\\" for line in body),
-            "\\bottomrule", "\\end{tabular}", "\\end{table}",
+            "\\bottomrule", "\\end{tabular}",
         ]  # fmt: skip
         return "\n".join(lines) + "\n"
 
@@ -104,7 +134,12 @@ class Table:
         return out.getvalue()
 
     def html(self) -> str:
-        heads = "".join(f'<th colspan="{len(self.columns)}">{html.escape(g)}</th>' for g in self.groups)
+        """The blocks below each other, the title above the first and the note below the last."""
+        tables = "".join(block._html_block() for block in self.blocks())
+        return f'<p class="caption">{html.escape(self.caption)}</p>{tables}<p class="note">{html.escape(self.note)}</p>'
+
+    def _html_block(self) -> str:
+        heads = "".join(f'<th class="group" colspan="{len(self.columns)}">{html.escape(g)}</th>' for g in self.groups)
         units = "".join(f'<th scope="col">{html.escape(what)}</th>' for what in self.columns) * len(self.groups)
         body = "".join(
             f'<tr><th scope="row">{html.escape(name)}</th>'
@@ -115,9 +150,9 @@ class Table:
             for name, cells in self.rows
         )
         return (
-            f"<table><caption>{html.escape(self.caption)}</caption><thead><tr><th></th>{heads}</tr>"
-            f'<tr><th class="corner">{html.escape(self.corner)}</th>{units}</tr></thead><tbody>{body}</tbody></table>'
-            f'<p class="note">{html.escape(self.note)}</p>'
+            f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr>'
+            f'<tr><th class="corner">{html.escape(self.corner)}</th>{units}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
         )
 
     def save(self, folder: Path, name: str) -> list[Path]:
@@ -150,7 +185,27 @@ def by_group(frame: pd.DataFrame, group: Sequence[str], caption: str, *, heading
         best = min(full, default=math.nan)
         columns.append({name: entry.cells(best) for name, entry in entries.items()})
     body = [(name, [cell for column in columns for cell in column[name]]) for name in names]
-    return Table(caption, [heading.format(*map(_short, key)) for key in keys], body)
+    return Table(caption, [heading.format(*map(_short, key)) for key in keys], body, _note(rows, group, body))
+
+
+def _note(rows: pd.DataFrame, group: Sequence[str], body: Sequence[tuple[str, Sequence[Cell]]]) -> str:
+    """What the numbers are, over how many examples and within which limits, and each sign that occurs."""
+    counts = sorted(set(rows.groupby(list(group))["task"].nunique()))
+    several = counts[-1] > 1
+    examples = "-".join(str(c) for c in dict.fromkeys((counts[0], counts[-1])))
+    limits = ", ".join(f"{limit:g}" for limit in sorted(rows["time_limit"].dropna().unique()))
+    parts = [
+        "Value: upper bound on the local Lipschitz constant; s: seconds"
+        + (f"; both are means over {examples} problems." if several else ".")
+    ]
+    if limits:
+        parts.append(f"Limit per problem and method: {limits} s.")
+    parts.append("Bold: the smallest upper bound.")
+    texts = [cell.text for _, cells in body for cell in cells]
+    parts += [f"{sign}: {means}." for sign, means in _MEANINGS.items() if any(sign in text for text in texts)]
+    if any("/" in text and text not in _MEANINGS for text in texts):
+        parts.append("(k/n): only k of n problems gave a bound, and the means are over these.")
+    return " ".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)

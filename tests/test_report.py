@@ -12,9 +12,9 @@ import pytest
 
 from lipcompare import InvalidInput
 from lipcompare.report import PLOTS, plot, write_report
-from lipcompare.report_plots import best_known, pareto, profile, tightness
+from lipcompare.report_plots import best_known, contradictions, pareto, profile, tightness
 from lipcompare.report_style import looks, ordered
-from lipcompare.report_tables import by_group
+from lipcompare.report_tables import WIDEST, by_group
 from lipcompare.store import Store, StoreError
 from lipcompare.store_filter import Filter
 
@@ -49,6 +49,42 @@ def test_tables_of_cells_without_bounds(store: Path) -> None:
     for status, word in {"unsupported": "n/a", "crashed": "crashed", "time_limit": "time out"}.items():
         rows = made_up.frame(store, "ablation_cuts").assign(status=status, lower=0.0, upper=float("inf"))
         assert by_group(rows, ["label.model"], "c").rows[0][1][0].text == word
+
+
+def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = made_up.frame(store, "tiny_depth")
+    assert contradictions(frame).empty
+    monkeypatch.setattr(Store, "frame", lambda *_: frame)
+    assert "all upper bounds are above all lower bounds" in write_report(store, tmp_path).read_text()
+    first = (frame["series"] == "paper") & (frame["task"] == frame["task"].iloc[0])
+    wrong = frame.assign(upper=frame["upper"].where(~first, frame["lower"].max() / 10))
+    assert contradictions(wrong)["series"].tolist() == ["paper"]
+    monkeypatch.setattr(Store, "frame", lambda *_: wrong)
+    assert "1 upper bounds contradict" in write_report(store, tmp_path).read_text()
+
+
+def test_wide_tables_are_cut_into_blocks(store: Path) -> None:
+    frame = pd.concat([made_up.frame(store, study) for study in ("radius", "tiny_width", "tiny_depth")])
+    frame = frame.assign(group=frame["task"])
+    table = by_group(frame, ["group"], "c")
+    assert len(table.groups) > WIDEST
+    blocks = table.blocks()
+    assert [g for block in blocks for g in block.groups] == list(table.groups)
+    assert all(len(block.groups) <= WIDEST for block in blocks)
+    for k, (_, cells) in enumerate(table.rows):
+        assert [c for block in blocks for c in block.rows[k][1]] == list(cells)
+    assert table.markdown().count("| method |") == table.latex().count(r"\toprule") == len(blocks)
+    assert table.html().count("<table>") == len(blocks)
+
+
+def test_notes_explain_what_is_in_the_table_and_nothing_else(store: Path) -> None:
+    frame = made_up.frame(store, "images")
+    note = by_group(frame, ["label.model"], "c").note
+    assert "means over 2 problems" in note and "Limit per problem and method: 10 s" in note
+    assert "≥:" in note and "†:" in note and "(k/n):" in note and "n/a:" not in note and "memory:" not in note
+    one = frame[(frame["label.example"] == 0) & (frame["series"] == "bab")]
+    note = by_group(one, ["label.model"], "c").note
+    assert "means" not in note and "≥:" not in note and "(k/n)" not in note
 
 
 def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None:

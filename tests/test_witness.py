@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lipcompare
-from lipcompare import Contradiction, Problem
+from lipcompare import Contradiction, Problem, attack
 from lipcompare.attack import kink_patterns
 from lipcompare.witness import check_witnesses, make_witnesses, undecided
 
@@ -77,3 +77,13 @@ def test_attack_is_reproducible_and_seeded() -> None:
     assert first.witnesses is not None and again.witnesses is not None and other.witnesses is not None
     np.testing.assert_array_equal(first.witnesses.points, again.witnesses.points)
     assert not np.array_equal(first.witnesses.points, other.witnesses.points)
+
+
+def test_sampling_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = nets.problem(nets.dense(0), 0.3)
+    calls = []
+    real = attack.gradient_norms
+    monkeypatch.setattr(attack, "gradient_norms", lambda *given: calls.append(1) or real(*given))
+    points = attack.search(problem, memory=1, keep_going=lambda: False)  # a pass per sample
+    assert points.shape[:2] == (problem.batch, problem.rows)
+    assert len(calls) < 10 < attack.Effort.samples

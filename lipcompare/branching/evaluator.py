@@ -12,7 +12,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
 from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
-from lipcompare.branching.leaves import Verdict, explore, region
+from lipcompare.branching.leaves import Verdict, explore, fits, region
 from lipcompare.branching.relaxation import Part, Relaxation, Relaxed, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.deadline import Deadline
@@ -27,8 +27,6 @@ _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
 _HALVINGS = 25
 """An input is halved at most this often: where many gates meet in a point, halving the box never separates them."""
-_COPIES = 6
-"""Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
 _SAMPLES = 24
 """Points of a box that is halved at which the gradient is looked at."""
 _EMPTY = Assessment(-np.inf)
@@ -165,7 +163,7 @@ class NetworkEvaluator:
         """
         network = self.problem.network
         undecided = sum(int(mask.sum()) for mask in self.open.values())
-        if _COPIES * 8 * max(undecided, max(node.size for node in network.nodes)) * network.in_size > self.memory:
+        if not fits(network, undecided, self.memory):
             return Verdict(None, False)
         self.programs += 1
         by_node = self.numbering.split(slopes)

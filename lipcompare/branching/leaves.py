@@ -21,6 +21,8 @@ from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.regions import affine_pieces
 
+_COPIES = 6
+"""Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
 _ERROR = 1e-10
 """Relative error allowed for in the coefficients of a region, far above what composing layers in float64 leaves."""
 
@@ -71,6 +73,11 @@ def region(
         offsets.append(piece.offset[chosen].cpu().double().numpy() * sign)
         gates.append(chosen.cpu().numpy() + start[k])
     return Region(np.concatenate(matrices), np.concatenate(offsets), np.concatenate(gates))
+
+
+def fits(network: Network, rows: int, memory: int) -> bool:
+    """Whether the program of a region that so many neurons describe fits in memory on its way to the solver."""
+    return _COPIES * 8 * max(rows, max(node.size for node in network.nodes)) * network.in_size <= memory
 
 
 def explore(where: Region, box: Interval, time_limit: float = 10.0) -> Verdict:

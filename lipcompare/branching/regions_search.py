@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
-from lipcompare.branching.leaves import explore, region
+from lipcompare.branching.leaves import explore, fits, region
 from lipcompare.branching.tree import Subdomain
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradients
@@ -81,6 +81,8 @@ class RegionEvaluator:
         slopes = numbering.split(high)
         ends = {k: network.activation(k).slope_range(_far(low, network.nodes[k].size))[1] for k in network.activations}
         active = {k: slopes[k] == ends[k] for k in network.activations}
+        if not fits(network, len(node.decisions), self.memory):  # nothing is found out, which only costs splits
+            return Assessment(value, (2 * int(undecided[0]) + 1,) if len(undecided) else ())
         made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
         if node.decisions:
             made[[d >> 1 for d in node.decisions]] = True

@@ -41,8 +41,9 @@ class Schedule(enum.Enum):
     CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
 
 
-ROOT_SHARE = 0.3
-"""Of the time limit for the bounds over whole boxes that every search starts from."""
+ROOT_SHARE = 0.8
+"""At most of the time limit for the bounds over whole boxes that every search starts from: a network that takes so long
+is too large for a search to make up for a loose start."""
 _STATUS = {
     Stop.TIME: Status.TIME_LIMIT,
     Stop.NODES: Status.NODE_LIMIT,

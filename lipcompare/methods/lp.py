@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import numpy as np
 
 import solvers
-from lipcompare.encoding_rows import encodable, encode_rows, in_double, prepare
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.encoding_rows import encodable, encode_rows, first_bounds, in_double, prepare
+from lipcompare.methods.base import HURRIED, Budget, Clock, Method
 from lipcompare.methods.milp import STATUSES, get_solver
 from lipcompare.preactivation.exact import Refinement, refined_bounds
 from lipcompare.problem import Problem
@@ -46,17 +46,25 @@ class Lp(Method):
         upper = np.full((problem.batch, problem.rows), np.inf)
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):
-            example = double.example(b)
-            bounds = refined_bounds(
-                example.network,
-                example.box.interval,
-                self.tightening,
-                solver,
-                left=lambda: clock.left,
-                memory=budget.memory,
-            )
-            prepared = prepare(example, bounds, memory=budget.memory)
+            example, share = double.example(b), clock.left / (problem.batch - b)
+            prepared = first_bounds(example, self.tightening.propagated, seconds=0.9 * share, memory=budget.memory)
             upper[b] = prepared.upper.numpy()
+            clock.record(0.0, float(upper.max()))
+            if prepared.hurried:  # the programs of such a network are larger than its propagation
+                status, detail = Status.TIME_LIMIT, HURRIED
+                continue
+            if self.tightening.solves:
+                bounds = refined_bounds(
+                    example.network,
+                    example.box.interval,
+                    self.tightening,
+                    solver,
+                    left=lambda: clock.left,
+                    memory=budget.memory,
+                    start=prepared.bounds,
+                )
+                prepared = prepare(example, bounds, memory=budget.memory)
+                upper[b] = np.minimum(upper[b], prepared.upper.numpy())
             for row in range(problem.rows):
                 if not clock.running():
                     return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)

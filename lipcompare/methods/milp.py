@@ -15,13 +15,12 @@ import solvers
 from lipcompare.attack import Effort, kink_patterns, search
 from lipcompare.encoding import Encoding
 from lipcompare.encoding_entries import entry_intervals
-from lipcompare.encoding_rows import Prepared, encodable, encode_rows, in_double, prepare
+from lipcompare.encoding_rows import Prepared, encodable, encode_rows, first_bounds, in_double, prepare
 from lipcompare.encoding_witness import Attained, as_witnesses, attain
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.jacobian.sdp import sdp_bound
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import HURRIED, Budget, Clock, Method
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation import preactivation_bounds
 from lipcompare.preactivation.exact import Refinement, refined_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Status
@@ -179,18 +178,26 @@ class _Example:
     def run(self) -> None:
         network, box = self.problem.network, self.problem.box.interval
         refinement = self.method.tightening
-        first = prepare(
-            self.problem, preactivation_bounds(network, box, refinement.propagated), memory=self.budget.memory
-        )
+        first = first_bounds(self.problem, refinement.propagated, seconds=0.7 * self.left, memory=self.budget.memory)
         self.upper = first.upper.numpy().copy()
+        self.report()
         self._attack()
         self.report()
         if not self._open_rows():
             return
+        if first.hurried:  # the programs of such a network are larger than its propagation
+            self.status, self.detail = Status.TIME_LIMIT, HURRIED
+            return
         prepared = first
         if refinement.solves and self.left > 0:
             bounds = refined_bounds(
-                network, box, refinement, self.solver, left=lambda: self.left / 2, memory=self.budget.memory
+                network,
+                box,
+                refinement,
+                self.solver,
+                left=lambda: self.left / 2,
+                memory=self.budget.memory,
+                start=first.bounds,
             )
             prepared = prepare(self.problem, bounds, memory=self.budget.memory)
             self.upper = np.minimum(self.upper, prepared.upper.numpy())

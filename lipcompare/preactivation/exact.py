@@ -15,7 +15,7 @@ import torch
 
 import solvers
 from lipcompare.encoding import forward_programs
-from lipcompare.gates import Gates
+from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.forward import Tightening, preactivation_bounds
@@ -56,6 +56,7 @@ def refined_bounds(
     seconds_per_neuron: float = 1.0,
     left: Callable[[], float] = lambda: float("inf"),
     memory: int = 2**30,
+    start: PreactivationBounds | None = None,
 ) -> dict[int, Interval]:
     """Bounds (batch, neurons) on every pre-activation over a batch of boxes.
 
@@ -63,8 +64,9 @@ def refined_bounds(
         box: (batch, inputs), float64 on the CPU.
         seconds_per_neuron: time limit of a single program.
         left: seconds that remain; when there are none the bounds so far are returned.
+        start: the bounds of the propagation that the refinement starts from, where they are known already.
     """
-    bounds = preactivation_bounds(network, box, refinement.propagated, memory=memory)
+    bounds = dict(start or preactivation_bounds(network, box, refinement.propagated, memory=memory))
     if not refinement.solves:
         return bounds
     parts = []

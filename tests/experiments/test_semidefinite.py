@@ -30,6 +30,7 @@ def test_the_sweeps_write_a_table_that_the_figure_reads(tmp_path: Path, capsys: 
     assert set(frame["method"]) == {"ibp", "lbp", "sdp", "sdp+cuts"} and len(frame) == 4 * len(relaxations.RADII)
     by_method = frame.pivot(index="eps", columns="method", values="upper")
     assert bool((by_method["sdp"] <= by_method["lbp"]).all())
+    assert frame["exact"].notna().all() and bool((frame["exact"] <= frame["upper"] * (1 + 1e-9)).all())
     assert bool((by_method["sdp+cuts"] <= by_method["sdp"] * (1 + 1e-3)).all())
     assert relaxation_sweeps.main(["--data", str(table), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "relaxation_sweeps.png").stat().st_size > 1000

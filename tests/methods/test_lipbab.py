@@ -40,6 +40,14 @@ def test_operator_norms(norm, order):
         assert found.lower == pytest.approx(truth, rel=1e-5) and found.upper == pytest.approx(truth, rel=1e-5)
 
 
+def test_regions_whose_programs_do_not_fit_in_memory_are_split_without():
+    problem = nets.problem(nets.dense(4, (3, 6, 2)), 0.5)
+    exact, without = (lipcompare.bound(problem, LipBab(node_limit=40), memory=m) for m in (2**30, 500))
+    assert exact.status is Status.EXACT and "0 linear programs" not in exact.sentence
+    assert "0 linear programs" in without.sentence
+    assert (without.upper >= exact.lower).all() and (without.lower > 0).all()
+
+
 def test_limits_leave_a_valid_interval():
     problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
     result = lipcompare.bound(problem, LipBab(node_limit=20, batch=4))

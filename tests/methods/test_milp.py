@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 import lipcompare
 import solvers
+from experiments.models import cnn
 from lipcompare import Box, Contradiction, InvalidInput, Problem, Status
+from lipcompare.methods.base import HURRIED
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
@@ -143,6 +145,19 @@ def test_the_time_limit_holds_and_leaves_a_certified_interval(solver: str) -> No
     assert result.status in (Status.TIME_LIMIT, Status.LICENCE_TOO_SMALL)
     assert np.isfinite(result.upper).all() and (result.lower > 0).all()
     assert (result.upper >= nets.sampled_norms(problem).numpy()).all()
+
+
+@pytest.mark.parametrize("method", [Milp(), Lp()])
+def test_a_network_too_large_to_encode_gets_the_propagated_bound_in_time(method: Milp | Lp) -> None:
+    torch.manual_seed(0)
+    module = cnn((1, 28, 28), (8, 8), (100, 10), kernel=4)
+    problem = Problem.around(lipcompare.load(module.double(), input_shape=(1, 28, 28)), 0.5, 2 / 255)
+    began = time.perf_counter()
+    result = lipcompare.bound(problem, method, time_limit=2.0)
+    assert time.perf_counter() - began <= 2 * 2.0 + 1.0
+    assert result.status is Status.TIME_LIMIT and HURRIED in result.sentence
+    assert np.isfinite(result.upper).all() and (result.upper >= nets.sampled_norms(problem).numpy()).all()
+    assert result.trace[0].upper < np.inf and (method.proves == "upper" or (result.lower > 0).all())
 
 
 def test_a_licence_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
