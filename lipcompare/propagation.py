@@ -16,6 +16,9 @@ from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bou
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
 
+_FIRST = 0.8
+"""Share of the time after which pre-activations are no longer refined."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Propagated:
@@ -47,10 +50,10 @@ def propagate(
     ``joint`` also relaxes the slopes of smooth activations jointly with the gradient that they multiply, and takes the
     better of the two; networks with kinks only have no such slopes.
 
-    ``seconds``: time for refining intervals, half of it for those of pre-activations; what interval arithmetic gives
-    takes as long as it takes.
+    ``seconds``: time for refining intervals, most of it for those of pre-activations: where both do not fit, they
+    matter more. What interval arithmetic gives takes as long as it takes.
     """
-    first, second = Deadline.after(seconds / 2), Deadline.after(seconds)
+    first, second = Deadline.after(_FIRST * seconds), Deadline.after(seconds)
     network, region, functionals = problem.network, problem.box.region, problem.functionals
     bounds = preactivation_bounds(network, region, tightening, memory=memory, deadline=first)
     bounded = not isinstance(problem.box, Space)  # elsewhere pre-activations say nothing about slopes

@@ -26,7 +26,8 @@ def prepare(data: SdpData, patterns: Patterns) -> SdpData:
     for start, stop in data.ranges:
         here = data.mask[:, start:stop].to(square)
         mean = (square[:, start:stop] * here).sum(-1, keepdim=True) / here.sum(-1, keepdim=True).clamp(min=1)
-        unit[:, start:stop] = mean.clamp(min=1e-8).sqrt()
+        # Patterns that all leave a node at zero say nothing of its size: the interval's it is then.
+        unit[:, start:stop] = torch.where(mean > 0, mean.clamp(min=1e-8), 1.0).sqrt()
     best = patterns.values.amax(-1)
     value = torch.where(best > 1e-8, _OVER * best, 0.1)
     limit = data.limit / unit

@@ -18,8 +18,8 @@ from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import coupled, propagate
 from lipcompare.result import Bound, Status
 
-_SHARE = 0.5
-"""Of the time limit for refining intervals; the rest is for the semidefinite programs."""
+_SHARE = 0.8
+"""At most of the time limit for refining intervals; where that takes so long, semidefinite programs take longer."""
 
 
 @final

@@ -34,6 +34,10 @@ class Descent(NamedTuple):
     decay: float = 0.98
 
 
+_OPTIMISE = 0.6
+"""Share of the time after which slopes are no longer optimised; CROWN's own bounds may take all of it."""
+
+
 def preactivation_bounds(
     network: Network,
     box: Region,
@@ -64,7 +68,8 @@ def preactivation_bounds(
     plain: dict[int, Interval] = {}
     deadline = deadline or Deadline()
     if tightening is Tightening.ALPHA_CROWN:
-        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory, deadline=deadline)
+        whole, deadline = deadline, Deadline.after(_OPTIMISE * deadline.left)
+        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory, deadline=whole)
     values: list[Interval] = []
     slacks: dict[int, Tensor] = {}
     lines: dict[int, Lines] = {}
@@ -89,6 +94,8 @@ def preactivation_bounds(
             bounds[k] = values[z]
             lines[k] = node.activation.relaxation(bounds[k])
             values.append(node.activation.image(bounds[k]))
+    if tightening is Tightening.ALPHA_CROWN:
+        whole.missed |= deadline.missed
     return bounds
 
 
