@@ -33,7 +33,7 @@ from lipcompare import report_plots, report_style, report_tables
 
 STUDIES = {
     "ablation_relaxation": "Relaxation and pre-activation bounds",
-    "ablation_cuts": "Cuts of the semidefinite bound",
+    "ablation_cuts": "Cuts",
     "ablation_branching": "Branching heuristics",
 }
 LEVELS = ("interval", "crown", "alpha-crown")
