@@ -8,9 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lipcompare.network.activations import Lines
+from lipcompare.network.activations import LeakyReLU, Lines
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
+
+
+def has_patterns(network: Network) -> bool:
+    """Whether every activation is piecewise linear with one kink, at the origin: two states describe each neuron."""
+    return all(isinstance(network.activation(k), LeakyReLU) for k in network.activations)
+
 
 PreactivationBounds = Mapping[int, Interval]
 """Bounds (batch, neurons) on the pre-activation of every activation node."""

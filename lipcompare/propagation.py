@@ -71,7 +71,7 @@ def coupled(
 ) -> tuple[Propagated, Coupling]:
     """Go on from ``found`` with probing, and keep what that says of states that exclude each other.
 
-    For networks with one kink, at the origin (:func:`~lipcompare.preactivation.probing.can_probe`). The norm bound is
+    For networks with one kink, at the origin (:func:`~lipcompare.gates.has_patterns`). The norm bound is
     never above the one before. ``seconds``: time for probing and for refining gradient intervals.
     """
     network, box = problem.network, problem.box.interval

@@ -12,17 +12,10 @@ from lipcompare.attack import Effort, kink_patterns, search
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Found
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Box, Problem
 from lipcompare.propagation import propagate
-
-
-def has_patterns(network: Network) -> bool:
-    """Whether every activation is piecewise linear with one kink at the origin, so that decisions describe it."""
-    return all(isinstance(network.activation(k), LeakyReLU) for k in network.activations)
 
 
 def in_double(problem: Problem) -> Problem:

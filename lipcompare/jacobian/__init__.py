@@ -1,6 +1,8 @@
 """Upper bounds on gradient norms as functions of the gates: interval, RecurJac, the paper's linear relaxation.
 
-Nothing here sees an input ``x``: a bound depends on the network, the gates, the functionals and the norm alone.
+Nothing here sees an input ``x``: a bound depends on the network, the gates, the functionals and the norm alone. The one
+extension: cuts of the semidefinite bound may know the box and the pre-activation bounds that the gates come from
+(:class:`~lipcompare.gates.Coupling`).
 """
 
 from lipcompare.jacobian.interval import interval_gradients

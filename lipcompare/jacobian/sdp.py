@@ -15,7 +15,7 @@ from lipcompare.deadline import Deadline
 from lipcompare.gates import Coupling, Gates
 from lipcompare.jacobian.linear import Gradients, norm_bound
 from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_cuts import tighten
+from lipcompare.jacobian.sdp_cuts import tighten, tightened_bytes
 from lipcompare.jacobian.sdp_data import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
 from lipcompare.jacobian.sdp_memory import Pack, lifted_gates, packs, program_bytes, sign_count, widths
 from lipcompare.jacobian.sdp_patterns import explore
@@ -336,20 +336,19 @@ def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Pr
             if bool(early.any()):
                 home[batch.part[again[early]]] = len(solved)
                 solved.append(_to_the_end(setting, progress, batch, again[early]))
-            again = again[~early]
-            if not len(again):
-                continue
-            part = batch.part[again]
-            tightened = tighten(
-                batch.data.select(again), batch.solution.select(again), prepared.maps,
-                prepared.place[tasks.example[part]], tasks.row[part],
-                cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
-                network=setting.network, coupling=prepared.coupling,
-            )  # fmt: skip
-            upper = progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
-            waiting[part] = False
-            if setting.one_maximum:
-                progress.least.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+            size = tightened_bytes(batch.data.size, setting.cuts, prepared.coupling is not None)
+            for some in again[~early].split(max(1, setting.memory // size)) if not bool(early.all()) else ():
+                part = batch.part[some]
+                tightened = tighten(
+                    batch.data.select(some), batch.solution.select(some), prepared.maps,
+                    prepared.place[tasks.example[part]], tasks.row[part],
+                    cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
+                    network=setting.network, coupling=prepared.coupling,
+                )  # fmt: skip
+                upper = progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
+                waiting[part] = False
+                if setting.one_maximum:
+                    progress.least.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
     solved.clear()
 
 

@@ -48,6 +48,16 @@ _ROUNDS = 4
 _ROUGH = 3e-3  # tolerance before the last round
 _INPUTS = 64  # moving inputs, at most, for the forward pass to join
 _COORDINATES = 400  # of a program with the forward pass, at most
+_SIGNS = 64  # signs that become coordinates again, at most
+
+
+def tightened_bytes(gates: int, cuts: int, coupled: bool) -> int:
+    """Memory of one program with ``cuts`` in the interior point method, the forward pass in it if it is ``coupled``."""
+    n = gates + _SIGNS
+    links = 0
+    if coupled:
+        n, links = max(n, min(_COORDINATES, 3 * gates + _SIGNS + _INPUTS)), 6 * gates + _INPUTS
+    return 8 * (24 * n * n + 6 * (n + links + 2 * cuts) ** 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +81,7 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
     _, chosen = weight.topk(count, dim=-1)
     present = data.entry_mask.gather(-1, chosen)
     g = data.entries.gather(-1, chosen.unsqueeze(1).expand(-1, data.size, -1))  # (problems, n, count)
-    n, size = data.size, data.size + count
+    n = data.size
     columns = torch.nn.functional.pad(data.columns, (0, count, 0, count))
     columns.diagonal(dim1=-2, dim2=-1)[:, n:] = 0.5 * present
     cost = torch.nn.functional.pad(data.cost, (0, count, 0, count))
@@ -91,7 +101,6 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
         torch.cat([names.present[data.example], present], 1),
     )
     pad = torch.nn.functional.pad
-    none = data.cut_left.new_zeros(data.problems, size, 0)
     return dataclasses.replace(
         data,
         columns=columns,
@@ -107,7 +116,7 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
         entry=data.entry.gather(-1, rest),
         example=torch.arange(data.problems, device=data.row.device),
         coordinates=coordinates,
-    ).with_cuts(none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0])
+    ).without_cuts()
 
 
 def allowed_products(family: Family) -> Tensor:
@@ -131,7 +140,6 @@ def tighten(
     *,
     cuts: int,
     tolerance: float,
-    most_signs: int = 64,
     deadline: Deadline | None = None,
     family: Family = Family.ALL,
     network: Network | None = None,
@@ -146,13 +154,12 @@ def tighten(
     Args:
         place, row: (problems,) where in ``maps`` each problem comes from.
         cuts: most new cuts per problem, of products and of equations each, in all rounds together.
-        most_signs: most signs that become coordinates.
         deadline: after it there are no more rounds, and iterations end.
         family: the cuts that are tried.
         network, coupling: what the inputs allow, for the examples of ``maps``; None for cuts of gates alone.
     """
     deadline = deadline or Deadline()
-    signed = with_signs(data, solution.moments, most_signs)
+    signed = with_signs(data, solution.moments, _SIGNS)
     rounds = _Rounds(cuts, tolerance, deadline, allowed_products(family))
     forms = one(signed) + sign_sides(signed) + chords(signed, maps, place, row)
     conflicts = Cuts.none(signed)
@@ -173,7 +180,7 @@ def tighten(
         return best
     size = joined.data.size
     forms = one(joined.data) + sign_sides(joined.data) + chords(joined.data, maps, place, row)
-    forms = forms + forward_forms(joined, maps, place, row)
+    forms += forward_forms(joined, maps, place, row)
     fixed = links(joined) + conflicts.grown(size)
     start = solve(fixed.into(joined.data), tolerance=_ROUGH, deadline=deadline)
     last = rounds(joined.data, start.moments, forms, fixed)

@@ -105,6 +105,10 @@ class SdpData:
             self, cut_left=left, cut_right=right, cut_mask=mask, cut_equal=equal, cut_slack=slack
         )
 
+    def without_cuts(self) -> SdpData:
+        """The same problems, with empty cuts of their size."""
+        return self.with_cuts(*no_cuts(self.columns))
+
     def select(self, index: Tensor) -> SdpData:
         """The problems at ``index`` (integers or a boolean mask)."""
         changes = {f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name != "coordinates"}
@@ -167,7 +171,7 @@ def l1_data(
     slack = (3 * maps.entry_error[example, row].sum(-1) + maps.entry_drift[example, row].sum(-1)) / scale
     return SdpData(
         columns, mask, _unit(mask), cost, entries, entry_mask, mask.to(scale), mask.sum(-1).to(scale), scale,
-        given / scale, radius, slack, gate_slack, example, row, entry, *_no_cuts(columns), maps.coordinates,
+        given / scale, radius, slack, gate_slack, example, row, entry, *no_cuts(columns), maps.coordinates,
     )  # fmt: skip
 
 
@@ -194,7 +198,7 @@ def l2_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor) -> SdpD
     empty = torch.zeros(len(example), 0, dtype=torch.bool, device=row.device)
     return SdpData(
         columns, mask, _unit(mask), cost, none, empty, mask.to(scale), mask.sum(-1).to(scale), scale,
-        torch.zeros_like(scale), radius, slack, gate_slack, example, row, empty.to(torch.int64), *_no_cuts(columns),
+        torch.zeros_like(scale), radius, slack, gate_slack, example, row, empty.to(torch.int64), *no_cuts(columns),
         maps.coordinates,
     )  # fmt: skip
 
@@ -213,12 +217,13 @@ def entry_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor, entr
     empty = torch.zeros(len(example), 0, dtype=torch.bool, device=row.device)
     return SdpData(
         columns, mask, _unit(mask), cost, none, empty, mask.to(scale), mask.sum(-1).to(scale), scale,
-        torch.zeros_like(scale), radius, slack, gate_slack, example, row, entry[:, None][:, :0], *_no_cuts(columns),
+        torch.zeros_like(scale), radius, slack, gate_slack, example, row, entry[:, None][:, :0], *no_cuts(columns),
         maps.coordinates,
     )  # fmt: skip
 
 
-def _no_cuts(columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def no_cuts(columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of ``SdpData`` that hold cuts, without any."""
     none = columns.new_zeros(*columns.shape[:2], 0)
     return none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0]
 

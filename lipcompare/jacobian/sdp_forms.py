@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import operator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -127,7 +129,7 @@ def chords(data: SdpData, maps: GateMaps, place: Tensor, row: Tensor) -> Forms:
     below = v - g.k * (-g.lower / span).unsqueeze(1)
     below[:, 0] -= g.lower * g.upper / span
     exists = g.exists.unsqueeze(1)
-    return Forms.of(torch.cat([above * exists, below * exists], -1), Group.CHORD, torch.cat([g.error, g.error], -1))
+    return Forms.of(torch.cat([above * exists, below * exists], -1), Group.CHORD, _twice(g.error))
 
 
 def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) -> Forms:
@@ -145,7 +147,7 @@ def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) ->
     line = (z - least * top) / (1 - least)
     parts = [
         Forms.of(torch.cat([x, top * exists[:, :, :inputs] - x, y], -1), Group.FORWARD),
-        Forms.of(torch.cat([(y - z) * there, (line - y) * there], -1), Group.FORWARD, torch.cat([off, off], -1)),
+        Forms.of(torch.cat([(y - z) * there, (line - y) * there], -1), Group.FORWARD, _twice(off)),
     ]
     g = _gates(data, maps, place, row)
     side, sure = _sides(joined, g)
@@ -156,9 +158,9 @@ def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) ->
     forms = torch.cat([side, open_side], -1)
     parts.append(Forms.of(forms, Group.SIDE, _twice(_side_error(joined, g))))
     forms = torch.cat([upper * side - v, v - lower * side], -1)
-    parts.append(Forms.of(forms * torch.cat([varies, varies], -1), Group.FORWARD))
+    parts.append(Forms.of(forms * _twice(varies), Group.FORWARD))
     forms = torch.cat([g.k - lower * open_side - v, v - g.k + upper * open_side], -1)
-    parts.append(Forms.of(forms * torch.cat([varies, varies], -1), Group.FORWARD, _twice(g.error)))
+    parts.append(Forms.of(forms * _twice(varies), Group.FORWARD, _twice(g.error)))
     # y <= u a and y <= z - l (1 - a), where the gate's neuron is bent.
     index = joined.output[:, 1:]
     linked = sure * (index > 0).unsqueeze(1)
@@ -170,14 +172,11 @@ def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) ->
         error = _side_error(joined, g)
         parts.append(Forms.of((side - output) * linked, Group.FORWARD, error))
         parts.append(Forms.of((bent - low * open_side - output) * linked, Group.FORWARD, error + off))
-    result = parts[0]
-    for part in parts[1:]:
-        result = result + part
-    return result
+    return reduce(operator.add, parts)
 
 
-def _twice(error: Tensor) -> Tensor:
-    return torch.cat([error, error], -1)
+def _twice(value: Tensor) -> Tensor:
+    return torch.cat([value, value], -1)
 
 
 def _constant(joined: Joined, g: _Gates) -> tuple[Tensor, Tensor]:

@@ -162,7 +162,6 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
         torch.cat([old.neuron[data.example], old.neuron[data.example][:, sided], names.neuron[place]], 1),
         torch.cat([old.present[data.example], exists], 1),
     )
-    none = data.cut_left.new_zeros(data.problems, n + extra, 0)
     joined = dataclasses.replace(
         data,
         columns=columns,
@@ -176,7 +175,7 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
         gate_slack=torch.cat([pad(data.gate_slack, (0, len(sided))), forward.error[place]], 1),
         example=torch.arange(data.problems, device=device),
         coordinates=coordinates,
-    ).with_cuts(none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0])
+    ).without_cuts()
     side = torch.zeros(data.problems, gates, dtype=torch.int64, device=device)
     side[:, sided] = (n + torch.arange(len(sided), device=device)) * with_side
     of_problems = dataclasses.replace(

@@ -7,6 +7,9 @@ high ones, ``v_i (K_k - v_k) = 0`` for a high and a low one, and so on. ``v (K -
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -76,10 +79,7 @@ def links(joined: Joined) -> Cuts:
     parts.append(
         Cuts.of(data, Forms.of(x, Group.FORWARD), Forms.of(rest, Group.FORWARD), moves, torch.zeros_like(moves))
     )
-    result = parts[0]
-    for part in parts[1:]:
-        result = result + part
-    return result
+    return reduce(operator.add, parts)
 
 
 def _state(data: SdpData, index: Tensor, high: Tensor) -> Forms:

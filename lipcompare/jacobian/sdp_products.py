@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lipcompare.jacobian.sdp_data import SdpData
+from lipcompare.jacobian.sdp_data import SdpData, no_cuts
 from lipcompare.jacobian.sdp_forms import Forms
 
 _USEFUL = 1e-4  # multipliers of a smaller relative size do nothing
@@ -42,9 +42,7 @@ class Cuts:
 
     @classmethod
     def none(cls, data: SdpData) -> Cuts:
-        empty = data.columns.new_zeros(data.problems, data.size, 0)
-        flag = empty[:, 0].bool()
-        return cls(empty, empty, flag, flag, empty[:, 0])
+        return cls(*no_cuts(data.columns))
 
     @property
     def count(self) -> int:
@@ -112,7 +110,7 @@ def most_violated(moments: Tensor, equations: Cuts, count: int) -> Cuts:
     if equations.count <= count:
         return equations
     value = equations.value(moments).abs() * equations.mask
-    least = value.topk(min(count, equations.count), dim=-1).values[:, -1:]
+    least = value.topk(count, dim=-1).values[:, -1:]
     return equations.where(value >= least)
 
 
@@ -123,4 +121,4 @@ def _size(moments: Tensor) -> Tensor:
 def _taken(forms: Forms, index: Tensor) -> Forms:
     """Forms at ``index`` (problems, count)."""
     wide = index.unsqueeze(1).expand(-1, forms.columns.shape[1], -1)
-    return Forms(forms.columns.gather(-1, wide), forms.error.gather(-1, index), forms.group)
+    return dataclasses.replace(forms, columns=forms.columns.gather(-1, wide), error=forms.error.gather(-1, index))

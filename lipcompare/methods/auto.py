@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from lipcompare.branching.roots import has_patterns
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
+from lipcompare.gates import has_patterns
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.base import Budget, Clock, Method
 from lipcompare.methods.baselines import Ibp, Naive

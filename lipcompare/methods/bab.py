@@ -15,10 +15,11 @@ from lipcompare.branching.driver import Limits, Search, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.relaxation import Heuristic, LinearRelaxation, QuadraticRelaxation, Relaxation
-from lipcompare.branching.roots import first_points, has_patterns, in_double, root_bounds
+from lipcompare.branching.roots import first_points, in_double, root_bounds
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.branching.tree import Queue
 from lipcompare.deadline import Deadline
+from lipcompare.gates import has_patterns
 from lipcompare.memory import is_out_of_memory
 from lipcompare.methods.base import Budget, Clock, Method
 from lipcompare.network.interval import Interval

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from lipcompare.branching.roots import has_patterns
-from lipcompare.gates import Gates
+from lipcompare.gates import Gates, has_patterns
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Budget, Method
 from lipcompare.methods.each import example_by_example

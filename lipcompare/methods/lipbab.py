@@ -12,7 +12,8 @@ from torch import Tensor
 from lipcompare.branching.driver import Found, Limits, Search, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.regions_search import RegionEvaluator
-from lipcompare.branching.roots import attained, has_patterns, in_double, root_bounds
+from lipcompare.branching.roots import attained, in_double, root_bounds
+from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import ROOT_SHARE, outcome
 from lipcompare.methods.base import Budget, Clock, Method
 from lipcompare.preactivation import Tightening

@@ -9,11 +9,11 @@ from typing import ClassVar, final
 import torch
 
 from lipcompare.domain import Space
+from lipcompare.gates import has_patterns
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.jacobian.sdp import SdpBound, sdp_bound
 from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
-from lipcompare.preactivation.probing import can_probe
 from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import coupled, propagate
 from lipcompare.result import Bound, Status
@@ -70,8 +70,9 @@ class Sdp(Method):
                 part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory, seconds=_SHARE * left
             )
             coupling = None
-            if self.cuts and can_probe(part.network) and not isinstance(part.box, Space):
-                linear, coupling = coupled(part, linear, memory=budget.memory, seconds=_SHARE * left)
+            if self.cuts and has_patterns(part.network) and not isinstance(part.box, Space):
+                rest = _SHARE * (deadline - time.perf_counter())
+                linear, coupling = coupled(part, linear, memory=budget.memory, seconds=rest)
             hurried |= linear.hurried
             results.append(
                 sdp_bound(

@@ -13,18 +13,12 @@ from torch import Tensor
 from lipcompare.deadline import Deadline
 from lipcompare.gates import Conflicts, PreactivationBounds
 from lipcompare.memory import pass_bytes
-from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import SplitBounds, split_bounds
 
 _MOST = 512
 """Undecided neurons of an example: each costs two propagations of the network, in which all others are refined."""
-
-
-def can_probe(network: Network) -> bool:
-    """Whether every activation has one kink, at the origin."""
-    return all(isinstance(network.activation(k), LeakyReLU) for k in network.activations)
 
 
 def probe(

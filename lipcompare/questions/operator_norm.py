@@ -17,10 +17,9 @@ from torch import Tensor
 
 from lipcompare.attack import Effort, kink_patterns, search
 from lipcompare.branching.driver import Stop
-from lipcompare.branching.roots import has_patterns
 from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
-from lipcompare.gates import Gates
+from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import (
     gradient_intervals,
     interval_gradients,

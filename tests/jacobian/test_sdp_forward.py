@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import Network, Problem
 from lipcompare.gates import Coupling, Gates
-from lipcompare.jacobian import gradient_intervals, norm_bound
-from lipcompare.jacobian.sdp_cuts import Family, tighten, with_signs
+from lipcompare.jacobian import gradient_intervals, norm_bound, sdp
+from lipcompare.jacobian.sdp_cuts import Family, Tightened, tighten, with_signs
 from lipcompare.jacobian.sdp_data import GateMaps, SdpData, gate_maps, l1_data
 from lipcompare.jacobian.sdp_forms import SIGN, chords, forward_forms, sign_sides
 from lipcompare.jacobian.sdp_forward import INPUT, OUTPUT, Joined, forward_maps, with_forward
@@ -191,3 +191,22 @@ def test_rows_that_stop_early_are_taken_up_again() -> None:
         every = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120, all_rows=True))
         largest = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120))
         np.testing.assert_allclose(largest.overall_upper, every.overall_upper, rtol=1e-3)
+
+
+def test_little_memory_changes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs with cuts are larger than those without: where memory is short they are solved one by one."""
+    problem = PROBLEMS["dense"]
+    method = Sdp(tightening=Tightening.CROWN, cuts=60, all_rows=True)
+    batches: list[int] = []
+
+    def counted(data: SdpData, *arguments: object, **options: object) -> Tightened:
+        batches.append(data.problems)
+        return tighten(data, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sdp, "tighten", counted)
+    plenty = lipcompare.bound(problem, method, memory=2**30).upper
+    assert max(batches) > 1
+    batches.clear()
+    little = lipcompare.bound(problem, method, memory=2**22).upper
+    assert set(batches) == {1}
+    np.testing.assert_allclose(plenty, little, rtol=1e-6)

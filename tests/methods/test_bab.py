@@ -178,7 +178,7 @@ def test_single_precision_problems_are_searched_in_double():
 
 
 def test_what_does_not_apply_says_so():
-    from lipcompare.methods.bab import has_patterns
+    from lipcompare.gates import has_patterns
 
     assert has_patterns(nets.dense(0))
     wrong = lipcompare.bound(nets.problem(nets.dense(0), 0.1), Bab(bound=BoundKind.LBP, heuristic=Heuristic.MOMENT))
