@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # The study at reduced sizes, from what is built in: minutes. Ctrl-C and run again to go on; what is finished is kept.
 reproduce: $(STAMP)

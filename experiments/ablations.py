@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.study import Choices, main
 from experiments.tiny import RADII, sweep
-from lipcompare.runner import Setting, Study
+from lipcompare.study.run import Setting, Study
 
 TIGHTENINGS = ("interval", "crown", "alpha-crown")
 

@@ -26,9 +26,9 @@ from rich.table import Table
 import lipcompare
 from experiments.data import data_root
 from lipcompare import Bound, Problem
+from lipcompare.cli.vnnlib import read_vnnlib
 from lipcompare.methods import Bab, Method
 from lipcompare.methods.lipbab import LipBab, lipbab_operator_norm
-from lipcompare.vnnlib import read_vnnlib
 
 OUT = Path("results") / "controllers.csv"
 

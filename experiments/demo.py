@@ -17,7 +17,9 @@ from rich.console import Console
 import lipcompare
 from experiments.data import dataset
 from experiments.train import Protocol, trained
-from lipcompare import METHODS, Bound, Problem, cli_output, plots
+from lipcompare import METHODS, Bound, Problem
+from lipcompare.cli import output as cli_output
+from lipcompare.report import plots
 
 EPS = 0.1
 """Radius of the box around the image; pixels lie in 0..1."""

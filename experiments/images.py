@@ -21,7 +21,7 @@ from experiments.data import Dataset
 from experiments.study import EVERYTHING, Choices, main
 from lipcompare import Box, Network, Problem
 from lipcompare.errors import InvalidInput
-from lipcompare.runner import Study, Task
+from lipcompare.study.run import Study, Task
 
 NAME = "images"
 MODELS = ("digits_mlp", "mnist_mlp", "mnist_cnn", "cifar_cnn4", "cifar_cnn6", "tiny_cnn4", "tiny_cnn6")

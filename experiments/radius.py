@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.study import Choices, main
 from experiments.tiny import sweep
-from lipcompare.runner import Study
+from lipcompare.study.run import Study
 
 NAME = "radius"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments import ablations, images, radius, study, tiny_cnn, tiny_depth, tiny_width
-from lipcompare.runner import Study
+from lipcompare.study.run import Study
 
 PARTS = (tiny_width, tiny_depth, tiny_cnn, radius, ablations, images)
 

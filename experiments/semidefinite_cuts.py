@@ -26,9 +26,9 @@ import lipcompare
 from experiments.reference import DEFAULT_DATA
 from experiments.semidefinite_programs import Programs, coupled_programs, problems, programs
 from lipcompare import Network
-from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_cuts import Family, tighten
-from lipcompare.jacobian.sdp_solver import solve
+from lipcompare.quadratic.cuts.separation import Family, tighten
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import solve
 
 FAMILIES = {
     "signs": Family.SIGN,

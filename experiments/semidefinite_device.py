@@ -23,10 +23,10 @@ from torch import Tensor
 from experiments.relaxations import random_network
 from experiments.semidefinite_programs import programs
 from lipcompare import Problem
-from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_data import SdpData
-from lipcompare.jacobian.sdp_solver import solve
 from lipcompare.preactivation import Tightening
+from lipcompare.quadratic.program import SdpData
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import solve
 
 SIZES = {"cuda": ((1000, 100), (1, 4000)), "cpu": ((20, 100), (1, 500))}
 

@@ -15,11 +15,11 @@ from experiments.train import CACHE, trained
 from lipcompare import Problem
 from lipcompare.gates import Coupling
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.jacobian.sdp_data import GateMaps, SdpData, gate_maps, l1_data
-from lipcompare.jacobian.sdp_patterns import explore
-from lipcompare.jacobian.sdp_scaling import prepare
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import Propagated, coupled, propagate
+from lipcompare.quadratic.patterns import explore
+from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
+from lipcompare.quadratic.scaling import prepare
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,9 +28,9 @@ from experiments.models import mlp
 from experiments.train import Protocol, fit
 from lipcompare import Problem
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.jacobian.sdp import sdp_bound
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
+from lipcompare.quadratic.bound import sdp_bound
 
 MOST = 25
 INPUTS, CLASSES = 8, 4

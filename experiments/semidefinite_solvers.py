@@ -24,9 +24,9 @@ from rich.table import Table
 
 from experiments.reference import DEFAULT_DATA
 from experiments.semidefinite_programs import problems, programs
-from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_data import SdpData
-from lipcompare.jacobian.sdp_solver import solve
+from lipcompare.quadratic.program import SdpData
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import solve
 
 cp: Any = importlib.import_module("cvxpy")  # its type hints leave its functions out
 CLARABEL = 60

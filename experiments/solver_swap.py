@@ -25,11 +25,11 @@ from rich.table import Table
 import lipcompare
 import solvers
 from lipcompare import Problem
-from lipcompare.encoding_rows import encode_rows, prepare
 from lipcompare.network.activations import relu
 from lipcompare.network.graph import Activate, Affine, Input, Network, Node
 from lipcompare.network.linear_maps import Dense
-from lipcompare.preactivation.exact import Refinement, refined_bounds
+from lipcompare.programs.preactivation import Refinement, refined_bounds
+from lipcompare.programs.prepared import encode_rows, prepare
 
 WIDTHS = (4, 6, 8, 12, 16)
 INPUTS, OUTPUTS, EPS = 8, 4, 0.3

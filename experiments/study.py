@@ -21,8 +21,8 @@ from experiments.data import Dataset, dataset
 from experiments.train import CACHE, Protocol, trained
 from lipcompare import Network
 from lipcompare.errors import InvalidInput, LipcompareError
-from lipcompare.runner import Limits, Setting, Study, run
-from lipcompare.store import Store
+from lipcompare.store.database import Store
+from lipcompare.study.run import Limits, Setting, Study, run
 
 STORE = Path("results") / "results.sqlite"
 

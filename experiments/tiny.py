@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.study import EVERYTHING, Choices, each
 from lipcompare import Problem
-from lipcompare.runner import Setting, Study, Task
+from lipcompare.study.run import Setting, Study, Task
 
 CENTER = 0.5
 RADII = (0.02, 0.1, 0.3)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.study import Choices, main
 from experiments.tiny import RADII, sweep
-from lipcompare.runner import Study
+from lipcompare.study.run import Study
 
 NAME = "tiny_cnn"
 

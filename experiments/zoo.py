@@ -28,12 +28,13 @@ from rich.table import Table
 
 import lipcompare
 from experiments.data import data_root, dataset
-from lipcompare import Network, Problem, runner
+from lipcompare import Network, Problem
 from lipcompare.errors import InvalidInput, LipcompareError
-from lipcompare.runner import Limits, Study, Task
-from lipcompare.runner_process import CellProcess
-from lipcompare.runner_study import plan
-from lipcompare.store import Record
+from lipcompare.store.database import Record
+from lipcompare.study import run as runner
+from lipcompare.study.definition import plan
+from lipcompare.study.process import CellProcess
+from lipcompare.study.run import Limits, Study, Task
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 OUT = Path("results") / "zoo.csv"

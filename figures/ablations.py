@@ -29,7 +29,9 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare import report_plots, report_style, report_tables
+from lipcompare.report import figures as report_plots
+from lipcompare.report import style as report_style
+from lipcompare.report import tables as report_tables
 
 STUDIES = {
     "ablation_relaxation": "Relaxation and pre-activation bounds",

@@ -30,8 +30,8 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.report_style import plain_log
-from lipcompare.report_tables import Cell, Table
+from lipcompare.report.style import plain_log
+from lipcompare.report.tables import Cell, Table
 from lipcompare.rounding import upper_text
 
 NOTE = (

@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from figures.style import Results, Settings, main, save, save_table, style
-from lipcompare import report_plots, report_tables
+from lipcompare.report import figures as report_plots
+from lipcompare.report import tables as report_tables
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from figures import from_csv
 from figures.style import FORMATS, PAGE, new_figure, save, save_table, style
-from lipcompare.report_style import paper_name
-from lipcompare.report_tables import Cell, Table
+from lipcompare.report.style import paper_name
+from lipcompare.report.tables import Cell, Table
 
 __all__ = ["FORMATS", "draw", "figure", "main", "table"]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from figures.style import Results, Settings, main, save, style
-from lipcompare import report_plots
 from lipcompare.errors import LipcompareError
+from lipcompare.report import figures as report_plots
 
 STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn", "radius", "images")
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from figures import from_csv
 from figures.style import PAGE, Look, handle, line_style, looks, new_figure, save, style
-from lipcompare.report_style import ordered, paper_name, plain_log
+from lipcompare.report.style import ordered, paper_name, plain_log
 
 _EPS = 0.1
 _CUTS = "+cuts"

@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 
 from figures import from_csv
 from figures.style import GREY, PAGE, Look, handle, line_style, looks, new_figure, save, save_table, style
-from lipcompare.report_style import plain_log
-from lipcompare.report_tables import Cell, Table
+from lipcompare.report.style import plain_log
+from lipcompare.report.tables import Cell, Table
 
 LEVELS = ("interval", "crown", "alpha-crown", "signs", "lp", "milp")
 SHOWN = "alpha-crown"

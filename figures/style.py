@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lipcompare.errors import LipcompareError
-from lipcompare.report_style import COLUMN, GREY, GRID, PAGE, Look, handle, line_style, looks, new_figure, style
-from lipcompare.report_tables import Table
-from lipcompare.store import Store
+from lipcompare.report.style import COLUMN, GREY, GRID, PAGE, Look, handle, line_style, looks, new_figure, style
+from lipcompare.report.tables import Table
+from lipcompare.store.database import Store
 
 __all__ = [
     "COLUMN", "GREY", "GRID", "PAGE", "Look", "Results", "Settings", "handle", "line_style", "looks", "main",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from figures.style import Results, Settings, save, save_table, style
-from lipcompare import report_plots, report_tables
+from lipcompare.report import figures as report_plots
+from lipcompare.report import tables as report_tables
 
 
 def draw(settings: Settings, study: str, axis: str, label: str, family: str) -> Iterator[Path]:

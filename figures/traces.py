@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from figures.style import Results, Settings, main, save, style
-from lipcompare import report_plots
+from lipcompare.report import figures as report_plots
 
 STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn")
 PANELS = 3

@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 
 from lipcompare import methods
+from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
 from lipcompare.errors import Contradiction
-from lipcompare.memory import is_out_of_memory
-from lipcompare.methods import Budget, Clock, Method
+from lipcompare.methods import Method
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status, TracePoint
+from lipcompare.result import Bound, Status
 from lipcompare.witness import check_witnesses
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lipcompare.budget import TracePoint
 from lipcompare.errors import Contradiction, InvalidInput
-from lipcompare.result import Bound, Status, TracePoint, Witnesses
+from lipcompare.result import Bound, Status, Witnesses
 
 _URGENT = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.NODE_LIMIT, Status.MEMORY_LIMIT)
 """What a merged status must not hide: the interval might be tighter with a larger budget."""

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import Coupling, Gates, PreactivationBounds
 from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from lipcompare.budget import TracePoint
 from lipcompare.rounding import lower_text, upper_text
 
 
@@ -27,14 +28,6 @@ class Status(enum.Enum):
     OUT_OF_MEMORY = "Out of memory; nothing was proved."
     NUMERICAL = "The solver met numerical trouble; only what was checked is reported."
     CRASHED = "The method crashed; nothing was proved."
-
-
-class TracePoint(NamedTuple):
-    """The overall interval at one moment, the largest value over the batch of each end."""
-
-    seconds: float
-    lower: float
-    upper: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
-from test_store import record
 
-from lipcompare.result import TracePoint
-from lipcompare.store import Label, Member, Record, Store
+from lipcompare.budget import TracePoint
+from lipcompare.store.database import Label, Member, Origin, Record, Store
 
 SERIES = ("NaiveUB", "IBP", "RecurJac", "LipMIP", "paper", "sdp", "bab", "attack")
 _FACTORS = {"NaiveUB": 9.0, "IBP": 3.0, "RecurJac": 2.0, "paper": 1.5, "sdp": 1.1, "bab": 1.0, "attack": 1.0}
+
+
+def record(key: str = "a", **changes: object) -> Record:
+    made = Record(
+        key=key, network="net", network_hash="n", problem_hash="p", inputs=3, outputs=2, neurons=10, radius=0.1,
+        norm="inf", method="lbp", options={"tightening": "crown"}, lower=0.0, upper=math.inf, rows_lower=(0.0, 0.0),
+        rows_upper=(1.5, math.inf), proves="upper", status="complete", message="The method ran to its end.",
+        seconds=0.25, time_limit=10.0, memory_limit=2**30, gap=1e-4, seed=0, threads=1, device="cpu", dtype="float64",
+        origin=Origin({"torch": "2.13"}, "abc", "a processor", "", "Linux"), finished="2026-01-01T00:00:00+00:00",
+        trace=(TracePoint(0.1, 0.0, math.inf), TracePoint(0.2, 0.0, 2.0)),
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def member(key: str = "a", task: str = "eps=0.1", series: str = "lbp", problem: str = "p") -> Member:
+    return Member(task, series, key, problem, {"model": "net", "eps": 0.1})
 
 
 def cells(

@@ -7,17 +7,21 @@ import dataclasses
 import os
 import sys
 import time
+from pathlib import Path
 from typing import ClassVar, final
 
 import nets
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
 from lipcompare import METHODS, Problem
-from lipcompare.methods import Budget, Clock, Method
+from lipcompare.budget import Budget, Clock
+from lipcompare.methods import Method
 from lipcompare.result import Bound, Status
-from lipcompare.runner import Limits, Setting, Study, Task, run
+from lipcompare.store.database import Store, StoreError
+from lipcompare.study.run import Limits, Setting, Study, Task, run
 
 
 class _Test(Method):
@@ -130,3 +134,27 @@ def main() -> None:
     """The study in the store that is named on the command line."""
     register()
     print(run([cheap_study()], sys.argv[1], console=Console(quiet=True)))
+
+
+QUIET = Console(quiet=True)
+
+
+def rows(path: Path) -> pd.DataFrame:
+    with Store(path, read_only=True) as store:
+        return store.frame()
+
+
+def assert_same_rows(path: Path, expected: pd.DataFrame) -> None:
+    found = rows(path)
+    same = ["study", "task", "series", "key", "status", "message", "proves", "options", "rows_lower", "rows_upper"]
+    pd.testing.assert_frame_equal(found[same], expected[same])
+    for end in ("lower", "upper"):
+        np.testing.assert_allclose(found[end].to_numpy(float), expected[end].to_numpy(float), rtol=1e-9)
+
+
+def finished(path: Path) -> int:
+    try:
+        with Store(path, read_only=True) as store:
+            return len(store.done())
+    except StoreError:  # not there yet, or empty
+        return 0

@@ -13,7 +13,7 @@ import torch
 
 import lipcompare
 from lipcompare import Bound, Contradiction, Method, Problem, Status
-from lipcompare.methods import Budget, Clock
+from lipcompare.budget import Budget, Clock
 
 
 @final

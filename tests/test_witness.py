@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lipcompare
-from lipcompare import Contradiction, Problem, attack
-from lipcompare.attack import kink_patterns
+from lipcompare import Contradiction, Problem
+from lipcompare.attack import search as attack
+from lipcompare.attack.search import kink_patterns
 from lipcompare.witness import check_witnesses, make_witnesses, undecided
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
 from lipcompare.branching.tree import Subdomain
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening

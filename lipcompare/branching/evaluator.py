@@ -15,7 +15,7 @@ from lipcompare.branching.inheritance import known_bounds, known_multipliers, pa
 from lipcompare.branching.leaves import Verdict, explore, fits, region
 from lipcompare.branching.relaxation import Part, Relaxation, Relaxed, select_gates
 from lipcompare.branching.tree import Subdomain
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval

@@ -19,7 +19,7 @@ from torch import Tensor
 import solvers
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
-from lipcompare.regions import affine_pieces
+from lipcompare.regions.pieces import affine_pieces
 
 _COPIES = 6
 """Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""

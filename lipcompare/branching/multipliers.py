@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.jacobian.sdp_data import SdpData
-from lipcompare.jacobian.sdp_solver import Dual, default_start
+from lipcompare.quadratic.program import SdpData
+from lipcompare.quadratic.solver.interior_point import Dual, default_start
 
 _SHARE = 0.8
 """Weight of the inherited point. Fewest iterations; a start nearer to the boundary costs some."""

@@ -18,14 +18,14 @@ from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.tangents import gate_weights
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
-from lipcompare.jacobian.sdp import sdp_bound
-from lipcompare.jacobian.sdp_certificate import certify
-from lipcompare.jacobian.sdp_cuts import tighten
-from lipcompare.jacobian.sdp_data import SdpData, coordinate_count, gate_maps, l1_data, l2_data
-from lipcompare.jacobian.sdp_patterns import Patterns, evaluate, explore, improve
-from lipcompare.jacobian.sdp_solver import Solution, solve
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
+from lipcompare.quadratic.bound import sdp_bound
+from lipcompare.quadratic.cuts.separation import tighten
+from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve
+from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import Solution, solve
 
 _CACHE = 2**17
 """Matrix entries of a batch of programs: more than this falls out of a processor's caches."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lipcompare.attack import Effort, kink_patterns, search
+from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Found
 from lipcompare.jacobian import GateRelaxation

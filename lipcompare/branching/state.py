@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import os
 import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from lipcompare.branching.driver import Found, Search
 from lipcompare.branching.tree import Queue, Subdomain
 from lipcompare.errors import InvalidInput
-from lipcompare.network.graph import Network
-from lipcompare.network.linear_maps import LinearMap
+from lipcompare.fingerprint import Fingerprints
 from lipcompare.problem import Problem
 
 _VERSION = 2
@@ -24,29 +20,7 @@ _VERSION = 2
 
 def fingerprint(problem: Problem) -> str:
     """A hash of the question, so that a state is resumed for no other."""
-    digest = hashlib.sha256()
-    for item in (problem.network, problem.box.lower, problem.box.upper, problem.functionals, problem.norm.value):
-        _feed(digest, item)
-    return digest.hexdigest()
-
-
-def _feed(digest: hashlib._Hash, item: object) -> None:
-    if isinstance(item, Tensor):
-        digest.update(str(tuple(item.shape)).encode())
-        digest.update(item.detach().cpu().contiguous().numpy().tobytes())
-    elif isinstance(item, Network):
-        for node in item.nodes:
-            _feed(digest, node)
-    elif isinstance(item, (tuple, list)):
-        for part in item:
-            _feed(digest, part)
-    elif dataclasses.is_dataclass(item) and not isinstance(item, type):
-        digest.update(type(item).__name__.encode())
-        for field in dataclasses.fields(item):
-            if field.name != "name" or isinstance(item, LinearMap):
-                _feed(digest, getattr(item, field.name))
-    else:
-        digest.update(repr(item).encode())
+    return Fingerprints().of(problem.network, problem.box, problem.functionals, problem.norm)
 
 
 def save(search: Search, path: Path, key: str) -> None:

@@ -17,12 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline, chunk_size
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import nothing, pass_back
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, rounding_allowance, square_chord
 from lipcompare.jacobian.smooth import Forward, Shares, planes
-from lipcompare.memory import chunk_size
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.network.interval import Interval

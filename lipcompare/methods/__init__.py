@@ -11,7 +11,7 @@ from lipcompare.errors import InvalidInput, nearest
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.auto import Auto
 from lipcompare.methods.bab import Bab
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.methods.baselines import Ibp, Naive
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.exact import Exact
@@ -31,8 +31,6 @@ __all__ = [
     "Attack",
     "Auto",
     "Bab",
-    "Budget",
-    "Clock",
     "Enumerate",
     "Exact",
     "Ibp",

@@ -7,8 +7,9 @@ from typing import ClassVar, final
 
 import torch
 
-from lipcompare.attack import Effort, kink_patterns, search
-from lipcompare.methods.base import Budget, Clock, Method, joined, per_chunk
+from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.budget import Budget, Clock
+from lipcompare.methods.base import Method, joined, per_chunk
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
 from lipcompare.witness import better_witnesses, make_witnesses

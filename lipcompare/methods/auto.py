@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from lipcompare.budget import Budget, Clock, TracePoint
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.methods.attack import Attack
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.methods.baselines import Ibp, Naive
 from lipcompare.methods.each import example_by_example
 from lipcompare.methods.exact import Exact
 from lipcompare.methods.lbp import Lbp
 from lipcompare.methods.sdp import Sdp
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status, TracePoint
+from lipcompare.result import Bound, Status
 
 _LINEAR = 0.4
 """Share of what is left for each bound without search; only large networks take that long."""

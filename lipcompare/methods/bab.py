@@ -18,10 +18,9 @@ from lipcompare.branching.relaxation import Heuristic, LinearRelaxation, Quadrat
 from lipcompare.branching.roots import first_points, in_double, root_bounds
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.branching.tree import Queue
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Budget, Clock, Deadline, is_out_of_memory
 from lipcompare.gates import has_patterns
-from lipcompare.memory import is_out_of_memory
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from typing import Any, ClassVar
@@ -15,64 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.budget import Budget, Clock
 from lipcompare.domain import NormBall, Space
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status, TracePoint, Witnesses
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """What a method may spend, and when it may stop.
-
-    Attributes:
-        time_limit: seconds of wall clock; methods that cannot stop midway run to their end.
-        gap: relative gap at which an interval counts as exact.
-        memory: bytes of working memory that batched passes respect.
-        on_progress: called with each point of the trace.
-        on_note: called with what a search is doing, in words.
-    """
-
-    time_limit: float = float("inf")
-    gap: float = 1e-4
-    memory: int = 2**30
-    on_progress: Callable[[TracePoint], None] | None = None
-    on_note: Callable[[str], None] | None = None
-
+from lipcompare.result import Bound, Status, Witnesses
 
 HURRIED = "Some intervals are those of interval arithmetic: more time, or a cheaper tightening, may help."
 """Detail of a result whose refinements did not all fit in the time."""
-
-
-class Clock:
-    """Time since the start of a run, against its limit; collects the trace."""
-
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self.started = time.perf_counter()
-        self.trace: list[TracePoint] = []
-
-    @property
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
-
-    @property
-    def left(self) -> float:
-        return self.budget.time_limit - self.elapsed
-
-    def running(self) -> bool:
-        return self.left > 0
-
-    def record(self, lower: float, upper: float) -> None:
-        """A point of the trace: the overall interval now."""
-        point = TracePoint(self.elapsed, lower, upper)
-        self.trace.append(point)
-        if self.budget.on_progress is not None:
-            self.budget.on_progress(point)
-
-    def note(self, text: str) -> None:
-        """Tell whoever watches what is going on."""
-        if self.budget.on_note is not None:
-            self.budget.on_note(text)
 
 
 class Method(ABC):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradients, interval_norm, norm_product, rounding_allowance
-from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status

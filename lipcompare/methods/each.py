@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lipcompare.budget import Budget, Clock
 from lipcompare.combine import side_by_side
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, Witnesses
 

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 import solvers
-from lipcompare.encoding_rows import in_double
-from lipcompare.encoding_witness import Attained, Pattern, as_witnesses, attain, pattern_slopes
+from lipcompare.budget import Budget, Clock
 from lipcompare.gates import Gates
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.regions import affine_pieces, halfspaces
+from lipcompare.programs.prepared import in_double
+from lipcompare.programs.witness import Attained, Pattern, as_witnesses, attain, pattern_slopes
+from lipcompare.regions.pieces import affine_pieces, halfspaces
 from lipcompare.result import Bound, Status
 from lipcompare.witness import gradient_norms
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from lipcompare.budget import Budget
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.methods.bab import Bab
-from lipcompare.methods.base import Budget, Method
+from lipcompare.methods.base import Method
 from lipcompare.methods.each import example_by_example
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.milp import Milp

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from lipcompare.budget import Budget, Clock
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.branching.activation_regions import RegionEvaluator
 from lipcompare.branching.driver import Found, Limits, Search, Stop, run
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.regions_search import RegionEvaluator
 from lipcompare.branching.roots import attained, in_double, root_bounds
+from lipcompare.budget import Budget, Clock
 from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import ROOT_SHARE, outcome
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound

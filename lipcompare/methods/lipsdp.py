@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 import solvers
-from lipcompare.encoding_rows import in_double
+from lipcompare.budget import Budget, Clock
+from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
-from lipcompare.lipsdp_program import Tangents, certified, semidefinite_program, tangents
-from lipcompare.methods.base import Budget, Clock, Method
+from lipcompare.methods.base import Method
 from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
+from lipcompare.programs.prepared import in_double
 from lipcompare.result import Bound, Status
 
 

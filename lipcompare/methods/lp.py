@@ -8,11 +8,12 @@ from typing import ClassVar, final
 import numpy as np
 
 import solvers
-from lipcompare.encoding_rows import encodable, encode_rows, first_bounds, in_double, prepare
-from lipcompare.methods.base import HURRIED, Budget, Clock, Method
+from lipcompare.budget import Budget, Clock
+from lipcompare.methods.base import HURRIED, Method
 from lipcompare.methods.milp import STATUSES, get_solver
-from lipcompare.preactivation.exact import Refinement, refined_bounds
 from lipcompare.problem import Problem
+from lipcompare.programs.preactivation import Refinement, refined_bounds
+from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, in_double, prepare
 from lipcompare.result import Bound, Status
 
 

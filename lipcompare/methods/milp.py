@@ -12,17 +12,18 @@ from typing import ClassVar, final
 import numpy as np
 
 import solvers
-from lipcompare.attack import Effort, kink_patterns, search
-from lipcompare.encoding import Encoding
-from lipcompare.encoding_entries import entry_intervals
-from lipcompare.encoding_rows import Prepared, encodable, encode_rows, first_bounds, in_double, prepare
-from lipcompare.encoding_witness import Attained, as_witnesses, attain
+from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.budget import Budget, Clock
+from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
-from lipcompare.jacobian.sdp import sdp_bound
-from lipcompare.methods.base import HURRIED, Budget, Clock, Method
+from lipcompare.methods.base import HURRIED, Method
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation.exact import Refinement, refined_bounds
 from lipcompare.problem import Norm, Problem
+from lipcompare.programs.entries import entry_intervals
+from lipcompare.programs.preactivation import Refinement, refined_bounds
+from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, in_double, prepare
+from lipcompare.programs.witness import Attained, as_witnesses, attain
+from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Bound, Status
 from lipcompare.witness import make_witnesses
 from solvers.checks import violation

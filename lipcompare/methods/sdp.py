@@ -8,14 +8,15 @@ from typing import ClassVar, final
 
 import torch
 
+from lipcompare.budget import Budget, Clock
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.jacobian.sdp import SdpBound, sdp_bound
-from lipcompare.methods.base import HURRIED, Budget, Clock, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import coupled, propagate
+from lipcompare.quadratic.bound import SdpBound, sdp_bound
 from lipcompare.result import Bound, Status
 
 _SHARE = 0.8

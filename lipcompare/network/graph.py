@@ -36,7 +36,7 @@ class Affine:
     parents: tuple[int, ...]
     maps: tuple[LinearMap, ...]
     bias: Tensor | None  # (size,)
-    name: str = ""
+    name: str = dataclasses.field(default="", compare=False)  # for people; no computation reads it
 
     @property
     def size(self) -> int:
@@ -54,7 +54,7 @@ class Activate:
     parent: int
     activation: Activation
     size: int
-    name: str = ""
+    name: str = dataclasses.field(default="", compare=False)  # for people; no computation reads it
 
     @property
     def parents(self) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ class Network:
     nodes: tuple[Node, ...]
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-    name: str = "network"
+    name: str = dataclasses.field(default="network", compare=False)
 
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[0], Input):

@@ -12,10 +12,10 @@ from torch.export import ExportedProgram
 
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.network.from_npz import from_npz
-from lipcompare.network.from_onnx import from_onnx
-from lipcompare.network.from_torch import from_exported, from_module
+from lipcompare.network.from_onnx.importer import from_onnx
+from lipcompare.network.from_torch.archive import from_pt2
+from lipcompare.network.from_torch.importer import from_exported, from_module
 from lipcompare.network.graph import Network
-from lipcompare.network.pt2_archive import from_pt2
 
 Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
 

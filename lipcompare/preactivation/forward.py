@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline, chunk_size
 from lipcompare.domain import NormBall, Region
-from lipcompare.memory import chunk_size
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Input, Network
 from lipcompare.network.interval import Interval

@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline, pass_bytes
 from lipcompare.gates import Conflicts, PreactivationBounds
-from lipcompare.memory import pass_bytes
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import SplitBounds, split_bounds

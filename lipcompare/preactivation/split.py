@@ -17,9 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.deadline import Deadline
+from lipcompare.budget import Deadline, chunk_size
 from lipcompare.gates import Gates
-from lipcompare.memory import chunk_size
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Input, Network
 from lipcompare.network.interval import Interval

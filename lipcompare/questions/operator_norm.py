@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.attack import Effort, kink_patterns, search
+from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.branching.driver import Stop
 from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation

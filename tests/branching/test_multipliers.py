@@ -14,10 +14,10 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.multipliers import recall, remember
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
-from lipcompare.jacobian.sdp_data import SdpData, gate_maps, l1_data
-from lipcompare.jacobian.sdp_solver import Dual, default_start, dual_value, slack_matrix, solve
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import interval_bounds
+from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
+from lipcompare.quadratic.solver.interior_point import Dual, default_start, dual_value, slack_matrix, solve
 
 PROBLEM = nets.problem(nets.dense(12, (4, 8, 8, 2)), 0.4)
 NUMBERING = Numbering(PROBLEM.network)

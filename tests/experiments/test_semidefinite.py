@@ -20,8 +20,8 @@ from experiments import (
 from experiments.semidefinite_programs import coupled_programs, programs
 from figures import relaxation_sweeps
 from lipcompare import Problem
-from lipcompare.jacobian.sdp_cuts import Family
-from lipcompare.jacobian.sdp_solver import solve
+from lipcompare.quadratic.cuts.separation import Family
+from lipcompare.quadratic.solver.interior_point import solve
 
 PROBLEM = Problem.around(relaxations.random_network(3, 8, seed=1), 0.5, 0.3)
 

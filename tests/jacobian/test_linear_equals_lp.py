@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solvers
-from lipcompare.encoding_rows import encode_rows, prepare
 from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.programs.prepared import encode_rows, prepare
 
 PIECEWISE = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import lipcompare
 import solvers
 from lipcompare import Status
+from lipcompare.encoding.lipsdp import certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
-from lipcompare.lipsdp_program import certified, semidefinite_program, tangents
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lipsdp import LinfForm, LipSdp, Multipliers, Scope
 

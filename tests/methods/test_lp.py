@@ -12,7 +12,7 @@ import lipcompare
 import solvers
 from lipcompare import InvalidInput, Status
 from lipcompare.methods.lp import Lp
-from lipcompare.preactivation.exact import Refinement
+from lipcompare.programs.preactivation import Refinement
 
 FAMILIES = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
 

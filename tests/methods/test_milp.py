@@ -24,7 +24,7 @@ from lipcompare.methods.base import HURRIED
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
-from lipcompare.preactivation.exact import Refinement
+from lipcompare.programs.preactivation import Refinement
 
 FAMILIES = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
 SMALL = {
@@ -222,7 +222,7 @@ def test_a_solver_that_lies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
     assert honest.status is Status.EXACT
     monkeypatch.setattr("solvers.highs.Highs.solve", lie, raising=False)
-    monkeypatch.setattr("lipcompare.encoding_witness.interior_point", lambda *a: None)
+    monkeypatch.setattr("lipcompare.programs.witness.interior_point", lambda *a: None)
     with pytest.raises(Contradiction, match="highs says"):
         lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lipcompare.network.compose import cost
-from lipcompare.network.from_torch import graph_of
+from lipcompare.network.from_torch.graph import lower
+from lipcompare.network.from_torch.importer import graph_of
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.simplify import simplify
-from lipcompare.network.torch_graph import lower
 
 Step = Callable[[list[Tensor]], Tensor]
 

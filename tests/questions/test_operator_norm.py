@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import Box, Network, Norm, NormBall, Space
-from lipcompare.attack import Effort
+from lipcompare.attack.search import Effort
 from lipcompare.network.transpose import transpose
 from lipcompare.questions import Bounding, operator_norm_bounds
 from lipcompare.questions.operator_norm import matrix_norm

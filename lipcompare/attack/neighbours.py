@@ -1,0 +1,164 @@
+"""Search over neighbouring activation patterns: flip gates that raise the gradient norm, then find a point that has the
+new pattern, strictly inside its region, by a linear program.
+
+Random search cannot enter a region that is thinner than its steps; an LP can. Patterns of one example are tried from
+the largest norm down until one turns out to have an interior.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lipcompare.gates import Gates
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.problem import Problem
+from lipcompare.regions.pieces import affine_pieces, halfspaces, interior_point
+from lipcompare.witness import gradient_norms
+
+_RAISE = 1 + 1e-9
+_ALL_PATTERNS = 11
+"""Up to this many undecided neurons every pattern is tried."""
+_PAIRS = 4096
+_CROWN_ENTRIES = 1_000_000
+
+
+def search_regions(
+    problem: Problem, points: Tensor, values: Tensor, regions: int, *, keep_going: Callable[[], bool], memory: int
+) -> tuple[Tensor, Tensor]:
+    """Points (batch, rows, starts, inputs) and values (batch, rows, starts), with the better ones found put first.
+
+    ``regions`` is the number of linear programs that each example may solve.
+    """
+    network = problem.network
+    if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
+        return points, values
+    # Bounds only decide which neurons may flip; on a large network CROWN would cost more than the search gains.
+    tightening = Tightening.CROWN if network.neurons * network.in_size <= _CROWN_ENTRIES else Tightening.INTERVAL
+    bounds = preactivation_bounds(network, problem.box.window, tightening, memory=memory)
+    gates = Gates.from_preactivations(network, bounds)
+    for b in range(problem.batch):
+        search = _ExampleSearch(problem.example(b), gates.example(b), regions, keep_going)
+        for row, point, value in search.run(points[b], values[b]):
+            if value > values[b, row].max() * _RAISE:
+                points[b, row, 0], values[b, row, 0] = point, value
+    return points, values
+
+
+class _ExampleSearch:
+    """The search on one example; counts its linear programs."""
+
+    def __init__(self, problem: Problem, gates: Gates, regions: int, keep_going: Callable[[], bool]) -> None:
+        self.problem, self.network = problem, problem.network
+        self.rows = problem.functionals[0]
+        self.box = Interval(*(v[0] for v in problem.box.window))
+        self.open = {k: gates.unstable(k)[0] for k in self.network.activations}
+        self.neurons = [(k, i) for k, mask in self.open.items() for i in mask.nonzero().squeeze(-1).tolist()]
+        # Large programs cost more: fewer of them are allowed.
+        entries = max(1, len(self.neurons) * problem.network.in_size)
+        self.left = min(regions, int(regions * 2e4 / entries))
+        self.keep_going = keep_going
+        self.best = 0.0
+
+    def run(self, points: Tensor, values: Tensor) -> Iterator[tuple[int, Tensor, float]]:
+        """Improved (row, point, value) as they are found; points (rows, starts, inputs), values (rows, starts)."""
+        if not self.neurons or not self.left:
+            return
+        self.best = float(values.max())
+        order = (values.flatten() / max(self.best, 1e-300) / 1e-9).round().argsort(descending=True, stable=True)
+        seen: set[tuple[int, bytes]] = set()
+        optima: list[tuple[int, Tensor, float]] = []
+        for flat in order.tolist():
+            row, start = divmod(flat, values.shape[1])
+            pattern = self._active(points[row, start])
+            if (row, self._key(pattern)) in seen:
+                continue
+            current = (row, points[row, start], float(values[row, start]))
+            while (better := self._step(row, current, self._flips(pattern, 1), seen)) is not None:
+                current, pattern = better, self._active(better[1])
+                yield current
+            optima.append(current)
+            if len(optima) == 12 or not self.left:
+                break
+        optima.sort(key=lambda found: -found[2])
+        for row, point, value in optima:
+            current = (row, point, value)
+            flips = self._everything() if len(self.neurons) <= _ALL_PATTERNS else self._flips(self._active(point), 2)
+            while (better := self._step(row, current, flips, seen)) is not None:
+                current = better
+                yield current
+                if len(self.neurons) <= _ALL_PATTERNS:
+                    break
+                flips = self._flips(self._active(current[1]), 2)
+
+    def _active(self, point: Tensor) -> dict[int, Tensor]:
+        values = self.network.values(point)
+        return {k: values[self.network.nodes[k].parents[0]] > 0 for k in self.network.activations}
+
+    def _key(self, pattern: dict[int, Tensor]) -> bytes:
+        return b"".join(pattern[k][mask].cpu().numpy().tobytes() for k, mask in self.open.items())
+
+    def _flips(self, pattern: dict[int, Tensor], distance: int) -> dict[int, Tensor]:
+        """All patterns ``distance`` flips away (pairs: an evenly spread choice of at most 4096)."""
+        chosen = list(itertools.combinations(range(len(self.neurons)), distance))
+        chosen = chosen[:: 1 + len(chosen) // _PAIRS]
+        flipped = {k: v.expand(len(chosen), -1).clone() for k, v in pattern.items()}
+        for place in range(distance):
+            for k in self.open:
+                at = [
+                    (c, self.neurons[group[place]][1])
+                    for c, group in enumerate(chosen)
+                    if self.neurons[group[place]][0] == k
+                ]
+                if at:
+                    rows, columns = torch.tensor(at).T
+                    flipped[k][rows, columns] ^= True
+        return flipped
+
+    def _everything(self) -> dict[int, Tensor]:
+        """Every pattern of the undecided neurons."""
+        count = 2 ** len(self.neurons)
+        fixed = self._active(self.box.center)
+        patterns = {k: v.expand(count, -1).clone() for k, v in fixed.items()}
+        numbers = torch.arange(count)
+        for bit, (k, i) in enumerate(self.neurons):
+            patterns[k][:, i] = ((numbers >> bit) & 1).bool().to(patterns[k].device)
+        return patterns
+
+    def _step(
+        self, row: int, current: tuple[int, Tensor, float], patterns: dict[int, Tensor], seen: set[tuple[int, bytes]]
+    ) -> tuple[int, Tensor, float] | None:
+        """The best candidate pattern that raises the norm and has an interior, as (row, point, value)."""
+        slopes = {k: self._slopes(k, active) for k, active in patterns.items()}
+        count = len(next(iter(slopes.values())))
+        functional = self.rows[row].expand(count, -1)
+        norms = self.problem.norm.dual.of(self.network.pull_back(slopes, functional))
+        for c in norms.argsort(descending=True, stable=True).tolist():
+            if norms[c] <= current[2] * _RAISE or not self.left or not self.keep_going():
+                return None
+            pattern = {k: active[c] for k, active in patterns.items()}
+            key = (row, self._key(pattern))
+            if key in seen:
+                continue
+            seen.add(key)
+            self.left -= 1
+            pieces = affine_pieces(self.network, {k: s[c] for k, s in slopes.items()})
+            found = interior_point(halfspaces(pieces, pattern, self.open, self.box), self.box)
+            if found is None:
+                continue
+            point = torch.as_tensor(found[0]).to(self.box.lower)
+            point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
+            value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
+            if value > current[2] * _RAISE:
+                return row, point, value
+        return None
+
+    def _slopes(self, k: int, active: Tensor) -> Tensor:
+        activation = self.network.activation(k)
+        assert isinstance(activation, LeakyReLU)
+        return activation.slopes(active, self.rows.dtype)

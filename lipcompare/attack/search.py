@@ -1,0 +1,262 @@
+"""Lower bounds: points of large gradient norm, by sampling, smoothed ascent and local search.
+
+The gradient norm of a piecewise linear network is piecewise constant, so it has no gradient to follow. The ascent
+therefore follows a surrogate in which each gate opens smoothly with its pre-activation; the local search then moves the
+best points by random steps of all sizes, along differences of one another, and keeps a step only if it enters a region
+with a larger norm. Every random number is drawn per row and never per example, and ties are broken by index, so an
+example finds the same points whatever batch it is in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lipcompare.attack.neighbours import search_regions
+from lipcompare.network.graph import Affine, Network
+from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import Dense
+from lipcompare.problem import Problem
+from lipcompare.witness import gradient_norms, undecided
+
+_KINKS = 500
+"""Undecided neurons of a point whose slopes are tried, one after another."""
+
+_TIE = 1e-9
+"""Relative difference under which two values count as equal, so that rounding decides nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How hard to search: points sampled, starts kept per row, ascent steps, rounds and proposals of the local search,
+    activation regions tried by LP.
+
+    ``work`` caps the operations per example (about 1e10 take a second); a plan above it is scaled down in proportion.
+    """
+
+    samples: int = 1024
+    starts: int = 8
+    ascent_steps: int = 40
+    rounds: int = 100
+    proposals: int = 8
+    regions: int = 200
+    work: float = 4e10
+
+    def scaled(self, network: Network, rows: int) -> Effort:
+        """The same plan within the allowed work."""
+        products = sum(
+            # Anything but a matrix product runs far below the processor's rate.
+            m.fan_in * m.out_size * (1 if isinstance(m, Dense) else 8)
+            for node in network.nodes
+            if isinstance(node, Affine)
+            for m in node.maps
+        )
+        per_point = 4.0 * (1 + rows) * products
+        per_row_point = 8.0 * per_point / (1 + rows)
+        plan = self.samples * per_point + rows * self.starts * per_row_point * (
+            3 * self.ascent_steps + self.rounds * self.proposals
+        )
+        share = min(1.0, self.work / max(plan, 1.0))
+        # A region's affine pieces cost a forward pass per input.
+        regions = min(self.regions, int(self.work / (8.0 * products * network.in_size + 1.0)))
+        if share == 1.0:
+            return dataclasses.replace(self, regions=regions)
+        return dataclasses.replace(
+            self,
+            samples=max(8, int(self.samples * share)),
+            starts=max(1, min(self.starts, int(self.starts * share * 4))),
+            ascent_steps=max(5, int(self.ascent_steps * share)),
+            rounds=int(self.rounds * share),
+            regions=regions,
+        )
+
+
+def search(
+    problem: Problem,
+    effort: Effort = Effort(),
+    *,
+    seed: int = 0,
+    memory: int = 2**30,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> Tensor:
+    """Points (batch, rows, inputs) of large gradient norm, one per example and row.
+
+    ``keep_going`` is asked between steps; when it says no, the best points so far are returned.
+    """
+    effort = effort.scaled(problem.network, problem.rows)
+    random = torch.Generator().manual_seed(seed)
+    points, values = _sample(problem, effort, random, memory, keep_going)
+    window = problem.box.window
+    if bool((window.upper > window.lower).any()):
+        points, values = _ascend(problem, effort, points, values, keep_going)
+        points, values = _local_search(problem, effort, points, values, random, keep_going)
+        points, values = search_regions(problem, points, values, effort.regions, keep_going=keep_going, memory=memory)
+    best = _order(values)[..., :1]
+    return _take(points, best).squeeze(2)
+
+
+def _draw(random: torch.Generator, problem: Problem, *shape: int, normal: bool = False) -> Tensor:
+    make = torch.randn if normal else torch.rand
+    return make(*shape, generator=random, dtype=torch.float64).to(problem.device, problem.dtype)
+
+
+def _order(values: Tensor) -> Tensor:
+    """Indices along the last axis from the largest value down, values within a relative 1e-9 in order of index."""
+    scale = values.amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return (values / scale / _TIE).round().argsort(dim=-1, descending=True, stable=True)
+
+
+def _take(points: Tensor, index: Tensor) -> Tensor:
+    """Points (batch, rows, k, inputs) picked by index (batch, rows, j): (batch, rows, j, inputs)."""
+    return points.gather(2, index.unsqueeze(-1).expand(*index.shape, points.shape[-1]))
+
+
+def _sample(
+    problem: Problem, effort: Effort, random: torch.Generator, memory: int, keep_going: Callable[[], bool]
+) -> tuple[Tensor, Tensor]:
+    """The best starts per row among the centre, random corners and random interior points, or the first of them."""
+    lower, upper = (v.unsqueeze(1) for v in problem.box.window)
+    unit = _draw(random, problem, effort.samples, problem.network.in_size)
+    corners = effort.samples // 4
+    unit[:corners] = unit[:corners].round()
+    unit[0] = 0.5
+    widest = max(node.size for node in problem.network.nodes)
+    itemsize = problem.box.lower.element_size()
+    chunk = max(1, memory // (4 * problem.batch * problem.rows * widest * itemsize))
+    parts: list[Tensor] = []  # (batch, samples, rows)
+    for part in unit.split(chunk):
+        if parts and not keep_going():
+            break
+        x = problem.box.clamp(lower + part * (upper - lower)).unsqueeze(2)
+        parts.append(gradient_norms(problem.network, problem.functionals.unsqueeze(1), x, problem.norm))
+    values = torch.cat(parts, dim=1).transpose(1, 2)
+    best = _order(values)[..., : effort.starts]
+    spread = upper - lower
+    points = problem.box.clamp(lower.unsqueeze(1) + unit[best] * spread.unsqueeze(1))
+    return points, values.gather(-1, best)
+
+
+def _norms(problem: Problem, points: Tensor) -> Tensor:
+    """Norms (batch, rows, k) at points (batch, rows, k, inputs), each row at its own points."""
+    return gradient_norms(problem.network, problem.functionals.unsqueeze(2), points, problem.norm)
+
+
+def _ascend(
+    problem: Problem, effort: Effort, points: Tensor, values: Tensor, keep_going: Callable[[], bool]
+) -> tuple[Tensor, Tensor]:
+    """Projected ascent on the smoothed gradient norm, with gates that sharpen as the steps shrink."""
+    network = problem.network
+    radius = problem.box.window.radius[:, None, None, :]
+    rows = problem.functionals.unsqueeze(2)
+    with torch.no_grad():
+        spread = {k: (z.upper - z.lower)[:, None, None, :] + 1e-12 for k, z in _reach(problem).items()}
+    x = points
+    for step in range(effort.ascent_steps):
+        if not keep_going():
+            break
+        progress = step / max(1, effort.ascent_steps - 1)
+        width = 0.1 * 0.05**progress
+        with torch.enable_grad():
+            variable = x.detach().requires_grad_()
+            node_values = network.values(variable)
+            slopes = {}
+            for k in network.activations:
+                activation, z = network.activation(k), node_values[network.nodes[k].parents[0]]
+                slopes[k] = activation.smoothed_derivative(z, width * spread[k])
+            smooth = problem.norm.dual.of(network.pull_back(slopes, rows.expand(*x.shape[:-1], -1)))
+            (gradient,) = torch.autograd.grad(smooth.sum(), variable)
+        size = gradient.abs().mean(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        move = (gradient / size).clamp(-1, 1) * radius * (0.3 * 0.03**progress)
+        x = problem.box.clamp(x + move)
+        points, values = _keep_better(points, values, x, _norms(problem, x))
+    return points, values
+
+
+def _reach(problem: Problem) -> dict[int, Interval]:
+    """Pre-activation ranges seen on a few corners: the scale on which each gate is smoothed."""
+    lower, upper = (v.unsqueeze(1) for v in problem.box.window)
+    unit = torch.rand(16, problem.network.in_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    seen = problem.network.values(problem.box.clamp(lower + unit.to(lower).round() * (upper - lower)))
+    parents = {k: seen[problem.network.nodes[k].parents[0]] for k in problem.network.activations}
+    return {k: Interval(z.amin(1), z.amax(1)) for k, z in parents.items()}
+
+
+def _keep_better(points: Tensor, values: Tensor, new: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
+    better = new_values > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
+    return torch.where(better.unsqueeze(-1), new, points), torch.where(better, new_values, values)
+
+
+def _local_search(
+    problem: Problem,
+    effort: Effort,
+    points: Tensor,
+    values: Tensor,
+    random: torch.Generator,
+    keep_going: Callable[[], bool],
+) -> tuple[Tensor, Tensor]:
+    """Random steps of all sizes from every start, half of them along differences of the other starts."""
+    radius = problem.box.window.radius[:, None, None, None, :]
+    batch, rows, starts, inputs = points.shape
+    half = max(1, effort.proposals // 2)
+    for _ in range(effort.rounds):
+        if not keep_going():
+            break
+        shape = (rows, starts, half)
+        size = 10.0 ** (-3.0 * _draw(random, problem, *shape, 1))
+        share = _draw(random, problem, *shape, 1)
+        touched = _draw(random, problem, *shape, inputs) < share.clamp(min=2 / inputs)
+        noise = _draw(random, problem, *shape, inputs, normal=True) * size * touched
+        partners = torch.randint(starts, (2, half), generator=random).to(points.device)
+        step = 1.5 * _draw(random, problem, *shape, 1)
+        here = points.unsqueeze(3)
+        drift = points[:, :, partners[0]] - points[:, :, partners[1]]
+        proposals = torch.cat([here + radius * noise, here + step * drift.unsqueeze(2) + 0.01 * radius * noise], dim=3)
+        proposals = problem.box.clamp(proposals)
+        found = _norms(problem, proposals.flatten(2, 3)).unflatten(2, (starts, 2 * half))
+        best = _order(found)[..., :1]
+        chosen = proposals.gather(3, best.unsqueeze(-1).expand(batch, rows, starts, 1, inputs)).squeeze(3)
+        points, values = _keep_better(points, values, chosen, found.gather(-1, best).squeeze(-1))
+    return points, values
+
+
+def kink_patterns(
+    problem: Problem, points: Tensor, keep_going: Callable[[], bool] = lambda: True
+) -> dict[int, Tensor] | None:
+    """Slopes (batch, rows, neurons) that a point on a kink may take and that give a larger norm; None without kinks.
+
+    The norm is convex in each slope, so the ends of its range suffice; undecided neurons are flipped one after another
+    while that helps, or until ``keep_going`` says no. Where very many are undecided (max pooling over a flat background
+    ties everywhere) only the first ``_KINKS`` are tried.
+    """
+    network = problem.network
+    masks = undecided(network, points.reshape(-1, network.in_size))
+    if not any(bool(mask.any()) for mask in masks.values()):
+        return None
+    slopes = network.slopes(network.values(points))
+    values = problem.norm.dual.of(network.pull_back(slopes, problem.functionals))
+    improved = True
+    tried = 0
+    while improved and tried < _KINKS:
+        improved = False
+        for k, mask in masks.items():
+            range_ = network.activation(k).slope_range(
+                Interval(*(torch.full_like(slopes[k], s) for s in (-torch.inf, torch.inf)))
+            )
+            for neuron in mask.any(0).nonzero().squeeze(-1).tolist():
+                if tried >= _KINKS or not keep_going():
+                    return slopes
+                tried += 1
+                here = mask[:, neuron].reshape(points.shape[:2])
+                for end in range_:
+                    trial = slopes[k].clone()
+                    trial[..., neuron] = torch.where(here, end[..., neuron], trial[..., neuron])
+                    found = problem.norm.dual.of(network.pull_back({**slopes, k: trial}, problem.functionals))
+                    better = found > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
+                    if bool(better.any()):
+                        slopes = {**slopes, k: torch.where(better.unsqueeze(-1), trial, slopes[k])}
+                        values = torch.where(better, found, values)
+                        improved = True
+    return slopes

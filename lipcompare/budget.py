@@ -1,0 +1,130 @@
+"""What a run may spend: time, memory, progress; and the one clock for everything that may be stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+
+class TracePoint(NamedTuple):
+    """The overall interval at one moment, the largest value over the batch of each end."""
+
+    seconds: float
+    lower: float
+    upper: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What a method may spend, and when it may stop.
+
+    Attributes:
+        time_limit: seconds of wall clock; methods that cannot stop midway run to their end.
+        gap: relative gap at which an interval counts as exact.
+        memory: bytes of working memory that batched passes respect.
+        on_progress: called with each point of the trace.
+        on_note: called with what a search is doing, in words.
+    """
+
+    time_limit: float = float("inf")
+    gap: float = 1e-4
+    memory: int = 2**30
+    on_progress: Callable[[TracePoint], None] | None = None
+    on_note: Callable[[str], None] | None = None
+
+
+class Clock:
+    """Time since the start of a run, against its limit; collects the trace."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.started = time.perf_counter()
+        self.trace: list[TracePoint] = []
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def left(self) -> float:
+        return self.budget.time_limit - self.elapsed
+
+    def running(self) -> bool:
+        return self.left > 0
+
+    def record(self, lower: float, upper: float) -> None:
+        """A point of the trace: the overall interval now."""
+        point = TracePoint(self.elapsed, lower, upper)
+        self.trace.append(point)
+        if self.budget.on_progress is not None:
+            self.budget.on_progress(point)
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches what is going on."""
+        if self.budget.on_note is not None:
+            self.budget.on_note(text)
+
+
+@dataclasses.dataclass(eq=False)
+class Deadline:
+    """Asked before every expensive piece of work that a bound can do without.
+
+    Attributes:
+        at: in the time of ``time.perf_counter``.
+        missed: whether any work was left out because of it.
+    """
+
+    at: float = math.inf
+    missed: bool = False
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """The moment so many seconds from now."""
+        return cls(time.perf_counter() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return self.at - time.perf_counter()
+
+    def passed(self, ahead: float = 0.0) -> bool:
+        """True once the moment is less than ``ahead`` seconds away; the caller then leaves its work out."""
+        late = time.perf_counter() + ahead > self.at
+        self.missed |= late
+        return late
+
+
+_CPU_TILE = 2**24
+"""Bytes: passes whose tensors stay in the processor's cache run two to three times faster than larger ones."""
+
+
+def pass_bytes(budget: int, device: torch.device) -> int:
+    """Bytes that one pass should take: all of the budget on an accelerator, a cache-sized tile of it on a CPU."""
+    return min(budget, _CPU_TILE) if device.type == "cpu" else budget
+
+
+def chunk_size(budget: int, device: torch.device, bytes_each: int) -> int:
+    """How many items of ``bytes_each`` one pass may hold; at least one."""
+    return max(1, pass_bytes(budget, device) // max(1, bytes_each))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()  # torch's CPU allocator raises a plain RuntimeError
+    return "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+
+
+def duration(seconds: float) -> str:
+    """``0.3 s``, ``42 s``, ``7 min`` or ``3.5 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,239 @@
+"""What ``lipcompare jacobian``, ``monotone``, ``certify`` and ``operator-norm`` print: tables and JSON objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich import box as boxes
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from lipcompare.cli.output import (
+    MOST_ROWS,
+    count,
+    describe_domain,
+    domain_json,
+    interval_cells,
+    numbers,
+    place,
+    relative_gap,
+    seconds_text,
+)
+from lipcompare.domain import Box
+from lipcompare.network import Network
+from lipcompare.problem import Problem
+from lipcompare.questions import Certificate, Direction, EntryBounds, Monotonicity, OperatorNorm
+from lipcompare.rounding import lower_text, signed_lower_text, signed_upper_text
+
+_MOST_INPUTS = 12
+"""Points with more coordinates than this are written to files only."""
+
+
+def print_entries(console: Console, problem: Problem, bounds: EntryBounds, along: str, how: str) -> None:
+    """A line per entry; of many entries those that may be largest."""
+    size = np.maximum(np.abs(bounds.lower), np.abs(bounds.upper))
+    order = np.arange(size.size)
+    if size.size > MOST_ROWS:
+        order = np.sort(np.argsort(-size.reshape(-1), kind="stable")[:MOST_ROWS])
+    table = _table(*_example(problem), "functional", along, "at least", "at most", "sign")
+    for number in order:
+        b, row, entry = np.unravel_index(number, size.shape)
+        low, high = float(bounds.lower[b, row, entry]), float(bounds.upper[b, row, entry])
+        table.add_row(*_example(problem, b), str(row), str(entry), *_ends(low, high), _sign(low, high))
+    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
+    console.print(table)
+    if size.size > MOST_ROWS:
+        console.print(f"The {MOST_ROWS} largest of {size.size} entries; --out or --json has all.")
+    what = "Derivatives" if along == "input" else "Derivatives along the directions"
+    console.print(f"{what} of the functionals over {place(problem.box)}, proved by {escape(how)}.")
+
+
+def entries_json(problem: Problem, bounds: EntryBounds, along: str, method: str, seconds: float) -> dict[str, Any]:
+    """Bounds of shape (boxes, functionals, inputs or directions)."""
+    return {
+        "method": method,
+        "along": along,
+        "lower": numbers(bounds.lower),
+        "upper": numbers(bounds.upper),
+        "seconds": seconds,
+        "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
+    }
+
+
+def print_monotone(console: Console, problem: Problem, answer: Monotonicity, how: str) -> None:
+    """A line per functional and input for one example, counts for a batch; and what the answers mean."""
+    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
+    if problem.batch > 1:
+        console.print(_counts(answer))
+    else:
+        console.print(_answers(answer))
+        if answer.directions[0].size > MOST_ROWS:
+            console.print(f"The first {MOST_ROWS} of {answer.directions[0].size} lines; --json has all.")
+        if problem.network.in_size <= _MOST_INPUTS:
+            _print_pairs(console, answer)
+    for direction in Direction:
+        if (answer.directions == direction).any():
+            console.print(f"{direction.name.lower()}: {direction.value}", soft_wrap=True)
+    console.print(f"By {escape(how)}. --out FILE.npz writes the points.")
+
+
+def _answers(answer: Monotonicity) -> Table:
+    table = _table("functional", "input", "at least", "at most", "seen from", "to", "answer")
+    for row, place_ in list(np.ndindex(answer.directions[0].shape))[:MOST_ROWS]:
+        here = (0, row, place_)
+        ends = _ends(float(answer.lower[here]), float(answer.upper[here]))
+        seen = (f"{answer.seen_lower[here]:.5g}", f"{answer.seen_upper[here]:.5g}")
+        table.add_row(str(row), str(answer.features[place_]), *ends, *seen, answer.directions[here].name.lower())
+    return table
+
+
+def _counts(answer: Monotonicity) -> Table:
+    table = _table("functional", "input", *(d.name.lower() for d in Direction))
+    _, rows, features = answer.directions.shape
+    for row, place_ in list(np.ndindex(rows, features))[:MOST_ROWS]:
+        counts = [int((answer.directions[:, row, place_] == d).sum()) for d in Direction]
+        table.add_row(str(row), str(answer.features[place_]), *map(str, counts))
+    return table
+
+
+def _print_pairs(console: Console, answer: Monotonicity) -> None:
+    """The two points of every answer "neither"."""
+    for row, place_ in list(np.argwhere(answer.directions[0] == Direction.NEITHER))[:MOST_ROWS]:
+        rising, falling = (_point(points[0, row, place_]) for points in (answer.rising, answer.falling))
+        console.print(
+            f"Functional {row} rises in input {answer.features[place_]} at {rising}, falls at {falling}.",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+
+
+def _point(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"
+
+
+def monotone_json(problem: Problem, answer: Monotonicity, method: str, seconds: float) -> dict[str, Any]:
+    """Answers of shape (boxes, functionals, features), with the pair of points where the answer is "neither"."""
+    names = np.vectorize(lambda d: d.name.lower(), otypes=[object])(answer.directions)
+    pairs = [
+        {
+            "box": int(b), "functional": int(row), "input": answer.features[place_],
+            "rising": numbers(answer.rising[b, row, place_]), "falling": numbers(answer.falling[b, row, place_]),
+            "derivatives": [float(answer.seen_upper[b, row, place_]), float(answer.seen_lower[b, row, place_])],
+        }
+        for b, row, place_ in np.argwhere(answer.directions == Direction.NEITHER)
+    ]  # fmt: skip
+    return {
+        "method": method,
+        "features": list(answer.features),
+        "answers": names.tolist(),
+        "lower": numbers(answer.lower),
+        "upper": numbers(answer.upper),
+        "witnesses": pairs,
+        "seconds": seconds,
+        "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
+    }
+
+
+def monotone_arrays(answer: Monotonicity) -> dict[str, np.ndarray]:
+    """Everything as arrays; answers as text."""
+    return {
+        "features": np.array(answer.features),
+        "answers": np.vectorize(lambda d: d.name.lower(), otypes=["U16"])(answer.directions),
+        **{name: getattr(answer, name) for name in (
+            "lower", "upper", "rising", "falling", "seen_lower", "seen_upper"
+        )},
+    }  # fmt: skip
+
+
+def print_radii(console: Console, network: Network, points: Tensor, found: Certificate, how: str) -> None:
+    """A line per example; several also get their mean."""
+    table = _table("example", "class", "margin", "radius", "")
+    for b, radius in enumerate(found.radius[:MOST_ROWS]):
+        remark = "" if found.correct[b] else f"the network says {_says(network, points, b)}"
+        cells = (str(b), str(found.labels[b]), f"{found.margin[b]:.5g}", lower_text(float(radius)), remark)
+        table.add_row(*cells)
+    total = len(found.radius)
+    console.print(escape(f"{network.name}: {count(total, 'example')}; radius in l_{found.norm.value}"))
+    console.print(table)
+    if total > MOST_ROWS:
+        console.print(f"The first {MOST_ROWS} of {total} examples; --json has all.")
+    if total > 1:
+        console.print(
+            f"Mean radius {lower_text(float(found.radius.mean()))}; {int(found.correct.sum())} of {total} right."
+        )
+    console.print(f"No input closer than the radius gets another class; proved by {escape(how)}.")
+
+
+def _says(network: Network, points: Tensor, b: int) -> int:
+    return int(network.to(points.device, points.dtype).forward(points[b]).argmax())
+
+
+def radii_json(network: Network, found: Certificate, method: str, seconds: float) -> dict[str, Any]:
+    """Arrays of shape (examples,)."""
+    return {
+        "method": method,
+        "network": network.name,
+        "norm": found.norm.value,
+        "radius": numbers(found.radius),
+        "labels": found.labels.tolist(),
+        "correct": found.correct.tolist(),
+        "margin": numbers(found.margin),
+        "seconds": seconds,
+    }
+
+
+def print_operator(console: Console, network: Network, domain: Box, found: OperatorNorm, method: str) -> None:
+    """A line per example, and what the number means."""
+    table = _table("example", "at least", "at most", "gap")
+    for b in range(min(len(found.lower), MOST_ROWS)):
+        low, high = float(found.lower[b]), float(found.upper[b])
+        table.add_row(str(b), *interval_cells(low, high, relative_gap(low, high)))
+    console.print(escape(describe_domain(network, domain)))
+    console.print(table)
+    if len(found.lower) > MOST_ROWS:
+        console.print(f"The first {MOST_ROWS} of {len(found.lower)} examples; --json has all.")
+    p = found.norm.value
+    console.print(
+        f"The operator norm l_{p} -> l_{p} of the Jacobian over {place(domain)}: if x moves by d there (in l_{p}), all "
+        f'outputs together move by at most d times "at most" (in l_{p}). By {escape(method)}, '
+        f"{seconds_text(found.seconds)}.",
+        soft_wrap=True,
+    )
+
+
+def operator_json(network: Network, domain: Box, found: OperatorNorm, method: str) -> dict[str, Any]:
+    """Arrays of shape (boxes,)."""
+    return {
+        "method": method,
+        "norm": found.norm.value,
+        "lower": numbers(found.lower),
+        "upper": numbers(found.upper),
+        "at_kink": found.at_kink.tolist(),
+        "seconds": found.seconds,
+        "problem": domain_json(network, domain),
+    }
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=boxes.SIMPLE_HEAD, pad_edge=False)
+    words = ("example", "functional", "input", "direction", "class", "sign", "answer", "")
+    for name in columns:
+        table.add_column(name, justify="left" if name in words else "right")
+    return table
+
+
+def _example(problem: Problem, b: int | None = None) -> tuple[str, ...]:
+    """The column of the example's number, where there are several."""
+    return () if problem.batch == 1 else ("example" if b is None else str(b),)
+
+
+def _ends(low: float, high: float) -> tuple[str, str]:
+    return signed_lower_text(low), signed_upper_text(high)
+
+
+def _sign(low: float, high: float) -> str:
+    if low == high == 0:
+        return "0"
+    return "+" if low >= 0 else "-" if high <= 0 else "either"

@@ -1,0 +1,203 @@
+"""Import of ``torch.nn.Module`` and ``torch.export.ExportedProgram``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation
+from lipcompare.network.agreement import check_agreement
+from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower
+from lipcompare.network.graph import Network
+from lipcompare.network.shapes import one_example
+from lipcompare.network.simplify import simplify
+
+T = TypeVar("T")
+
+
+def from_module(module: nn.Module, *, input_shape: Sequence[int] | None = None, name: str | None = None) -> Network:
+    """Import a torch module in evaluation mode.
+
+    Args:
+        module: takes a batch (N, *input_shape) and returns one tensor. It is traced with ``torch.export``, and neither
+        its
+            weights nor its training flags change.
+        input_shape: shape of one example without the batch axis; may be left out if the first layer is a ``Linear``.
+        name: name of the network (default: the class name).
+
+    Raises:
+        InvalidInput: the model does not run or cannot be traced, has NaN or infinite weights, or the result differs.
+        UnsupportedOperation: an operation has no lowering.
+    """
+    shape = _inferred_shape(module) if input_shape is None else tuple(int(n) for n in input_shape)
+    _require_finite(module.named_parameters())
+    device, dtype = _placement(module)
+    example = torch.zeros((1, *shape), dtype=dtype, device=device)
+    with _evaluation_mode(module), torch.no_grad():
+        _run(lambda: module(example), f"The model does not run on an input of shape {tuple(example.shape)}")
+        program = _run(lambda: torch.export.export(module, (example,)), "torch.export cannot trace the model")
+        graph = graph_of(program, input_shape=shape)
+        network = simplify(lower(graph, name or type(module).__name__))
+        check_agreement(network, lambda x: module(x[None].to(device, dtype)).cpu(), dtype)
+    return network
+
+
+def from_exported(
+    program: ExportedProgram, *, input_shape: Sequence[int] | None = None, name: str = "network"
+) -> Network:
+    """Import an exported program with one tensor input, exported with batch size 1 or a dynamic batch.
+
+    Args:
+        program: from ``torch.export.export``, decomposed or not.
+        input_shape: shape of one example without the batch axis, needed only where the program's own is ambiguous.
+        name: name of the network.
+
+    Raises:
+        InvalidInput, UnsupportedOperation: as :func:`from_module`.
+    """
+    return from_graph(graph_of(program, input_shape=input_shape), name)
+
+
+def from_graph(graph: TorchGraph, name: str) -> Network:
+    """Lower and simplify a graph, and check the result against torch's own evaluation of it."""
+    network = simplify(lower(graph, name))
+    with torch.no_grad():
+        check_agreement(network, lambda x: evaluate(graph, x), graph.dtype)
+    return network
+
+
+def graph_of(program: ExportedProgram, *, input_shape: Sequence[int] | None = None) -> TorchGraph:
+    """The calls and constants of an exported program."""
+    nodes = program.graph.nodes
+    if any(n.op == "get_attr" or _mutable(n.target) for n in nodes):
+        # Without in-place operations and without parts (``with torch.no_grad()``) that are graphs of their own.
+        program = _run(lambda: program.run_decompositions({}), "torch.export cannot remove in-place operations")
+        nodes = program.graph.nodes
+    signature = program.graph_signature
+    constants: dict[str, Tensor] = {}
+    inputs: list[str] = []
+    for spec in signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            if isinstance(getattr(spec.arg, "value", None), (int, float, bool, str)):
+                continue
+            inputs.append(spec.arg.name)
+        elif spec.target in program.state_dict:
+            constants[spec.arg.name] = program.state_dict[spec.target]
+        elif spec.target in program.constants:
+            constants[spec.arg.name] = program.constants[spec.target]
+    outputs = [k for k, s in enumerate(signature.output_specs) if s.kind == OutputKind.USER_OUTPUT]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InvalidInput(
+            f"The model takes {len(inputs)} inputs and returns {len(outputs)} outputs: wrap it so that both are one "
+            "tensor."
+        )
+    _require_finite((spec.target, program.state_dict[spec.target]) for spec in signature.input_specs
+                    if spec.kind == InputKind.PARAMETER and spec.target in program.state_dict)  # fmt: skip
+    calls: list[Call] = []
+    example: Any = None
+    result: Any = None
+    for node in nodes:
+        if node.op == "placeholder" and node.name == inputs[0]:
+            example = node.meta["val"]
+        elif node.op == "output":
+            result = _argument(node.args[0])
+        elif node.op == "get_attr":
+            raise UnsupportedOperation(
+                f"{_where(node)} is a graph of its own, which is not supported: write it inline."
+            )
+        elif node.op != "placeholder":
+            where = _where(node)
+            calls.append(Call(node.name, _target(node), _argument(node.args), _argument(dict(node.kwargs)), where))
+    assert isinstance(example, Tensor)
+    dims = [n if isinstance(n, int) else None for n in example.shape]
+    shape, batched = one_example(dims, input_shape)
+    return TorchGraph(tuple(calls), constants, inputs[0], shape, example.dtype, batched, result[outputs[0]])
+
+
+def _argument(item: Any) -> Any:
+    if isinstance(item, torch.fx.Node):
+        return Ref(item.name)
+    if isinstance(item, dict):
+        return {key: _argument(value) for key, value in item.items()}
+    if isinstance(item, tuple):
+        return tuple(map(_argument, item))
+    return [*map(_argument, item)] if isinstance(item, list) else item
+
+
+def _target(node: torch.fx.Node) -> str:
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    module = getattr(target, "__module__", "").removeprefix("_")
+    return f"{module}.{getattr(target, '__name__', target)}"
+
+
+def _mutable(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _where(node: torch.fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()))[0] if stack else ""
+    return f"{path} ({node.name})" if path else node.name
+
+
+def _inferred_shape(module: nn.Module) -> tuple[int, ...]:
+    for part in module.modules():
+        if not any(True for _ in part.children()) and any(True for _ in part.parameters(recurse=False)):
+            if isinstance(part, nn.Linear):
+                return (part.in_features,)
+            break
+    raise InvalidInput(
+        "The input shape cannot be read off the first layer: give input_shape, the shape of one example without "
+        "batch axis."
+    )
+
+
+def _placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.float64
+
+
+def _require_finite(parameters: Iterator[tuple[str, Tensor]] | Any) -> None:
+    for name, tensor in parameters:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InvalidInput(f"Parameter {name!r} has NaN or infinite entries: retrain or repair the model.")
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part has its own training flag and its buffers back."""
+    flags = {part: part.training for part in module.modules()}
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        for part, training in flags.items():
+            part.training = training
+
+
+def _run(action: Callable[[], T], sentence: str) -> T:
+    """Run the user's model or the tracer, either of which may raise anything, and say so in a sentence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecations are nobody's concern here
+        try:
+            return action()
+        except LipcompareError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what the model raises is its own choice, and is told here
+            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            message = f"{sentence}: {lines[0].strip()[:300]}"
+    raise InvalidInput(message)

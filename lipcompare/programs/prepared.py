@@ -1,0 +1,87 @@
+"""What program-based methods start from: bounds, gates and gradient intervals of one example, and its programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lipcompare.encoding.network import Encoding, encode
+from lipcompare.gates import Gates, PreactivationBounds
+from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Box, Norm, Problem
+from lipcompare.propagation import propagate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """One example with everything its programs are made of.
+
+    Attributes:
+        problem: with a batch of 1, float64, on the CPU.
+        bounds, gates, gradients: as the bound propagation gives them.
+        upper: the linear bound of every row, (rows,).
+        hurried: whether the time ran out before the bounds were as tight as they could be.
+    """
+
+    problem: Problem
+    bounds: PreactivationBounds
+    gates: Gates
+    gradients: Gradients
+    upper: Tensor
+    hurried: bool = False
+
+
+def in_double(problem: Problem) -> Problem:
+    """The same problem on the CPU in float64: its numbers are exactly representable there."""
+    if problem.device.type == "cpu" and problem.dtype == torch.float64:
+        return problem
+    lower, upper = (v.to("cpu", torch.float64) for v in problem.box.interval)
+    return Problem(problem.network, Box(lower, upper), problem.norm, problem.functionals.to("cpu", torch.float64))
+
+
+def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:
+    """What bound propagation gives for one example within the time; looser bounds on a network too large for it."""
+    found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=memory, seconds=seconds)
+    return Prepared(problem, found.bounds, found.gates, found.gradients, found.upper[0], found.hurried)
+
+
+def prepare(problem: Problem, bounds: PreactivationBounds, *, memory: int = 2**30) -> Prepared:
+    """Gates, gradient intervals and linear bounds of one example from its pre-activation bounds."""
+    gates = Gates.from_preactivations(problem.network, bounds)
+    gradients = gradient_intervals(problem.network, gates, problem.functionals, norm=problem.norm, memory=memory)
+    upper = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
+    return Prepared(problem, bounds, gates, gradients, upper[0])
+
+
+def encode_rows(
+    prepared: Prepared,
+    rows: Sequence[int],
+    *,
+    entries: Interval | None = None,
+    floor: float = 0.0,
+    coupled: bool = True,
+) -> Encoding:
+    """The program of the maximum over some rows (see :func:`lipcompare.encoding.network.encode`).
+
+    ``entries`` (inputs,), where given, holds the input gradient of all these rows.
+    """
+    chosen = list(rows)
+    problem = dataclasses.replace(prepared.problem, functionals=prepared.problem.functionals[:, chosen])
+    intervals = {k: Interval(v.lower[:, chosen], v.upper[:, chosen]) for k, v in prepared.gradients.intervals.items()}
+    if entries is not None:
+        intervals[0] = Interval(entries.lower.expand(1, len(chosen), -1), entries.upper.expand(1, len(chosen), -1))
+    return encode(problem, prepared.bounds, prepared.gates, intervals, floor=floor, coupled=coupled)
+
+
+def encodable(problem: Problem) -> str | None:
+    """None if a mixed-integer program describes the problem exactly, else why not."""
+    if not problem.network.piecewise_linear:
+        return "A mixed-integer program needs a piecewise linear network; this one has smooth activations."
+    if problem.norm is Norm.TWO:
+        return "The l2 norm of a gradient is not piecewise linear: use p = inf or p = 1, or sdp for p = 2."
+    return None

@@ -1,0 +1,1 @@
+"""The quadratic-gate semidefinite relaxation (docs/quadratic-gates.md)."""

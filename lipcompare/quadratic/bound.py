@@ -1,0 +1,399 @@
+"""The quadratic-gate semidefinite bound on gradient norms, batched over examples and rows.
+
+A function of the network, the gates, the functionals and the gradient intervals, never of an input. The mathematics
+is in docs/quadratic-gates.md. Everything runs in float64 whatever the problem's precision: the certificate needs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from lipcompare.budget import Deadline
+from lipcompare.gates import Coupling, Gates
+from lipcompare.jacobian.linear import Gradients, norm_bound
+from lipcompare.network.graph import Network
+from lipcompare.problem import Norm
+from lipcompare.quadratic.cuts.separation import tighten, tightened_bytes
+from lipcompare.quadratic.memory import Pack, lifted_gates, packs, program_bytes, sign_count, widths
+from lipcompare.quadratic.patterns import explore
+from lipcompare.quadratic.program import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
+from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scheduling import Tasks, batches, tasks_of
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import Solution, solve
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SdpBound:
+    """Upper bounds on every row's gradient norm; arrays are (examples, rows).
+
+    Attributes:
+        upper: the smaller of the certified semidefinite bound and the linear one.
+        linear: the linear bound.
+        fell_back: rows that the semidefinite bound did not improve: it failed, did not fit in memory or time, or is no
+            better. Rows left alone because they cannot be the largest are not among them.
+        pruned: rows that were stopped or never started because they cannot be the largest, or met the target.
+        iterations: interior point iterations (the largest over a row's problems).
+        converged: rows solved to the tolerance.
+        restricted: examples (examples,) of which only some gates or signs fit in memory and got coordinates.
+        no_memory: examples (examples,) of which nothing fits.
+        no_time: whether the deadline cut the work short.
+        solved: the batches with their data and solutions, if asked for.
+    """
+
+    upper: Tensor
+    linear: Tensor
+    fell_back: Tensor
+    pruned: Tensor
+    iterations: Tensor
+    converged: Tensor
+    restricted: Tensor
+    no_memory: Tensor
+    no_time: bool
+    solved: tuple[tuple[SdpData, Solution], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Setting:
+    """What is asked for, in float64."""
+
+    network: Network
+    gates: Gates
+    functionals: Tensor
+    gradients: Gradients
+    norm: Norm
+    tolerance: float
+    cuts: int
+    max_iterations: int
+    only_maximum: bool
+    memory: int
+    deadline: Deadline
+    keep: bool
+    compete: bool  # rows stop once they are under the floor
+    aim: Tensor | None  # (examples,) in the units of the objective
+    coupling: Coupling | None
+
+    @property
+    def one_maximum(self) -> bool:
+        """Only the largest of a group of programs counts."""
+        return self.only_maximum or self.norm is Norm.ONE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Progress:
+    """What is known of every program, filled in batch by batch."""
+
+    upper: Tensor
+    iterations: Tensor
+    converged: Tensor
+    pruned: Tensor
+    tried: Tensor
+    floor: Tensor  # (groups,) programs that end under it are not expected to be the largest of their group
+    least: Tensor  # (groups,) those that end under it cannot be, whatever cuts do to the others
+    solved: list[tuple[SdpData, Solution]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Solved:
+    """A batch of programs with its solution."""
+
+    part: Tensor
+    data: SdpData
+    solution: Solution
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A pack's coefficient maps and where each example is in them."""
+
+    pack: Pack
+    maps: GateMaps
+    gradients: Gradients
+    place: Tensor  # (examples,), -1 for examples of other packs
+    width: int
+    own: Tensor  # (examples of the pack,)
+    room: int  # programs that fit in memory
+    coupling: Coupling | None
+
+
+def sdp_bound(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    gradients: Gradients,
+    norm: Norm,
+    *,
+    tolerance: float = 1e-4,
+    cuts: int = 0,
+    coupling: Coupling | None = None,
+    max_iterations: int = 40,
+    only_maximum: bool = True,
+    prune_below: Tensor | None = None,
+    target: Tensor | None = None,
+    memory: int = 2**30,
+    deadline: float | None = None,
+    keep: bool = False,
+) -> SdpBound:
+    """Bound the dual norm of every gradient row.
+
+    Args:
+        functionals: (examples, rows, outputs).
+        gradients: what :func:`~lipcompare.jacobian.linear.gradient_intervals` gives for the same gates.
+        tolerance: relative gap between primal and dual at which a row stops.
+        cuts: most cutting planes per row (0: none; p = inf only), see :mod:`~lipcompare.quadratic.cuts.separation`.
+        coupling: what the inputs allow, for cuts (all examples; float64); None for cuts of gates alone.
+        only_maximum: let a row stop once it cannot be the largest of its example; its bound is valid, but looser.
+        prune_below: (examples,) rows with an upper bound at most this are left at that.
+        target: (examples,) a row stops once its bound is at most this.
+        memory: bytes for the matrices of one batch. An example that does not fit gets coordinates for the gates that
+            matter most (:mod:`~lipcompare.quadratic.memory`), or keeps its linear bound if not even that fits.
+        deadline: time (as of ``time.perf_counter``) after which iterations end with the bound that they have and
+            nothing new is started.
+        keep: return the data and solutions, for branching and for the attack.
+    """
+    network = network.to(functionals.device, torch.float64)
+    gates, gradients = gates.double(), gradients.double()
+    functionals = functionals.to(torch.float64)
+    linear = norm_bound(network, gates, functionals, gradients, norm)
+    aim = None if target is None else _power(target.to(linear), norm)
+    compete = only_maximum or norm is Norm.ONE or prune_below is not None
+    setting = _Setting(
+        network, gates, functionals, gradients, norm, tolerance, cuts, max_iterations, only_maximum, memory,
+        Deadline() if deadline is None else Deadline(deadline), keep, compete, aim, coupling,
+    )  # fmt: skip
+    tasks = tasks_of(gradients, linear, norm, only_maximum)
+    progress = _begin(tasks, norm, prune_below)
+    examples, rows = linear.shape
+    no_memory = torch.ones(examples, dtype=torch.bool, device=linear.device)
+    restricted = torch.zeros_like(no_memory)
+    for pack in packs(network, gates, gradients, rows, norm is not Norm.INF, memory):
+        no_memory[pack.examples] = False
+        restricted[pack.examples] = pack.restricted
+        _solve_pack(setting, tasks, progress, pack)
+    return _by_row(setting, tasks, progress, linear, restricted, no_memory)
+
+
+def _power(value: Tensor, norm: Norm) -> Tensor:
+    """A norm in the units of the objective."""
+    return value.square() if norm is Norm.TWO else value
+
+
+def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Progress:
+    groups = int(tasks.group.max()) + 1 if len(tasks.group) else 0
+    floor = tasks.linear.new_zeros(groups)
+    if prune_below is not None:
+        known = _power(prune_below.to(tasks.linear).clamp(min=0), norm)
+        floor.scatter_reduce_(0, tasks.group, known[tasks.example], "amax")
+    none = torch.zeros_like(tasks.example, dtype=torch.bool)
+    return _Progress(
+        tasks.linear.clone(),
+        torch.zeros_like(tasks.example),
+        none,
+        none.clone(),
+        none.clone(),
+        floor,
+        floor.clone(),
+        [],
+    )
+
+
+def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack) -> None:
+    """Solve the programs of the examples of one pack."""
+    device = tasks.linear.device
+    place = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
+    place[pack.examples] = torch.arange(len(pack.examples), device=device)
+    todo = ((place[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
+    if not len(todo) or setting.deadline.passed():
+        return
+    prepared = _prepare_pack(setting, pack, place)
+    first: SdpData | None = None
+    order = tasks.linear[todo]
+    if setting.only_maximum and setting.norm is not Norm.ONE and len(todo) > 1:
+        values = []
+        for part in todo.split(prepared.width):
+            if setting.deadline.passed():
+                return
+            data, best = _programs(setting, prepared, tasks.select(part))
+            values.append(best)
+            first = data if len(part) == len(todo) else None
+        order = torch.cat(values)
+        # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest (but with cuts
+        # that know the inputs it may be: then _tighten comes back to it).
+        progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
+    solved: list[_Solved] = []  # to be tightened by cuts once all have a bound
+    own = prepared.own[place[tasks.example[todo]]]
+    for part in batches(todo, order, tasks.group[todo], own, prepared.width):
+        part = _open(setting, tasks, progress, part)
+        if not len(part):
+            continue
+        if setting.deadline.passed():
+            break
+        if first is None:
+            data, _ = _programs(setting, prepared, tasks.select(part))
+        else:
+            data = first.select(torch.searchsorted(todo, part))
+        solution = _solve_batch(setting, tasks, progress, prepared, part, data)
+        if setting.cuts and not pack.restricted and setting.norm is Norm.INF:
+            solved.append(_Solved(part, data, solution))
+            if sum(len(s.part) for s in solved) >= prepared.room:
+                _tighten(setting, tasks, progress, prepared, solved)
+    _tighten(setting, tasks, progress, prepared, solved)
+
+
+def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
+    gates, gradients = setting.gates.of(pack.examples), setting.gradients.of(pack.examples)
+    lifted = None
+    if pack.restricted:
+        lifted = lifted_gates(setting.network, gates, gradients, int(pack.coordinates.max()))
+    maps = gate_maps(setting.network, gates, setting.functionals[pack.examples], gradients, lifted)
+    signs = sign_count(setting.gradients)
+    width, own = widths(pack, signs if setting.norm is Norm.INF else torch.zeros_like(signs), setting.memory)
+    largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
+    room = max(1, setting.memory // program_bytes(int(pack.coordinates.max()), largest))
+    coupling = None if setting.coupling is None else setting.coupling.of(pack.examples)
+    return _Prepared(pack, maps, gradients, place, width, own, room, coupling)
+
+
+def _open(setting: _Setting, tasks: Tasks, progress: _Progress, part: Tensor) -> Tensor:
+    """The programs with something left to do: not those whose linear bound is under the floor or the target."""
+    floor = progress.floor if setting.coupling is None else progress.least
+    idle = tasks.linear[part] <= floor[tasks.group[part]]
+    if setting.aim is not None:
+        idle |= tasks.linear[part] <= setting.aim[tasks.example[part]]
+    progress.pruned[part[idle]] = True
+    return part[~idle]
+
+
+def _programs(setting: _Setting, prepared: _Prepared, tasks: Tasks) -> tuple[SdpData, Tensor]:
+    """Data of some programs in the solver's units, and the values of their best patterns."""
+    place, maps, norm = prepared.place[tasks.example], prepared.maps, setting.norm
+    if norm is Norm.INF:
+        data = l1_data(maps, prepared.gradients, tasks.linear, place, tasks.row, prepared.pack.most_signs)
+    elif norm is Norm.TWO:
+        data = l2_data(maps, tasks.linear, place, tasks.row)
+    else:
+        data = entry_data(maps, tasks.linear, place, tasks.row, tasks.entry, tasks.sign)
+    patterns = explore(data)
+    return prepare(data, patterns), patterns.values.amax(-1) * data.scale
+
+
+def _solve_batch(
+    setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, part: Tensor, data: SdpData
+) -> Solution:
+    """Solve one batch of programs, certify what it gives, and let the other programs know."""
+    one_maximum, cuts = setting.one_maximum, setting.cuts if not prepared.pack.restricted else 0
+    solution = solve(
+        data,
+        tolerance=setting.tolerance,
+        max_iterations=setting.max_iterations,
+        target=None if setting.aim is None else setting.aim[tasks.example[part]] / data.scale,
+        group=tasks.group[part] if setting.compete else None,
+        floor=progress.floor if setting.compete else None,
+        # With cuts the largest may still sink below a row that it beats now.
+        compete=one_maximum and not cuts,
+        deadline=setting.deadline,
+    )
+    upper = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
+    progress.upper[part] = upper
+    progress.tried[part] = True
+    progress.iterations[part] = solution.iterations
+    progress.converged[part] = solution.converged
+    progress.pruned[part] = ~solution.converged & solution.stopped
+    if one_maximum and not cuts:
+        progress.floor.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+    if setting.keep:
+        names = data.coordinates.spread(prepared.pack.examples, len(prepared.place))
+        named = dataclasses.replace(data, example=tasks.example[part], coordinates=names)
+        progress.solved.append((named, solution))
+    return solution
+
+
+def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, solved: list[_Solved]) -> None:
+    """Cuts for the programs that can still be the largest, the largest of every group first; empties the list.
+
+    One that stopped early because another looked larger is solved to the end before it gets cuts.
+    """
+    home = torch.full_like(tasks.example, -1)  # the batch that holds each program's solution
+    for i, batch in enumerate(solved):
+        home[batch.part] = i
+    waiting = home >= 0
+    if setting.aim is not None:
+        waiting &= progress.upper > setting.aim[tasks.example]
+    while not setting.deadline.passed():
+        chosen = waiting & (progress.upper > progress.least[tasks.group])
+        if setting.one_maximum:
+            reach = progress.upper.masked_fill(~chosen, -torch.inf)
+            top = torch.full_like(progress.least, -torch.inf).scatter_reduce(0, tasks.group, reach, "amax")
+            chosen &= reach >= top[tasks.group]
+        if not bool(chosen.any()):
+            break
+        for i, batch in enumerate(list(solved)):
+            again = (chosen[batch.part] & (home[batch.part] == i)).nonzero().squeeze(-1)
+            early = batch.solution.stopped[again]
+            if bool(early.any()):
+                home[batch.part[again[early]]] = len(solved)
+                solved.append(_to_the_end(setting, progress, batch, again[early]))
+            size = tightened_bytes(batch.data.size, setting.cuts, prepared.coupling is not None)
+            for some in again[~early].split(max(1, setting.memory // size)) if not bool(early.all()) else ():
+                part = batch.part[some]
+                tightened = tighten(
+                    batch.data.select(some), batch.solution.select(some), prepared.maps,
+                    prepared.place[tasks.example[part]], tasks.row[part],
+                    cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
+                    network=setting.network, coupling=prepared.coupling,
+                )  # fmt: skip
+                upper = progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
+                waiting[part] = False
+                if setting.one_maximum:
+                    progress.least.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+    solved.clear()
+
+
+def _to_the_end(setting: _Setting, progress: _Progress, batch: _Solved, which: Tensor) -> _Solved:
+    """Programs of a batch that had stopped early, solved to the tolerance."""
+    part, data = batch.part[which], batch.data.select(which)
+    most = setting.max_iterations
+    solution = solve(data, tolerance=setting.tolerance, max_iterations=most, deadline=setting.deadline)
+    progress.upper[part] = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
+    progress.iterations[part] += solution.iterations
+    progress.converged[part] = solution.converged
+    progress.pruned[part] = False
+    return _Solved(part, data, solution)
+
+
+def _by_row(
+    setting: _Setting, tasks: Tasks, progress: _Progress, linear: Tensor, restricted: Tensor, no_memory: Tensor
+) -> SdpBound:
+    """Results of rows from those of programs."""
+    examples, rows = linear.shape
+    upper, start = progress.upper, tasks.linear
+    if setting.norm is Norm.TWO:
+        upper, start = upper.clamp(min=0).sqrt() * (1 + 1e-15), start.sqrt()
+    flat = tasks.example * rows + tasks.row
+
+    def largest(values: Tensor, fill: Tensor) -> Tensor:
+        return fill.reshape(-1).scatter_reduce(0, flat, values, "amax").view(examples, rows)
+
+    zero = torch.zeros(examples, rows, dtype=torch.int64, device=linear.device)
+
+    def any_of(mask: Tensor) -> Tensor:
+        return largest(mask.to(zero), zero) > 0
+
+    improved = progress.tried & (upper < start)
+    worst = torch.minimum(largest(upper, torch.zeros_like(linear)), linear)
+    done = progress.converged | (progress.pruned & (setting.norm is Norm.ONE))
+    return SdpBound(
+        upper=worst,
+        linear=linear,
+        fell_back=~any_of(improved) & ~any_of(progress.pruned & ~improved) & (linear > 0),
+        pruned=any_of(progress.pruned),
+        iterations=largest(progress.iterations, zero),
+        converged=~any_of(~done),
+        restricted=restricted,
+        no_memory=no_memory,
+        no_time=setting.deadline.missed,
+        solved=tuple(progress.solved),
+    )

@@ -1,0 +1,1 @@
+"""Cutting planes of the quadratic-gate relaxation."""

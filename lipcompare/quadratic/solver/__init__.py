@@ -1,0 +1,1 @@
+"""The interior point method of the quadratic-gate relaxation, and the certificate of its bounds."""

@@ -1,0 +1,86 @@
+"""From any dual point to a bound that rounding cannot break.
+
+With ``|w_i| <= limit_i``, ``S + delta I`` positive semidefinite gives ``L <= b' theta + sum_j 1/(4 lam_j) + delta
+sum_i limit_i^2``. Cholesky in floating point of ``S + (delta - c) I`` that runs through proves it for ``c = (n + 2) u
+tr(S)`` (Rump, Verification of positive definiteness, BIT 2006). What rounding did to ``S`` itself and to the
+coefficients it is made of changes ``w' S w`` by at most the sum of the absolute changes times these limits; it is
+added at the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lipcompare.quadratic.program import SdpData
+from lipcompare.quadratic.solver.interior_point import Dual, dual_value, slack_matrix
+
+
+def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
+    """Certified upper bounds (problems,) on the objective, in scaled units, offset included; inf where none was found.
+
+    Args:
+        dual: any multipliers; the trace multiplier is only a hint, the smallest one that can be proved is used.
+        refinements: tests spent on making it small.
+    """
+    usable = torch.isfinite(dual.theta).all(-1) & torch.isfinite(dual.lam).all(-1) & (dual.lam > 0).all(-1)
+    nu = dual.nu
+    if nu is not None:
+        usable &= (torch.isfinite(nu) & ((nu >= 0) | data.cut_equal)).all(-1)
+        nu = torch.where(usable.unsqueeze(-1) & data.cut_mask, nu, 0.0)
+    theta = torch.where(usable.unsqueeze(-1), dual.theta, 0.0)
+    lam = torch.where(usable.unsqueeze(-1), dual.lam, 1.0)
+    plain = Dual(theta, lam, torch.zeros_like(dual.d), nu)
+    slack = slack_matrix(data, plain)
+    unit = torch.finfo(slack.dtype).eps / 2
+    # Absent coordinates are a unit block of their own, which Cholesky passes without touching the rest.
+    n = data.mask.sum(-1)
+    weight = (slack.diagonal(dim1=-2, dim2=-1).abs() * data.mask).sum(-1)
+    # The diagonal shift rounds too, hence n + 6 for n + 2; the shifts themselves are far below the trace.
+    least = (1.01 * (n + 6) * unit) * (weight + n * dual.d.abs())
+    value, bound = dual_value(data, plain), data.bound
+    # A multiplier is small enough once it costs a millionth of the value.
+    enough = 1e-7 * value.abs() / bound
+
+    def proved(delta: Tensor) -> Tensor:
+        shifted = slack.clone()
+        shifted.diagonal(dim1=-2, dim2=-1).add_((delta - least).unsqueeze(-1))
+        passed: Tensor = torch.linalg.cholesky_ex(shifted).info == 0
+        return passed
+
+    high = torch.maximum(2 * least, torch.where(torch.isfinite(dual.d), dual.d, 1.0))
+    found = proved(high)
+    for _ in range(12):
+        if bool(found.all()):
+            break
+        high = torch.where(found, high, 4 * high + enough)
+        found |= proved(high)
+    low = least
+    for _ in range(refinements):
+        settled = high <= enough
+        if bool(settled.all()):
+            break
+        trial = torch.maximum((low * high).sqrt(), torch.minimum(0.5 * enough, high))
+        passed = found & ~settled & proved(trial)
+        high = torch.where(passed, trial, high)
+        low = torch.where(passed | settled, low, trial)
+    total = value + high * bound + _formation(data, plain, unit) + data.slack
+    total = total + (theta.abs() * data.limit * data.gate_slack).sum(-1) + data.offset
+    if nu is not None:
+        total = total + 2 * (nu.abs() * data.cut_slack).sum(-1)
+    total = total + (8 * (n + data.entry_mask.sum(-1) + 16) * unit) * (total.abs() + theta.abs().sum(-1))
+    return torch.where(usable & found, total, torch.inf)
+
+
+def _formation(data: SdpData, dual: Dual, unit: float) -> Tensor:
+    """Bound on what rounding in the entries of ``S`` adds to ``w' S w``."""
+    limit = data.limit.unsqueeze(1)
+    gates = 2 * ((limit @ data.columns.abs()).squeeze(1) * data.limit * dual.theta.abs()).sum(-1)
+    signs = ((limit @ data.entries.abs()).squeeze(1).square() * dual.lam).sum(-1)
+    cost = (limit @ data.cost.abs() @ limit.mT).flatten()
+    cuts: Tensor | float = 0.0
+    if dual.nu is not None:
+        left, right = (limit @ data.cut_left.abs()).squeeze(1), (limit @ data.cut_right.abs()).squeeze(1)
+        cuts = (2 * left * right * dual.nu.abs()).sum(-1) * (1 + data.cut_mask.sum(-1))
+    products = data.entry_mask.sum(-1) + 24
+    return (products * unit) * (gates + signs + cost + cuts + data.bound * dual.d.abs())

@@ -1,0 +1,1 @@
+"""Activation regions: where one pattern holds, a network is affine."""

@@ -1,0 +1,334 @@
+"""Pictures of any results store: sweeps, tightness against time, performance profiles, intervals over time, statuses.
+
+All take frames of :class:`~lipcompare.store.database.Store` and draw what is in them; a number is averaged or divided
+by the best known one at most. A cell that proves nothing leaves no point in a plot of values, and a ringed one at the
+time it took in a plot of times.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lipcompare.errors import InvalidInput
+from lipcompare.report import plots
+from lipcompare.report.style import GREY, PAGE, Look, handle, line_style, looks, new_figure, ordered, plain_log
+
+RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numerical")
+"""Statuses of cells that may have proved something."""
+
+CUT_SHORT = ("time_limit", "node_limit", "memory_limit")
+_LEAST_SECONDS = 1e-4
+_LEAST_EXCESS = 1e-4
+"""The gap at which exact methods stop unless told otherwise."""
+
+_ROUNDING = 1e-9
+"""Relative difference of two bounds that contradicts nothing."""
+
+_FAR = 4.0
+"""Times the best bound: what is further off is left out of pictures of intervals over time."""
+
+_ZERO = 1e-12
+"""A constant below this is that of a network that is dead in the box; no logarithmic axis shows it."""
+
+
+def finished(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that ran, with ``value``: the upper bound, or the lower one of a method that proves no other."""
+    rows = frame[frame["status"].isin((*RAN, "out_of_memory", "crashed"))].copy()
+    only_lower = (rows["proves"] == "lower").to_numpy()
+    value = np.where(only_lower, rows["lower"], rows["upper"]).astype(float)
+    rows["value"] = np.where(np.isfinite(value) & (value > _ZERO), value, np.nan)
+    return rows
+
+
+def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, title: str = "") -> Figure:
+    """Value and time of every series against the column ``x``; several tasks of equal ``x`` are averaged.
+
+    Ringed: the method was cut short, by its time limit for instance. Vertical bars: intervals not closed. Where lines
+    lie on each other, the first is the widest.
+    """
+    rows = finished(frame)
+    _require(rows)
+    names = ordered(list(rows["series"]))
+    style = looks(names)
+    figure = new_figure(PAGE, 2.9, between=0.05)
+    left, right = figure.subplots(1, 2)
+    for name, size in zip(names, np.linspace(1.5, 0.85, len(names)), strict=True):
+        points = _points(rows[rows["series"] == name], x)
+        _value_line(left, points, style[name], size)
+        _time_line(right, points, style[name])
+    for axes, what in ((left, "local Lipschitz constant"), (right, "seconds")):
+        axes.set_xlabel(label)
+        axes.set_ylabel(what)
+        plain_log(axes, "y")
+        ticks = sorted(rows[x].unique())
+        if logarithmic:
+            axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.minorticks_off()
+    limits = sorted(rows["time_limit"].unique())
+    right.axhline(limits[-1], color=GREY, linewidth=0.8, linestyle=":")
+    handles = [legend_handle(name, style[name], rows) for name in names]
+    if rows["status"].isin((*CUT_SHORT, "out_of_memory", "crashed")).any():
+        ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 0.7}
+        handles.append(Line2D([], [], label="cut short", color=GREY, linestyle="none", **ring))
+        handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
+    handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
+    figure.legend(handles=handles, loc="outside right center")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _points(rows: pd.DataFrame, x: str) -> pd.DataFrame:
+    """Per ``x`` the means over its tasks; a value only where every task has one."""
+    grouped = rows.groupby(x, sort=True)
+    points = grouped[["lower", "upper", "seconds"]].mean()
+    points["value"] = grouped["value"].agg(lambda v: v.mean(skipna=False))
+    points["proves"] = grouped["proves"].first()
+    points["short"] = grouped["status"].agg(lambda s: s.isin([*CUT_SHORT, "out_of_memory", "crashed"]).any())
+    return points
+
+
+def _value_line(axes: Axes, points: pd.DataFrame, look: Look, size: float) -> None:
+    known = points[points["value"].notna()]
+    axes.plot(known.index, known["value"], **line_style(look), linewidth=1.1 * size, markersize=4.5 * size)
+    short = known[known["short"]]
+    _ring(axes, short.index.to_numpy(), short["value"].to_numpy())
+    opened = short[(short["lower"] > 0) & np.isfinite(short["upper"])]
+    axes.vlines(opened.index, opened["lower"], opened["upper"], color=look.color, linewidth=0.8, alpha=0.7)
+
+
+def _time_line(axes: Axes, points: pd.DataFrame, look: Look) -> None:
+    seconds = points["seconds"].clip(lower=_LEAST_SECONDS)
+    axes.plot(points.index, seconds, **line_style(look))
+    short = (points["short"] | ~np.isfinite(points["upper"]) & (points["proves"] != "lower")).to_numpy()
+    _ring(axes, points.index.to_numpy()[short], seconds.to_numpy()[short])
+
+
+def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """A ring around points whose method was cut short."""
+    axes.plot(x, y, linestyle="none", marker="o", markersize=8, markerfacecolor="none", color=GREY, markeredgewidth=0.7)
+
+
+def values(frame: pd.DataFrame) -> Figure:
+    """The interval and the time of every series: means over the tasks, where each of them has a value."""
+    rows = distinct(finished(frame))
+    _require(rows)
+    rows = rows.set_index("series").loc[ordered(list(rows["series"]))]
+    problems = rows["problem_hash"].nunique()
+    title = str(rows["task"].iloc[0]) if problems == 1 else f"means over {problems} problems"
+    return plots.comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
+
+
+def distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per problem and series: a problem of two studies counts once."""
+    return frame.drop_duplicates(["problem_hash", "series"])
+
+
+def best_known(frame: pd.DataFrame) -> pd.Series:
+    """Per problem (its hash) the largest lower bound of any cell; NaN where nobody has proved one."""
+    ran = frame[frame["status"].isin(RAN)]
+    lower = ran.groupby("problem_hash")["lower"].max()
+    return lower.where(lower > _ZERO).rename("best")
+
+
+def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose upper bound is below what another method attained on the same problem: none, unless of a bug."""
+    rows = frame[frame["status"].isin(RAN)]
+    rows = rows.join(best_known(rows), on="problem_hash")
+    return rows[rows["upper"] * (1 + _ROUNDING) < rows["best"]]
+
+
+def tightness(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with an upper bound, with ``ratio``: the bound over the best known lower one, where there is one."""
+    rows = finished(frame)
+    rows = rows.join(best_known(frame), on="problem_hash")
+    rows = rows[np.isfinite(rows["upper"]) & rows["best"].notna()]
+    return rows.assign(ratio=rows["upper"] / rows["best"])
+
+
+def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
+    """Tightness against time: a faint point per cell, a large one per series at the geometric means.
+
+    Tightness is what the upper bound has too much, as a share or multiple of the best known lower bound; less than
+    ``_LEAST_EXCESS`` is drawn there.
+    """
+    rows = distinct(tightness(frame))
+    _require(rows)
+    names = ordered(list(rows["series"]))
+    style = looks(names)
+    tasks = rows["problem_hash"].nunique()
+    figure = new_figure(PAGE * 0.75, 3.4)
+    axes = figure.subplots()
+    handles, means = [], []
+    for name in names:
+        part, look = rows[rows["series"] == name], style[name]
+        seconds, ratio = part["seconds"].clip(lower=_LEAST_SECONDS), part["ratio"].clip(lower=1.0)
+        small: dict[str, Any] = {"s": 9, "marker": look.marker, "color": look.color, "alpha": 0.3, "linewidths": 0.7}
+        if look.hollow:
+            small["facecolors"] = "none"
+        axes.scatter(seconds, _excess(ratio), **small)
+        mean = (float(np.exp(np.log(seconds).mean())), float(_excess(np.exp(np.log(ratio).mean()))))
+        drawn = {**line_style(look), "linestyle": "none", "markersize": 8, "zorder": 3}
+        axes.plot(*mean, markeredgewidth=1.2, **drawn)
+        if len(part) == tasks:
+            means.append(mean)
+        count = "" if len(part) == tasks else f" ({len(part)} of {tasks})"
+        handles.append(handle(f"{name}{count}", look, line=False))
+    front = _front(means)
+    if len(front) > 1:
+        axes.step(*zip(*front, strict=True), where="post", color=GREY, linewidth=0.8, linestyle="--", zorder=0)
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle="--", label="front (all problems)"))
+    plain_log(axes, "x")
+    plain_log(axes, "y")
+    ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
+    words = [f"{100 * t:g}%" if t < 10 else f"{t:,.0f}×" for t in ticks]
+    axes.set_yticks(ticks, [f"≤ {w}" if t == _LEAST_EXCESS else w for t, w in zip(ticks, words, strict=True)])
+    axes.set_xlabel("seconds per problem")
+    axes.set_ylabel("upper bound above best lower bound")
+    figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _excess(ratio: Any) -> Any:
+    return np.maximum(ratio - 1.0, _LEAST_EXCESS)
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that no other beats in both coordinates, from left to right."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] = (0.01, 0.1, 0.5)) -> Figure:
+    """Share of the problems whose upper bound is within a gap of the best known value, against time."""
+    best = best_known(frame)
+    problems = distinct(frame)[["study", "task", "series", "problem_hash"]].join(best, on="problem_hash")
+    points = trace.merge(problems, on=["study", "task", "series"])
+    tasks = problems[problems["best"].notna()]["problem_hash"].nunique()
+    points = points[np.isfinite(points["upper"]) & points["best"].notna()]
+    proving = frame[frame["proves"].isin(["upper", "interval", "exact"])]
+    names = ordered(list(proving["series"]))
+    if not names or not tasks:
+        raise InvalidInput("There is nothing to draw: no problem has a certified upper and a certified lower bound.")
+    style = looks(names)
+    figure = new_figure(PAGE, 2.7)
+    panels = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
+    begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
+    for axes, gap in zip(panels, gaps, strict=True):
+        reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + 1e-9)]
+        times = reached.groupby(["series", "problem_hash"])["seconds"].min()
+        for name in names:
+            found = np.sort(times.loc[name].to_numpy()) if name in times.index.get_level_values(0) else np.array([])
+            x = np.concatenate([[begin], found.clip(min=begin), [ends]])
+            y = np.concatenate([np.arange(len(found) + 1), [len(found)]]) / tasks * 100
+            look = style[name]
+            axes.step(x, y, where="post", **{**line_style(look), "markevery": [len(x) - 1]}, clip_on=False)
+        axes.set_title(f"within {gap:.0%} of the best known")
+        axes.set_xlim(begin, ends)
+        plain_log(axes, "x")
+        axes.set_xlabel("seconds")
+    panels[0].set_ylim(-3, 103)
+    panels[0].set_ylabel(f"% of {tasks} problems")
+    figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
+    return figure
+
+
+def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
+    """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise.
+
+    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together.
+    """
+    tasks = list(dict.fromkeys(trace[["study", "task"]].itertuples(index=False, name=None)))
+    if not tasks:
+        raise InvalidInput("There is nothing to draw: no trace points.")
+    said = (np.isfinite(trace["upper"]) & (trace["upper"] > 0)) | (trace["lower"] > 0)
+    names = ordered(list(trace.loc[said, "series"]))
+    style = looks(names)
+    figure = new_figure(PAGE, 2.9)
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for axes, (study, task) in zip(panels, tasks, strict=True):
+        here = trace[(trace["study"] == study) & (trace["task"] == task)]
+        rows = frame[(frame["study"] == study) & (frame["task"] == task)].set_index("series")
+        for name in names:
+            part = here[here["series"] == name]
+            if part.empty:
+                continue
+            last = float(rows.loc[name, "seconds"]) if name in rows.index else 0.0
+            for end in ("upper", "lower"):
+                known = part[np.isfinite(part[end]) & (part[end] > 0)]
+                if known.empty:
+                    continue
+                x = np.append(known["seconds"].to_numpy(), max(last, known["seconds"].iloc[-1])).clip(min=1e-3)
+                y = np.append(known[end].to_numpy(), known[end].iloc[-1])
+                drawn = {**line_style(style[name]), "markevery": [len(x) - 1]}
+                axes.step(x, y, where="post", alpha=1.0 if end == "upper" else 0.75, **drawn)
+        _near(axes, here)
+        axes.set_title(textwrap.fill((titles or {}).get(task, task), 72 // len(tasks)))
+        axes.set_xlabel("seconds")
+        plain_log(axes, "x")
+        plain_log(axes, "y")
+    panels[0].set_ylabel("upper and lower bounds")
+    figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
+    return figure
+
+
+def _near(axes: Axes, points: pd.DataFrame) -> None:
+    """Limits of a logarithmic axis around the best bounds; none where there are no others outside."""
+    uppers = points.loc[np.isfinite(points["upper"]) & (points["upper"] > 0), "upper"]
+    lowers = points.loc[points["lower"] > 0, "lower"]
+    if not uppers.empty and uppers.max() > _FAR * uppers.min():
+        axes.set_ylim(top=_FAR * uppers.min())
+    if not lowers.empty and lowers.min() * _FAR < lowers.max():
+        axes.set_ylim(bottom=lowers.max() / _FAR)
+
+
+_STATUS_LOOKS = {
+    "exact": ("#0072B2", ""), "complete": ("#56B4E9", ""), "time_limit": ("#E69F00", "//"),
+    "node_limit": ("#E69F00", ".."), "memory_limit": ("#E69F00", "xx"), "numerical": ("#F0E442", "--"),
+    "unsupported": ("#DDDDDD", ""), "unavailable": ("#DDDDDD", ".."), "licence_too_small": ("#DDDDDD", "\\\\"),
+    "out_of_memory": ("#D55E00", "xx"), "crashed": ("#000000", ""), "pending": ("#FFFFFF", ""),
+}  # fmt: skip
+
+
+def statuses(frame: pd.DataFrame) -> Figure:
+    """Per series how many cells ended in which way."""
+    rows = frame.assign(status=frame["status"].fillna("pending"))
+    names = ordered(list(rows["series"]))
+    counts = rows.groupby(["series", "status"]).size().unstack(fill_value=0).reindex(names)
+    figure = new_figure(PAGE, 0.7 + 0.2 * len(names))
+    axes = figure.subplots()
+    start = np.zeros(len(names))
+    for status, (color, hatch) in _STATUS_LOOKS.items():
+        if status in counts:
+            width = counts[status].to_numpy(float)
+            axes.barh(names, width, left=start, color=color, hatch=hatch, edgecolor="black", linewidth=0.4,
+                      height=0.75, label=status.replace("_", " "))  # fmt: skip
+            start = start + width
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("cells")
+    axes.grid(visible=False, axis="y")
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def legend_handle(name: str, look: Look, rows: pd.DataFrame) -> Line2D:
+    """The entry of a series; one that only proves lower bounds says so."""
+    proves = set(rows.loc[rows["series"] == name, "proves"]) - {"nothing"}
+    return handle(f"{name} (at least)" if proves == {"lower"} else name, look)
+
+
+def _require(rows: pd.DataFrame) -> None:
+    if rows.empty or not rows["value"].notna().any():
+        raise InvalidInput("There is nothing to draw: no cell has proved anything yet.")

@@ -1,0 +1,50 @@
+"""A store's rows as CSV or Parquet, for whatever reads them next."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
+
+from lipcompare.errors import InvalidInput
+from lipcompare.store.database import Store
+from lipcompare.store.schema import in_words
+
+FORMATS = (".csv", ".parquet")
+
+
+def export(store: Store, path: str | Path, *, study: str | None = None, trace: bool = False) -> int:
+    """Write the rows of a study (or of all) to a file whose ending says the format; returns how many.
+
+    Args:
+        trace: a row per trace point instead of one per cell.
+
+    Raises:
+        InvalidInput: an ending that is not in ``FORMATS``, or Parquet without pyarrow.
+        StoreError: the file cannot be written.
+    """
+    frame = store.trace(study) if trace else store.frame(study)
+    write(frame, path)
+    return len(frame)
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a frame to a .csv or .parquet file; see :func:`export`."""
+    check_format(path)
+    path = Path(path)
+    with in_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False, engine="pyarrow")
+
+
+def check_format(path: str | Path) -> None:
+    """Raises InvalidInput if a file's ending is not in ``FORMATS``, or says Parquet without pyarrow."""
+    suffix = Path(path).suffix
+    if suffix not in FORMATS:
+        raise InvalidInput(f"Cannot export to {path}: the file's ending must be .csv or .parquet.")
+    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InvalidInput("Parquet needs pyarrow: pip install pyarrow, or export to a .csv file.")

@@ -1,0 +1,104 @@
+"""Run studies: every cell in a process of its own, every finished cell kept at once, unfinished ones run the next time.
+
+>>> study = Study("mine", [Task(problem, {"model": "mnist_mlp", "eps": 0.1})], [Setting("lbp"), Setting("sdp")])
+>>> run([study], "results.sqlite")
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lipcompare.budget import duration
+from lipcompare.errors import InvalidInput
+from lipcompare.store.database import Store
+from lipcompare.study.definition import Limits, Setting, Study, Task, plan
+from lipcompare.study.lanes import Lanes, Local
+from lipcompare.study.progress import StudyProgress
+
+__all__ = ["Limits", "Setting", "Study", "Summary", "Task", "run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        cells: of the studies, each counted once.
+        ran: of these, computed now.
+        statuses: how the cells that were computed now ended.
+        interrupted: by Ctrl-C; the cells that are missing run the next time.
+    """
+
+    cells: int
+    ran: int
+    statuses: Mapping[str, int]
+    seconds: float
+    interrupted: bool = False
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.statuses.items()))
+        text = f"{self.ran} of {self.cells} cells computed in {duration(self.seconds)}" + (f" ({ends})" if ends else "")
+        return f"{text}. Interrupted: run again to go on." if self.interrupted else f"{text}."
+
+
+def run(
+    studies: Sequence[Study],
+    store: str | Path,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    console: Console | None = None,
+) -> Summary:
+    """Compute the cells that the store lacks.
+
+    Args:
+        studies: cells that several of them share are computed once.
+        store: the SQLite file; other runners may write to it at the same time.
+        jobs: cells at a time on this machine. Times are comparable only between runs of equal ``jobs``.
+        cluster: address of a Dask scheduler, such as ``tcp://host:8786``: run there instead of here.
+        console: where progress is shown (default: stderr).
+
+    Raises:
+        StoreError: the store cannot be written; what was finished before is in it.
+        LipcompareError: no worker process starts, or the cluster cannot be reached.
+    """
+    if jobs < 1:
+        raise InvalidInput("jobs must be at least 1.")
+    console = console or Console(stderr=True)
+    begun = time.monotonic()
+    work = plan(studies)
+    with Store(store) as kept:
+        for name, members in work.members.items():
+            kept.declare(name, members)
+        done = kept.done()
+        waiting = [cell for key, cell in work.cells.items() if key not in done]
+        counts: collections.Counter[str] = collections.Counter()
+        if cluster is None:
+            lanes: Lanes = Local(waiting, work.networks, jobs)
+        else:
+            from lipcompare.study.cluster import Cluster
+
+            lanes = Cluster(waiting, work.networks, cluster)
+        interrupted = False
+        with StudyProgress(console, waiting, lanes=lanes.count) as progress:
+            try:
+                for cell, record in lanes.results(kept.done):
+                    if record is not None:
+                        kept.put(record)
+                        counts[record.status] += 1
+                    progress.finished(cell, record)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                leftover = lanes.stop()
+            for _, record in leftover:
+                if record is not None:
+                    kept.put(record)
+                    counts[record.status] += 1
+    return Summary(len(work.cells), counts.total(), counts, time.monotonic() - begun, interrupted)

@@ -1,0 +1,92 @@
+"""Cuts: valid at every pattern, never above the plain bound, and worth their time."""
+
+from __future__ import annotations
+
+import nets
+import pytest
+import torch
+
+from lipcompare import Problem
+from lipcompare.gates import Gates
+from lipcompare.jacobian import gradient_intervals, norm_bound
+from lipcompare.preactivation import interval_bounds
+from lipcompare.quadratic.bound import SdpBound, sdp_bound
+from lipcompare.quadratic.cuts.forms import chords, sign_sides
+from lipcompare.quadratic.cuts.separation import tighten, with_signs
+from lipcompare.quadratic.patterns import evaluate, explore, random_patterns
+from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
+from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import solve
+
+NETWORKS = {
+    "dense": nets.dense(21, (4, 7, 7, 2)),
+    "leaky": nets.dense(22, (4, 6, 6, 2), 0.2),
+    "residual": nets.residual(3),
+    "conv": nets.conv(4),
+}
+
+
+def setting(problem: Problem) -> tuple[SdpData, GateMaps]:
+    network = problem.network
+    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    gradients = gradient_intervals(network, gates, problem.functionals)
+    linear = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    maps = gate_maps(network, gates, problem.functionals, gradients)
+    example, row = (linear > 0).nonzero(as_tuple=True)
+    data = l1_data(maps, gradients, linear[example, row], example, row)
+    return prepare(data, explore(data)), maps
+
+
+def bound(problem: Problem, cuts: int) -> SdpBound:
+    network = problem.network
+    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    gradients = gradient_intervals(network, gates, problem.functionals)
+    return sdp_bound(network, gates, problem.functionals, gradients, problem.norm, cuts=cuts, only_maximum=False)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_forms_and_cuts_are_not_negative_at_any_pattern(name: str) -> None:
+    data, maps = setting(nets.problem(NETWORKS[name], 0.4))
+    solution = solve(data)
+    augmented = with_signs(data, solution.moments, 64)
+    forms, sides = chords(augmented, maps, data.example, data.row), sign_sides(augmented)
+    patterns = evaluate(data, random_patterns(data, 400))
+    entries = patterns.points @ (2 * augmented.cost[:, : data.size, data.size :])
+    points = torch.cat([patterns.points, torch.where(entries >= 0, 1.0, -1.0)], -1)
+    for form in (forms, sides):
+        assert bool(((points @ form.columns) >= -1e-12).all())
+    # With every sign at its best the augmented cost is the old objective.
+    value = ((points @ augmented.cost) * points).sum(-1)
+    torch.testing.assert_close(value, patterns.values)
+    found = tighten(data, solution, maps, data.example, data.row, cuts=80, tolerance=1e-4)
+    products = (points @ found.data.cut_left) * (points @ found.data.cut_right)
+    assert bool((products >= -1e-12).all())
+    certified = certify(found.data, found.solution.dual)
+    assert bool((certified.unsqueeze(1) >= patterns.values).all())
+    assert bool((found.upper <= certified * found.data.scale).all())
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_cuts_stay_above_the_free_gate_maximum_and_below_the_plain_bound(name: str) -> None:
+    problem = nets.problem(NETWORKS[name], 0.4)
+    plain, cut = bound(problem, 0), bound(problem, 200)
+    assert bool((cut.upper <= plain.upper * (1 + 1e-4)).all())
+    if name != "conv":
+        assert bool((cut.upper >= nets.free_gate_maximum(problem) * (1 - 1e-12)).all())
+    assert bool((cut.upper >= nets.sampled_norms(problem) * (1 - 1e-12)).all())
+
+
+def test_cuts_close_half_of_the_gap_to_the_free_gate_maximum() -> None:
+    problem = nets.problem(nets.dense(21, (4, 7, 7, 2)), 0.4)
+    best = nets.free_gate_maximum(problem)
+    plain, cut = bound(problem, 0).upper, bound(problem, 300).upper
+    assert bool((plain > best * 1.001).any())
+    assert float((cut - best).sum()) <= 0.5 * float((plain - best).sum())
+
+
+def test_a_batch_gives_what_its_examples_give() -> None:
+    together = nets.problem(nets.dense(9, (4, 6, 6, 2)), 0.3, batch=3)
+    result = bound(together, 60).upper
+    for b in range(together.batch):
+        torch.testing.assert_close(result[b : b + 1], bound(together.example(b), 60).upper, rtol=1e-4, atol=0)

@@ -1,0 +1,138 @@
+"""The same rows through a real Dask scheduler, although one of its two workers is killed midway."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import runner_methods
+from runner_methods import QUIET, assert_same_rows, finished, rows
+
+from lipcompare import METHODS, Status
+from lipcompare.store.database import Record
+from lipcompare.study.definition import Cell
+from lipcompare.study.process import WorkerError
+from lipcompare.study.record import without_result
+from lipcompare.study.run import run
+
+pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _methods() -> Iterator[None]:
+    before = dict(METHODS)
+    runner_methods.register()
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    where = tmp_path / "scheduler.json"
+
+    def start(module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", "--scheduler-file", str(where), *arguments]
+        with open(tmp_path / f"log{len(processes)}", "wb") as log:
+            processes.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log))
+
+    start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    for _ in range(2):
+        start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    study = runner_methods.cheap_study(pause=0.1)
+    run([study], tmp_path / "here.sqlite", console=QUIET)
+    expected = rows(tmp_path / "here.sqlite")
+    path = tmp_path / "cluster.sqlite"
+    address = _address(where, processes[0], workers=2)
+    killed = threading.Thread(target=_kill_midway, args=(processes[1], path), daemon=True)
+    killed.start()
+    summary = run([study], path, cluster=address, console=QUIET)
+    killed.join(timeout=120)
+    assert processes[1].returncode is not None and summary.cells == summary.ran == len(expected)
+    assert_same_rows(path, expected)
+
+
+def _address(where: Path, scheduler: subprocess.Popen[bytes], workers: int) -> str:
+    """The scheduler's address, once it has the workers."""
+    distributed = pytest.importorskip("distributed")
+    while not (where.exists() and where.read_text().strip().endswith("}")):
+        assert scheduler.poll() is None, "the scheduler does not start"
+        time.sleep(0.05)
+    address = str(json.loads(where.read_text())["address"])
+    with distributed.Client(address, timeout=120, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=300)
+    return address
+
+
+def _kill_midway(worker: subprocess.Popen[bytes], path: Path) -> None:
+    while finished(path) < 8:
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+
+
+class _LostAtFirst:
+    """A future whose worker went after it had finished: Dask computes it again."""
+
+    def __init__(self, key: str, record: Record) -> None:
+        self.key, self.record, self.status = key, record, "lost"
+
+    def exception(self) -> None:
+        self.status = "finished"
+
+    def result(self) -> Record:
+        assert self.status == "finished"
+        return self.record
+
+
+class _Client:
+    """A scheduler with one worker that answers with futures of that kind."""
+
+    loop = None
+
+    def __init__(self, address: str, **options: object) -> None:
+        pass
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": 1}
+
+    def scatter(self, network: object, *, broadcast: bool) -> None:
+        assert broadcast
+
+    def submit(self, function: object, cell: Cell, network: object, *, key: str, **options: object) -> _LostAtFirst:
+        return _LostAtFirst(key, without_result(cell, Status.COMPLETE, ""))
+
+    def cancel(self, futures: object, *, force: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_result_that_went_with_its_worker_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.Client", _Client)
+    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: iter(futures))
+    study = runner_methods.cheap_study(1)
+    run([study], tmp_path / "r.sqlite", cluster="tcp://nobody", console=QUIET)
+    assert set(rows(tmp_path / "r.sqlite")["status"]) == {"complete"}
+
+
+def test_no_scheduler_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipcompare.study.cluster._CONNECT", 0.5)
+    with pytest.raises(WorkerError, match="No Dask scheduler answers at"):
+        run([runner_methods.cheap_study(1)], tmp_path / "r.sqlite", cluster="tcp://127.0.0.1:9", console=QUIET)

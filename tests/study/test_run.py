@@ -1,0 +1,204 @@
+"""The runner: what a cell does to its process, what a kill does to a study, and that neither changes the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nets
+import pandas as pd
+import pytest
+import runner_methods
+from runner_methods import QUIET, assert_same_rows, finished, rows
+
+from lipcompare import METHODS, InvalidInput, api
+from lipcompare.budget import duration
+from lipcompare.result import Status
+from lipcompare.study.definition import plan
+from lipcompare.study.process import CellProcess, WorkerError
+from lipcompare.study.progress import StudyProgress
+from lipcompare.study.record import origin, without_result
+from lipcompare.study.run import Limits, Setting, Study, Task, run
+
+
+@pytest.fixture(autouse=True)
+def _methods() -> Iterator[None]:
+    before = dict(METHODS)
+    runner_methods.register()
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+def study(*settings: Setting, limits: Limits = Limits(time=5.0), radii: tuple[float, ...] = (0.1,)) -> Study:
+    problems = {eps: nets.problem(nets.dense(0), eps) for eps in radii}
+    return Study("test", [Task(p, {"eps": eps}) for eps, p in problems.items()], settings, limits)
+
+
+def test_rows_are_what_bound_returns(tmp_path: Path) -> None:
+    asked = study(Setting("lbp"), Setting("lbp", {"tightening": "interval"}, series="loose"), radii=(0.1, 0.2))
+    summary = run([asked], tmp_path / "r.sqlite", console=QUIET)
+    assert (summary.cells, summary.ran, summary.statuses) == (4, 4, {"complete": 4})
+    frame = rows(tmp_path / "r.sqlite")
+    for row in frame.itertuples():
+        task = next(t for t in asked.tasks if t.name == row.task)
+        options = {"tightening": "interval"} if row.series == "loose" else {}
+        assert row.upper == float(api.bound(task.problem, "lbp", **options).overall_upper[0])
+    assert set(frame["cpu"]) == {origin().cpu} and set(frame["threads"]) == {1}
+    again = run([asked], tmp_path / "r.sqlite", console=QUIET)
+    assert (again.cells, again.ran) == (4, 0)
+    wider = dataclasses.replace(asked, limits=Limits(time=6.0))
+    assert len(set(plan([asked]).cells) & set(plan([wider]).cells)) == 0
+
+
+def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -> None:
+    # Only the deaf one may meet its limit: on a loaded machine a process takes a while to die.
+    limits = Limits(time=60.0, grace=0.5, memory=2**29)
+    settings = [
+        Setting("segfault"), Setting("raises"), Setting("hog"), Setting("hog", {"way": "torch"}),
+        Setting("deaf", time=1.0), Setting("absent"), Setting("lbp", {"nonsense": 1}), Setting("naive"),
+    ]  # fmt: skip
+    summary = run([study(*settings, limits=limits)], tmp_path / "r.sqlite", jobs=2, console=QUIET)
+    assert summary.ran == len(settings)
+    frame = rows(tmp_path / "r.sqlite").set_index("series")
+    expected = {
+        "segfault": ("crashed", "SIGSEGV"),
+        "raises": ("crashed", "ZeroDivisionError: an error that nobody expected"),
+        "hog": ("out_of_memory", ""),
+        "hog way=torch": ("out_of_memory", ""),
+        "deaf": ("time_limit", "Killed 0.5 s after the limit"),
+        "absent": ("unavailable", "No method is called 'absent'"),
+        "lbp nonsense=1": ("unsupported", "no option 'nonsense'"),
+        "naive": ("complete", ""),
+    }
+    for series, (status, words) in expected.items():
+        assert frame.loc[series, "status"] == status and words in frame.loc[series, "message"], frame.loc[series]
+        assert frame.loc[series, "lower"] == 0.0
+    assert frame.loc["deaf", "upper"] == 1e6 and "last that it reported" in frame.loc["deaf", "message"]
+    assert 1.4 < frame.loc["deaf", "seconds"] < 30
+    assert run([study(*settings, limits=limits)], tmp_path / "r.sqlite", console=QUIET).ran == 1  # the absent one
+
+
+def test_one_cell_in_two_studies_is_computed_once(tmp_path: Path) -> None:
+    one = study(Setting("naive"))
+    other = dataclasses.replace(one, name="other", settings=[Setting("naive", series="another name")])
+    assert run([one, other], tmp_path / "r.sqlite", console=QUIET).ran == 1
+    assert rows(tmp_path / "r.sqlite")["series"].tolist() == ["another name", "naive"]
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    asked = study(Setting("naive"), Setting("steps", {"steps": 1000, "pause": 0.02}), limits=Limits(time=60.0))
+    path = tmp_path / "r.sqlite"
+
+    def interrupt() -> None:
+        while finished(path) < 1:
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    summary = run([asked], path, console=QUIET)
+    assert summary.interrupted and "run again" in str(summary)
+    frame = rows(path).set_index("series")
+    assert frame.loc["naive", "status"] == "complete" and frame["status"].notna().sum() == 1
+
+
+def undisturbed(folder: Path) -> pd.DataFrame:
+    run([runner_methods.cheap_study()], folder / "undisturbed.sqlite", console=QUIET)
+    return rows(folder / "undisturbed.sqlite")
+
+
+def test_a_study_killed_five_times_at_random_ends_with_the_same_rows(tmp_path: Path) -> None:
+    expected = undisturbed(tmp_path)
+    path = tmp_path / "killed.sqlite"
+    total = int((expected["status"] != "unavailable").sum())
+    dice = random.Random(time.time_ns())
+    command = [sys.executable, "-c", "import runner_methods; runner_methods.main()", str(path)]
+    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": "", "OMP_NUM_THREADS": "1"}
+    before = 0
+    for kill in range(5):
+        runner = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        target = before + dice.randint(1, max(1, (total - before - 1) // (6 - kill)))
+        while finished(path) < target and runner.poll() is None:
+            time.sleep(0.01)
+        time.sleep(dice.random() * 0.05)
+        runner.kill()
+        runner.communicate(timeout=120)
+        after = finished(path)
+        assert after >= before
+        before = after
+    last = run([runner_methods.cheap_study()], path, console=QUIET)
+    assert last.cells == len(expected) > last.ran
+    assert_same_rows(path, expected)
+
+
+def test_killed_runners_leave_no_workers_behind(tmp_path: Path) -> None:
+    process = CellProcess()
+    work = plan([study(Setting("naive"))])
+    (cell,) = work.cells.values()
+    assert process.run(cell, work.networks[cell.network_hash]).status == "complete"
+    worker = process._process
+    assert worker is not None and worker.stdin is not None
+    worker.stdin.close()  # what the system does when the runner is killed
+    assert worker.wait(timeout=120) != 0
+    worker.stdin = None
+    process.close()
+
+
+def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Local(runner_methods.Steps.__base__):  # type: ignore[misc,name-defined]
+        name = "local"
+
+        def run(self, problem: object, budget: object) -> None: ...
+
+    Local.__module__, Local.__qualname__ = "runner_methods", "NotThere"
+    runner_methods.NotThere = Local  # type: ignore[attr-defined]
+    METHODS["local"] = Local
+    run([study(Setting("local"))], tmp_path / "r.sqlite", console=QUIET)
+    row = rows(tmp_path / "r.sqlite").iloc[0]
+    assert row["status"] == "crashed" and "NotThere" in row["message"]
+
+
+def test_a_worker_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('a broken installation')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerError, match="a broken installation"):
+        run([study(Setting("naive"))], tmp_path / "r.sqlite", console=QUIET)
+
+
+def test_a_trace_after_a_kill_proves_no_lower_bound() -> None:
+    (cell,) = plan([study(Setting("naive"))]).cells.values()
+    record = without_result(cell, Status.TIME_LIMIT, "Killed.")
+    assert (record.lower, record.upper, record.proves) == (0.0, float("inf"), "nothing")
+
+
+def test_progress_tells_the_time_left() -> None:
+    asked = study(Setting("naive"), Setting("lbp"), radii=(0.1, 0.2), limits=Limits(time=9.0))
+    cells = list(plan([asked]).cells.values())
+    progress = StudyProgress(QUIET, cells, lanes=2)
+    assert progress.seconds_left() == 4 * 3.0 / 2
+    progress.finished(cells[0], without_result(cells[0], Status.COMPLETE, "", seconds=1.0))
+    assert progress.seconds_left() == (1 * 1.0 + 2 * 3.0) / 2
+    progress.finished(cells[1], None)
+    assert progress.seconds_left() == (1 * 1.0 + 1 * 3.0) / 2
+    assert [duration(s) for s in (0.31, 42, 420, 12600)] == ["0.3 s", "42 s", "7 min", "3.5 h"]
+
+
+def test_malformed_studies_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="two settings called 'naive'"):
+        study(Setting("naive"), Setting("naive"))
+    with pytest.raises(InvalidInput, match="one box"):
+        Task(nets.problem(nets.dense(0), 0.1, batch=2))
+    with pytest.raises(InvalidInput, match="time limit"):
+        Limits(time=float("inf"))
+    with pytest.raises(InvalidInput, match="at least 1 MiB"):
+        Limits(memory=5)
+    with pytest.raises(InvalidInput, match="jobs"):
+        run([], tmp_path / "r.sqlite", jobs=0)

@@ -1,0 +1,45 @@
+"""Bounds without search that run out of time: valid, looser, and they say so."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import pytest
+
+import lipcompare
+from lipcompare import Status
+from lipcompare.budget import Deadline
+from lipcompare.jacobian import GateRelaxation
+from lipcompare.preactivation import Tightening
+from lipcompare.propagation import propagate
+
+
+def test_a_deadline_remembers_that_it_was_missed() -> None:
+    far, gone = Deadline(), Deadline.after(-1)
+    assert not far.passed() and not far.missed
+    assert not gone.missed and gone.passed() and gone.missed
+
+
+@pytest.mark.parametrize("family", ["dense", "conv", "residual", "pooling", "sigmoid"])
+@pytest.mark.parametrize("method", ["ibp", "recurjac", "lbp"])
+def test_out_of_time_the_bound_holds(family: str, method: str) -> None:
+    problem = nets.problem(nets.FAMILIES[family](3), 0.4)
+    hurried, whole = (lipcompare.bound(problem, method, time_limit=t) for t in (1e-9, 60.0))
+    assert whole.status is Status.COMPLETE
+    assert hurried.status is Status.TIME_LIMIT and "interval arithmetic" in hurried.detail
+    assert (hurried.upper >= nets.sampled_norms(problem).numpy() * (1 - 1e-9)).all()
+    assert (hurried.upper >= whole.upper * (1 - 1e-9)).all() and np.isfinite(hurried.upper).all()
+
+
+def test_more_time_is_never_worse() -> None:
+    """The stages are cut off one after another: pre-activations first, then gradients."""
+    problem = nets.problem(nets.dense(4, (4, 12, 12, 12, 2)), 0.4)
+
+    def upper(seconds: float) -> np.ndarray:
+        found = propagate(
+            problem, Tightening.ALPHA_CROWN, GateRelaxation.CHORDS, joint=True, memory=2**30, seconds=seconds
+        )
+        assert found.hurried == (seconds < 0)
+        return found.upper.numpy()
+
+    assert (upper(-1.0) > upper(float("inf"))).all()
