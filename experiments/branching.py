@@ -23,25 +23,22 @@ from rich.table import Table
 import lipcompare
 from experiments.solver_swap import random_network
 from lipcompare import Problem
-from lipcompare.branching.relaxation import Heuristic
-from lipcompare.methods.bab import Bab, BoundKind, Schedule
+from lipcompare.methods.bab import Bab, Schedule
 
 WIDTHS = (12, 20)
 EPS = 0.5
 TRAINED = (("mlp3_w16", 0.3), ("mlp3_w32", 0.3), ("mlp_d4_w32", 0.1), ("mlp3_w64", 0.1))
 
 VARIANTS = {
-    "paper: lbp, area, class by class": Bab(
-        bound=BoundKind.LBP, heuristic=Heuristic.AREA, schedule=Schedule.CLASSES, sweeps=0
-    ),
-    "lbp, area": Bab(bound=BoundKind.LBP, heuristic=Heuristic.AREA),
-    "lbp, babsr": Bab(bound=BoundKind.LBP, heuristic=Heuristic.BABSR),
-    "lbp, area, no half-spaces": Bab(bound=BoundKind.LBP, heuristic=Heuristic.AREA, sweeps=0),
-    "sdp, area": Bab(bound=BoundKind.SDP, heuristic=Heuristic.AREA),
-    "sdp, babsr": Bab(bound=BoundKind.SDP, heuristic=Heuristic.BABSR),
-    "sdp, moment": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT),
-    "sdp, moment, cuts near the root": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT, cuts=300),
-    "sdp, moment, no half-spaces": Bab(bound=BoundKind.SDP, heuristic=Heuristic.MOMENT, sweeps=0),
+    "paper: lbp, area, class by class": Bab(bound="lbp", heuristic="area", schedule=Schedule.CLASSES, sweeps=0),
+    "lbp, area": Bab(bound="lbp", heuristic="area"),
+    "lbp, babsr": Bab(bound="lbp", heuristic="babsr"),
+    "lbp, area, no half-spaces": Bab(bound="lbp", heuristic="area", sweeps=0),
+    "sdp, area": Bab(bound="sdp", heuristic="area"),
+    "sdp, babsr": Bab(bound="sdp", heuristic="babsr"),
+    "sdp, moment": Bab(bound="sdp", heuristic="moment"),
+    "sdp, moment, cuts near the root": Bab(bound="sdp", heuristic="moment", cuts=300),
+    "sdp, moment, no half-spaces": Bab(bound="sdp", heuristic="moment", sweeps=0),
 }
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.branching.bounds import Relaxation, Relaxed
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Found
 from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
 from lipcompare.branching.leaves import Verdict, explore, fits, region
-from lipcompare.branching.relaxation import Part, Relaxation, Relaxed, select_gates
+from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
@@ -96,23 +97,25 @@ class NetworkEvaluator:
             return results
         some = [nodes[i] for i in alive.tolist()]
         row = torch.tensor([node.row for node in some], device=device)
-        kept = known_multipliers(self.numbering, [node.known for node in some]).to(device)
+        multipliers = known_multipliers(self.numbering, [node.known for node in some]).to(device)
         depth = torch.tensor([len(node.decisions) for node in some], device=device)
-        crossed, part = self._bounded(select_gates(split.gates, alive), row, entries[alive], kept, depth)
-        for place, value, gone in zip(alive.tolist(), part.linear.tolist(), crossed.tolist(), strict=True):
+        crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, depth)
+        for place, value, gone in zip(alive.tolist(), batch.linear.tolist(), crossed.tolist(), strict=True):
             results[place] = _EMPTY if gone else Assessment(value)
-        open_ = (part.linear > target) & ~crossed
+        open_ = (batch.linear > target) & ~crossed
         box = Interval(*(v[alive] for v in box))
-        large = (part.gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
+        large = (batch.gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
         for index, settle in (((open_ & large), self._halve), ((open_ & ~large), self._relax)):
             chosen = index.nonzero().squeeze(-1)
             if len(chosen):
-                told = settle(part.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
+                told = settle(batch.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
                 for place, result in zip(alive[chosen].tolist(), told, strict=True):
                     results[place] = dataclasses.replace(result, known=sides[place] + result.known)
         return results
 
-    def _bounded(self, gates: Gates, row: Tensor, entries: Tensor, kept: Tensor, depth: Tensor) -> tuple[Tensor, Part]:
+    def _bounded(
+        self, gates: Gates, row: Tensor, entries: Tensor, multipliers: Tensor, depth: Tensor
+    ) -> tuple[Tensor, Subdomains]:
         """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
         network, norm = self.problem.network, self.problem.norm
         functionals = self.problem.functionals[0][row].unsqueeze(1)
@@ -121,27 +124,42 @@ class NetworkEvaluator:
         )
         crossed, gradients = _with_signs(gradients, entries)
         linear = norm_bound(network, gates, functionals, gradients, norm).squeeze(1)
-        return crossed, Part(gates, functionals, gradients, linear, kept, depth)
+        return crossed, Subdomains(
+            gates=gates,
+            functionals=functionals,
+            gradients=gradients,
+            linear=linear,
+            multipliers=multipliers,
+            depth=depth,
+        )
 
-    def _relax(self, part: Part, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
+    def _relax(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """The relaxation's bound, and what to do with subdomains that it does not close."""
-        relaxed = self.relaxation(part, floor, target)
-        batch = _Batch(self, box, part.gates, part.gradients, relaxed, part.functionals[:, 0], row)
-        left = pack_multipliers(relaxed.kept)
-        return [dataclasses.replace(batch.finish(i, floor, target), known=left[i]) for i in range(len(left))]
+        relaxed = self.relaxation(batch, floor, target)
+        unsettled = _Unsettled(
+            owner=self,
+            box=box,
+            gates=batch.gates,
+            gradients=batch.gradients,
+            relaxed=relaxed,
+            functionals=batch.functionals[:, 0],
+            row=row,
+        )
+        packed = pack_multipliers(relaxed.multipliers)
+        return [dataclasses.replace(unsettled.finish(i, floor, target), known=p) for i, p in enumerate(packed)]
 
-    def _halve(self, part: Part, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
+    def _halve(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
 
         Some points of each box are looked at meanwhile, for a better value.
         """
         network = self.problem.network
         room = torch.where(box.radius > self.smallest, box.radius, 0.0)
-        along = (part.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
+        along = (batch.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
         points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter
         slopes = network.slopes(network.values(points))
         values, best = self.problem.norm.dual.of(
-            network.pull_back(slopes, part.functionals.expand(-1, points.shape[1], -1))
+            network.pull_back(slopes, batch.functionals.expand(-1, points.shape[1], -1))
         ).max(-1)
         here = torch.arange(len(best), device=best.device)
         point, pattern = points[here, best].cpu().numpy(), self.numbering.join(slopes)[here, best].cpu().numpy()
@@ -152,7 +170,7 @@ class NetworkEvaluator:
                 found=(Found(number, value, point[i], pattern[i]),),
             )
             for i, (bound, j, number, value) in enumerate(
-                zip(part.linear.tolist(), along, row.tolist(), values.tolist(), strict=True)
+                zip(batch.linear.tolist(), along, row.tolist(), values.tolist(), strict=True)
             )
         ]
 
@@ -177,7 +195,7 @@ class NetworkEvaluator:
 
 
 @dataclasses.dataclass(eq=False)
-class _Batch:
+class _Unsettled:
     """Subdomains whose linear bound does not close them."""
 
     owner: NetworkEvaluator

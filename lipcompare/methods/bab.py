@@ -9,29 +9,24 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Limits, Search, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
+from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.relaxation import Heuristic, LinearRelaxation, QuadraticRelaxation, Relaxation
 from lipcompare.branching.roots import first_points, in_double, root_bounds
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.branching.tree import Queue
 from lipcompare.budget import Budget, Clock, Deadline, is_out_of_memory
+from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import has_patterns
 from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
-from lipcompare.problem import Norm, Problem
+from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
-
-
-class BoundKind(enum.Enum):
-    """What bounds a subdomain."""
-
-    SDP = "sdp"
-    LBP = "lbp"
 
 
 class Schedule(enum.Enum):
@@ -41,6 +36,7 @@ class Schedule(enum.Enum):
     CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
 
 
+_DEFAULT = "default"
 ROOT_SHARE = 0.8
 """At most of the time limit for the bounds over whole boxes that every search starts from: a network that takes so long
 is too large for a search to make up for a loose start."""
@@ -73,9 +69,9 @@ class Bab(Method):
     ``passes`` then mean nothing.
 
     Attributes:
-        bound: the bound of a subdomain.
-        heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only); ``default`` takes
-            ``moment`` for sdp and ``area`` for lbp.
+        bound: the bound of a subdomain: ``sdp``, ``lbp``, or a registered one (:mod:`lipcompare.branching.bounds`).
+        heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only), or a registered one
+            (:mod:`lipcompare.branching.heuristics`); ``default`` takes ``moment`` for sdp and ``area`` for lbp.
         schedule: how rows share the time.
         tightening: pre-activation bounds over the whole box.
         batch: subdomains bounded at once.
@@ -95,8 +91,8 @@ class Bab(Method):
     summary: ClassVar[str] = "branch and bound on patterns (bound = sdp, or lbp as in the paper), on boxes where smooth"
     reference: ClassVar[str] = "shi2022lipschitz"
 
-    bound: BoundKind = BoundKind.SDP
-    heuristic: Heuristic = Heuristic.DEFAULT
+    bound: str = "sdp"
+    heuristic: str = "default"
     schedule: Schedule = Schedule.QUEUE
     tightening: Tightening = Tightening.ALPHA_CROWN
     batch: int = 64
@@ -110,13 +106,24 @@ class Bab(Method):
     state: str = ""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.bound not in BOUNDS:
+            raise InvalidInput(f"Option 'bound' of 'bab' cannot be {self.bound!r}.{nearest(self.bound, BOUNDS)}")
+        names = [_DEFAULT, *HEURISTICS]
+        if self.heuristic not in names:
+            raise InvalidInput(
+                f"Option 'heuristic' of 'bab' cannot be {self.heuristic!r}.{nearest(self.heuristic, names)}"
+            )
+
     def supports(self, problem: Problem) -> str | None:
         network = problem.network
-        if not has_patterns(network) and self.heuristic is not Heuristic.DEFAULT:
+        chosen = self.heuristic != _DEFAULT
+        if not has_patterns(network) and chosen:
             return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
-        if self.heuristic is Heuristic.MOMENT and (self.bound is BoundKind.LBP or problem.norm is Norm.ONE):
+        if chosen and HEURISTICS[self.heuristic].reads_moments and not BOUNDS[self.bound].has_moments(problem.norm):
             return (
-                "The heuristic 'moment' reads the quadratic-gate bound for p = inf and p = 2: take area or babsr here."
+                f"The heuristic {self.heuristic!r} reads the quadratic-gate bound for p = inf and p = 2: take area or "
+                "babsr here."
             )
         if self.state and self.schedule is Schedule.CLASSES:
             return "Only a search with all rows in one queue can be saved: take the schedule 'queue'."
@@ -164,21 +171,17 @@ class Bab(Method):
         """The evaluator of one example."""
         if not has_patterns(problem.network):
             return BoxEvaluator(problem, memory=memory)
-        numbering = Numbering(problem.network)
-        relaxation: Relaxation
-        heuristic = self.heuristic
-        if self.bound is BoundKind.LBP:
-            heuristic = Heuristic.AREA if heuristic is Heuristic.DEFAULT else heuristic
-            relaxation = LinearRelaxation(numbering, problem.norm, heuristic)
-        else:
-            if heuristic is Heuristic.DEFAULT:
-                heuristic = Heuristic.AREA if problem.norm is Norm.ONE else Heuristic.MOMENT
-            relaxation = QuadraticRelaxation(
-                numbering, problem.norm, heuristic, self.tolerance, memory, self.cuts, self.cut_depth
-            )
-        sweeps, passes = (3, 2) if self.bound is BoundKind.SDP else (1, 1)
-        sweeps = sweeps if self.sweeps is None else self.sweeps
-        return NetworkEvaluator(problem, bounds, relaxation, sweeps, self.passes or passes, memory)
+        bound, norm = BOUNDS[self.bound], problem.norm
+        name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
+        settings = Settings(tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth)
+        return NetworkEvaluator(
+            problem=problem,
+            bounds=bounds,
+            relaxation=bound.relaxation(Numbering(problem.network), norm, HEURISTICS[name], settings),
+            sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
+            passes=self.passes or bound.passes,
+            memory=memory,
+        )
 
     def _example(
         self,

@@ -1,0 +1,86 @@
+"""What a bound on subdomains is: certified values, scores for splitting, a pattern to try, and a start for the parts.
+
+A bound is a function of the gates, as everything in ``jacobian``. :class:`TreeBound` is an entry of the table of those
+that the tree can use; :class:`Relaxation` is one that is ready to bound the subdomains of one network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.heuristics import Heuristic
+from lipcompare.branching.subdomains import Subdomains
+from lipcompare.problem import Norm
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relaxed:
+    """Bounds on a batch of subdomains, one row each.
+
+    Attributes:
+        upper: (subdomains,) certified.
+        score: (subdomains, gates + inputs) how much a split should gain; 0 where there is nothing to split.
+        slopes: (subdomains, gates) a pattern that might attain the bound.
+        value: (subdomains,) what this pattern gives if an input attains it; 0 for no proposal.
+        multipliers: (subdomains, 1 + gates + inputs) for the parts to start from, zeros for none.
+    """
+
+    upper: Tensor
+    score: Tensor
+    slopes: Tensor
+    value: Tensor
+    multipliers: Tensor
+
+
+class Relaxation(Protocol):
+    """Bounds a batch of subdomains."""
+
+    def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        """Bound the subdomains.
+
+        Args:
+            batch: subdomains whose linear bound is above ``target``.
+            floor: the best value attained so far.
+            target: a smaller bound is of no use.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a user may ask of a bound.
+
+    Attributes:
+        tolerance: relative accuracy of a program.
+        memory: bytes that one pass may take.
+        cuts, cut_depth: most cutting planes per program, and for how many decisions.
+    """
+
+    tolerance: float = 3e-3
+    memory: int = 2**30
+    cuts: int = 0
+    cut_depth: int = 0
+
+
+class TreeBound(Protocol):
+    """A bound that branch and bound can use.
+
+    Attributes:
+        sweeps, passes: how much re-propagation of a decision pays beside the bound's own cost.
+    """
+
+    name: ClassVar[str]
+    sweeps: ClassVar[int]
+    passes: ClassVar[int]
+
+    def has_moments(self, norm: Norm) -> bool:
+        """Whether heuristics that read moments work on it."""
+
+    def default_heuristic(self, norm: Norm) -> str:
+        """Name of the heuristic that suits it."""
+
+    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
+        """The bound on subdomains of one network."""

@@ -1,0 +1,50 @@
+"""The paper's bound: nothing to add to the linear bound that every subdomain has but the scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+
+from lipcompare.branching.bounds.base import Relaxation, Relaxed, Settings
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.heuristics import Candidates, Heuristic
+from lipcompare.branching.subdomains import Subdomains
+from lipcompare.problem import Norm
+
+
+@final
+class Lbp:
+    """The linear bound in the tree (arXiv 2210.07394, section 3.4)."""
+
+    name: ClassVar[str] = "lbp"
+    sweeps: ClassVar[int] = 1
+    passes: ClassVar[int] = 1
+
+    def has_moments(self, norm: Norm) -> bool:
+        return False
+
+    def default_heuristic(self, norm: Norm) -> str:
+        return "area"
+
+    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
+        return LinearRelaxation(numbering, norm, heuristic)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearRelaxation:
+    """See the module."""
+
+    numbering: Numbering
+    norm: Norm
+    heuristic: Heuristic
+
+    def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        return Relaxed(
+            upper=batch.linear,
+            score=self.heuristic(Candidates(self.numbering, self.norm, batch)),
+            slopes=self.numbering.join({k: s.upper for k, s in batch.gates.slopes.items()}),
+            value=torch.zeros_like(batch.linear),
+            multipliers=torch.zeros_like(batch.multipliers),
+        )

@@ -1,0 +1,172 @@
+"""The quadratic-gate bound in the tree (docs/quadratic-gates.md), solved as far as it helps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lipcompare.branching.bounds.base import Relaxation, Relaxed, Settings
+from lipcompare.branching.bounds.lbp import LinearRelaxation
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
+from lipcompare.branching.multipliers import gate_numbers, recall, remember
+from lipcompare.branching.subdomains import Subdomains
+from lipcompare.gates import Gates
+from lipcompare.problem import Norm
+from lipcompare.quadratic.bound import sdp_bound
+from lipcompare.quadratic.cuts.separation import tighten
+from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve
+from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.interior_point import Solution, solve
+
+_CACHE = 2**17
+"""Matrix entries of a batch of programs: more than this falls out of a processor's caches."""
+
+
+@final
+class Sdp:
+    """The quadratic-gate bound: a subdomain costs more and closes sooner."""
+
+    name: ClassVar[str] = "sdp"
+    sweeps: ClassVar[int] = 3
+    passes: ClassVar[int] = 2
+
+    def has_moments(self, norm: Norm) -> bool:
+        return norm is not Norm.ONE  # one program per entry there, and none of them speaks for the subdomain
+
+    def default_heuristic(self, norm: Norm) -> str:
+        return "moment" if self.has_moments(norm) else "area"
+
+    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
+        return QuadraticRelaxation(numbering, norm, heuristic, settings)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QuadraticRelaxation:
+    """Programs of a batch of subdomains, solved together where they are of a size.
+
+    Subdomains of at most ``cut_depth`` decisions that stay above the target are tightened by ``cuts`` cutting planes.
+    """
+
+    numbering: Numbering
+    norm: Norm
+    heuristic: Heuristic
+    settings: Settings
+
+    def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        if self.norm is Norm.ONE:
+            return self._entries(batch, floor, target)
+        size = coordinate_count(batch.gates, batch.gradients)
+        if self.norm is Norm.INF:
+            lower, upper = batch.gradients.intervals[0]
+            size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
+        solved, order = [], torch.argsort(size, stable=True)
+        start = 0
+        while start < len(order):
+            # Programs of a batch are padded to the largest.
+            stop = start + 1
+            while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= _CACHE:
+                stop += 1
+            index = order[start:stop]
+            fits = 8 * 40 * int(size[index].max()) ** 2 <= self.settings.memory
+            solved.append((self._solve if fits else self._fallback)(batch.select(index), floor, target))
+            start = stop
+        back = torch.argsort(order)
+        fields = [f.name for f in dataclasses.fields(Relaxed)]
+        return Relaxed(**{name: torch.cat([getattr(group, name) for group in solved])[back] for name in fields})
+
+    def _fallback(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        """The linear bound, where the program is not to be had."""
+        heuristic = Area() if self.heuristic.reads_moments else self.heuristic
+        return LinearRelaxation(self.numbering, self.norm, heuristic)(batch, floor, target)
+
+    def _entries(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        """p = 1: one program for every signed entry that might be above the target."""
+        aim = torch.full_like(batch.linear, target * (1 - 1e-9))
+        solved = sdp_bound(
+            self.numbering.network,
+            batch.gates,
+            batch.functionals,
+            batch.gradients,
+            self.norm,
+            tolerance=self.settings.tolerance,
+            prune_below=aim,
+            target=aim,
+            memory=self.settings.memory,
+        )
+        relaxed = self._fallback(batch, floor, target)
+        return dataclasses.replace(relaxed, upper=torch.minimum(batch.linear, solved.upper.squeeze(1)))
+
+    def _solve(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
+        gates, linear, settings = batch.gates, batch.linear, self.settings
+        maps = gate_maps(self.numbering.network, gates, batch.functionals, batch.gradients)
+        index = torch.arange(len(linear), device=linear.device)
+        row = torch.zeros_like(index)
+        squared = self.norm is Norm.TWO
+        if squared:
+            data = l2_data(maps, linear.square() * (1 + 1e-15), index, row)
+            floor, target = floor**2, target**2
+        else:
+            data = l1_data(maps, batch.gradients, linear, index, row)
+        patterns = explore(data)
+        goal = target * (1 - 1e-9) / data.scale - data.offset
+        start = recall(data, batch.multipliers, self.numbering)
+        solution = solve(data, tolerance=settings.tolerance, target=goal, start=start)
+        upper = certify(data, solution.dual) * data.scale
+        near = (batch.depth <= settings.cut_depth) & (upper > target)
+        if settings.cuts and self.norm is Norm.INF and bool(near.any()):
+            some = near.nonzero().squeeze(-1)
+            tightened = tighten(
+                data.select(some),
+                solution.select(some),
+                maps,
+                some,
+                row[some],
+                cuts=settings.cuts,
+                tolerance=settings.tolerance,
+            )
+            upper[some] = torch.minimum(upper[some], tightened.upper)
+        patterns = _joined(patterns, _rounded(data, solution))
+        best = patterns.values.argmax(-1)
+        value = patterns.values[index, best] * data.scale
+        if squared:
+            upper, value = upper.clamp(min=0).sqrt() * (1 + 1e-15), value.clamp(min=0).sqrt()
+        return Relaxed(
+            upper=torch.minimum(linear, upper),
+            score=self.heuristic(Candidates(self.numbering, self.norm, batch, Moments(data, solution))),
+            slopes=self._slopes(data, gates, patterns.high[index, best]),
+            value=value,
+            multipliers=remember(data, solution.dual, self.numbering),
+        )
+
+    def _slopes(self, data: SdpData, gates: Gates, high: Tensor) -> Tensor:
+        """Slopes (subdomains, gates) of patterns (subdomains, n)."""
+        low = self.numbering.join({k: s.lower for k, s in gates.slopes.items()})
+        top = self.numbering.join({k: s.upper for k, s in gates.slopes.items()})
+        number = gate_numbers(data, self.numbering)
+        chosen = torch.zeros_like(low, dtype=torch.bool)
+        chosen.scatter_(1, number[:, 1:], high[:, 1:] & data.mask[:, 1:])
+        return torch.where(chosen, top, low)
+
+
+def _rounded(data: SdpData, solution: Solution) -> Patterns:
+    """Patterns near the moment matrix: gates as the mean point has them, then local search."""
+    moments = solution.moments
+    mean = moments[..., 0] / moments[:, :1, 0]
+    incoming = mean - 2 * (mean.unsqueeze(-2) @ data.columns).squeeze(-2)
+    high = mean * incoming > 0.5 * incoming.square()
+    high[:, 0] = True
+    return improve(data, evaluate(data, high.unsqueeze(1)), 4)
+
+
+def _joined(first: Patterns, second: Patterns) -> Patterns:
+    """The patterns of both, for the same problems."""
+    return Patterns(
+        torch.cat([first.high, second.high], 1),
+        torch.cat([first.points, second.points], 1),
+        torch.cat([first.values, second.values], 1),
+    )

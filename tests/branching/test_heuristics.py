@@ -1,0 +1,117 @@
+"""Scores of branching heuristics against their definitions, and one that a user registers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nets
+import numpy as np
+import pytest
+import torch
+
+import lipcompare
+from lipcompare import InvalidInput, Problem, Status
+from lipcompare.branching import heuristics
+from lipcompare.branching.bounds import BOUNDS, Settings
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.heuristics import Area, Babsr, Candidates, Moment
+from lipcompare.branching.heuristics.weights import gate_weights
+from lipcompare.branching.subdomains import Subdomains
+from lipcompare.gates import Gates
+from lipcompare.jacobian import gradient_intervals, norm_bound
+from lipcompare.methods.bab import Bab
+from lipcompare.preactivation import interval_bounds
+
+
+def subdomains(problem: Problem) -> Subdomains:
+    """The whole box, once per row."""
+    network = problem.network
+    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    gates = gates.of(torch.zeros(problem.rows, dtype=torch.int64))
+    functionals = problem.functionals[0].unsqueeze(1)
+    gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)
+    return Subdomains(
+        gates=gates,
+        functionals=functionals,
+        gradients=gradients,
+        linear=norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1),
+        multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size),
+        depth=torch.zeros(problem.rows, dtype=torch.int64),
+    )
+
+
+PROBLEM = nets.problem(nets.dense(3, (4, 10, 8, 3)), 0.6)
+NUMBERING = Numbering(PROBLEM.network)
+
+
+def area(below: float, above: float) -> float:
+    """Area of ``{(J, a J)}`` for ``a`` in [0, 1], two triangles, by summing heights."""
+    J = np.linspace(below, above, 20_001)
+    return float(np.trapezoid(np.abs(J), J))
+
+
+@pytest.mark.parametrize("rule", [Area(), Babsr()])
+def test_the_papers_scores(rule: heuristics.Heuristic) -> None:
+    batch = subdomains(PROBLEM)
+    score = rule(Candidates(NUMBERING, PROBLEM.norm, batch))
+    weights = gate_weights(PROBLEM.network, batch.functionals, batch.gradients, PROBLEM.norm)
+    assert (score[:, NUMBERING.gates :] == 0).all()
+    seen = 0
+    for k, start in NUMBERING.start.items():
+        low, high = batch.gates.slopes[k]
+        for i in range(PROBLEM.network.nodes[k].size):
+            for row in range(PROBLEM.rows):
+                below, above = (float(v[row, 0, i]) for v in batch.gradients.intervals[k])
+                got = float(score[row, start + i])
+                if low[row, i] == high[row, i]:
+                    assert got == 0
+                    continue
+                if not below < 0 < above:
+                    assert got > 0  # its decision may settle others
+                    continue
+                chord = -below * above / (above - below)
+                expected = 2 * area(below, above) if isinstance(rule, Area) else chord
+                assert got == pytest.approx(
+                    expected * float(weights[k][row, 0, i]), rel=1e-6, abs=2e-6 * max(above, -below)
+                )
+                seen += 1
+    assert seen > 5
+
+
+def test_moments_of_a_point_leave_nothing_to_split() -> None:
+    """The score is what a gate adds to the bound, so where the bound is attained by one pattern it all but vanishes."""
+    wide, narrow = (dataclasses.replace(PROBLEM, box=nets.problem(PROBLEM.network, eps).box) for eps in (0.6, 0.0))
+    totals = []
+    for problem in (wide, narrow):
+        batch = subdomains(problem)
+        relaxation = BOUNDS["sdp"].relaxation(NUMBERING, problem.norm, Moment(), Settings(tolerance=1e-6))
+        totals.append(float(relaxation(batch, 0.0, 0.0).score.sum()))
+    assert totals[0] > 0 and totals[1] < 1e-6 * totals[0]
+
+
+class First:
+    """Splits the first undecided gate."""
+
+    name = "first"
+    reads_moments = False
+
+    def __call__(self, candidates: Candidates) -> torch.Tensor:
+        numbering, slopes = candidates.numbering, candidates.subdomains.gates.slopes
+        open_ = numbering.join({k: (s.upper > s.lower).double() for k, s in slopes.items()})
+        ranks = torch.arange(numbering.gates, 0, -1, dtype=torch.float64)
+        return torch.cat([open_ * ranks, open_.new_zeros(len(open_), numbering.network.in_size)], -1)
+
+
+def test_a_registered_heuristic_works_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match="'heuristic' of 'bab' cannot be 'first'"):
+        Bab(heuristic="first")
+    with pytest.raises(InvalidInput, match="Did you mean 'sdp'"):
+        Bab(bound="sdpp")
+    monkeypatch.setattr(heuristics, "HEURISTICS", heuristics.HEURISTICS)
+    monkeypatch.setitem(heuristics.HEURISTICS, "first", First())
+    method = Bab(bound="lbp", heuristic="first", attack_seconds=0.1)
+    result = lipcompare.bound(PROBLEM, method)
+    same = lipcompare.bound(PROBLEM, dataclasses.replace(method, heuristic="area"))
+    assert result.status is same.status is Status.EXACT
+    assert result.overall_upper[0] == pytest.approx(same.overall_upper[0], rel=2e-4)
+    assert result.detail != same.detail
