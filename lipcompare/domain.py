@@ -196,8 +196,11 @@ class NormBall(Box):
         center, radius = _beside(self.center, points), _beside(self.radius.unsqueeze(-1), points)
         away = points - center
         distance = self.norm.of(away).unsqueeze(-1)
-        # A little inside, so that rounding does not carry the point out again.
-        inside = radius * (1 - 8 * (points.shape[-1] + 4) * torch.finfo(points.dtype).eps)
+        # A little inside, so that rounding does not carry the point out again: the norm, the factor and the way back
+        # from it are off by a few units of the distance; the sum with the centre rounds relative to the coordinate.
+        eps = torch.finfo(points.dtype).eps
+        coordinate = self.norm.of((center.abs() + radius) * eps).unsqueeze(-1)
+        inside = (radius * (1 - 8 * (points.shape[-1] + 4) * eps) - coordinate).clamp(min=0)
         safe = torch.where(distance > inside, distance, torch.ones_like(distance))
         # The box is convex and holds the centre, so it holds the whole segment.
         pulled = super().clamp(center + away * (inside / safe))
@@ -207,7 +210,9 @@ class NormBall(Box):
         points = points.to(self.lower.device, torch.float64)
         center = _beside(self.center.double(), points)
         radius = _beside(self.radius.double().unsqueeze(-1), points).squeeze(-1)
-        return super().contains(points) & (self.norm.of(points - center) <= radius)
+        # The norm of n differences is off by at most (n + 4) units in the last place: outside is outside.
+        distance = self.norm.of(points - center) * (1 + (points.shape[-1] + 4) * torch.finfo(points.dtype).eps)
+        return super().contains(points) & (distance <= radius)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

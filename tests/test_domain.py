@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import nets
 import numpy as np
 import pytest
@@ -78,6 +80,35 @@ def test_shapes_and_slices() -> None:
         Space(torch.zeros(1, 2), torch.ones(1, 2))
     with pytest.raises(InvalidInput, match="scale"):
         Space.of(2, scale=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("radius", [1e-1, 1e-4, 1e-9, 1e-30, 0.0])
+@pytest.mark.parametrize("norm", NORMS)
+def test_points_pulled_into_a_small_ball_far_from_the_origin_lie_inside(
+    norm: str, radius: float, dtype: torch.dtype
+) -> None:
+    """The radius rounds relative to itself, the coordinates relative to the centre; checked without rounding."""
+    random = torch.Generator().manual_seed(0)
+    center = torch.randn(5, 10, generator=random, dtype=dtype)
+    ball = NormBall.around(center, radius, norm)
+    assert isinstance(ball, NormBall)
+    away = torch.randn(5, 200, 10, generator=random, dtype=dtype) * radius
+    points = ball.clamp(center.unsqueeze(1) + away)
+    assert bool(ball.contains(points).all())
+    reach = Fraction(float(ball.radius[0]))
+    for b in range(5):
+        for x in points[b, :20].tolist():
+            apart = [abs(Fraction(a) - Fraction(c)) for a, c in zip(x, center[b].tolist(), strict=True)]
+            assert (sum(apart) <= reach) if norm == "1" else (sum(d * d for d in apart) <= reach**2)
+    if radius > 1e-5:  # not by giving the ball away
+        assert float(ball.norm.of(points.double() - center.unsqueeze(1)).max()) > 0.9 * radius
+
+
+def test_a_point_beyond_the_radius_by_less_than_rounding_is_outside() -> None:
+    """0.3^2 + 0.4^2 is 0.25 plus 1.1e-17 as these numbers are stored."""
+    ball = NormBall.around(torch.zeros(1, 2, dtype=torch.float64), 0.5, "2")
+    assert not bool(ball.contains(torch.tensor([[0.3, 0.4]], dtype=torch.float64)).any())
 
 
 @settings(max_examples=30, deadline=None)

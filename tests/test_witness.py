@@ -88,3 +88,12 @@ def test_sampling_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     points = attack.search(problem, memory=1, keep_going=lambda: False)  # a pass per sample
     assert points.shape[:2] == (problem.batch, problem.rows)
     assert len(calls) < 10 < attack.Effort.samples
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_a_network_without_an_activation_has_one_gradient(norm: str) -> None:
+    network = lipcompare.load(torch.nn.Linear(5, 3).double())
+    problem = Problem.around(network, 0.3, 0.1, norm=norm)
+    result = lipcompare.bound(problem, "attack")
+    jacobian = network.pull_back({}, torch.eye(3, dtype=torch.float64))
+    np.testing.assert_allclose(result.lower[0], problem.norm.dual.of(jacobian).numpy(), rtol=1e-12)

@@ -167,6 +167,8 @@ def _ascend(
                 activation, z = network.activation(k), node_values[network.nodes[k].parents[0]]
                 slopes[k] = activation.smoothed_derivative(z, width * spread[k])
             smooth = problem.norm.dual.of(network.pull_back(slopes, rows.expand(*x.shape[:-1], -1)))
+            if not smooth.requires_grad:
+                break  # no activation on the way to the output: the gradient is the same everywhere
             (gradient,) = torch.autograd.grad(smooth.sum(), variable)
         size = gradient.abs().mean(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         move = (gradient / size).clamp(-1, 1) * radius * (0.3 * 0.03**progress)

@@ -53,7 +53,7 @@ class Numbering:
         return {k: flat[..., s : s + self.network.nodes[k].size] for k, s in self.start.items()}
 
     def join(self, by_node: dict[int, Tensor]) -> Tensor:
-        """The inverse of :meth:`split`."""
+        """The inverse of :meth:`split`, for networks with an activation."""
         return torch.cat([by_node[k] for k in self.network.activations], -1)
 
     def signs(self, decisions: Sequence[np.ndarray]) -> tuple[dict[int, Tensor], Tensor]:

@@ -115,10 +115,11 @@ class Search:
 
     @classmethod
     def start(cls, uppers: Sequence[float] | np.ndarray, found: Sequence[Found] = ()) -> Search:
-        """One root per row with a bound that is known already (inf for none)."""
+        """One root per row with a bound that is known already (inf, or NaN, for none)."""
         rows = len(uppers)
         search = cls(Queue(rows), np.zeros(rows), np.zeros(rows), {})
-        search.waiting = [Subdomain(float(upper), row) for row, upper in enumerate(uppers)]
+        known = np.where(np.isnan(uppers), np.inf, uppers).tolist()
+        search.waiting = [Subdomain(upper, row) for row, upper in enumerate(known)]
         for item in found:
             search.note(item)
         return search
@@ -147,8 +148,8 @@ class Search:
             self.note(item)
 
     def note(self, item: Found) -> None:
-        """Take up an attained value."""
-        if item.value > self.lower[item.row]:
+        """Take up an attained value; one that overflowed, or is not a number, is none."""
+        if self.lower[item.row] < item.value < np.inf:
             self.lower[item.row] = item.value
             self.witnesses[item.row] = item
 
@@ -231,7 +232,8 @@ def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
     for node, result in zip(part, evaluator.evaluate(part, search.best, limit), strict=True):
         for item in result.found:
             search.note(item)
-        upper = min(node.upper, result.upper)
+        # A bound that is not a number says nothing.
+        upper = result.upper if result.upper < node.upper else node.upper
         if result.upper == -np.inf:
             continue
         if result.chain and upper > limit:

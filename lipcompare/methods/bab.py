@@ -49,9 +49,9 @@ _STATUS = {
 
 
 def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> Status:
-    """The status of a search that left these bounds (batch, rows)."""
+    """The status of a search that left these bounds (batch, rows): exact takes two finite ends within the gap."""
     low, high = lower.max(1), upper.max(1)
-    if bool((high - low <= gap * high).all()):
+    if bool(np.isfinite([low, high]).all()) and bool((high - low <= gap * high).all()):
         return Status.EXACT
     return _STATUS.get(stop, Status.COMPLETE)
 

@@ -130,4 +130,6 @@ def lipbab_operator_norm(
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(example, bounds, norms, norms)
         stop = run(search, evaluator, Limits(gap=gap, seconds=time_limit, batch=batch))
-    return OperatorNorm(search.best, search.upper, stop, search.witnesses[0].point, search.nodes)
+        # A zero Jacobian is attained everywhere, and no search takes note of a zero.
+        best = search.witnesses.get(0, start)
+    return OperatorNorm(lower=search.best, upper=search.upper, stop=stop, point=best.point, nodes=search.nodes)

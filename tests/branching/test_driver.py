@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tracemalloc
 
@@ -147,3 +148,23 @@ def test_the_queue_survives_the_disk():
         assert queue.peek() == other.peek()
         queue.pop()
         other.pop()
+
+
+def test_what_is_not_a_number_is_no_result():
+    """A bound of NaN says nothing, nor does a root's; a value of NaN or infinity is not attained."""
+    table = Table(2)
+
+    class Broken:
+        def evaluate(self, nodes, floor, target):
+            results = list(table.evaluate(nodes, floor, target))
+            for i, node in enumerate(nodes):
+                if node.row == 1 and results[i].chain:
+                    junk = tuple(Found(1, value, np.zeros(1), np.zeros(1)) for value in (np.nan, np.inf))
+                    results[i] = dataclasses.replace(results[i], upper=np.nan, found=junk)
+            return results
+
+    search = Search.start(np.array([np.nan, 7.0, np.nan]))
+    assert search.upper == np.inf
+    assert run(search, Broken(), Limits(nodes=20, batch=4)) is Stop.NODES
+    assert search.upper == 7.0 and search.row_upper()[1] == 7.0
+    assert np.isfinite(search.lower).all() and search.best <= table.truth

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import InvalidInput, Network, Problem, Status
 from lipcompare.branching.bounds import BOUNDS
-from lipcompare.methods.bab import Bab, Schedule
+from lipcompare.branching.driver import Stop
+from lipcompare.methods.bab import Bab, Schedule, outcome
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
 
@@ -194,3 +195,31 @@ def test_whoever_watches_hears_of_the_search(method):
     assert tuple(points) == result.trace
     for before, after in itertools.pairwise(points):
         assert after.lower >= before.lower and after.upper <= before.upper and after.seconds >= before.seconds
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "status"),
+    [
+        ([[1.0, 0.5]], [[1.00005, 0.9]], Status.EXACT),
+        ([[1.0, 0.5]], [[1.0003, 0.9]], Status.INTERRUPTED),
+        ([[0.0, 0.0]], [[0.0, 0.0]], Status.EXACT),
+        ([[0.0, 0.0]], [[np.inf, np.inf]], Status.INTERRUPTED),
+        ([[1.0, 0.0]], [[1.0, np.inf]], Status.INTERRUPTED),
+        ([[np.inf, 0.0]], [[np.inf, 1.0]], Status.INTERRUPTED),
+        ([[np.nan, 1.0]], [[1.0, 1.0]], Status.INTERRUPTED),
+        ([[1.0, 1.0]], [[1.0, np.nan]], Status.INTERRUPTED),
+        ([[1.0], [0.0]], [[1.0], [np.inf]], Status.INTERRUPTED),
+    ],
+)
+def test_exact_takes_two_finite_ends(lower, upper, status):
+    assert outcome(Stop.INTERRUPTED, np.array(lower), np.array(upper), 1e-4) is status
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_ends_the_bounds_over_the_whole_box_proves_nothing(error, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("lipcompare.methods.bab.root_bounds", fail)
+    result = lipcompare.bound(hard(), HARD)
+    assert result.status in (Status.INTERRUPTED, Status.MEMORY_LIMIT) and np.isinf(result.upper).all()

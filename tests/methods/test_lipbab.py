@@ -5,6 +5,7 @@ from __future__ import annotations
 import nets
 import numpy as np
 import pytest
+import torch
 from branching.brute import exact_rows, operator_norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,3 +75,12 @@ def test_published_constants(shared, name, low, high, published):
             assert lipcompare.bound(problem, LipBab(), gap=1e-6).overall_upper[0] == pytest.approx(
                 value, abs=2 * 10**-digits
             )
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_the_operator_norm_of_a_constant_is_zero(norm):
+    network = nets.dense(0, (3, 4, 2))
+    silent = torch.zeros(2, 2, dtype=torch.float64)
+    found = lipbab_operator_norm(Problem(network, nets.problem(network, 0.1).box, norm, silent))
+    assert found.stop is Stop.DONE and found.lower == found.upper == 0
+    assert found.point.shape == (3,)
