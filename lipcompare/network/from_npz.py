@@ -72,8 +72,7 @@ def _layers(path: Path) -> list[Layer]:
         if weight.ndim != 2 or weight.shape[1] != expected or bias.shape != weight.shape[:1]:
             raise InvalidInput(
                 f"Layer {k} of {path} does not fit: W{k} is {weight.shape}, b{k} is {bias.shape}, its input has "
-                f"{expected} "
-                "entries (weights are stored as outputs x inputs)."
+                f"{expected} entries (weights are stored as outputs x inputs)."
             )
         layers.append((weight, bias))
     return layers

@@ -12,9 +12,8 @@ from torch.export import ExportedProgram
 
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.network.from_npz import from_npz
-from lipcompare.network.from_onnx.importer import from_onnx
-from lipcompare.network.from_torch.archive import from_pt2
-from lipcompare.network.from_torch.importer import from_exported, from_module
+from lipcompare.network.from_onnx import from_onnx
+from lipcompare.network.from_torch import from_exported, from_module, from_pt2
 from lipcompare.network.graph import Network
 
 Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
@@ -29,8 +28,7 @@ def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str 
         source: a ``torch.nn.Module``, an ``ExportedProgram``, the path of an ``.onnx``, ``.pt2`` or ``.npz`` file, or a
             :class:`Network` (returned as it is).
         input_shape: shape of one example without the batch axis. A module whose first layer is not ``Linear`` needs it;
-        a
-            file only where its own shape is ambiguous.
+            a file only where its own shape is ambiguous.
         name: name of the network; by default the file's or the class's.
 
     Returns:
@@ -52,16 +50,14 @@ def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str 
     if not isinstance(source, (str, os.PathLike)):
         raise InvalidInput(
             f"Cannot read a network from {type(source).__name__}: give a torch.nn.Module, an ExportedProgram, or the "
-            "path of "
-            "an .onnx, .pt2 or .npz file."
+            "path of an .onnx, .pt2 or .npz file."
         )
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise InvalidInput(
             f"{path} is a pickle, and loading it could run code: load it in Python where you trust it and pass the "
-            "module, or "
-            "export it with torch.export.save(torch.export.export(model, (example,)), 'model.pt2')."
+            "module, or export it with torch.export.save(torch.export.export(model, (example,)), 'model.pt2')."
         )
     if suffix not in (".onnx", ".pt2", ".npz"):
         raise InvalidInput(f"{path}: unknown kind of file {suffix!r}.{nearest(suffix, ('.onnx', '.pt2', '.npz'))}")

@@ -7,6 +7,14 @@ from collections.abc import Sequence
 from lipcompare.errors import InvalidInput
 
 
+def one_of_each(inputs: int, outputs: int) -> None:
+    """A network takes one tensor and returns one tensor."""
+    if (inputs, outputs) != (1, 1):
+        raise InvalidInput(
+            f"The model takes {inputs} inputs and returns {outputs} outputs: wrap it so that both are one tensor."
+        )
+
+
 def one_example(dims: Sequence[int | None], input_shape: Sequence[int] | None) -> tuple[tuple[int, ...], bool]:
     """Input shape of the source for a single example, and whether its axis 0 is a batch axis.
 
@@ -38,8 +46,7 @@ def one_example(dims: Sequence[int | None], input_shape: Sequence[int] | None) -
     if len(dims) >= 2 and not batched:
         raise InvalidInput(
             f"The first axis of the model's input {shown} may be a batch of {dims[0]}: export it again with batch "
-            "size 1, "
-            f"or give input_shape={tuple(dims)} if this is the shape of one example."
+            f"size 1, or give input_shape={tuple(dims)} if this is the shape of one example."
         )
     fixed = tuple(int(n) for n in rest if n is not None)
     return ((1, *fixed), True) if batched else (fixed, False)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
-from lipcompare.network.from_onnx.importer import from_onnx
+from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.graph import Affine, Network
 
 onnx = pytest.importorskip("onnx")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.from_torch.importer import from_exported, from_module
+from lipcompare.network.from_torch import from_exported, from_module
 from lipcompare.network.graph import Affine, Network
 
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipcompare.errors import UnsupportedOperation
-from lipcompare.network.from_onnx.importer import from_onnx
-from lipcompare.network.from_torch.importer import from_exported, from_module
+from lipcompare.network.from_onnx import from_onnx
+from lipcompare.network.from_torch import from_exported, from_module
 from lipcompare.network.graph import Network
 from lipcompare.network.load import load
 

@@ -15,8 +15,8 @@ from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, OnnxNode, move, supported
 from lipcompare.network.graph import Network
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value
-from lipcompare.network.shapes import one_example
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, unsupported
+from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
 
 if TYPE_CHECKING:
@@ -37,18 +37,14 @@ def from_onnx(
 
     Raises:
         InvalidInput: the ``onnx`` package is missing, the file is broken, a dimension other than the batch is dynamic,
-        a
-            weight is NaN or infinite, or the result differs from the model.
+            a weight is NaN or infinite, or the result differs from the model.
         UnsupportedOperation: an operation has no lowering.
     """
     model, default = _read(source)
     graph = model.graph
     constants = {t.name: _from_numpy(_to_array(t)) for t in graph.initializer}
     inputs = [v for v in graph.input if v.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise InvalidInput(
-            f"The model takes {len(inputs)} inputs and returns {len(graph.output)} outputs, but one of each is needed."
-        )
+    one_of_each(len(inputs), len(graph.output))
     (x,) = inputs
     kind = x.type.tensor_type.elem_type
     if kind not in _DTYPES:
@@ -99,11 +95,8 @@ def _lower(
         try:
             results = _apply(builder, node, operands)
         except NotLinear as reason:
-            because = f": {reason}" if str(reason) else ""
-            raise UnsupportedOperation(
-                f"Operation {proto.op_type!r} at node {proto.name or proto.output[0]!r} is not supported{because}. "
-                f"Supported: {', '.join(supported())}."
-            ) from None
+            where = f"node {proto.name or proto.output[0]!r}"
+            raise unsupported(proto.op_type, where, str(reason), supported()) from None
         # Results beyond the first that nobody can use (indices, masks) are absent; reading one is an error below.
         env.update({n: r for n, r in zip(proto.output, results, strict=False) if n})
         missing = [n for n in proto.output[len(results) :] if n and _is_read(graph, n)]

@@ -1,7 +1,8 @@
 """What each ONNX operator means: a table name -> lowering.
 
-A lowering takes the builder, the node and the operands (None for an absent optional one). An elementwise activation is
-one line in :data:`ACTIVATIONS`. Operators that only move entries are listed in :data:`MOVEMENTS` and need no rule.
+A lowering takes the builder, the node and the operands (None for an absent optional one). What an operation means is in
+:mod:`~lipcompare.network.lowering`; here are ONNX's names and attributes. Operators that only move entries are listed
+in :data:`MOVEMENTS` and need no rule.
 """
 
 from __future__ import annotations
@@ -14,27 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.network.activations import Activation, relu, smooth
-from lipcompare.network.lowering import arithmetic, convolution, piecewise, pooling, products, scaled
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value, rearrange, reshape
+from lipcompare.network.lowering import (
+    arithmetic,
+    convolution,
+    native,
+    piecewise,
+    pooling,
+    products,
+    scaled,
+    unchanged,
+)
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, fixed, rearrange, reshape
 from lipcompare.network.lowering.convolution import Windows
 
 Lowering = Callable[..., Operand]
 
-# Activations that a node of the network computes natively: operator -> activation, from the node's attributes.
-ACTIVATIONS: dict[str, Callable[[dict[str, Any]], Activation]] = {
-    "Relu": lambda attributes: relu(),
-    "Sigmoid": lambda attributes: smooth.sigmoid(),
-    "Tanh": lambda attributes: smooth.tanh(),
-    "Softplus": lambda attributes: smooth.softplus(),
-    "Softsign": lambda attributes: smooth.softsign(),
-    "Gelu": lambda attributes: smooth.gelu_tanh() if attributes.get("approximate") == "tanh" else smooth.gelu(),
-    "Mish": lambda attributes: smooth.mish(),
-    "HardSwish": lambda attributes: smooth.hardswish(),
-    "Exp": lambda attributes: smooth.exp(),
-    "Erf": lambda attributes: smooth.erf(),
-    "Atan": lambda attributes: smooth.arctan(),
-}
+# Operators that an activation node computes, and that have no attributes.
+_NATIVE = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Mish", "HardSwish", "Exp", "Erf", "Atan")
 
 # Result entries are copies of operand entries (or of a constant).
 _MOVEMENT_NAMES = """
@@ -140,12 +137,6 @@ def _without(node: OnnxNode, name: str) -> OnnxNode:
     return OnnxNode(proto, node.opset)
 
 
-def _constant(x: Operand | None, what: str) -> Tensor | None:
-    if isinstance(x, Value):
-        raise NotLinear(f"its {what} depends on the input")
-    return x
-
-
 def _binary(function: Callable[[Builder, Operand, Operand], Operand]) -> Lowering:
     def lower(b: Builder, node: OnnxNode, x: Operand, y: Operand) -> Operand:
         if node.opset < 7 and node.attributes.get("broadcast") and len(y.shape) < len(x.shape):
@@ -221,11 +212,11 @@ def _conv_transpose(b: Builder, node: OnnxNode, x: Operand, weight: Operand, bia
     return convolution.transposed_convolution(b, x, weight, bias, windows, extra, a.get("group", 1))
 
 
-def _batch_norm(b: Builder, node: OnnxNode, x: Operand, *parameters: Operand) -> Operand:
-    if node.attributes.get("training_mode", 0):
-        raise NotLinear("batch norm in training mode depends on the batch; export the model in evaluation mode")
-    weight, bias, mean, variance = (_constant(p, "statistics") for p in parameters)
-    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, node.attributes.get("epsilon", 1e-5))
+def _batch_norm(
+    b: Builder, node: OnnxNode, x: Operand, weight: Operand, bias: Operand, mean: Operand, variance: Operand
+) -> Operand:
+    epsilon, training = node.attributes.get("epsilon", 1e-5), bool(node.attributes.get("training_mode", 0))
+    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, epsilon, training=training)
 
 
 def _average_pool(b: Builder, node: OnnxNode, x: Operand) -> Operand:
@@ -246,8 +237,7 @@ def _max_pool(b: Builder, node: OnnxNode, x: Operand) -> Operand:
 def _reduction(function: Callable[..., Operand]) -> Lowering:
     def lower(b: Builder, node: OnnxNode, x: Operand, axes: Operand | None = None) -> Operand:
         a = node.attributes
-        listed = _constant(axes, "axes")
-        chosen = a.get("axes") if listed is None else [int(k) for k in listed.reshape(-1)]
+        chosen = a.get("axes") if axes is None else [int(k) for k in fixed(axes, "axes").reshape(-1)]
         if not chosen and a.get("noop_with_empty_axes", 0):
             return x
         return function(b, x, chosen or (), bool(a.get("keepdims", 1)))
@@ -270,11 +260,8 @@ def _clip(b: Builder, node: OnnxNode, x: Operand, low: Operand | None = None, hi
 
 
 def _prelu(b: Builder, node: OnnxNode, x: Operand, slope: Operand) -> Operand:
-    constant = _constant(slope, "slope")
-    assert constant is not None
-    if node.opset < 9 and constant.ndim == 1 and constant.numel() > 1:
-        constant = constant.reshape(-1, *(1,) * (len(x.shape) - 2))
-    return piecewise.leaky(b, x, constant)
+    per_channel = node.opset < 9 and len(slope.shape) == 1
+    return piecewise.prelu(b, x, slope) if per_channel else piecewise.leaky(b, x, slope)
 
 
 def _hard_sigmoid(b: Builder, node: OnnxNode, x: Operand) -> Operand:
@@ -291,28 +278,26 @@ def _swish(b: Builder, node: OnnxNode, x: Operand) -> Operand:
 
 
 def _dropout(b: Builder, node: OnnxNode, x: Operand, ratio: Operand | None = None, training: Any = None) -> Operand:
-    if isinstance(training, Tensor) and bool(training.any()):
-        raise NotLinear("dropout in training mode draws random numbers; export the model in evaluation mode")
-    return x
+    return unchanged.dropout(x, training=isinstance(training, Tensor) and bool(training.any()))
 
 
 def _cast(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
-    if node.attributes.get("to", 1) not in (1, 10, 11, 16):
-        raise NotLinear("a cast to integers is not piecewise linear")
-    return x
+    real = node.attributes.get("to", 1) in (1, 10, 11, 16)
+    return unchanged.cast(x, to=None if real else "integers")
 
 
 def _same(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
     return x
 
 
-def _native(make: Callable[[dict[str, Any]], Activation]) -> Lowering:
-    return lambda b, node, x: b.activate(as_value(b, x), make(node.attributes))
+def _plain(function: Callable[[Builder, Operand], Operand]) -> Lowering:
+    """An operator of one operand without attributes."""
+    return lambda b, node, x: function(b, x)
 
 
 LOWERINGS: dict[str, Lowering] = {
     "Add": _binary(arithmetic.add), "Sub": _binary(arithmetic.subtract), "Mul": _binary(products.multiply),
-    "Div": _binary(products.divide), "Neg": lambda b, node, x: arithmetic.negate(b, x),
+    "Div": _binary(products.divide), "Neg": _plain(arithmetic.negate),
     "Sum": _fold(arithmetic.add), "Mean": _average,
     "MatMul": lambda b, node, x, y: arithmetic.matmul(b, x, y), "Gemm": _gemm,
     "Conv": _conv, "ConvTranspose": _conv_transpose, "BatchNormalization": _batch_norm,
@@ -321,10 +306,11 @@ LOWERINGS: dict[str, Lowering] = {
     "ReduceMean": _reduction(arithmetic.mean), "ReduceSum": _reduction(arithmetic.total),
     "ReduceMax": _reduction(pooling.max_axes), "ReduceMin": _reduction(_smallest),
     "LeakyRelu": lambda b, node, x: piecewise.leaky(b, x, node.attributes.get("alpha", 0.01)),
-    "PRelu": _prelu, "Abs": lambda b, node, x: piecewise.absolute(b, x), "Clip": _clip, "HardSigmoid": _hard_sigmoid,
+    "PRelu": _prelu, "Abs": _plain(piecewise.absolute), "Clip": _clip, "HardSigmoid": _hard_sigmoid,
     "Elu": lambda b, node, x: scaled.elu(b, x, node.attributes.get("alpha", 1.0)),
     "Celu": lambda b, node, x: scaled.celu(b, x, node.attributes.get("alpha", 1.0)), "Selu": _selu, "Swish": _swish,
     "Max": _fold(piecewise.maximum), "Min": _fold(lambda b, x, y: piecewise.maximum(b, x, y, smallest=True)),
     "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
-    **{name: _native(make) for name, make in ACTIVATIONS.items()},
+    "Gelu": lambda b, node, x: native.gelu(b, x, node.attributes.get("approximate", "none")),
+    **{name: _plain(native.native(name.lower())) for name in _NATIVE},
 }  # fmt: skip

@@ -24,7 +24,7 @@ from lipcompare.errors import InvalidInput
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph
 from lipcompare.network.from_torch.importer import from_graph
 from lipcompare.network.graph import Network
-from lipcompare.network.shapes import one_example
+from lipcompare.network.shapes import one_example, one_of_each
 
 # The numbers that the archive format gives the element types.
 _DTYPES = {
@@ -137,11 +137,7 @@ def _read(archive: _Archive, input_shape: Sequence[int] | None) -> TorchGraph:
                 if kind == "parameter" and not bool(torch.isfinite(weights[key]).all()):
                     raise InvalidInput(f"Parameter {key!r} has NaN or infinite entries: retrain or repair the model.")
     outputs = [s["user_output"]["arg"] for s in signature["output_specs"] if "user_output" in s]
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise InvalidInput(
-            f"The model takes {len(inputs)} inputs and returns {len(outputs)} outputs: wrap it so that both are one "
-            "tensor."
-        )
+    one_of_each(len(inputs), len(outputs))
     meta = graph["tensor_values"][inputs[0]]
     shape, batched = one_example([n.get("as_int") for n in meta["sizes"]], input_shape)
     calls = tuple(call for k, node in enumerate(graph["nodes"]) for call in _calls(k, node))

@@ -18,7 +18,7 @@ from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.from_torch.moves import aten, is_movement, move
 from lipcompare.network.from_torch.operations import LOWERINGS, READERS, supported
 from lipcompare.network.graph import Network
-from lipcompare.network.lowering.builder import Builder, NotLinear, Value
+from lipcompare.network.lowering.builder import Builder, NotLinear, Value, unsupported
 from lipcompare.network.lowering.decomposed import Pending
 
 
@@ -202,11 +202,7 @@ def _double(value: Tensor) -> Tensor:
 
 
 def _unsupported(call: Call, reason: str) -> UnsupportedOperation:
-    because = f": {reason}" if reason else ""
-    operation = call.target.rsplit(".", 1)[0]
-    return UnsupportedOperation(
-        f"Operation {operation!r} at {call.where} is not supported{because}. Supported: {', '.join(supported())}."
-    )
+    return unsupported(call.target.rsplit(".", 1)[0], call.where, reason, supported())
 
 
 class _Mutations:

@@ -16,7 +16,7 @@ from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperatio
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower
 from lipcompare.network.graph import Network
-from lipcompare.network.shapes import one_example
+from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
 
 T = TypeVar("T")
@@ -27,8 +27,7 @@ def from_module(module: nn.Module, *, input_shape: Sequence[int] | None = None, 
 
     Args:
         module: takes a batch (N, *input_shape) and returns one tensor. It is traced with ``torch.export``, and neither
-        its
-            weights nor its training flags change.
+            its weights nor its training flags change.
         input_shape: shape of one example without the batch axis; may be left out if the first layer is a ``Linear``.
         name: name of the network (default: the class name).
 
@@ -93,11 +92,7 @@ def graph_of(program: ExportedProgram, *, input_shape: Sequence[int] | None = No
         elif spec.target in program.constants:
             constants[spec.arg.name] = program.constants[spec.target]
     outputs = [k for k, s in enumerate(signature.output_specs) if s.kind == OutputKind.USER_OUTPUT]
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise InvalidInput(
-            f"The model takes {len(inputs)} inputs and returns {len(outputs)} outputs: wrap it so that both are one "
-            "tensor."
-        )
+    one_of_each(len(inputs), len(outputs))
     _require_finite((spec.target, program.state_dict[spec.target]) for spec in signature.input_specs
                     if spec.kind == InputKind.PARAMETER and spec.target in program.state_dict)  # fmt: skip
     calls: list[Call] = []

@@ -1,8 +1,8 @@
 """What each ATen operator means: a table name -> lowering.
 
-A lowering takes the builder and the operator's own arguments (values, constants, numbers). An elementwise activation is
-one line in :data:`ACTIVATIONS`. Operators that only move entries need no rule
-(:mod:`~lipcompare.network.from_torch.moves`).
+A lowering takes the builder and the operator's own arguments (values, constants, numbers). What an operation means is
+in :mod:`~lipcompare.network.lowering`; here are torch's names and signatures. Operators that only move entries need no
+rule (:mod:`~lipcompare.network.from_torch.moves`).
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipcompare.network.activations import Activation, relu, smooth
 from lipcompare.network.from_torch.moves import MOVEMENTS
-from lipcompare.network.lowering import arithmetic, convolution, decomposed, piecewise, pooling, products, scaled
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value, rearrange
+from lipcompare.network.lowering import (
+    arithmetic,
+    convolution,
+    decomposed,
+    native,
+    piecewise,
+    pooling,
+    products,
+    scaled,
+    unchanged,
+)
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, rearrange
 from lipcompare.network.lowering.convolution import Windows, per_axis
 from lipcompare.network.lowering.decomposed import Comparison, Pending
 
 Lowering = Callable[..., Any]
 
-# Activations that a node of the network computes natively: operator -> activation, from the operator's further
-# arguments.
-ACTIVATIONS: dict[str, Callable[..., Activation]] = {
-    "relu": relu, "sigmoid": smooth.sigmoid, "silu": smooth.silu, "mish": smooth.mish,
-    "hardswish": smooth.hardswish, "exp": smooth.exp, "erf": smooth.erf, "atan": smooth.arctan,
-    "arctan": smooth.arctan,
-}  # fmt: skip
-
+# Operators that an activation node computes, and that take no argument but its input.
+_NATIVE = ("relu", "sigmoid", "silu", "mish", "hardswish", "exp", "erf", "atan")
 _NO_EFFECT = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 # What may read a result that is no value yet (see the module ``decomposed``).
 READERS = frozenset(
     f"aten.{name}" for name in ("add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
                                 "tanh", "where", "to", "_to_copy", "alias", "detach", "clone")
 )  # fmt: skip
+_COPIES = ("alias", "detach", "clone", "contiguous", "lift_fresh_copy", "lift_fresh")
 _CASTS = ("to", "_to_copy", "type_as", "float", "double", "_autocast_to_full_precision")
 
 
@@ -86,10 +90,8 @@ def _norm(
     b: Builder, x: Operand, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any, **named: Any
 ) -> Operand:
     training = rest[0] if rest and isinstance(rest[0], bool) else named.get("training", False)
-    if training:
-        raise NotLinear("batch norm in training mode depends on the batch; call model.eval() before exporting")
     epsilon = named.get("eps", rest[2] if len(rest) > 2 else 1e-5)
-    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, float(epsilon))
+    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, float(epsilon), training=training)
 
 
 def _norm_core(b: Builder, x: Operand, w: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
@@ -186,17 +188,6 @@ def _with_rank(function: Lowering, rank: int) -> Lowering:
     return lambda b, *args, **kwargs: function(b, *args, rank=rank, **kwargs)
 
 
-def _native(make: Callable[..., Activation]) -> Lowering:
-    return lambda b, x, *args, **kwargs: b.activate(x, make(*args, **kwargs))
-
-
-def _prelu(b: Builder, x: Operand, weight: Operand) -> Operand:
-    if isinstance(weight, Value):
-        raise NotLinear("its slopes depend on the input")
-    channels = weight.numel()
-    return piecewise.leaky(b, x, weight.reshape(-1, *(1,) * (len(x.shape) - 2)) if channels > 1 else weight.reshape(()))
-
-
 def _extreme(smallest: bool) -> Lowering:
     """max / min of two operands, over an axis (with indices, which stay out of reach), or over everything."""
 
@@ -286,14 +277,9 @@ def _compare(positive: bool) -> Lowering:
     return lambda b, x, y: decomposed.compare(x, y, positive=positive)
 
 
-def _same(b: Builder, x: Operand, *_: Any, **__: Any) -> Operand:
-    return x
-
-
 def _cast(b: Builder, x: Operand, dtype: Any = None, *_: Any, **__: Any) -> Operand:
-    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
-        raise NotLinear(f"a cast to {str(dtype).removeprefix('torch.')} is not piecewise linear")
-    return x
+    real = not isinstance(dtype, torch.dtype) or dtype.is_floating_point
+    return unchanged.cast(x, to=None if real else str(dtype).removeprefix("torch."))
 
 
 def _hard_sigmoid(b: Builder, x: Operand) -> Operand:
@@ -305,30 +291,18 @@ def _softplus(b: Builder, x: Operand, beta: float = 1.0, threshold: float = 20.0
     return scaled.softplus(b, x, float(beta))
 
 
-def _gelu(b: Builder, x: Operand, approximate: str = "none") -> Operand:
-    return b.activate(as_value(b, x), smooth.gelu_tanh() if approximate == "tanh" else smooth.gelu())
-
-
 def _elu(b: Builder, x: Operand, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Operand:
     return scaled.elu(b, x, float(alpha), float(scale), float(input_scale))
 
 
 def _dropout(b: Builder, x: Operand, p: float = 0.5, train: bool = False) -> Operand:
-    if train and p > 0:
-        raise NotLinear("dropout in training mode draws random numbers; call model.eval() before exporting")
-    return x
-
-
-def _expect(weight: Operand) -> Tensor:
-    if isinstance(weight, Value):
-        raise NotLinear("its weight depends on the input")
-    return weight
+    return unchanged.dropout(x, training=train and p > 0)
 
 
 _TABLE: dict[str, Lowering] = {
     "add": _add, "sub": _sub, "subtract": _sub, "rsub": _rsub, "mul": _mul, "multiply": _mul, "div": _div,
-    "divide": _div, "true_divide": _div, "neg": arithmetic.negate, "negative": arithmetic.negate, "positive": _same,
-    "sum": _sum, "mean": _mean,
+    "divide": _div, "true_divide": _div, "neg": arithmetic.negate, "negative": arithmetic.negate,
+    "positive": unchanged.same, "sum": _sum, "mean": _mean,
     "linear": arithmetic.dense, "addmm": _addmm, "baddbmm": _addmm, "mm": arithmetic.matmul, "bmm": arithmetic.matmul,
     "matmul": arithmetic.matmul, "mv": arithmetic.matmul, "dot": arithmetic.matmul,
     "conv1d": _conv(1), "conv2d": _conv(2), "conv3d": _conv(3), "convolution": _convolution,
@@ -342,7 +316,7 @@ _TABLE: dict[str, Lowering] = {
     **{f"{prefix}adaptive_avg_pool{r}d": _with_rank(_adaptive_avg, r) for r in (1, 2, 3) for prefix in ("", "_")},
     **{f"adaptive_max_pool{r}d": _with_rank(_adaptive_max, r) for r in (1, 2, 3)},
     "leaky_relu": lambda b, x, negative_slope=0.01: piecewise.leaky(b, x, float(negative_slope)),
-    "prelu": _prelu, "_prelu_kernel": lambda b, x, weight: piecewise.leaky(b, x, _expect(weight)),
+    "prelu": piecewise.prelu, "_prelu_kernel": piecewise.leaky,
     "abs": piecewise.absolute, "absolute": piecewise.absolute,
     "clamp": lambda b, x, min=None, max=None: piecewise.clip(b, x, min, max),
     "clip": lambda b, x, min=None, max=None: piecewise.clip(b, x, min, max),
@@ -356,7 +330,7 @@ _TABLE: dict[str, Lowering] = {
     "square": lambda b, x: decomposed.power(b, x, 2.0),
     "softplus": _softplus, "elu": _elu, "celu": lambda b, x, alpha=1.0: scaled.celu(b, x, float(alpha)),
     "selu": lambda b, x: scaled.selu(b, x, scaled.SELU_ALPHA, scaled.SELU_SCALE),
-    "gelu": _gelu,
+    "gelu": native.gelu, "arctan": native.native("atan"),
     "log_sigmoid": scaled.log_sigmoid, "log_sigmoid_forward": lambda b, x: [scaled.log_sigmoid(b, x), None],
     "softshrink": lambda b, x, lambd=0.5: piecewise.soft_shrink(b, x, float(lambd)),
     "maximum": _pairwise(False), "minimum": _pairwise(True), "fmax": _pairwise(False), "fmin": _pairwise(True),
@@ -366,7 +340,6 @@ _TABLE: dict[str, Lowering] = {
     "full_like": _full_like, "new_zeros": _new(0.0), "new_ones": _new(1.0), "new_full": _new_full,
     "gt": _compare(True), "ge": _compare(True), "lt": _compare(False), "le": _compare(False),
     **dict.fromkeys(_NO_EFFECT, _dropout), **dict.fromkeys(_CASTS, _cast),
-    "alias": _same, "detach": _same, "clone": _same, "contiguous": _same, "lift_fresh_copy": _same, "lift_fresh": _same,
-    **{name: _native(make) for name, make in ACTIVATIONS.items()},
+    **dict.fromkeys(_COPIES, unchanged.same), **{name: native.native(name) for name in _NATIVE},
 }  # fmt: skip
 LOWERINGS: dict[str, Lowering] = {f"aten.{name}": lowering for name, lowering in _TABLE.items()}

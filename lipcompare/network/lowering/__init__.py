@@ -4,8 +4,13 @@ The importers (:mod:`~lipcompare.network.from_torch`, :mod:`~lipcompare.network.
 attributes; everything that knows what an operation *means* is here, once:
 
 ``builder``      nodes, shapes of values, and :func:`~lipcompare.network.lowering.builder.rearrange`
+``native``       activations that are nodes of the network
+``unchanged``    dropout, casts, copies
 ``arithmetic``   sums, products with constants, dense layers, batch norm, sums and means over axes
 ``convolution``  convolution and its transpose
 ``pooling``      average and max pooling
-``piecewise``    abs, clip, min, max, sort of two, ...: all from ReLUs
+``piecewise``    abs, clip, min, max, sort, ...: all from ReLUs
+``scaled``       smooth activations with parameters
+``products``     products and quotients that are activations in disguise
+``decomposed``   activations that a tracer took apart
 """

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from lipcompare.network.linear_maps import Dense, Identity, LinearMap, Scale, Select, Transposed
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, expand, rearrange, reshape
+from lipcompare.network.lowering.builder import (
+    Builder,
+    NotLinear,
+    Operand,
+    Value,
+    expand,
+    fixed,
+    per_channel,
+    rearrange,
+    reshape,
+)
 
 
 def add(b: Builder, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
@@ -61,8 +71,7 @@ def negate(b: Builder, x: Operand) -> Operand:
 
 def dense(b: Builder, x: Operand, weight: Operand, bias: Operand | None = None) -> Operand:
     """``x W^T + bias`` over the last axis of ``x``, ``weight`` of shape (out, in)."""
-    if isinstance(weight, Value):
-        raise NotLinear("its weight depends on the input")
+    weight = fixed(weight, "weight")
     if isinstance(x, Tensor):
         y: Operand = x @ weight.to(x.dtype).T
     else:
@@ -104,23 +113,27 @@ def matmul(b: Builder, x: Operand, y: Operand) -> Operand:
 def batch_norm(
     b: Builder,
     x: Operand,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand | None,
+    variance: Operand | None,
     epsilon: float,
+    *,
+    training: bool = False,
 ) -> Operand:
-    """Batch norm with its running statistics; channels on axis 1."""
+    """Batch norm (in evaluation also instance norm) with running statistics; channels on axis 1."""
+    if training:
+        raise NotLinear("batch norm in training mode depends on the batch; export the model in evaluation mode")
     if mean is None or variance is None:
         raise NotLinear("batch norm without running statistics is not linear")
-    factor = (variance.to(torch.float64) + epsilon).rsqrt()
+    factor = (fixed(variance, "variance").to(torch.float64) + epsilon).rsqrt()
     if weight is not None:
-        factor = factor * weight
-    shift = -mean.to(torch.float64) * factor
+        factor = factor * fixed(weight, "weight")
+    shift = -fixed(mean, "mean").to(torch.float64) * factor
     if bias is not None:
-        shift = shift + bias
-    channel = (-1, *(1,) * (len(x.shape) - 2))
-    return add(b, multiply(b, x, factor.reshape(channel)), shift.reshape(channel))
+        shift = shift + fixed(bias, "bias")
+    rank = len(x.shape) - 2
+    return add(b, multiply(b, x, per_channel(factor, rank)), per_channel(shift, rank))
 
 
 def total(b: Builder, x: Operand, axes: Sequence[int] | None, keepdim: bool) -> Operand:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from lipcompare.errors import UnsupportedOperation
 from lipcompare.network.activations import Activation, LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Input, Network, Node
 from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transposed
@@ -22,6 +23,14 @@ from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transpos
 
 class NotLinear(Exception):
     """Why an operation has no lowering; the importers turn it into an ``UnsupportedOperation`` that names the node."""
+
+
+def unsupported(operation: str, where: str, reason: str, known: Sequence[str]) -> UnsupportedOperation:
+    """The error that names an operation, its node, why it has no lowering, and what has one."""
+    because = f": {reason}" if reason else ""
+    return UnsupportedOperation(
+        f"Operation {operation!r} at {where} is not supported{because}. Supported: {', '.join(known)}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +179,18 @@ def reshape(x: Operand, shape: Sequence[int]) -> Operand:
 def expand(builder: Builder, x: Operand, shape: Sequence[int]) -> Operand:
     """Broadcast to ``shape``."""
     return rearrange(builder, [x], lambda t: t.expand(tuple(shape)))
+
+
+def fixed(x: Operand, what: str) -> Tensor:
+    """A constant, where an operation is linear for constants alone; ``what`` it is, for the error."""
+    if isinstance(x, Value):
+        raise NotLinear(f"its {what} depends on the input")
+    return x
+
+
+def per_channel(x: Operand, rank: int) -> Operand:
+    """One number per channel, so that it broadcasts to (..., channels, *spatial) with ``rank`` spatial axes."""
+    return reshape(x, (-1 if isinstance(x, Tensor) else x.size, *(1,) * rank))
 
 
 def as_value(builder: Builder, x: Operand) -> Value:

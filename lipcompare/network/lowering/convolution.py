@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lipcompare.network.linear_maps import Conv, LinearMap, Transposed
 from lipcompare.network.lowering.arithmetic import add
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, rearrange, reshape
+from lipcompare.network.lowering.builder import Builder, Operand, Value, as_value, fixed, per_channel, rearrange
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,13 @@ def convolution(
     b: Builder, x: Operand, weight: Operand, bias: Operand | None, windows: Windows, groups: int = 1
 ) -> Operand:
     """Convolution of ``x`` (N, C, *spatial) or (C, *spatial) with ``weight`` (out, C / groups, *kernel)."""
-    if isinstance(weight, Value):
-        raise NotLinear("its weight depends on the input")
+    weight = fixed(weight, "weight")
     rank = weight.ndim - 2
     batch = tuple(x.shape[: -rank - 1])
     if windows.before != windows.after:
         x = pad(b, x, windows.before, windows.after)
         windows = Windows.of(rank, windows.stride, 0, windows.dilation)
-    if isinstance(x, Tensor):
-        x = b.constant(x)
+    x = as_value(b, x)
     many = math.prod(batch)
     # Several images at once are one image with more groups.
     kernel = weight.to(torch.float64).repeat(many, *(1,) * (rank + 1)) if many > 1 else weight.to(torch.float64)
@@ -99,10 +97,7 @@ def transposed_convolution(
     groups: int = 1,
 ) -> Operand:
     """Transposed convolution with ``weight`` of shape (C, out / groups, *kernel)."""
-    if isinstance(weight, Value):
-        raise NotLinear("its weight depends on the input")
-    if isinstance(x, Tensor):
-        x = b.constant(x)
+    weight, x = fixed(weight, "weight"), as_value(b, x)
     rank = weight.ndim - 2
     batch, spatial = tuple(x.shape[: -rank - 1]), x.shape[-rank:]
     many = math.prod(batch)
@@ -122,15 +117,12 @@ def transposed_convolution(
     # Output padding shows entries that the crop hides, and zeros beyond them.
     crop = [w - n + p for w, n, p in zip(wanted, full, windows.before, strict=True)]
     y = pad(b, y, [-p for p in windows.before], crop)
-    return y if bias is None else add(b, y, _channel(bias, rank))
+    return y if bias is None else add(b, y, per_channel(bias, rank))
 
 
 def _with_bias(b: Builder, x: Value, m: LinearMap, shape: Sequence[int], bias: Operand | None, rank: int) -> Operand:
-    if bias is None or isinstance(bias, Value):
-        y: Operand = b.affine([(x, m)], shape)
-        return y if bias is None else add(b, y, _channel(bias, rank))
-    return b.affine([(x, m)], shape, _channel(bias, rank).expand(tuple(shape)))  # type: ignore[union-attr]
-
-
-def _channel(bias: Operand, rank: int) -> Operand:
-    return reshape(bias, (-1 if isinstance(bias, Tensor) else bias.size, *(1,) * rank))
+    channels = None if bias is None else per_channel(bias, rank)
+    if isinstance(channels, Tensor):
+        return b.affine([(x, m)], shape, channels.expand(tuple(shape)))
+    y = b.affine([(x, m)], shape)
+    return y if channels is None else add(b, y, channels)

@@ -17,6 +17,8 @@ from lipcompare.network.lowering.builder import (
     Value,
     as_value,
     expand,
+    fixed,
+    per_channel,
     rearrange,
     reshape,
     take,
@@ -28,10 +30,10 @@ def rectify(b: Builder, x: Operand) -> Operand:
     return x.clamp(min=0) if isinstance(x, Tensor) else b.activate(x, relu())
 
 
-def leaky(b: Builder, x: Operand, slope: Tensor | float) -> Operand:
+def leaky(b: Builder, x: Operand, slope: Operand | float) -> Operand:
     """``x`` where positive, ``slope x`` elsewhere; ``slope`` is a number or broadcasts to ``x``."""
     value = as_value(b, x)
-    slopes = torch.as_tensor(slope, dtype=torch.float64)
+    slopes = torch.as_tensor(slope if isinstance(slope, float | int) else fixed(slope, "slopes"), dtype=torch.float64)
     if not bool(torch.isfinite(slopes).all()):
         raise InvalidInput(f"{b.at} has NaN or infinite slopes: retrain or repair the model.")
     if bool((slopes <= 1).all()):
@@ -40,6 +42,12 @@ def leaky(b: Builder, x: Operand, slope: Tensor | float) -> Operand:
         return b.activate(value, LeakyReLU(alpha))
     # Concave neurons: s x + (1 - s) relu(x) holds for every s.
     return add(b, multiply(b, value, slopes), multiply(b, rectify(b, value), 1 - slopes))
+
+
+def prelu(b: Builder, x: Operand, slopes: Operand) -> Operand:
+    """A leaky ReLU whose slope is one number, or one per channel (axis 1)."""
+    numbers = fixed(slopes, "slopes")
+    return leaky(b, x, per_channel(numbers, len(x.shape) - 2) if numbers.numel() > 1 else numbers.reshape(()))
 
 
 def absolute(b: Builder, x: Operand) -> Operand:
@@ -161,9 +169,7 @@ def sort_pairs(b: Builder, x: Operand, axis: int, *, descending: bool) -> Operan
 
 def _bound(value: Operand | float | None) -> Tensor | None:
     """A constant bound, None where it bounds nothing."""
-    if isinstance(value, Value):
-        raise NotLinear("its bounds depend on the input")
     if value is None:
         return None
-    bound = torch.as_tensor(value, dtype=torch.float64)
+    bound = torch.as_tensor(value if isinstance(value, float | int) else fixed(value, "bounds"), dtype=torch.float64)
     return None if bool(torch.isinf(bound).all()) else bound
