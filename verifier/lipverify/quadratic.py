@@ -1,11 +1,13 @@
 """Semidefinite bounds (docs/quadratic-gates.md, derived in docs/certificates.md): any multipliers prove something.
 
-A gate ``u = a J`` passes ``lo J`` and adds a coordinate ``v`` with ``v (K - v) >= 0``, ``K = (hi - lo) J``. With ``w = (1, v)``
-every ``K_i`` and every gradient entry ``g_j' w`` is affine in the coordinates of later gates. For any ``theta``, any
-``lam > 0`` and ``S = theta_0 e_0 e_0' + sum theta_i (k_i e_i' + e_i k_i') - sum lam_j g_j g_j' - C``, ``k_i = (e_i - K_i) / 2``:
-if ``S + delta D`` is positive semidefinite, ``D`` diagonal with ``1 / limit_i^2``, then the norm is at most
-``theta_0 + sum 1 / (4 lam_j) + n delta``. (At the maximum every gate is at an end of its range, so ``w' A_i w = 0`` and
-theta needs no sign.)
+A gate ``u = a J`` passes ``lo J`` and adds a coordinate ``v`` with ``v (K - v) >= 0``, ``K = (hi - lo) J``. With
+``w = (1, v)`` every ``K_i`` and every gradient entry ``g_j' w`` is affine in the coordinates of later gates. Let
+
+    S = theta_0 e_0 e_0' + sum theta_i (k_i e_i' + e_i k_i') - sum lam_j g_j g_j' - C ,    k_i = (e_i - K_i) / 2 ,
+
+for any ``theta`` and any ``lam > 0``. If ``S + delta D`` is positive semidefinite, ``D`` diagonal with
+``1 / limit_i^2``, then the norm is at most ``theta_0 + sum 1 / (4 lam_j) + n delta``. (At the maximum every gate is at
+an end of its range, so ``w' A_i w = 0`` and theta needs no sign.)
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 from lipverify.backward import Gradients
 from lipverify.forward import Interval
 from lipverify.network import Affine, Network
-from lipverify.numbers import Arithmetic, Array
+from lipverify.numbers import Arithmetic, Array, Number
 
 
 def quadratic_bound(
@@ -30,7 +32,7 @@ def quadratic_bound(
     constant: float,
     theta: Mapping[int, float],
     lam: Mapping[int, float],
-) -> Array | None:
+) -> Number | None:
     """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of the gradient; None where S is indefinite.
 
     Args:
@@ -94,12 +96,12 @@ def quadratic_bound(
 def _coordinates(
     network: Network, arithmetic: Arithmetic, slopes: Mapping[int, Interval], row: Array, found: Gradients
 ) -> tuple[list[int], Array, list[tuple[Array, Array]], Array, Array]:
-    """Open gates, what bounds their ``v``, their ``K`` (coordinates,) with its absolute sum; entries (coordinates, inputs)."""
+    """Open gates, bounds on their ``v``, their ``K`` and its absolute sum; entries (coordinates, inputs) and sums."""
     gates: list[tuple[int, int]] = []
     for k in reversed(network.kinks):
         if k in found.intervals:
             reach = np.maximum(*(np.abs(v) for v in found.intervals[k]))
-            gates += [(k, i) for i in np.flatnonzero((slopes[k][1] > slopes[k][0]) & (reach > 0))]
+            gates += [(k, i) for i in np.flatnonzero((slopes[k][1] > slopes[k][0]) & (reach > 0)).tolist()]
     place = {gate: number for number, gate in enumerate(gates, 1)}
     n = len(gates) + 1
     limits = arithmetic.zeros(len(gates))
@@ -121,7 +123,7 @@ def _coordinates(
         lo, hi = slopes[k]
         passed, size = value * lo, np.abs(lo) * total
         reach = np.maximum(*(np.abs(v) for v in found.intervals[k]))
-        for i in np.flatnonzero(hi > lo):
+        for i in np.flatnonzero(hi > lo).tolist():
             if (k, i) not in place:
                 continue
             p = place[k, i]
@@ -137,7 +139,7 @@ def _coordinates(
     return names, limits, blocks, entries, sums.get(0, arithmetic.zeros(network.inputs))
 
 
-def _shift(arithmetic: Arithmetic, matrix: Array) -> Array | None:
+def _shift(arithmetic: Arithmetic, matrix: Array) -> Number | None:
     """A small ``delta`` with ``matrix + delta I`` positive semidefinite, proved."""
     floats = arithmetic.floats(matrix)
     if not np.isfinite(floats).all():

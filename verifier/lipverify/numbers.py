@@ -17,6 +17,8 @@ except ImportError:
     fmpq = None
 
 Array = np.ndarray[Any, Any]
+Number = Any
+"""One entry of an array: a double or a rational."""
 
 
 class Floating:

@@ -14,7 +14,7 @@ from lipverify.network import Affine, Kink
 
 
 def differs(certificate: Certificate, path: str) -> str | None:
-    """Where the certificate's network differs from the layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
+    """Where the certificate's network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
     with np.load(path, allow_pickle=False) as file:
         layers = [(file[f"W{k}"], file[f"b{k}"]) for k in range(sum(n.startswith("W") for n in file.files))]
     nodes = list(certificate.network.nodes)
@@ -58,8 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     for number, found in enumerate(results):
         print(f"row {number}: [{found.lower!r}, {found.upper!r}]" + (" REFUSED" if found.failures else ""))
     low, high = max(r.lower for r in results), max(r.upper for r in results)
-    print(f"largest row: [{low!r}, {high!r}], {'exactly' if options.exact else 'in doubles with error bounds'}, "
-          f"{time.perf_counter() - started:.1f} s")
+    print(
+        f"largest row: [{low!r}, {high!r}], {'exactly' if options.exact else 'in doubles with error bounds'}, "
+        f"{time.perf_counter() - started:.1f} s"
+    )
     failures = [text for found in results for text in found.failures]
     if failures:
         print(f"REFUSED: {failures[0]}" + (f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""))

@@ -69,7 +69,8 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
 
 def _slopes(certificate: Certificate) -> dict[int, tuple[Array, Array, Mapping[int, Array]]]:
     """Optimised lower slopes by kink node (see :func:`lipverify.forward.forward`)."""
-    network, chosen = certificate.network, {}
+    network = certificate.network
+    chosen: dict[int, tuple[Array, Array, Mapping[int, Array]]] = {}
     for name, item in certificate.bounds.items():
         k = int(name)
         if k not in network.kinks:
@@ -178,9 +179,13 @@ def _outward(value: Any, *, up: bool) -> float:
     near = _to_float(value) if not isinstance(value, np.floating) else float(value)
     if not np.isfinite(near):
         return float("inf") if up else 0.0
-    true = value if isinstance(value, (float, np.floating)) else Fraction(str(value)) if not isinstance(
-        value, (int, Fraction)
-    ) else Fraction(value)
+    true = (
+        value
+        if isinstance(value, (float, np.floating))
+        else Fraction(str(value))
+        if not isinstance(value, (int, Fraction))
+        else Fraction(value)
+    )
     if isinstance(true, Fraction) and (Fraction(near) < true if up else Fraction(near) > true):
         near = float(np.nextafter(near, np.inf if up else -np.inf))
     return near

@@ -1,9 +1,9 @@
 """One row's bound by cases: a binary tree of decisions that covers the box, with a proof at every leaf.
 
 Decision ``2 g + 1`` puts gate ``g`` on its side ``z >= 0``, ``2 g`` on the other. From ``2 gates`` on come the signs of
-gradient entries (``2 (gates + j) + 1``: not negative), from ``2 (gates + inputs)`` on the halves of the box along an input
-(``+ 1``: the upper half). An inner node with decision ``d`` is followed by the parts ``d ^ 1`` and ``d``, so together they
-cover it whatever the numbers say; what is wrong in a leaf weakens that leaf alone.
+gradient entries (``2 (gates + j) + 1``: not negative), from ``2 (gates + inputs)`` on the halves of the box along an
+input (``+ 1``: the upper half). An inner node with decision ``d`` is followed by the parts ``d ^ 1`` and ``d``, so
+together they cover it whatever the numbers say; what is wrong in a leaf weakens that leaf alone.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def tree_bound(
                 raise Refused(f"decision {node} names nothing")
             waiting += [(*decisions, node), (*decisions, node ^ 1)]
             continue
-        bound = _leaf_bound(
-            network, arithmetic, lower, upper, row, norm, start, decisions, leaf(leaves), target
-        )
+        bound = _leaf_bound(network, arithmetic, lower, upper, row, norm, start, decisions, leaf(leaves), target)
         if bound is not None:
             largest = max(largest, bound)
         leaves += 1

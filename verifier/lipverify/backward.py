@@ -1,9 +1,9 @@
 """Bounds on one row of the gradient from the ranges of the slopes: interval arithmetic, RecurJac, chords.
 
 The gradient ``J`` at a kink's output passes as ``u = a J`` with ``a`` in ``[lo, hi]``. Over an interval of ``J`` the
-product lies between two lines; a linear functional of the gradient at any node is bounded by running its weights forward
-through these lines to the output. The error of each such sum is at most ``gamma S``, with ``S`` the sum of absolute
-values, which one pass back from ``|c|`` gives for all entries.
+product lies between two lines; a linear functional of the gradient at any node is bounded by running its weights
+forward through these lines to the output. The error of each such sum is at most ``gamma S``, with ``S`` the sum of
+absolute values, which one pass back from ``|c|`` gives for all entries.
 """
 
 from __future__ import annotations
@@ -124,18 +124,14 @@ def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval, *, const
     return GateLines(middle, spread, offset, reach)
 
 
-def functional(
-    network: Network, row: Array, lines: Mapping[int, GateLines], source: int, weights: Array
-) -> Array:
+def functional(network: Network, row: Array, lines: Mapping[int, GateLines], source: int, weights: Array) -> Array:
     """Upper bounds (t,) on functionals ``weights`` (t, size) of the gradient at node ``source``, before rounding."""
     tangents: dict[int, Array] = {source: weights}
     total = 0 * (weights[:, :1].sum(-1))
     for k in range(source + 1, network.last + 1):
         node = network.nodes[k - 1]
         if isinstance(node, Affine):
-            parts = [
-                tangents[p] @ m.matrix.T for p, m in zip(node.parents, node.maps, strict=True) if p in tangents
-            ]
+            parts = [tangents[p] @ m.matrix.T for p, m in zip(node.parents, node.maps, strict=True) if p in tangents]
             if parts:
                 tangents[k] = sum(parts[1:], parts[0])
         elif node.parent in tangents:

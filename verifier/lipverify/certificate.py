@@ -79,7 +79,9 @@ def _parse(header: dict[str, Any], arrays: dict[str, Array]) -> Certificate:
     for item in header["nodes"]:
         size = int(item["size"])
         if item["kind"] == "affine":
-            terms = [(int(t["parent"]), Map(numbers(t["matrix"], size, sizes[int(t["parent"])]))) for t in item["terms"]]
+            terms = [
+                (int(t["parent"]), Map(numbers(t["matrix"], size, sizes[int(t["parent"])]))) for t in item["terms"]
+            ]
             parents, maps = zip(*terms, strict=True)
             nodes.append(Affine(parents, maps, numbers(item["bias"], size)))
         elif item["kind"] == "kink":
@@ -94,7 +96,9 @@ def _parse(header: dict[str, Any], arrays: dict[str, Array]) -> Certificate:
     if header["norm"] not in ("inf", "2", "1"):
         raise Malformed(f"norm {header['norm']!r}")
     rows = numbers(header["functionals"], len(header["rows"]), sizes[-1])
-    claims = [(float(r["claim"][0]), float("inf") if r["claim"][1] is None else float(r["claim"][1])) for r in header["rows"]]
+    claims = [
+        (float(r["claim"][0]), float("inf") if r["claim"][1] is None else float(r["claim"][1])) for r in header["rows"]
+    ]
     if any(np.isnan(end) for claim in claims for end in claim):
         raise Malformed("a claim is not a number")
     proofs = [{part: r.get(part) for part in ("lower", "upper")} for r in header["rows"]]

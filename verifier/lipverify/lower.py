@@ -1,4 +1,4 @@
-"""A point and a pattern of slopes, always in rational arithmetic: the pattern must be valid there, its norm is the value."""
+"""A point and a pattern of slopes, in rational arithmetic: the pattern must be valid there, its norm is the value."""
 
 from __future__ import annotations
 

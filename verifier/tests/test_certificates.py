@@ -1,0 +1,139 @@
+"""Files: what is whole is accepted, what is tampered with is refused or proves something weaker that is true."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+from lipverify.certificate import Malformed, read
+from lipverify.check import check
+from lipverify.command import main
+
+NETWORK = networks.dense(0, 3, 6, 5, 2)
+BOX = np.full(3, -0.2), np.full(3, 0.5)
+POINT = np.array([0.1, 0.2, 0.3])
+VALUE = networks.dual_norm(networks.gradients(NETWORK, np.eye(2), POINT[None])[0], "inf")
+
+
+def rows(upper: float = 1e3) -> list[dict[str, Any]]:
+    lower = {"point": "point"}
+    return [{"claim": [float(v) * (1 - 1e-12), upper], "lower": lower, "upper": {"kind": "linear"}} for v in VALUE]
+
+
+def whole(**changes: object) -> bytes:
+    return networks.pack(NETWORK, *BOX, "inf", rows(), {"point": POINT}, **changes)  # type: ignore[arg-type]
+
+
+def test_a_whole_certificate() -> None:
+    for exact in (False, True):
+        for found, value in zip(check(read(io.BytesIO(whole())), exact=exact), VALUE, strict=True):
+            assert not found.failures and found.lower == pytest.approx(value, rel=1e-12) and found.lower <= found.upper
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, model = tmp_path / "c.npz", tmp_path / "m.npz"
+    file.write_bytes(whole())
+    layers = [n for n in NETWORK.nodes if isinstance(n, networks.Affine)]
+    arrays = {f"W{i}": n.maps[0].matrix for i, n in enumerate(layers)} | {f"b{i}": n.bias for i, n in enumerate(layers)}
+    np.savez(model, **arrays)
+    assert main([str(file), str(model)]) == 0 and "row 1: [" in capsys.readouterr().out
+    arrays["W1"] = np.nextafter(arrays["W1"], 9.0)
+    np.savez(model, **arrays)
+    assert main([str(file), str(model)]) == 1 and "REFUSED: the certificate's network" in capsys.readouterr().out
+    file.write_bytes(b"PK nonsense")
+    assert main([str(file)]) == 2
+    low = networks.pack(NETWORK, *BOX, "inf", rows(upper=1e-3), {"point": POINT})
+    file.write_bytes(low)
+    assert main([str(file), "--exact"]) == 1 and "claims at most 0.001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("point", [np.array([0.1, 0.2, 0.5000001]), np.array([0.1, np.nan, 0.3]), np.zeros(2)])
+def test_points_outside_prove_nothing(point: np.ndarray) -> None:
+    data = networks.pack(NETWORK, *BOX, "inf", rows(), {"point": point})
+    for found in check(read(io.BytesIO(data))):
+        assert found.lower == 0.0 and any("lower end" in text for text in found.failures)
+
+
+def test_a_kink_counts_only_where_it_is() -> None:
+    # f = relu(x - 1): slope 1 at x = 1 by its right side, and nowhere to the left of it.
+    one = np.ones((1, 1))
+    network = networks.Network(
+        1,
+        (
+            networks.Affine((0,), (networks.Map(one),), -np.ones(1)),
+            networks.Kink(1, np.zeros(1)),
+            networks.Affine((2,), (networks.Map(one),), np.zeros(1)),
+        ),
+    )
+    for x, expected in ((1.0, 1.0), (np.nextafter(1.0, 0.0), 0.0)):
+        proof = [{"claim": [expected, None], "lower": {"point": "x", "sides": {"2": "side"}}}]
+        extra = {"x": np.array([x]), "side": np.ones(1)}
+        (found,) = check(networks.made(network, np.array([0.9]), np.array([x]), "inf", proof, extra))
+        assert found.lower == expected and not found.failures
+
+
+def test_trees_must_cover() -> None:
+    wrong = {"open branches": [1, -1], "after its last leaf": [-1, -1], "names nothing": [10**6, -1, -1]}
+    for word, nodes in wrong.items():
+        proof = rows()
+        proof[0]["upper"] = {"kind": "tree", "nodes": "tree"}
+        data = networks.pack(NETWORK, *BOX, "inf", proof, {"point": POINT, "tree": np.array(nodes)})
+        found = check(read(io.BytesIO(data)))[0]
+        assert found.upper == np.inf and any(word in text for text in found.failures)
+
+
+def test_tampering() -> None:
+    """Bits, numbers and names, at random: refused, or true."""
+    random = np.random.default_rng(0)
+    points = random.uniform(*BOX, (20000, 3))
+    truth = networks.dual_norm(networks.gradients(NETWORK, np.eye(2), points), "inf").max(0)
+    limit = [check(read(io.BytesIO(whole())))[i].upper for i in range(2)]
+    with np.load(io.BytesIO(whole())) as file:
+        arrays = dict(file)
+    header = json.loads(arrays.pop("certificate").tobytes())
+    refused = 0
+    for trial in range(400):
+        new, head = {k: v.copy() for k, v in arrays.items()}, copy.deepcopy(header)
+        if trial % 4 == 0:
+            head["rows"][trial % 2]["claim"][1] *= float(random.uniform(0, 1))
+        elif trial % 4 == 1:
+            head["rows"][0]["upper"], head["rows"][1]["lower"] = head["rows"][1].get("lower"), None
+        elif trial % 4 == 2:
+            new["point"] = new["point"] + random.normal(size=3) * 10.0 ** random.integers(-8, 2)
+        else:
+            raw = bytearray(whole())
+            for place in random.integers(len(raw), size=3):
+                raw[place] ^= 1 << int(random.integers(8))
+            try:
+                found = read(io.BytesIO(bytes(raw)))
+            except Malformed:
+                refused += 1
+                continue
+            same = found.network.length == NETWORK.length and all(
+                np.array_equal(a.maps[0].matrix, b.maps[0].matrix) and np.array_equal(a.bias, b.bias)
+                for a, b in zip(found.network.nodes[::2], NETWORK.nodes[::2], strict=True)
+            )
+            if not same or not np.array_equal(found.lower, BOX[0]) or not np.array_equal(found.upper, BOX[1]):
+                continue  # another question, which the comparison with the model and the printed box show
+            results = check(found)
+            refused += any(r.failures for r in results)
+            continue
+        new["certificate"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        stream = io.BytesIO()
+        np.savez(stream, **new)
+        stream.seek(0)
+        try:
+            results = check(read(stream))
+        except Malformed:
+            refused += 1
+            continue
+        for i, r in enumerate(results):
+            assert r.upper >= truth[i] * (1 - 1e-12) and r.lower <= limit[i]
+            refused += bool(r.failures)
+    assert refused > 150
