@@ -24,7 +24,7 @@ from torch import Tensor
 
 import solvers
 from lipcompare.gates import Gates
-from lipcompare.network.graph import Activate, Input, Network, affine
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 
 Vector = NDArray[np.float64]
 
@@ -75,27 +75,31 @@ def tangents(network: Network, gates: Gates, functionals: Tensor) -> list[Tangen
     masks = {k: gates.unstable(k)[0] for k in network.activations}
     count = sum(int(m.sum()) for m in masks.values())
     inputs = network.in_size
-    values: list[Tensor] = []  # (inputs + count, size): row j is the response to coordinate j
+    # Values are (inputs + count, size): row j is the response to coordinate j.
+    basis = torch.eye(inputs + count, inputs, dtype=torch.float64)
     incoming = torch.zeros(count, inputs + count, dtype=torch.float64)
     groups = np.zeros(count, np.intp)
     at = 0
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            values.append(torch.eye(inputs + count, inputs, dtype=torch.float64))
-        elif isinstance(node, Activate):
-            z, slope = values[node.parent], gates.slopes[k]
-            low, high = slope.lower[0], slope.upper[0]
-            result = z * low
-            chosen = masks[k].nonzero().squeeze(-1)
-            places = torch.arange(at, at + len(chosen))
-            incoming[places] = (z * (high - low))[:, chosen].T
-            groups[places.numpy()] = k
-            result[inputs + places, chosen] += 1.0
-            at += len(chosen)
-            values.append(result)
-        else:
-            values.append(affine(dataclasses.replace(node, bias=None), values))
-    outputs = (functionals @ values[-1].T).numpy()
+
+    def activation(k: int, node: Activate, z: Tensor) -> Tensor:
+        nonlocal at
+        slope = gates.slopes[k]
+        low, high = slope.lower[0], slope.upper[0]
+        result = z * low
+        chosen = masks[k].nonzero().squeeze(-1)
+        places = torch.arange(at, at + len(chosen))
+        incoming[places] = (z * (high - low))[:, chosen].T
+        groups[places.numpy()] = k
+        result[inputs + places, chosen] += 1.0
+        at += len(chosen)
+        return result
+
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return linear_value(terms)
+
+    response = fold_forward(network, {0: basis}, activation, affine)
+    assert response is not None  # every node depends on the input
+    outputs = (functionals @ response.T).numpy()
     left, right = incoming[:, :inputs].numpy(), incoming[:, inputs:].numpy()
     return [Tangents(row[:inputs], row[inputs:], left, right, groups) for row in outputs]
 

@@ -3,15 +3,20 @@
 Node 0 is the input; the last node is the output; parents precede children. Every value is a flat vector (see
 :mod:`~lipcompare.network.linear_maps`). A residual sum, a concatenation and a plain layer are the same node: a sum of
 linear maps of parents plus a constant.
+
+Whatever is computed along the graph, forwards or backwards, is :func:`fold_forward` or :func:`fold_backward` with the
+rules of one kind of value: tensors, intervals, affine functions, expressions of a program.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, reduce
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -161,19 +166,29 @@ class Network:
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Value of every node for inputs ``x`` of shape (..., in_size)."""
-        values: list[Tensor] = []
-        for node in self.nodes:
-            if isinstance(node, Input):
-                values.append(x)
-            elif isinstance(node, Activate):
-                values.append(node.activation.value(values[node.parent]))
-            else:
-                values.append(affine(node, values))
+        values = [x]
+
+        def activation(k: int, node: Activate, z: Tensor) -> Tensor:
+            values.append(node.activation.value(z))
+            return values[k]
+
+        def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+            values.append(affine_value(node, terms))
+            return values[k]
+
+        fold_forward(self, {0: x}, activation, affine)
         return values
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (..., out_size) for inputs ``x`` of shape (..., in_size)."""
-        return self.values(x)[-1]
+        outputs = fold_forward(
+            self,
+            {0: x},
+            lambda k, node, z: node.activation.value(z),
+            lambda k, node, terms: affine_value(node, terms),
+        )
+        assert outputs is not None  # every node depends on the input
+        return outputs
 
     def slopes(self, values: Sequence[Tensor]) -> dict[int, Tensor]:
         """Derivative of every activation node, given all node values."""
@@ -190,35 +205,118 @@ class Network:
         Returns:
             Tensor (..., size of node ``stop``).
         """
-        grads: list[Tensor | None] = [None] * len(self.nodes)
-        grads[-1] = rows
-        for k in range(len(self.nodes) - 1, stop, -1):
-            grad, node = grads[k], self.nodes[k]
-            grads[k] = None
-            if grad is None:
-                continue
-            if isinstance(node, Activate):
-                _accumulate(grads, node.parent, grad * slopes[k])
-            elif isinstance(node, Affine):
-                for p, m in node.terms:
-                    if p >= stop:
-                        _accumulate(grads, p, m.adjoint(grad))
-        result = grads[stop]
-        return rows.new_zeros(*rows.shape[:-1], self.nodes[stop].size) if result is None else result
+        last = len(self.nodes) - 1
+        gradient = fold_backward(self, {last: rows}, lambda k, node, g: g * slopes[k], adjoints, stop=stop)
+        return rows.new_zeros(*rows.shape[:-1], self.nodes[stop].size) if gradient is None else gradient
 
 
-def affine(node: Affine, values: Sequence[Tensor]) -> Tensor:
-    """Value of an affine node given the values of all nodes before it."""
-    (p, m), *rest = node.terms
-    total = m.forward(values[p])
-    for p, m in rest:
-        total = total + m.forward(values[p])
+V = TypeVar("V")
+Terms = Sequence[tuple[LinearMap, V]]
+"""Maps of an affine node with the values of their parents."""
+
+
+def fold_forward(
+    network: Network,
+    given: Mapping[int, V],
+    activation: Callable[[int, Activate, V], V],
+    affine: Callable[[int, Affine, Terms[V]], V],
+    *,
+    stop: int | None = None,
+) -> V | None:
+    """The value of a node, made of those of its parents by the rule of its kind, and so on from the given ones.
+
+    Nodes that depend on no given one have no value, and affine nodes lack their terms. A value is forgotten once its
+    last reader has it; whoever wants to keep some does so in a rule.
+
+    Args:
+        given: values of some nodes, at least one; no rule is asked for these.
+        activation: ``(k, node, value of the parent)`` to the value of activation node ``k``.
+        affine: ``(k, node, terms)``, at least one of them, to the value of affine node ``k``.
+        stop: the node whose value is wanted (None: the output). Nodes after it are not visited.
+
+    Returns:
+        Its value, None if it depends on no given one.
+    """
+    stop = len(network.nodes) - 1 if stop is None else stop
+    values = dict(given)
+
+    def visit(k: int, node: Node) -> None:
+        if isinstance(node, Activate) and node.parent in values:
+            values[k] = activation(k, node, values[node.parent])
+        elif isinstance(node, Affine):
+            terms = [(m, values[p]) for p, m in node.terms if p in values]
+            if terms:
+                values[k] = affine(k, node, terms)
+
+    for k in range(min(given) + 1, stop + 1):
+        node = network.nodes[k]
+        if k not in given:
+            visit(k, node)
+        for p in node.parents:
+            if network.consumers[p][-1] == k:
+                values.pop(p, None)
+    return values.get(stop)
+
+
+def fold_backward(
+    network: Network,
+    given: Mapping[int, V],
+    activation: Callable[[int, Activate, V], V],
+    affine: Callable[[int, Affine, Sequence[LinearMap], V], Iterable[V]],
+    *,
+    add: Callable[[V, V], V] = operator.add,
+    stop: int = 0,
+) -> V | None:
+    """What the given nodes hand back to a node along all paths: each node passes its total on to its parents.
+
+    A total is complete when its node's rule sees it, and forgotten then; whoever wants to keep some does so in a rule.
+    Nodes from which no path leads to a given one have none.
+
+    Args:
+        given: values that nodes start from, at least one; what readers hand back is added to them.
+        activation: ``(k, node, total)`` to what activation node ``k`` hands to its parent.
+        affine: ``(k, node, maps, total)`` to what affine node ``k`` hands back through each of its ``maps``, of which
+            those to nodes before ``stop`` are left out.
+        add: the sum of two values for the same node, the one that came first (from the later reader) first.
+        stop: the node whose total is wanted (0: the input). Nodes before it are not visited, and it is not passed on.
+
+    Returns:
+        Its total, None if no path leads from it to a given node.
+    """
+    values = dict(given)
+
+    def hand(p: int, value: V) -> None:
+        values[p] = add(values[p], value) if p in values else value
+
+    def visit(k: int, node: Node, total: V) -> None:
+        if isinstance(node, Activate) and node.parent >= stop:
+            hand(node.parent, activation(k, node, total))
+        elif isinstance(node, Affine):
+            terms = [(p, m) for p, m in node.terms if p >= stop]
+            parts = affine(k, node, [m for _, m in terms], total)
+            for (p, _), part in zip(terms, parts, strict=True):
+                hand(p, part)
+
+    for k in range(max(given), stop, -1):
+        if k in values:
+            visit(k, network.nodes[k], values.pop(k))
+    return values.get(stop)
+
+
+def linear_value(terms: Terms[Tensor]) -> Tensor:
+    """The sum of the maps of an affine node, applied to their parents' values; these broadcast. No bias."""
+    return reduce(operator.add, (m.forward(value) for m, value in terms))
+
+
+def affine_value(node: Affine, terms: Terms[Tensor]) -> Tensor:
+    """Value of an affine node: the sum of its terms and its bias."""
+    total = linear_value(terms)
     return total if node.bias is None else total + node.bias
 
 
-def _accumulate(grads: list[Tensor | None], k: int, grad: Tensor) -> None:
-    old = grads[k]
-    grads[k] = grad if old is None else old + grad
+def adjoints(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Tensor) -> Iterator[Tensor]:
+    """The rule of the chain rule at an affine node, for :func:`fold_backward`."""
+    return (m.adjoint(gradient) for m in maps)
 
 
 def _tensors(item: object) -> Iterator[Tensor]:

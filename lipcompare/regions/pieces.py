@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from lipcompare.network.graph import Activate, Input, Network, affine
+from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
 from lipcompare.network.interval import Interval
 
 
@@ -29,18 +29,16 @@ def affine_pieces(network: Network, slopes: Mapping[int, Tensor]) -> dict[int, A
     size = network.in_size
     some = next(iter(slopes.values()))
     basis = torch.cat([some.new_zeros(1, size), torch.eye(size, dtype=some.dtype, device=some.device)])
-    values: list[Tensor] = []
     pieces: dict[int, AffinePiece] = {}
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            values.append(basis)
-        elif isinstance(node, Activate):
-            z = values[node.parent]  # (..., 1 + inputs, neurons)
-            offset = z[..., 0, :]
-            pieces[k] = AffinePiece((z[..., 1:, :] - z[..., :1, :]).transpose(-1, -2), offset)
-            values.append(z * slopes[k].unsqueeze(-2))
-        else:
-            values.append(affine(node, values))
+
+    def activation(k: int, node: Activate, z: Tensor) -> Tensor:  # z: (..., 1 + inputs, neurons)
+        pieces[k] = AffinePiece((z[..., 1:, :] - z[..., :1, :]).transpose(-1, -2), z[..., 0, :])
+        return z * slopes[k].unsqueeze(-2)
+
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return affine_value(node, terms)
+
+    fold_forward(network, {0: basis}, activation, affine)
     return pieces
 
 
