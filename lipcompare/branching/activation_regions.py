@@ -18,7 +18,7 @@ from lipcompare.branching.driver import Assessment, Found
 from lipcompare.branching.leaves import explore, fits, region
 from lipcompare.branching.tree import Subdomain
 from lipcompare.gates import Gates
-from lipcompare.jacobian import interval_gradients
+from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
@@ -56,7 +56,7 @@ class RegionEvaluator:
         box = Interval(*(v.expand(count, -1) for v in self.problem.box.interval))
         split = split_bounds(network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory)
         functionals = self.problem.functionals.expand(count, -1, -1)
-        gradients = interval_gradients(network, split.gates, functionals)[0]
+        gradients = interval_gradient(network, split.gates, functionals)
         upper = self.measure(gradients.magnitude)
         low, high = (numbering.join({k: s[end] for k, s in split.gates.slopes.items()}) for end in (0, 1))
         results = []

@@ -5,7 +5,7 @@ extension: cuts of the semidefinite bound may know the box and the pre-activatio
 (:class:`~lipcompare.gates.Coupling`).
 """
 
-from lipcompare.jacobian.interval import interval_gradients
+from lipcompare.jacobian.interval import interval_gradient
 from lipcompare.jacobian.linear import GateRelaxation, Gradients, functional_bound, gradient_intervals, norm_bound
 from lipcompare.jacobian.norms import interval_norm, norm_product, rounding_allowance
 
@@ -14,7 +14,7 @@ __all__ = [
     "Gradients",
     "functional_bound",
     "gradient_intervals",
-    "interval_gradients",
+    "interval_gradient",
     "interval_norm",
     "norm_bound",
     "norm_product",

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from lipcompare.gates import Gates
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import LinearMap
 
 
-def interval_gradients(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Interval]:
-    """Interval of the gradient with respect to every node's value.
+def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> Interval:
+    """Interval (batch, rows, inputs) of the gradient with respect to the input.
 
     Args:
         functionals: (batch, rows, outputs).
-
-    Returns:
-        Per node that the output depends on (0 is the input) an interval (batch, rows, size).
     """
-    gradients: dict[int, Interval] = {len(network.nodes) - 1: Interval(functionals, functionals)}
-    for k in range(len(network.nodes) - 1, 0, -1):
-        pass_back(network, gates, gradients, k)
-    return gradients if 0 in gradients else {**gradients, 0: nothing(network, functionals)}
+
+    def activation(k: int, node: Activate, gradient: Interval) -> Interval:
+        return through_gate(gates.slopes[k], gradient)
+
+    last = len(network.nodes) - 1
+    found = fold_backward(network, {last: Interval(functionals, functionals)}, activation, through_maps, add=sum_of)
+    return nothing(network, functionals) if found is None else found
 
 
 def nothing(network: Network, functionals: Tensor) -> Interval:
@@ -31,23 +34,20 @@ def nothing(network: Network, functionals: Tensor) -> Interval:
     return Interval(zero, zero)
 
 
-def pass_back(network: Network, gates: Gates, gradients: dict[int, Interval], k: int) -> None:
-    """Add the interval of node ``k``'s gradient, which is complete, to those of its parents."""
-    if k not in gradients:
-        return
-    node, gradient = network.nodes[k], gradients[k]
-    if isinstance(node, Activate):
-        slope = gates.slopes[k]
-        lo, hi = slope.lower.unsqueeze(1), slope.upper.unsqueeze(1)
-        corners = torch.stack([lo * gradient.lower, lo * gradient.upper, hi * gradient.lower, hi * gradient.upper])
-        _add(gradients, node.parent, Interval(corners.amin(0), corners.amax(0)))
-    elif isinstance(node, Affine):
-        for p, m in node.terms:
-            center = m.adjoint(gradient.center)
-            radius = m.absolute.adjoint(gradient.radius)
-            _add(gradients, p, Interval(center - radius, center + radius))
+def through_gate(slope: Interval, gradient: Interval) -> Interval:
+    """The products of a gradient (batch, rows, size) and slopes (batch, size)."""
+    lo, hi = slope.lower.unsqueeze(1), slope.upper.unsqueeze(1)
+    corners = torch.stack([lo * gradient.lower, lo * gradient.upper, hi * gradient.lower, hi * gradient.upper])
+    return Interval(corners.amin(0), corners.amax(0))
 
 
-def _add(gradients: dict[int, Interval], k: int, term: Interval) -> None:
-    old = gradients.get(k)
-    gradients[k] = term if old is None else Interval(old.lower + term.lower, old.upper + term.upper)
+def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Interval) -> Iterator[Interval]:
+    """What an affine node hands back to its parents."""
+    for m in maps:
+        center, radius = m.adjoint(gradient.center), m.absolute.adjoint(gradient.radius)
+        yield Interval(center - radius, center + radius)
+
+
+def sum_of(first: Interval, second: Interval) -> Interval:
+    """The sums of two values."""
+    return Interval(first.lower + second.lower, first.upper + second.upper)

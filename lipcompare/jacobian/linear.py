@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,21 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline, chunk_size
 from lipcompare.gates import Gates
-from lipcompare.jacobian.interval import nothing, pass_back
+from lipcompare.jacobian.interval import nothing, sum_of, through_gate, through_maps
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, rounding_allowance, square_chord
 from lipcompare.jacobian.smooth import Forward, Shares, planes
 from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import (
+    Activate,
+    Affine,
+    Network,
+    Terms,
+    fold_backward,
+    fold_forward,
+    linear_value,
+)
 from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
 
 
@@ -156,35 +166,42 @@ def gradient_intervals(
         deadline: when it has passed, entries that were not bounded yet keep the interval of one step.
     """
     deadline = deadline or Deadline()
-    gradients: dict[int, Interval] = {len(network.nodes) - 1: Interval(functionals, functionals)}
+    intervals: dict[int, Interval] = {}
     lines: dict[int, GateLines] = {}
     joint: dict[int, GateLines] = {}
     constant: set[int] = set()
     fixed = _without_undecided_gates(network, gates)
-    for k in range(len(network.nodes) - 1, 0, -1):
-        if k in gradients and isinstance(network.nodes[k], Activate):
-            if k in fixed:
-                value = _constant_gradient(network, gates, functionals, k)
-                gradients[k] = Interval(value, value)
-                constant.add(k)
-            else:
-                wanted = gates.unstable(k).unsqueeze(1) & (_mixed(gradients[k]) | (forward is not None))
-                known = Gradients(gradients, lines, frozenset(constant), joint)
-                gradients[k] = _interval(network, gates, functionals, known, k, wanted, forward, memory, deadline)
-            slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
-            lines[k] = gate_lines(gradients[k], slope, relaxation)
-            if forward is not None and k in gates.lines:
-                steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
-                joint[k] = gate_planes(gradients[k], slope, steep)
-        pass_back(network, gates, gradients, k)
-    start = gradients.setdefault(0, nothing(network, functionals))
-    wanted = _mixed(start) if norm is Norm.INF else torch.ones_like(start.lower, dtype=torch.bool)
-    intervals = {k: gradients[k] for k in (0, *lines)}
-    known = Gradients(intervals, lines, frozenset(constant), joint)
+
+    def activation(k: int, node: Activate, step: Interval) -> Interval:
+        """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
+        if k in fixed:
+            value = _constant_gradient(network, gates, functionals, k)
+            intervals[k] = Interval(value, value)
+            constant.add(k)
+        else:
+            wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step) | (forward is not None))
+            known = Gradients(intervals, lines, frozenset(constant), joint)
+            intervals[k] = _refined(
+                network, gates, functionals, known, k, step, wanted, forward=forward, memory=memory, deadline=deadline
+            )
+        slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
+        lines[k] = gate_lines(intervals[k], slope, relaxation)
+        if forward is not None and k in gates.lines:
+            steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
+            joint[k] = gate_planes(intervals[k], slope, steep)
+        return through_gate(gates.slopes[k], intervals[k])
+
+    last = len(network.nodes) - 1
+    start = fold_backward(network, {last: Interval(functionals, functionals)}, activation, through_maps, add=sum_of)
+    start = nothing(network, functionals) if start is None else start
+    known = Gradients({0: start, **intervals}, lines, frozenset(constant), joint)
     if norm is None:
         return known
-    intervals[0] = _interval(network, gates, functionals, known, 0, wanted, forward, memory, deadline)
-    return known
+    wanted = _mixed(start) if norm is Norm.INF else torch.ones_like(start.lower, dtype=torch.bool)
+    entries = _refined(
+        network, gates, functionals, known, 0, start, wanted, forward=forward, memory=memory, deadline=deadline
+    )
+    return dataclasses.replace(known, intervals={**known.intervals, 0: entries})
 
 
 def _mixed(gradient: Interval) -> Tensor:
@@ -257,44 +274,26 @@ def push_forward(
     """
     relaxed = gradients.lines if forward is None else {**gradients.lines, **gradients.joint}
     leftover: dict[int, Tensor] = {}
-    last = len(network.nodes) - 1
-    tangents: dict[int, Tensor] = {source: weights}
-    readers = {source: network.reads[source]}
     constant = functionals.new_zeros(())
 
-    def take(k: int) -> Tensor | None:
-        """The tangent of node ``k``, forgotten once its last reader has it."""
-        if k not in tangents:
+    def activation(k: int, node: Activate, tangent: Tensor) -> Tensor | None:
+        nonlocal constant
+        line, size = relaxed[k], tangent.abs()
+        if line.forward is not None and line.forward_spread is not None:
+            leftover[k] = tangent * line.forward.unsqueeze(2) + size * line.forward_spread.unsqueeze(2)
+        if k in gradients.constant:
+            constant = constant + line.bound(tangent, size, gradients.intervals[k].lower)
             return None
-        readers[k] -= 1
-        return tangents.pop(k) if readers[k] == 0 else tangents[k]
+        constant = constant + line.bound(tangent, size)
+        result = tangent * line.slope.unsqueeze(2)
+        return result.addcmul_(size, line.slope_spread.unsqueeze(2))
 
-    for k in range(source + 1, last + 1):
-        node = network.nodes[k]
-        if isinstance(node, Activate):
-            tangent = take(node.parent)
-            if tangent is None:
-                continue
-            line, size = relaxed[k], tangent.abs()
-            if line.forward is not None and line.forward_spread is not None:
-                leftover[k] = tangent * line.forward.unsqueeze(2) + size * line.forward_spread.unsqueeze(2)
-            if k in gradients.constant:
-                constant = constant + line.bound(tangent, size, gradients.intervals[k].lower)
-                continue
-            constant = constant + line.bound(tangent, size)
-            result = tangent * line.slope.unsqueeze(2)
-            result.addcmul_(size, line.slope_spread.unsqueeze(2))
-        elif isinstance(node, Affine):
-            parts = [m.forward(t) for p, m in node.terms if (t := take(p)) is not None]
-            if not parts:
-                continue
-            result = parts[0] if len(parts) == 1 else torch.stack(torch.broadcast_tensors(*parts)).sum(0)
-        else:
-            continue
-        tangents[k] = result
-        readers[k] = network.reads[k]
-    if last in tangents:
-        constant = constant + _dot(tangents[last], functionals)
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return linear_value(terms)
+
+    arrived = fold_forward(network, {source: weights}, activation, affine)
+    if arrived is not None:
+        constant = constant + _dot(arrived, functionals)
     if leftover:
         assert forward is not None
         constant = constant + forward(leftover)
@@ -308,23 +307,26 @@ def _dot(weights: Tensor, vectors: Tensor) -> Tensor:
     return torch.matmul(weights, vectors.unsqueeze(-1)).squeeze(-1)
 
 
-def _interval(
+def _refined(
     network: Network,
     gates: Gates,
     functionals: Tensor,
     known: Gradients,
     node: int,
+    start: Interval,
     wanted: Tensor,
+    *,
     forward: Forward | None,
     memory: int,
     deadline: Deadline,
 ) -> Interval:
-    """Interval of one node's gradient: entries ``wanted`` in any example or row by the recursion, the others as known.
+    """Interval of one node's gradient: entries ``wanted`` in any example or row by the recursion, the others as given.
 
     Args:
+        known: lines of every activation node after ``node``.
+        start: what is known of the interval.
         wanted: mask (batch, rows, size).
     """
-    start = known.intervals[node]
     batch, rows, size = start.lower.shape
     lower, upper = start.lower.clone(), start.upper.clone()
     widest = max(n.size for n in network.nodes[node:])
@@ -349,12 +351,18 @@ def _interval(
 
 def _without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:
     """Activation nodes from whose output no path to the network's output meets an undecided gate."""
-    clear = [True] * len(network.nodes)
-    for k in range(len(network.nodes) - 1, -1, -1):
-        for consumer in network.consumers[k]:
-            decided = consumer not in gates.slopes or not bool(gates.unstable(consumer).any())
-            clear[k] = clear[k] and clear[consumer] and decided
-    return frozenset(k for k in network.activations if clear[k])
+    found: set[int] = set()
+
+    def activation(k: int, node: Activate, clear: bool) -> bool:
+        if clear:
+            found.add(k)
+        return clear and not bool(gates.unstable(k).any())
+
+    def affine(k: int, node: Affine, maps: Sequence[LinearMap], clear: bool) -> Iterable[bool]:
+        return (clear for _ in maps)
+
+    fold_backward(network, {len(network.nodes) - 1: True}, activation, affine, add=operator.and_)
+    return frozenset(found)
 
 
 def _constant_gradient(network: Network, gates: Gates, functionals: Tensor, node: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lipcompare.network.activations import Activation
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
@@ -54,23 +56,36 @@ def norm_product(network: Network, functionals: Tensor, norm: Norm) -> Tensor:
     Returns:
         Tensor (batch, rows).
     """
-    reach: list[float] = []
-    for node in network.nodes[:-1]:
-        if isinstance(node, Activate):
-            reach.append(reach[node.parent] * _steepest(node.activation, node.size, functionals))
-        elif isinstance(node, Affine):
-            reach.append(sum(reach[p] * operator_norm(m, norm, functionals) for p, m in node.terms))
-        else:
-            reach.append(1.0)
-    last = network.nodes[-1]
-    if isinstance(last, Affine):
-        parts = [reach[p] * norm.dual.of(m.adjoint(functionals)) for p, m in last.terms]
-        total = torch.stack(parts).sum(0)
-    elif isinstance(last, Activate):
-        total = reach[last.parent] * _steepest(last.activation, last.size, functionals) * norm.dual.of(functionals)
-    else:
-        total = norm.dual.of(functionals)
+    last = len(network.nodes) - 1
+    rows = norm.dual.of(functionals)
+
+    def size(k: int, m: LinearMap) -> float | Tensor:
+        return norm.dual.of(m.adjoint(functionals)) if k == last else operator_norm(m, norm, functionals)
+
+    found = _product(network, size, functionals)
+    total = found if isinstance(network.nodes[last], Affine) else found * rows
+    total = torch.as_tensor(total, dtype=rows.dtype, device=rows.device).expand_as(rows)
     return torch.where(total.isnan(), torch.inf, total)
+
+
+def layer_product(network: Network, norm: Norm, like: Tensor) -> float:
+    """Product of the operator norms ``p -> p`` of all layers, times activation slopes; branches add."""
+    return float(_product(network, lambda k, m: operator_norm(m, norm, like), like))
+
+
+def _product(network: Network, size: Callable[[int, LinearMap], float | Tensor], like: Tensor) -> float | Tensor:
+    """Product along the network of steepest slopes and of the ``size`` of each map of an affine node; branches add."""
+
+    def activation(k: int, node: Activate, reach: float | Tensor) -> float | Tensor:
+        return reach * _steepest(node.activation, node.size, like)
+
+    def affine(k: int, node: Affine, terms: Terms[float | Tensor]) -> float | Tensor:
+        return sum(reach * size(k, m) for m, reach in terms)
+
+    start: dict[int, float | Tensor] = {0: 1.0}
+    found = fold_forward(network, start, activation, affine)
+    assert found is not None  # every node depends on the input
+    return found
 
 
 def operator_norm(linear: LinearMap, norm: Norm, like: Tensor) -> float:

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import interval_gradients, interval_norm, norm_product, rounding_allowance
+from lipcompare.jacobian import interval_gradient, interval_norm, norm_product, rounding_allowance
 from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
@@ -63,7 +63,7 @@ class Ibp(Method):
             )
             hurried |= deadline.missed
             gates = Gates.from_preactivations(part.network, bounds)
-            gradient = interval_gradients(part.network, gates, part.functionals)[0]
+            gradient = interval_gradient(part.network, gates, part.functionals)
             done.append(interval_norm(gradient, part.norm))
         upper = joined(done) * rounding_allowance(problem.network, problem.dtype)
         status = Status.TIME_LIMIT if hurried else Status.COMPLETE

@@ -218,19 +218,20 @@ Terms = Sequence[tuple[LinearMap, V]]
 def fold_forward(
     network: Network,
     given: Mapping[int, V],
-    activation: Callable[[int, Activate, V], V],
+    activation: Callable[[int, Activate, V], V | None],
     affine: Callable[[int, Affine, Terms[V]], V],
     *,
     stop: int | None = None,
 ) -> V | None:
     """The value of a node, made of those of its parents by the rule of its kind, and so on from the given ones.
 
-    Nodes that depend on no given one have no value, and affine nodes lack their terms. A value is forgotten once its
-    last reader has it; whoever wants to keep some does so in a rule.
+    Nodes that depend on no given one have no value, and affine nodes have no terms for them. A value is forgotten once
+    its last reader has it; whoever wants to keep some does so in a rule.
 
     Args:
         given: values of some nodes, at least one; no rule is asked for these.
-        activation: ``(k, node, value of the parent)`` to the value of activation node ``k``.
+        activation: ``(k, node, value of the parent)`` to the value of activation node ``k``; None where nothing is to
+            go on from there.
         affine: ``(k, node, terms)``, at least one of them, to the value of affine node ``k``.
         stop: the node whose value is wanted (None: the output). Nodes after it are not visited.
 
@@ -242,7 +243,9 @@ def fold_forward(
 
     def visit(k: int, node: Node) -> None:
         if isinstance(node, Activate) and node.parent in values:
-            values[k] = activation(k, node, values[node.parent])
+            value = activation(k, node, values[node.parent])
+            if value is not None:
+                values[k] = value
         elif isinstance(node, Affine):
             terms = [(m, values[p]) for p, m in node.terms if p in values]
             if terms:

@@ -17,7 +17,7 @@ from lipcompare.jacobian import (
     Gradients,
     functional_bound,
     gradient_intervals,
-    interval_gradients,
+    interval_gradient,
     rounding_allowance,
 )
 from lipcompare.network.graph import Activate, Affine, Network
@@ -73,7 +73,7 @@ def jacobian_bounds(
     with torch.no_grad():
         gates, forward = _gates(problem, Bounding(bounding), tightening, memory)
         if Bounding(bounding) is Bounding.IBP:
-            entries = interval_gradients(problem.network, gates, problem.functionals)[0]
+            entries = interval_gradient(problem.network, gates, problem.functionals)
         else:
             known = gradient_intervals(
                 problem.network,
@@ -115,7 +115,7 @@ def directional_bounds(
         gates, forward = _gates(problem, Bounding(bounding), tightening, memory)
         rounding = _rounding(problem, gates) @ vectors.abs().T
         if Bounding(bounding) is Bounding.IBP:
-            entries = interval_gradients(problem.network, gates, problem.functionals)[0]
+            entries = interval_gradient(problem.network, gates, problem.functionals)
             middle, spread = entries.center @ vectors.T, entries.radius @ vectors.abs().T
             return _rounded(Interval(middle - spread, middle + spread), rounding)
         known = gradient_intervals(

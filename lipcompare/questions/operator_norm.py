@@ -22,14 +22,13 @@ from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import (
     gradient_intervals,
-    interval_gradients,
+    interval_gradient,
     norm_bound,
     rounding_allowance,
 )
-from lipcompare.jacobian.norms import operator_norm
+from lipcompare.jacobian.norms import layer_product
 from lipcompare.methods.lipbab import lipbab_operator_norm
-from lipcompare.network.graph import Activate, Affine, Network
-from lipcompare.network.interval import Interval
+from lipcompare.network.graph import Network
 from lipcompare.network.transpose import transpose
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
@@ -129,19 +128,8 @@ def exact_operator_norms(
 
 def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
     """Product of operator norms, branches added: (batch,)."""
-    reach: list[float] = []
-    for node in network.nodes:
-        if isinstance(node, Activate):
-            far = like.new_full((node.size,), torch.inf)
-            steepest = float(node.activation.slope_range(Interval(-far, far)).magnitude.max())
-            reach.append(reach[node.parent] * steepest)
-        elif isinstance(node, Affine):
-            reach.append(sum(reach[p] * operator_norm(m, norm, like) for p, m in node.terms))
-        else:
-            reach.append(1.0)
-    return like.new_full((like.shape[0],), reach[-1] * rounding_allowance(network, like.dtype)).nan_to_num(
-        nan=torch.inf
-    )
+    product = layer_product(network, norm, like) * rounding_allowance(network, like.dtype)
+    return like.new_full((like.shape[0],), product).nan_to_num(nan=torch.inf)
 
 
 def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) -> Tensor:
@@ -161,7 +149,7 @@ def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) 
     rows = _largest_row(network, gates, problem.functionals, bounding, forward, memory)
     bounds_2 = [(rows * _largest_column(problem, gates, bounding, memory)).sqrt()]
     if bounding is Bounding.IBP:
-        entries = interval_gradients(network, gates, problem.functionals)[0]
+        entries = interval_gradient(network, gates, problem.functionals)
     else:
         known = gradient_intervals(
             network, gates, problem.functionals, bounding.relaxation, norm=Norm.TWO, forward=forward, memory=memory
@@ -188,7 +176,7 @@ def _largest_row(
 ) -> Tensor:
     """Upper bounds (batch,) on the largest l1 norm of a row."""
     if bounding is Bounding.IBP:
-        entries = interval_gradients(network, gates, functionals)[0]
+        entries = interval_gradient(network, gates, functionals)
         return entries.magnitude.sum(-1).amax(-1) * rounding_allowance(network, functionals.dtype)
     known = gradient_intervals(network, gates, functionals, bounding.relaxation, forward=forward, memory=memory)
     return norm_bound(network, gates, functionals, known, Norm.INF, forward).amax(-1)
