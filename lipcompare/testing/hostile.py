@@ -1,0 +1,219 @@
+"""Tiny problems on which floating point goes wrong, for the exact oracle (:mod:`lipcompare.testing.exact`).
+
+Each family puts one trouble into a random network: terms of a gradient or of a pre-activation that cancel, large
+biases, kinks at or next to the domain's sides and centre, extreme scales, neurons that repeat or never act, sides without
+width, small domains far from the origin, balls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lipcompare.domain import Box, Norm, NormBall
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate, Affine, Input, Network, Node
+from lipcompare.network.linear_maps import Dense
+from lipcompare.problem import Problem
+
+
+@dataclasses.dataclass
+class Draft:
+    """A network and a domain while troubles are put in, in float64.
+
+    Attributes:
+        weights, biases: one (outputs, inputs) and one (outputs,) per layer.
+        alpha: slope of every activation's low side.
+        skip: (outputs, inputs) weights of a path around all layers, or None.
+        center, radius: (inputs,) of the domain.
+        ball: the norm of the domain's ball.
+    """
+
+    random: torch.Generator
+    weights: list[Tensor]
+    biases: list[Tensor]
+    alpha: float
+    skip: Tensor | None
+    center: Tensor
+    radius: Tensor
+    ball: Norm = Norm.INF
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.random, dtype=torch.float64))
+
+    def integer(self, below: int) -> int:
+        return int(torch.randint(below, (), generator=self.random))
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.random, dtype=torch.float64)
+
+    def power(self, low: float, high: float) -> float:
+        """A power of ten with a random exponent."""
+        return float(10 ** self.uniform(low, high))
+
+    @classmethod
+    def of(cls, seed: int) -> Draft:
+        """A random network of one to three inputs and at most nine neurons, and a box."""
+        random = torch.Generator().manual_seed(seed)
+
+        def pick(below: int) -> int:
+            return int(torch.randint(below, (), generator=random))
+
+        def make(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+        inputs, layers = 1 + pick(3), 1 + pick(3)
+        widths = [2 + pick(3 if layers < 3 else 2) for _ in range(layers)]
+        sizes = [inputs, *widths, 1 + pick(2)]
+        weights = [make(b, a) for a, b in itertools.pairwise(sizes)]
+        biases = [0.5 * make(b) for b in sizes[1:]]
+        alpha = (0.0, 0.0, 0.1, -1.0)[pick(4)]
+        skip = make(sizes[-1], inputs) if pick(4) == 0 else None
+        return cls(random, weights, biases, alpha, skip, make(inputs), make(inputs).abs())
+
+    def value(self, layer: int) -> Tensor:
+        """Pre-activations of one layer at the centre."""
+        value = self.center
+        for k in range(layer + 1):
+            value = self.weights[k] @ value + self.biases[k]
+            if k < layer:
+                value = torch.maximum(value, self.alpha * value)
+        return value
+
+    def problem(self, norm: Norm, dtype: torch.dtype) -> Problem:
+        nodes: list[Node] = [Input(self.weights[0].shape[1])]
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            last = k == len(self.weights) - 1
+            if last and self.skip is not None:
+                nodes.append(Affine((len(nodes) - 1, 0), (Dense(weight), Dense(self.skip)), bias))
+            else:
+                nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), bias))
+            if not last:
+                nodes.append(Activate(len(nodes) - 1, LeakyReLU(self.alpha), weight.shape[0]))
+        network = Network(tuple(nodes), (nodes[0].size,), (nodes[-1].size,))
+        center, radius = self.center.to(dtype).unsqueeze(0), self.radius.to(dtype)
+        if self.ball is Norm.INF:
+            return Problem(network, Box(center - radius, center + radius), norm)
+        return Problem(network, NormBall.around(center, radius.amax(), self.ball), norm)
+
+
+def _cancelling_gradients(d: Draft) -> None:
+    """Two neurons of one layer are almost the same, and the next layer subtracts them."""
+    layer = d.integer(len(d.weights) - 1)
+    share = d.power(-15, -2)
+    d.weights[layer][1], d.biases[layer][1] = d.weights[layer][0], d.biases[layer][0]
+    d.weights[layer + 1][:, 1] = -(1 + share) * d.weights[layer + 1][:, 0]
+    d.weights[layer + 1][:, 2:] *= share
+
+
+def _cancelling_terms(d: Draft) -> None:
+    """Many active neurons whose terms of the gradient cancel."""
+    if d.integer(2):
+        d.biases[0] = d.biases[0].abs() + 10 * (d.weights[0].abs() @ (d.center.abs() + d.radius))
+    weight = d.weights[-1]
+    weight[:, -1] = -weight[:, :-1].sum(1) + d.power(-15, -2)
+    d.weights[-2][:] = d.weights[-2][:1] * (1 + d.power(-15, -2) * d.normal(*d.weights[-2].shape))
+
+
+def _cancelling_preactivations(d: Draft) -> None:
+    """Large biases that the next layer takes back."""
+    layer = d.integer(len(d.weights) - 1)
+    large = d.power(2, 15)
+    d.biases[layer] = large * (0.5 + torch.rand(d.biases[layer].shape, generator=d.random, dtype=torch.float64))
+    kept = d.biases[layer + 1].clone()
+    d.biases[layer + 1] = torch.zeros_like(kept)
+    d.biases[layer + 1] = kept - d.value(layer + 1) + d.power(-3, 1) * d.normal(*kept.shape)
+
+
+def _large_biases(d: Draft) -> None:
+    for bias in d.biases:
+        bias[d.integer(len(bias))] = d.power(0, 15) * (1 - 2 * d.integer(2))
+
+
+def _kinks(d: Draft) -> None:
+    """Kinks at or beside the domain's sides, corners and centre."""
+    for layer in range(len(d.weights) - 1):
+        for neuron in range(len(d.biases[layer])):
+            sides = torch.randint(-1, 2, d.center.shape, generator=d.random)
+            kept, d.center = d.center, d.center + sides * d.radius
+            distance = 0.0 if d.integer(3) == 0 else d.power(-17, -9) * (1 - 2 * d.integer(2))
+            d.biases[layer][neuron] -= d.value(layer)[neuron]
+            d.biases[layer][neuron] += distance
+            d.center = kept
+
+
+def _scales(d: Draft) -> None:
+    """Layers of extreme size, that make up for each other or not."""
+    for layer in range(len(d.weights)):
+        factor = d.power(-30, 30)
+        d.weights[layer] *= factor
+        if d.integer(2):
+            d.biases[layer] *= factor
+        if layer + 1 < len(d.weights) and d.integer(2):
+            d.weights[layer + 1] /= factor
+
+
+def _small_scales(d: Draft) -> None:
+    factor = d.power(-30, -10)
+    for layer in range(len(d.weights)):
+        d.weights[layer] *= factor
+        d.biases[layer] *= factor
+
+
+def _repeated(d: Draft) -> None:
+    """Neurons that repeat, also with the other sign, and neurons that are always at their kink or never act."""
+    for layer in range(len(d.weights) - 1):
+        size = len(d.biases[layer])
+        a, b = d.integer(size), d.integer(size)
+        sign = 1 - 2 * d.integer(2)
+        d.weights[layer][a], d.biases[layer][a] = sign * d.weights[layer][b], sign * d.biases[layer][b]
+        dead = d.integer(size)
+        kind = d.integer(3)
+        if kind < 2:
+            d.weights[layer][dead] = 0.0
+            d.biases[layer][dead] = 0.0 if kind else -1.0
+
+
+def _no_width(d: Draft) -> None:
+    d.radius[d.integer(len(d.radius))] = 0.0
+
+
+def _far(d: Draft) -> None:
+    """A small domain far from the origin."""
+    d.center *= d.power(0, 6)
+    d.radius *= d.power(-12, -1)
+
+
+def _ball(d: Draft) -> None:
+    d.ball = (Norm.ONE, Norm.TWO)[d.integer(2)]
+    d.radius *= d.power(-6, 0)
+
+
+FAMILIES: dict[str, Callable[[Draft], None]] = {
+    "plain": lambda d: None,
+    "cancelling gradients": _cancelling_gradients,
+    "cancelling terms": _cancelling_terms,
+    "cancelling pre-activations": _cancelling_preactivations,
+    "large biases": _large_biases,
+    "kinks": _kinks,
+    "scales": _scales,
+    "small scales": _small_scales,
+    "repeated neurons": _repeated,
+    "sides without width": _no_width,
+    "far from the origin": _far,
+    "balls": _ball,
+}
+
+
+def problem(family: str, seed: int, norm: Norm | str, dtype: torch.dtype) -> Problem:
+    """A problem of one family; every third one has a second trouble, whichever the seed says."""
+    draft = Draft.of(seed)
+    if seed % 3 == 0:
+        names = sorted(FAMILIES)
+        FAMILIES[names[draft.integer(len(names))]](draft)
+    FAMILIES[family](draft)
+    return draft.problem(Norm.parse(norm), dtype)
