@@ -15,6 +15,7 @@ from lipcompare.network.graph import Activate, Affine, Input, Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_upper
 from lipcompare.preactivation.interval import interval_affine
+from lipcompare.preactivation.patches import patch_bounds, prefers_patches
 
 
 class Tightening(enum.Enum):
@@ -83,13 +84,13 @@ def preactivation_bounds(
             z = node.parent
             # Over a box, interval arithmetic is already exact for affine functions of the input.
             straight = not ball and all(p == 0 for p in network.nodes[z].parents)
+            if k in plain:
+                values[z] = values[z].intersect(plain[k])
             if tightening is not Tightening.INTERVAL and not straight and z in slacks:
                 steps = descent if tightening is Tightening.ALPHA_CROWN and lines else None
                 refined = _refine(network, box, bounds, lines, node, values[z], steps, memory, deadline)
                 widened = Interval(refined.lower - slacks[z], refined.upper + slacks[z])
                 values[z] = values[z].intersect(widened)
-            if k in plain:
-                values[z] = values[z].intersect(plain[k])
             bounds[k] = values[z]
             lines[k] = node.activation.relaxation(bounds[k])
             values.append(node.activation.image(bounds[k]))
@@ -123,6 +124,8 @@ def _refine(
     targets = undecided.any(0).nonzero().squeeze(-1)
     if not len(targets):
         return current
+    if descent is None and isinstance(box, Interval) and prefers_patches(network, node.parent):
+        return patch_bounds(network, box, lines, node.parent, undecided, current, memory=memory, deadline=deadline)
     lower, upper = current.lower.clone(), current.upper.clone()
     widest = max(n.size for n in network.nodes[: node.parent + 1])
     # A pass holds a handful of (batch, 2 targets, widest) tensors; with slopes to optimise, some for every layer.

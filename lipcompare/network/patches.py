@@ -1,0 +1,407 @@
+"""Linear functionals of a network's values that live on windows of images, and linear maps on them.
+
+A row of a bound for one neuron touches the neuron's receptive field and nothing else. It is kept as that window, with
+channels last, so that a convolution is a matrix product and ``kernel`` shifted sums. Where a window covers most of the
+image, the whole image takes its place; values that are no images are images without positions. So there is one form,
+and the node decides what it looks like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lipcompare.network.compose import cost
+from lipcompare.network.graph import Activate, Affine, Network, fold_backward
+from lipcompare.network.grids import Frame, Grid, between, clipped, factors, grids, reached, spread, whole
+from lipcompare.network.linear_maps import Conv, Identity, LinearMap, Scale, Transposed
+
+_WHOLE = 0.6
+"""Share of the image from which on a window is the whole image: what is read for it then need not be gathered."""
+
+_PASS = 8
+"""Multiply-adds that take as long as what is done to one entry between two products."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Items:
+    """The neurons, or whatever else, that functionals belong to.
+
+    Attributes:
+        places: (items, axes) position of each in its own image, int64.
+        extent: positions per axis; all places lie below.
+        field: (items,) which of the fields of a :class:`Table` each reads, int64.
+    """
+
+    places: Tensor
+    extent: tuple[int, ...]
+    field: Tensor
+
+    @property
+    def count(self) -> int:
+        return int(self.field.shape[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Patches:
+    """Weights on one node's value, of signs x items.
+
+    Attributes:
+        values: (signs, items, *window, channels), what lies over the edge of the image means nothing unless ``clean``.
+        frame: where the windows lie, given the items' places.
+        grid: of the node's value.
+        clean: whether entries over the edge are zero.
+    """
+
+    values: Tensor
+    items: Items
+    frame: Frame
+    grid: Grid
+    clean: bool = True
+
+    @cached_property
+    def is_whole(self) -> bool:
+        return self.frame == whole(self.grid)
+
+    def with_values(self, values: Tensor, *, clean: bool = True) -> Patches:
+        """The same windows with other values."""
+        return dataclasses.replace(self, values=values, clean=clean)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(items, positions of the window): where in a flattened image windows lie; over the edge, past its end."""
+        spatial = self.grid[1:]
+        places = self.items.places
+        flat = places.new_zeros(self.items.count, 1)
+        good = torch.ones_like(flat, dtype=torch.bool)
+        axes = zip(self.frame.offset, self.frame.step, self.frame.size, spatial, strict=True)
+        for axis, (o, s, n, m) in enumerate(axes):
+            at = torch.arange(o, o + n, device=places.device).expand(self.items.count, n)
+            at = at + s * places[:, axis : axis + 1] if s else at
+            fits = (at >= 0) & (at < m)
+            flat = (flat.unsqueeze(-1) * m + at.unsqueeze(1)).flatten(1)
+            good = (good.unsqueeze(-1) & fits.unsqueeze(1)).flatten(1)
+        return torch.where(good, flat, math.prod(spatial))
+
+    def cleaned(self) -> Patches:
+        """The same with zeros over the edges."""
+        if self.clean:
+            return self
+        if self.frame.inside(self.grid[1:], self.items.extent):
+            return self.with_values(self.values)
+        mask = (
+            (self.index < math.prod(self.grid[1:])).to(self.values.dtype).reshape(self.items.count, *self.frame.size, 1)
+        )
+        return self.with_values(self.values * mask)
+
+    def to_whole(self) -> Patches:
+        """The same on the whole image."""
+        if self.is_whole:
+            return self
+        channels, *spatial = self.grid
+        clean = self.cleaned()
+        positions = math.prod(spatial)
+        rows = torch.arange(self.items.count, device=self.index.device).unsqueeze(-1) * (positions + 1)
+        # What lies over the edge goes to one more position, which is cut off.
+        rows = rows + self.index
+        signs = self.values.shape[0]
+        out = self.values.new_zeros(signs, self.items.count * (positions + 1), channels)
+        out.index_copy_(1, rows.flatten(), clean.values.reshape(signs, -1, channels))
+        out = out.view(signs, self.items.count, positions + 1, channels)[:, :, :positions]
+        return Patches(
+            out.reshape(signs, self.items.count, *spatial, channels), self.items, whole(self.grid), self.grid
+        )
+
+    def flat(self) -> Tensor:
+        """(signs, items, size) in the order of the node's flat vector."""
+        values = self.to_whole().values
+        return values.movedim(-1, 2).flatten(2)
+
+    @classmethod
+    def from_flat(cls, values: Tensor, items: Items, grid: Grid) -> Patches:
+        """From (signs, items, size) in the order of the node's flat vector."""
+        images = values.reshape(*values.shape[:2], *grid).movedim(2, -1)
+        return cls(images.contiguous(), items, whole(grid), grid)
+
+    @classmethod
+    def entries(cls, items: Items, channel: Tensor, grid: Grid, dtype: torch.dtype) -> Patches:
+        """Weight 1 on channel (items,) at each item's own place."""
+        axes = len(grid) - 1
+        values = F.one_hot(channel, grid[0]).to(dtype)
+        frame = Frame((0,) * axes, (1,) * axes, (1,) * axes)
+        return cls(values.reshape(1, items.count, *(1,) * axes, grid[0]), items, frame, grid)
+
+    def __add__(self, other: Patches) -> Patches:
+        """The sum, on windows that cover both."""
+        frame = self.frame.union(other.frame)
+        if frame is None or _covers(frame, self.grid):
+            first, second = self.to_whole(), other.to_whole()
+            return first.with_values(first.values + second.values)
+        if frame == self.frame == other.frame:
+            return self.with_values(self.values + other.values, clean=self.clean and other.clean)
+        signs = max(self.values.shape[0], other.values.shape[0])
+        out = self.values.new_zeros(signs, self.items.count, *frame.size, self.grid[0])
+        for part in (self, other):
+            here = tuple(
+                slice(o - a, o - a + n)
+                for o, n, a in zip(part.frame.offset, part.frame.size, frame.offset, strict=True)
+            )
+            out[(slice(None), slice(None), *here)] += part.values
+        return Patches(out, self.items, frame, self.grid, self.clean and other.clean)
+
+    def settled(self) -> Patches:
+        """The same on the whole image if the windows cover most of it."""
+        return self.to_whole() if _covers(self.frame, self.grid) else self
+
+
+class Table:
+    """Values of one node for several fields (examples, or examples and rows), to be read by windows.
+
+    Over the edges of the image everything is zero.
+    """
+
+    def __init__(self, values: Tensor, grid: Grid) -> None:
+        """``values``: (fields, size)."""
+        channels, *spatial = grid
+        self.fields, self.positions, self.channels = int(values.shape[0]), math.prod(spatial), channels
+        rows = values.reshape(self.fields, channels, self.positions).transpose(1, 2)
+        # One more position per field holds the zeros.
+        self.rows = F.pad(rows, (0, 0, 0, 1)).reshape(-1, channels)
+
+    def index(self, patches: Patches, field: Tensor | None = None) -> Tensor:
+        """Rows (items x positions of the window) that the patches read."""
+        start = (patches.items.field if field is None else field).unsqueeze(-1) * (self.positions + 1)
+        return (start + patches.index).flatten()
+
+    def read(self, patches: Patches, index: Tensor | None = None) -> Tensor:
+        """(items or 1, *window, channels): what lies under each window."""
+        size = patches.frame.size
+        if patches.is_whole and self.fields == 1:
+            return self.rows[:-1].reshape(1, *size, self.channels)
+        rows = self.rows.index_select(0, self.index(patches) if index is None else index)
+        return rows.reshape(patches.items.count, *size, self.channels)
+
+
+def push_back(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
+    """``A^T`` on weights: from a value that ``m`` writes to the one of shape ``grid`` that it reads."""
+    shapes = between(m, grid, patches.grid)
+    parts = factors(m)
+    for part, shape in zip(reversed(parts), reversed(shapes[:-1]), strict=True):
+        patches = _adjoint(part, patches, shape).settled()
+    return patches
+
+
+def push_on(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
+    """``A`` on tangents: from a value that ``m`` reads to the one of shape ``grid`` that it writes."""
+    return push_back(Transposed(m), patches, grid)
+
+
+def _covers(frame: Frame, grid: Grid) -> bool:
+    return frame != whole(grid) and frame.volume >= _WHOLE * math.prod(grid[1:])
+
+
+def _adjoint(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
+    """``A^T`` for a map that is no product."""
+    if isinstance(m, Transposed):
+        return _forward(m.base, patches, grid)
+    if isinstance(m, Identity) and grid == patches.grid:
+        return patches
+    if isinstance(m, Scale) and grid == patches.grid:
+        return _scaled(m, patches)
+    if isinstance(m, Conv) and m.in_shape == grid and m.out_shape == patches.grid:
+        return _conv_adjoint(m, patches.cleaned())
+    return Patches.from_flat(m.adjoint(patches.flat()), patches.items, grid)
+
+
+def _forward(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
+    """``A`` for a map that is no product."""
+    if isinstance(m, Transposed):
+        return _adjoint(m.base, patches, grid)
+    if isinstance(m, Identity) and grid == patches.grid:
+        return patches
+    if isinstance(m, Scale) and grid == patches.grid:
+        return _scaled(m, patches)
+    if isinstance(m, Conv) and m.in_shape == patches.grid and m.out_shape == grid:
+        clean = patches.cleaned()
+        frame = reached(m, patches.frame)
+        return (
+            _conv_forward(m, clean, frame)
+            if frame is not None
+            else _conv_forward(m, clean.to_whole(), clipped(reached(m, whole(patches.grid)) or whole(grid), grid[1:]))
+        )
+    return Patches.from_flat(m.forward(patches.flat()), patches.items, grid)
+
+
+def _scaled(m: Scale, patches: Patches) -> Patches:
+    table = Table(m.factor.unsqueeze(0), patches.grid)
+    first = torch.zeros_like(patches.items.field)
+    factor = table.read(patches, table.index(patches, first) if not patches.is_whole else None)
+    return patches.with_values(patches.values * factor)
+
+
+def _conv_adjoint(m: Conv, patches: Patches) -> Patches:
+    frame = spread(m, patches.frame)
+    values = patches.values
+    lead, size = values.shape[:2], patches.frame.size
+    kernel = tuple(m.weight.shape[2:])
+    flat = _product(values.reshape(-1, values.shape[-1]), _adjoint_weight(m), m.groups)
+    taps, channels = math.prod(kernel), m.in_shape[0]
+    if m.groups > 1:
+        flat = flat.view(-1, m.groups, taps, channels // m.groups).transpose(1, 2)
+    flat = flat.reshape(-1, *size, taps, channels)
+    out = values.new_zeros(flat.shape[0], *frame.size, m.in_shape[0])
+    for tap, place in enumerate(itertools.product(*map(range, kernel))):
+        here = tuple(
+            slice(k * d, k * d + (n - 1) * s + 1, s)
+            for k, d, n, s in zip(place, m.dilation, size, m.stride, strict=True)
+        )
+        out[(slice(None), *here)] += flat[..., tap, :]
+    out = out.view(*lead, *frame.size, m.in_shape[0])
+    cut = clipped(frame, m.in_shape[1:])
+    if cut != frame:
+        here = tuple(slice(b - a, b - a + n) for a, b, n in zip(frame.offset, cut.offset, cut.size, strict=True))
+        return Patches(out[(slice(None), slice(None), *here)].contiguous(), patches.items, cut, m.in_shape)
+    inside = frame.inside(m.in_shape[1:], patches.items.extent)
+    return Patches(out, patches.items, frame, m.in_shape, clean=inside)
+
+
+def _conv_forward(m: Conv, patches: Patches, frame: Frame) -> Patches:
+    frame = clipped(frame, m.out_shape[1:])
+    values = patches.values
+    kernel = tuple(m.weight.shape[2:])
+    # The rows of the input that the windows read: some of them may lie outside of what is there, and are zero.
+    axes = list(zip(frame.offset, frame.size, kernel, m.stride, m.padding, m.dilation, patches.frame.offset,
+                    patches.frame.size, strict=True))  # fmt: skip
+    starts = [q * s - p - o for q, _, _, s, p, _, o, _ in axes]
+    lengths = [(n - 1) * s + d * (k - 1) + 1 for _, n, k, s, _, d, _, _ in axes]
+    pads = [(-a, a + length - n) for a, length, (*_, n) in zip(starts, lengths, axes, strict=True)]
+    padded = F.pad(values, [w for pad in reversed([*pads, (0, 0)]) for w in pad])
+    strides = padded.stride()
+    channels = values.shape[-1]
+    spatial = strides[2:-1]
+    view = padded.as_strided(
+        (*padded.shape[:2], *frame.size, *kernel, channels),
+        (
+            *strides[:2],
+            *(t * s for t, s in zip(spatial, m.stride, strict=True)),
+            *(t * d for t, d in zip(spatial, m.dilation, strict=True)),
+            1,
+        ),
+    )
+    out = _windows_product(view.reshape(-1, math.prod(kernel), channels), m)
+    inside = frame.inside(m.out_shape[1:], patches.items.extent)
+    return Patches(out.view(*values.shape[:2], *frame.size, m.out_shape[0]), patches.items, frame, m.out_shape, inside)
+
+
+def _adjoint_weight(m: Conv) -> Tensor:
+    """(groups, out channels of one, taps x in channels of one) for :func:`_product`."""
+    weight = m.weight.reshape(m.groups, -1, *m.weight.shape[1:]).movedim(2, -1)
+    return weight.reshape(m.groups, weight.shape[1], -1)
+
+
+def _product(values: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """``values`` (rows, out channels) times the filters: (rows, taps x in channels)."""
+    if groups == 1:
+        return values @ weight[0]
+    rows, outs, taps = values.shape[0], weight.shape[1], weight.shape[2]
+    grouped = values.view(rows, groups, outs).transpose(0, 1) @ weight
+    return grouped.view(groups, rows, taps).transpose(0, 1)
+
+
+def _windows_product(columns: Tensor, m: Conv) -> Tensor:
+    """``columns`` (rows, taps, in channels) times the filters: (rows, out channels)."""
+    rows = columns.shape[0]
+    weight = m.weight.reshape(m.groups, -1, *m.weight.shape[1:]).movedim(2, -1)
+    weight = weight.reshape(m.groups, weight.shape[1], -1)
+    if m.groups == 1:
+        # Few output channels and many rows: this order of the factors is twice as fast on a CPU.
+        return (weight[0] @ columns.flatten(1).T).T.contiguous()
+    grouped = columns.view(rows, columns.shape[1], m.groups, -1).permute(2, 0, 1, 3).flatten(2)
+    return (grouped @ weight.transpose(1, 2)).transpose(0, 1).reshape(rows, -1)
+
+
+def positions_of(place: Tensor, grid: Grid) -> Tensor:
+    """Positions (items, axes) of places (items,) in the flattened image."""
+    places = place.new_empty(len(place), len(grid) - 1)
+    for axis in range(len(grid) - 1, 0, -1):
+        places[:, axis - 1] = place % grid[axis]
+        place = place // grid[axis]
+    return places
+
+
+def located(field: Tensor, entry: Tensor, grid: Grid) -> tuple[Items, Tensor]:
+    """Entries (items,) of flat vectors as items at their places, and their channels (items,)."""
+    positions = math.prod(grid[1:])
+    return Items(positions_of(entry % positions, grid), grid[1:], field), entry // positions
+
+
+class Costs(NamedTuple):
+    """What one row takes that starts at a single entry of a node and goes back to the input."""
+
+    windows: int  # multiply-adds on patches
+    images: int  # multiply-adds on whole images
+    widest: int  # entries of the widest tensor on the way
+
+
+def window_costs(network: Network, node: int) -> Costs:
+    """Operations and memory per row of a backward pass, on patches and on whole images.
+
+    An elementwise step counts as :data:`_PASS` multiply-adds per entry; gathering is part of that.
+    """
+    shapes = grids(network)
+    axes = len(shapes[node]) - 1
+    windows = images = 0
+    widest = 1
+
+    def activation(k: int, item: Activate, frame: Frame) -> Frame:
+        nonlocal windows, images
+        windows += _PASS * frame.volume * shapes[k][0]
+        images += _PASS * item.size
+        return frame
+
+    def affine(k: int, item: Affine, maps: Sequence[LinearMap], frame: Frame) -> list[Frame]:
+        nonlocal windows, images, widest
+        found = []
+        for p, m in zip(item.parents, maps, strict=True):
+            share = frame.volume / max(1, math.prod(shapes[k][1:]))
+            before, grid_chain = frame, between(m, shapes[p], shapes[k])
+            for part, shape, grid in zip(
+                reversed(factors(m)), reversed(grid_chain[:-1]), reversed(grid_chain[1:]), strict=True
+            ):
+                before = _frame_before(part, before, shape, grid)
+            found.append(before)
+            windows += int(min(1.0, share) * cost(m)) + _PASS * before.volume * shapes[p][0]
+            images += cost(m) + _PASS * network.nodes[p].size
+            taps = max((math.prod(f.weight.shape[2:]) for f in factors(m) if isinstance(f, Conv)), default=1)
+            widest = max(widest, before.volume * shapes[p][0], frame.volume * taps * shapes[p][0])
+        return found
+
+    def add(a: Frame, b: Frame) -> Frame:
+        union = a.union(b)
+        return union if union is not None else max(a, b, key=lambda f: f.volume)
+
+    fold_backward(network, {node: Frame((0,) * axes, (1,) * axes, (1,) * axes)}, activation, affine, add=add)
+    return Costs(windows, images, widest)
+
+
+def _frame_before(m: LinearMap, frame: Frame, grid: Grid, here: Grid) -> Frame:
+    """Where the patches lie that :func:`_adjoint` makes."""
+    if isinstance(m, (Identity, Scale)) and grid == here:
+        return frame
+    base = m.base if isinstance(m, Transposed) else m
+    found: Frame | None = None
+    if isinstance(base, Conv):
+        matching = (base.in_shape, base.out_shape) == ((grid, here) if base is m else (here, grid))
+        if matching:
+            found = clipped(spread(base, frame), grid[1:]) if base is m else reached(base, frame)
+    if found is None or _covers(found, grid):
+        return whole(grid)
+    return found
