@@ -48,6 +48,7 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9
             f"Example {example}, row {row}: {one} proves at least {lower[example, row]!r}, {other} at most "
             f"{upper[example, row]!r}. This is a bug: please report it with the model."
         )
+    having = [b.witnesses for b in bounds if b.witnesses is not None]
     high = upper.max(1)
     tight = bool(np.isfinite(high).all() and (high - lower.max(1) <= gap * high).all())
     return Bound(
@@ -59,7 +60,7 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9
         detail=" ".join(f"{b.method}: {b.sentence}" for b in bounds if b.status is not Status.COMPLETE or b.detail),
         options={f"{b.method}.{name}": value for b in bounds for name, value in b.options.items()},
         trace=_trace(bounds, float(lower.max()), float(upper.max())),
-        witnesses=_witnesses(bounds),
+        witnesses=best_witnesses(having) if having else None,
         device=bounds[0].device,
         dtype=bounds[0].dtype,
         versions={name: version for b in bounds for name, version in b.versions.items()},
@@ -128,23 +129,23 @@ def _trace(bounds: Sequence[Bound], lower: float, upper: float) -> tuple[TracePo
     return tuple(points)
 
 
-def _witnesses(bounds: Sequence[Bound]) -> Witnesses | None:
-    """Per example and row the witness of the largest value."""
-    having = [b.witnesses for b in bounds if b.witnesses is not None]
-    if len(having) < 2:
-        return having[0] if having else None
-    best = np.stack([w.values for w in having]).argmax(0)
+def best_witnesses(witnesses: Sequence[Witnesses]) -> Witnesses:
+    """Per example and row the witness of the largest value, the first of equal ones; at least one is given."""
+    if len(witnesses) == 1:
+        return witnesses[0]
+    best = np.stack([w.values for w in witnesses]).argmax(0)
 
     def pick(arrays: Sequence[np.ndarray]) -> np.ndarray:
         index = best.reshape(1, *best.shape, *(1,) * (arrays[0].ndim - 2))
         chosen: np.ndarray = np.take_along_axis(np.stack(arrays), index, axis=0)[0]
         return chosen
 
-    sizes = {k: p.shape for w in having for k, p in (w.patterns or {}).items()}
-    patterns = {k: pick([(w.patterns or {}).get(k, np.zeros(shape)) for w in having]) for k, shape in sizes.items()}
+    # Where a witness is at no kink nothing reads its pattern.
+    sizes = {k: p.shape for w in witnesses for k, p in (w.patterns or {}).items()}
+    patterns = {k: pick([(w.patterns or {}).get(k, np.zeros(shape)) for w in witnesses]) for k, shape in sizes.items()}
     return Witnesses(
-        points=pick([w.points for w in having]),
-        values=pick([w.values for w in having]),
-        at_kink=pick([w.at_kink for w in having]),
+        points=pick([w.points for w in witnesses]),
+        values=pick([w.values for w in witnesses]),
+        at_kink=pick([w.at_kink for w in witnesses]),
         patterns=patterns or None,
     )

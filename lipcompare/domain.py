@@ -96,10 +96,10 @@ class Box:
         }
         return dataclasses.replace(self, **changes)
 
-    def double(self) -> Self:
-        """The same domain in float64."""
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """The same domain on another device or in another precision."""
         changes = {
-            f.name: value.double()
+            f.name: value.to(device=device, dtype=dtype)
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }

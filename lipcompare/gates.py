@@ -18,6 +18,12 @@ def has_patterns(network: Network) -> bool:
     return all(isinstance(network.activation(k), LeakyReLU) for k in network.activations)
 
 
+def by_node(network: Network, gates: Tensor) -> dict[int, Tensor]:
+    """A tensor (..., gates), numbered through all activation nodes from the input on, by activation node."""
+    sizes = [network.nodes[k].size for k in network.activations]
+    return dict(zip(network.activations, gates.split(sizes, -1), strict=True)) if sizes else {}
+
+
 PreactivationBounds = Mapping[int, Interval]
 """Bounds (batch, neurons) on the pre-activation of every activation node."""
 

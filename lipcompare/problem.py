@@ -109,6 +109,10 @@ class Problem:
     def dtype(self) -> torch.dtype:
         return self.box.lower.dtype
 
+    def double(self, device: torch.device | str | None = None) -> Problem:
+        """The same problem in float64, where its numbers are exactly representable, on the same or another device."""
+        return dataclasses.replace(self, box=self.box.to(self.device if device is None else device, torch.float64))
+
     def example(self, b: int) -> Problem:
         """The problem of one box of the batch."""
         return self.slice(b, b + 1)

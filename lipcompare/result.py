@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,63 @@ class Status(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Witness:
+    """A point that attains a value of one row.
+
+    Attributes:
+        point: (inputs,).
+        slopes: (neurons,) slopes of all activation nodes from the input on that give the value; None where those that
+            autograd takes do.
+    """
+
+    row: int
+    value: float
+    point: np.ndarray
+    slopes: np.ndarray | None = None
+
+
+class Attained:
+    """The best witness of every row of one example, as a method comes by them.
+
+    Attributes:
+        lower: (rows,) the values, 0 where there is no witness.
+        witnesses: by row.
+    """
+
+    def __init__(self, rows: int, witnesses: Sequence[Witness] = ()) -> None:
+        self.lower = np.zeros(rows)
+        self.witnesses: dict[int, Witness] = {}
+        for witness in witnesses:
+            self.note(witness)
+
+    @property
+    def best(self) -> float:
+        """The largest value of any row."""
+        return float(self.lower.max())
+
+    def note(self, witness: Witness) -> bool:
+        """Take up a witness if it is better; a value that overflowed, or is not a number, is none."""
+        better = bool(self.lower[witness.row] < witness.value < np.inf)
+        if better:
+            self.lower[witness.row] = witness.value
+            self.witnesses[witness.row] = witness
+        return better
+
+    def learn(self, other: Attained) -> None:
+        """Take up what is known elsewhere."""
+        for witness in other.witnesses.values():
+            self.note(witness)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Witnesses:
     """Points that attain the lower bounds, one per example and row.
 
     Attributes:
         points: (batch, rows, inputs).
         values: (batch, rows), the dual norm of the gradient there.
-        at_kink: (batch, rows), true where a pre-activation vanishes at the point and the value needs the pattern;
-            elsewhere autograd at the point gives the value.
+        at_kink: (batch, rows), true where the value needs the pattern, since a pre-activation vanishes at the point, or
+            is so small there that rounding hides its sign; elsewhere autograd at the point gives the value.
         patterns: per activation node (batch, rows, neurons), slopes taken; None when no witness is at a kink.
     """
 
@@ -46,6 +95,18 @@ class Witnesses:
     values: np.ndarray
     at_kink: np.ndarray
     patterns: Mapping[int, np.ndarray] | None = None
+
+    def example(self, b: int) -> list[Witness]:
+        """The witnesses of one example, row by row."""
+        slopes = None
+        if self.patterns is not None:
+            slopes = np.concatenate([self.patterns[k][b] for k in sorted(self.patterns)], -1)
+        return [
+            Witness(row, float(value), point, slopes[row] if slopes is not None and kinked else None)
+            for row, (value, point, kinked) in enumerate(
+                zip(self.values[b], self.points[b], self.at_kink[b], strict=True)
+            )
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,17 +1,32 @@
-"""Witnesses: points that attain a gradient norm, and their check, which no method shares."""
+"""Witnesses: points that attain a gradient norm, and their check, which no method shares.
+
+A value counts for the network in real numbers. Where intervals around the pre-activations of a point leave a sign open,
+exact arithmetic decides it; where that is out of reach both slopes are allowed for. And the value of a witness is
+reported less what rounding may have added to it.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lipcompare.errors import Contradiction
-from lipcompare.network.graph import Network
+from lipcompare.gates import by_node
+from lipcompare.network.chain import chain_length
+from lipcompare.network.exact import ExactSigns, TooLarge
+from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
-from lipcompare.result import Witnesses
+from lipcompare.result import Attained, Witnesses
+
+_EXACT_POINTS = 64
+"""Points of one call at which signs are decided exactly; each may take a fraction of a second."""
 
 
 def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: Norm) -> Tensor:
@@ -29,80 +44,118 @@ def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: 
     return norm.dual.of(network.pull_back(slopes, rows))
 
 
-def undecided(network: Network, points: Tensor) -> dict[int, Tensor]:
-    """Neurons whose Clarke derivative at a point is not one number, up to rounding.
+class Clarke(NamedTuple):
+    """The slopes of a network with real numbers at points, (n, neurons) per activation node.
 
-    The pre-activations of the point are enclosed by interval arithmetic that is rounded outward, so a neuron that is
-    not reported has the same sign in exact arithmetic.
+    Attributes:
+        slopes: those that hold; where a neuron has both, the one that autograd takes.
+        kinks: neurons whose pre-activation is 0, so that both their slopes hold.
+        doubtful: neurons whose sign could not be decided; ``slopes`` has autograd's there.
+    """
+
+    slopes: dict[int, Tensor]
+    kinks: dict[int, Tensor]
+    doubtful: dict[int, Tensor]
+
+
+def clarke(network: Network, points: Tensor) -> Clarke:
+    """Clarke derivatives at points (n, inputs), in exact arithmetic where rounding leaves a sign open.
+
+    Pre-activations are enclosed by interval arithmetic that is rounded outward. Points with an enclosure around 0 are
+    evaluated exactly, the first ``_EXACT_POINTS`` of them and if the network is not too large.
 
     Args:
-        points: (n, inputs).
-
-    Returns:
-        Per activation node a mask (n, neurons); smooth activations are never undecided.
+        network: float64.
     """
+    slopes = network.slopes(network.values(points))
     bounds = interval_bounds(network, Interval(points, points))
-    masks: dict[int, Tensor] = {}
-    for k, z in bounds.items():
-        slope = network.activation(k).slope_range(z)
-        kinked = network.activation(k).piecewise_linear
-        masks[k] = (slope.upper > slope.lower) if kinked else torch.zeros_like(slope.upper, dtype=torch.bool)
-    return masks
+    kinked = [k for k in network.activations if network.activation(k).piecewise_linear]
+    kinks = {k: (bounds[k].lower == 0) & (bounds[k].upper == 0) for k in kinked}
+    doubtful = {k: (bounds[k].lower <= 0) & (bounds[k].upper >= 0) & ~kinks[k] for k in kinked}
+    if not kinked:
+        return Clarke(slopes, kinks, doubtful)
+    open_ = torch.stack([mask.any(-1) for mask in doubtful.values()]).any(0)
+    if not bool(open_.any()):
+        return Clarke(slopes, kinks, doubtful)
+    exact = ExactSigns(network.to("cpu", torch.float64))
+    ends = {k: slope_ends(network, k, points) for k in kinked}
+    for i in open_.nonzero().squeeze(-1)[:_EXACT_POINTS].tolist():
+        try:
+            signs = exact.at(points[i].cpu())
+        except TooLarge:
+            break
+        for k in set(signs) & set(kinked):
+            sign = torch.from_numpy(signs[k]).to(points.device)
+            low, high = ends[k]
+            decided = torch.where(sign > 0, high, torch.where(sign < 0, low, slopes[k][i]))
+            slopes[k][i] = torch.where(doubtful[k][i], decided, slopes[k][i])
+            kinks[k][i] |= sign == 0
+            doubtful[k][i] = False
+    return Clarke(slopes, kinks, doubtful)
 
 
-def make_witnesses(problem: Problem, points: Tensor, patterns: dict[int, Tensor] | None = None) -> Witnesses:
-    """Witnesses at ``points`` (batch, rows, inputs).
+def slope_ends(network: Network, k: int, like: Tensor) -> Interval:
+    """The slopes (neurons,) that a kinked activation takes far below and far above its kink."""
+    far = like.new_full((network.nodes[k].size,), torch.inf)
+    low, high = (
+        network.activation(k).slope_range(Interval(-far, -far)),
+        network.activation(k).slope_range(Interval(far, far)),
+    )
+    return Interval(low.lower, high.upper)
+
+
+def make_witnesses(problem: Problem, points: Tensor, patterns: Mapping[int, Tensor] | None = None) -> Witnesses:
+    """Witnesses at ``points`` (batch, rows, inputs), with the values that hold there in float64.
 
     ``patterns``: slopes (batch, rows, neurons) per activation node where a kink is meant to take another slope than
-    autograd's; ``None`` takes autograd's everywhere. Values are those of float64, where a neuron that single precision
-    takes for a kink, or puts on the wrong side of one, has the slope that it really has.
+    autograd's. They are followed where the pre-activation is 0; everywhere else a neuron has the slope that it has.
     """
     network, rows = problem.network.to(problem.device, torch.float64), problem.functionals.double()
     points = points.double()
-    plain = gradient_norms(network, rows, points, problem.norm)
-    values = plain
-    if patterns is not None and problem.dtype != torch.float64:
-        slopes = network.slopes(network.values(points))
-        free = undecided(network, points.reshape(-1, network.in_size))
-        patterns = {
-            k: torch.where(free[k].reshape(slopes[k].shape), pattern.double(), slopes[k])
-            for k, pattern in patterns.items()
-        }
+    shape = points.shape[:-1]
+    autograd = network.slopes(network.values(points))
+    at = clarke(network, points.reshape(-1, network.in_size))
+    slopes = {k: v.reshape(*shape, -1) for k, v in at.slopes.items()}
+    values = problem.norm.dual.of(network.pull_back(slopes, rows))
+    moved = torch.zeros(shape, dtype=torch.bool, device=points.device)
+    for k, v in slopes.items():
+        moved |= (v != autograd[k]).any(-1)
     if patterns is not None:
-        values = problem.norm.dual.of(network.pull_back(patterns, rows))
-    at_kink = values > plain * (1 + 1e-9)
-    values = torch.where(at_kink, values, plain)
-    kept = None
-    if patterns is not None and bool(at_kink.any()):
-        kept = {k: _numpy(v.expand(*values.shape, -1)) for k, v in patterns.items()}
-    return Witnesses(_numpy(points), _numpy(values), at_kink.cpu().numpy(), kept)
+        free = {k: mask.reshape(*shape, -1) for k, mask in at.kinks.items()}
+        bent = {k: torch.where(free[k], patterns[k].double(), v) if k in free else v for k, v in slopes.items()}
+        larger = problem.norm.dual.of(network.pull_back(bent, rows))
+        better = larger > values * (1 + 1e-9)
+        slopes = {k: torch.where(better.unsqueeze(-1), bent[k], v) for k, v in slopes.items()}
+        values = torch.where(better, larger, values)
+        moved |= better
+    kept = {k: _numpy(v) for k, v in slopes.items()} if bool(moved.any()) else None
+    return Witnesses(_numpy(points), _numpy(values), moved.cpu().numpy(), kept)
 
 
-def better_witnesses(problem: Problem, first: Witnesses, second: Witnesses) -> Witnesses:
-    """The witness of larger value for every example and row (``first`` on ties)."""
-    take = second.values > first.values
-    points = np.where(take[..., None], second.points, first.points)
-    if first.patterns is None and second.patterns is None:
-        patterns = None
-    else:
-        one, two = (w.patterns or _patterns(problem, w.points) for w in (first, second))
-        patterns = {k: np.where(take[..., None], two[k], one[k]) for k in one}
-    return Witnesses(
-        points, np.where(take, second.values, first.values), np.where(take, second.at_kink, first.at_kink), patterns
-    )
-
-
-def _patterns(problem: Problem, points: np.ndarray) -> dict[int, np.ndarray]:
-    """Slopes that autograd takes at the points."""
-    x = torch.as_tensor(points).to(problem.box.lower)
-    return {k: _numpy(v) for k, v in problem.network.slopes(problem.network.values(x)).items()}
+def as_witnesses(problem: Problem, attained: Sequence[Attained]) -> Witnesses:
+    """The witnesses of a batch from those of its examples; where a row has none, the middle of the box stands in."""
+    network = problem.network
+    points = problem.box.clamp(problem.box.window.center.unsqueeze(1).repeat(1, problem.rows, 1))
+    bent: list[tuple[int, int, np.ndarray]] = []
+    for b, example in enumerate(attained):
+        for row, witness in example.witnesses.items():
+            points[b, row] = torch.as_tensor(witness.point).to(points)
+            if witness.slopes is not None:
+                bent.append((b, row, witness.slopes))
+    if not bent:
+        return make_witnesses(problem, points)
+    patterns = network.slopes(network.values(points))
+    for b, row, slopes in bent:
+        for k, part in by_node(network, torch.as_tensor(slopes).to(points)).items():
+            patterns[k][b, row] = part
+    return make_witnesses(problem, points, patterns)
 
 
 def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
-    """Recompute every witness in float64 and return what it really attains, (batch, rows).
+    """What every witness attains at least in real numbers, (batch, rows): recomputed in float64, less its rounding.
 
-    Each point must lie in its box, and a pattern that differs from autograd's at the point may do so only at neurons
-    whose pre-activation vanishes there up to rounding.
+    Each point must lie in its box, and a pattern may differ from the slopes that hold at the point only at neurons
+    whose pre-activation vanishes there. Where a sign cannot be decided, the worse of its slopes counts.
 
     Raises:
         Contradiction: a witness does not attain the value that was claimed for it.
@@ -110,32 +163,74 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
     network = problem.network.to("cpu", torch.float64)
     rows = problem.functionals.cpu().double()
     points = torch.as_tensor(witnesses.points, dtype=torch.float64)
+    shape = points.shape[:-1]
     if not bool(problem.box.contains(points).all()):
         raise Contradiction("A witness lies outside its box.")
-    slopes = network.slopes(network.values(points))
-    values = problem.norm.dual.of(network.pull_back(slopes, rows))
-    if witnesses.patterns is not None:
-        flat = points.reshape(-1, network.in_size)
-        free = undecided(network, flat)
-        for k, pattern in witnesses.patterns.items():
-            claimed = torch.as_tensor(pattern, dtype=torch.float64)
-            limits = network.activation(k).slope_range(
-                Interval(*(v.new_full(v.shape, s) for v, s in ((claimed, -torch.inf), (claimed, torch.inf))))
-            )
-            moved = (claimed != slopes[k]) & torch.as_tensor(witnesses.at_kink).unsqueeze(-1)
-            allowed = free[k].reshape(claimed.shape) & (claimed >= limits.lower) & (claimed <= limits.upper)
-            if bool((moved & ~allowed).any()):
-                raise Contradiction("A witness takes a slope that no point near it has.")
-            slopes[k] = torch.where(moved, claimed, slopes[k])
-        kinked = problem.norm.dual.of(network.pull_back(slopes, rows))
-        values = torch.where(torch.as_tensor(witnesses.at_kink), kinked, values)
-    attained = values.numpy()
-    # The claim may stem from single precision; more than its rounding means that the witness is wrong.
+    at = clarke(network, points.reshape(-1, network.in_size))
+    slopes = {k: v.reshape(*shape, -1) for k, v in at.slopes.items()}
+    doubtful = {k: v.reshape(*shape, -1) for k, v in at.doubtful.items()}
+    at_kink = torch.as_tensor(witnesses.at_kink).unsqueeze(-1)
+    for k, pattern in (witnesses.patterns or {}).items():
+        if k not in at.kinks:
+            continue  # a smooth activation has one slope
+        claimed = torch.as_tensor(pattern, dtype=torch.float64)
+        moved = (claimed != slopes[k]) & at_kink
+        low, high = slope_ends(network, k, claimed)
+        within = (claimed >= torch.minimum(low, high)) & (claimed <= torch.maximum(low, high))
+        free = at.kinks[k].reshape(claimed.shape) | doubtful[k]
+        if bool((moved & ~(free & within)).any()):
+            raise Contradiction("A witness takes a slope that no point near it has.")
+        slopes[k] = torch.where(moved, claimed, slopes[k])
+    gradients = network.pull_back(slopes, rows)
+    values = problem.norm.dual.of(gradients)
+    spread = {k: mask * _width(network, k, mask) for k, mask in doubtful.items() if bool(mask.any())}
+    attained = problem.norm.dual.of((gradients.abs() - _error(network, slopes, spread, rows)).clamp(min=0))
+    attained = attained * (1 - 2 * (network.in_size + 4) * torch.finfo(attained.dtype).eps)
+    claims = torch.as_tensor(witnesses.values)
+    # A claim from single precision may be off by its rounding; more than that means that the witness is wrong.
     slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
-    if bool((attained < witnesses.values * (1 - slack) - slack).any()):
-        worst = float((witnesses.values - attained).max())
+    short = values + (values - attained) < claims * (1 - slack)
+    if bool(short.any()):
+        worst = float((claims - values)[short].max())
         raise Contradiction(f"A witness attains less than was claimed for it, by {worst:g}.")
-    return attained
+    return _numpy(attained)
+
+
+def _width(network: Network, k: int, like: Tensor) -> Tensor:
+    """Length (neurons,) of the slope range of a kinked activation."""
+    low, high = slope_ends(network, k, like.double())
+    return (high - low).abs()
+
+
+def _error(network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, Tensor], rows: Tensor) -> Tensor:
+    """What entries of a gradient (batch, rows, inputs) may be off by: rounding, and slopes off by ``spread``.
+
+    A sum of products is off by at most ``gamma_N`` times the same sum of absolute values, N the length of the longest
+    chain of operations. The chain rule is linear in each slope, so moving slopes by ``spread`` moves it by at most what
+    that adds to the sum of absolute values.
+    """
+    absolute = _absolute(network)
+    sizes = {k: v.abs() for k, v in slopes.items()}
+    size = absolute.pull_back(sizes, rows.abs())
+    # eps is 2 u; the size is computed too, hence not N u but twice that.
+    gamma = chain_length(network) * torch.finfo(size.dtype).eps
+    error = gamma * size
+    if spread:
+        wide = {k: v + spread[k] if k in spread else v for k, v in sizes.items()}
+        reach = absolute.pull_back(wide, rows.abs())
+        error = (reach - size).clamp(min=0) + gamma * reach
+    return error
+
+
+def _absolute(network: Network) -> Network:
+    """The network whose maps have absolute entries; only its chain rule is meant."""
+    nodes = tuple(
+        dataclasses.replace(node, maps=tuple(m.absolute for m in node.maps), bias=None)
+        if isinstance(node, Affine)
+        else node
+        for node in network.nodes
+    )
+    return dataclasses.replace(network, nodes=nodes)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

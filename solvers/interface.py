@@ -124,6 +124,7 @@ class Solver(ABC):
             version=self.version(),
             trace=progress.closed_trace(seconds, objective, bound),
             message=message,
+            multipliers=None if isinstance(program, ConicProgram) or program.is_mip else claim.y,
         )
 
     def _refusal(self, program: Program) -> Claim | None:

@@ -54,6 +54,8 @@ class Solution:
     it is at
         most the cutoff unless a bound beyond it was proved, and x is None unless it is better than the
         cutoff.
+    multipliers: of the rows of a linear program, (m,), as the solver gave them and unchecked: whoever builds on them
+        evaluates them (solvers.checks.lp_bound does). None for other programs and where there are none.
     nodes: branch-and-bound nodes (0 for an LP or where the solver does not say).
     seconds: wall time of the whole call.
     trace: (seconds, best objective or inf, dual bound) in time order; the objective never rises, the bound
@@ -70,6 +72,7 @@ class Solution:
     version: str
     trace: Trace = ()
     message: str = ""
+    multipliers: Vector | None = None
 
     @property
     def gap(self) -> float:

@@ -18,7 +18,7 @@ from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.regions.pieces import affine_pieces, halfspaces, interior_point
+from lipcompare.regions.program import deepest, region_of
 from lipcompare.witness import gradient_norms
 
 _RAISE = 1 + 1e-9
@@ -147,11 +147,11 @@ class _ExampleSearch:
                 continue
             seen.add(key)
             self.left -= 1
-            pieces = affine_pieces(self.network, {k: s[c] for k, s in slopes.items()})
-            found = interior_point(halfspaces(pieces, pattern, self.open, self.box), self.box)
-            if found is None:
+            region = region_of(self.network, self.box, {k: s[c] for k, s in slopes.items()}, pattern, self.open)
+            inside = deepest(region).inside
+            if inside is None:
                 continue
-            point = torch.as_tensor(found[0]).to(self.box.lower)
+            point = torch.as_tensor(inside).to(self.box.lower)
             point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
             value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
             if value > current[2] * _RAISE:

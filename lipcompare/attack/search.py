@@ -20,10 +20,10 @@ from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.problem import Problem
-from lipcompare.witness import gradient_norms, undecided
+from lipcompare.witness import clarke, gradient_norms
 
 _KINKS = 500
-"""Undecided neurons of a point whose slopes are tried, one after another."""
+"""Neurons at their kink whose slopes are tried, one after another."""
 
 _TIE = 1e-9
 """Relative difference under which two values count as equal, so that rounding decides nothing."""
@@ -229,12 +229,12 @@ def kink_patterns(
 ) -> dict[int, Tensor] | None:
     """Slopes (batch, rows, neurons) that a point on a kink may take and that give a larger norm; None without kinks.
 
-    The norm is convex in each slope, so the ends of its range suffice; undecided neurons are flipped one after another
-    while that helps, or until ``keep_going`` says no. Where very many are undecided (max pooling over a flat background
-    ties everywhere) only the first ``_KINKS`` are tried.
+    The norm is convex in each slope, so the ends of its range suffice; neurons whose pre-activation is 0 are flipped
+    one after another while that helps, or until ``keep_going`` says no. Where there are very many (max pooling over a
+    flat background ties everywhere) only the first ``_KINKS`` are tried.
     """
     network = problem.network
-    masks = undecided(network, points.reshape(-1, network.in_size))
+    masks = clarke(network.to(problem.device, torch.float64), points.double().reshape(-1, network.in_size)).kinks
     if not any(bool(mask.any()) for mask in masks.values()):
         return None
     slopes = network.slopes(network.values(points))

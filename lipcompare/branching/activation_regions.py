@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment, Found
-from lipcompare.branching.leaves import explore, fits, region
+from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
+from lipcompare.regions.program import deepest, fits, region_of
+from lipcompare.result import Witness
+from lipcompare.witness import clarke
 
 Measure = Callable[[Tensor], Tensor]
 """From bounds on absolute entries of Jacobians (subdomains, rows, inputs) to bounds (subdomains, functions)."""
@@ -86,26 +88,36 @@ class RegionEvaluator:
         made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
         if node.decisions:
             made[[d >> 1 for d in node.decisions]] = True
-        where = region(network, numbering.start, slopes, active, numbering.split(made))
+        box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         self.programs += 1
-        verdict = explore(where, Interval(self.problem.box.lower[0], self.problem.box.upper[0]))
-        if verdict.empty:
+        located = deepest(region_of(network, box, slopes, active, numbering.split(made)))
+        if located.empty:
             return Assessment(-np.inf)
-        found = self._found(numbering, verdict.point)
+        witnesses = self._attained(located.point, slopes)
         if not len(undecided):
-            exact = float(self.exact(network.pull_back(slopes, self.problem.functionals[0]))[node.row])
-            return Assessment(min(value, exact * (1 + 1e-12)), found=found)
-        return Assessment(value, (2 * int(undecided[0]) + 1,), found=found)
+            exact = self._values(slopes)[node.row]
+            return Assessment(min(value, exact * (1 + 1e-12)), witnesses=witnesses)
+        return Assessment(value, (2 * int(undecided[0]) + 1,), witnesses=witnesses)
 
-    def _found(self, numbering: Numbering, point: np.ndarray | None) -> tuple[Found, ...]:
+    def _attained(self, point: np.ndarray | None, pattern: Mapping[int, Tensor]) -> tuple[Witness, ...]:
+        """What every function attains at a point, with the slopes there, or those of the pattern at its kinks."""
         if point is None:
             return ()
-        network = self.problem.network
-        x = torch.as_tensor(point).to(self.problem.box.lower)
-        slopes = network.slopes(network.values(x))
-        values = self.exact(network.pull_back(slopes, self.problem.functionals[0])).tolist()
-        flat = numbering.join(slopes).cpu().numpy()
-        return tuple(Found(row, value, point, flat) for row, value in enumerate(values))
+        network, numbering = self.problem.network, Numbering(self.problem.network)
+        at = clarke(network, torch.as_tensor(point).to(self.problem.box.lower).unsqueeze(0))
+        plain = {k: v[0] for k, v in at.slopes.items()}
+        values = self._values(plain)
+        witnesses = [Witness(row, value, point) for row, value in enumerate(values)]
+        bent = {k: torch.where(at.kinks[k][0], pattern[k], v) for k, v in plain.items()}
+        if any(bool((bent[k] != v).any()) for k, v in plain.items()):
+            slopes = numbering.join(bent).cpu().numpy()
+            witnesses += [Witness(row, value, point, slopes) for row, value in enumerate(self._values(bent))]
+        return tuple(witnesses)
+
+    def _values(self, slopes: Mapping[int, Tensor]) -> list[float]:
+        """The functions of the Jacobian under slopes (neurons,) per activation node."""
+        values: list[float] = self.exact(self.problem.network.pull_back(slopes, self.problem.functionals[0])).tolist()
+        return values
 
 
 def _far(like: Tensor, size: int) -> Interval:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment, Found
+from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.jacobian import GateRelaxation
@@ -25,6 +25,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Box, Problem
 from lipcompare.propagation import propagate
+from lipcompare.result import Witness
 
 _HALVINGS = 30
 """No input is halved more often: at a jump of a derivative no box is small enough."""
@@ -66,8 +67,8 @@ class BoxEvaluator:
         boxes = self.numbering.boxes([np.array(node.decisions, dtype=np.int64) for node in nodes], self.box)
         rows = torch.tensor([node.row for node in nodes], device=self.box.lower.device)
         results = []
-        for part in torch.arange(len(nodes), device=rows.device).split(self.at_once):
-            results += self._evaluate(Interval(*(v[part] for v in boxes)), rows[part], target)
+        for chunk in torch.arange(len(nodes), device=rows.device).split(self.at_once):
+            results += self._evaluate(Interval(*(v[chunk] for v in boxes)), rows[chunk], target)
         return results
 
     def _evaluate(self, boxes: Interval, rows: Tensor, target: float) -> list[Assessment]:
@@ -83,13 +84,15 @@ class BoxEvaluator:
             return results
         spread = bound.gradients.intervals[0].magnitude[index, 0]
         open_ = Interval(*(v[index] for v in boxes))
-        inputs, found = self._probe(open_, functionals[index, 0], rows[index], spread)
-        for place, j, item in zip(index.tolist(), inputs.tolist(), found, strict=True):
+        inputs, witnesses = self._probe(open_, functionals[index, 0], rows[index], spread)
+        for i, j, witness in zip(index.tolist(), inputs.tolist(), witnesses, strict=True):
             chain = () if j < 0 else (2 * (self.numbering.count + j) + 1,)
-            results[place] = Assessment(results[place].upper, chain, found=(item,))
+            results[i] = Assessment(results[i].upper, chain, witnesses=(witness,))
         return results
 
-    def _probe(self, boxes: Interval, functionals: Tensor, rows: Tensor, spread: Tensor) -> tuple[Tensor, list[Found]]:
+    def _probe(
+        self, boxes: Interval, functionals: Tensor, rows: Tensor, spread: Tensor
+    ) -> tuple[Tensor, list[Witness]]:
         """The input (boxes,) along which each box should be halved, -1 for none, and the best point seen in it.
 
         Args:
@@ -115,17 +118,10 @@ class BoxEvaluator:
         change = torch.where(room.gather(-1, candidates), change + 1e-12 * weight.gather(-1, candidates), -1.0)
         best = change.argmax(-1, keepdim=True)
         inputs = torch.where(change.gather(-1, best) >= 0, candidates.gather(-1, best), -1).squeeze(-1)
-        here = torch.arange(len(points), device=points.device)
-        largest = points[here, norm.of(gradients).argmax(-1)]
-        return inputs, self._found(largest, functionals, rows)
-
-    def _found(self, points: Tensor, functionals: Tensor, rows: Tensor) -> list[Found]:
-        """What one point of each box (boxes, inputs) attains."""
-        network = self.problem.network
-        slopes = network.slopes(network.values(points))
-        values = self.problem.norm.dual.of(network.pull_back(slopes, functionals))
-        columns = (rows.tolist(), values.tolist(), points.cpu().numpy(), self.numbering.join(slopes).cpu().numpy())
-        return [Found(*item) for item in zip(*columns, strict=True)]
+        values, largest = norm.of(gradients).max(-1)
+        chosen = points[torch.arange(len(points), device=points.device), largest]
+        columns = (rows.tolist(), values.tolist(), chosen.cpu().numpy())
+        return inputs, [Witness(row, value, point) for row, value, point in zip(*columns, strict=True)]
 
     def _gradients(self, points: Tensor, functionals: Tensor) -> Tensor:
         """Gradients (boxes, points, inputs) of each box's functional."""

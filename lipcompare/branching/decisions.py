@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.gates import by_node
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 
@@ -50,7 +51,7 @@ class Numbering:
 
     def split(self, flat: Tensor) -> dict[int, Tensor]:
         """A tensor (..., gates) by activation node."""
-        return {k: flat[..., s : s + self.network.nodes[k].size] for k, s in self.start.items()}
+        return by_node(self.network, flat)
 
     def join(self, by_node: dict[int, Tensor]) -> Tensor:
         """The inverse of :meth:`split`, for networks with an activation."""

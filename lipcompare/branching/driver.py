@@ -16,17 +16,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from lipcompare.branching.tree import Queue, Subdomain
+from lipcompare.result import Attained, Witness
 
 _FIRST = 4
-
-
-class Found(NamedTuple):
-    """A value that a point attains."""
-
-    row: int
-    value: float
-    point: np.ndarray  # (inputs,)
-    slopes: np.ndarray  # (gates,) the slopes that give the value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +28,15 @@ class Assessment:
     Attributes:
         upper: certified bound; ``-inf`` for an empty subdomain.
         chain, closed: how to split it (see :class:`Subdomain`); an empty chain closes it at ``upper``.
-        found: values that were attained on the way, anywhere in the domain.
-        known: what the evaluator wants to be told again with each part (:attr:`Subdomain.known`).
+        witnesses: of values that were attained on the way, anywhere in the domain.
+        inherited: what the evaluator wants to be told again with each child (:attr:`Subdomain.inherited`).
     """
 
     upper: float
     chain: tuple[int, ...] = ()
     closed: bool = False
-    found: tuple[Found, ...] = ()
-    known: bytes = b""
+    witnesses: tuple[Witness, ...] = ()
+    inherited: bytes = b""
 
 
 class Evaluator(Protocol):
@@ -70,7 +62,7 @@ class Stop(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """When to stop, and how many subdomains to treat at once."""
 
     gap: float = 1e-4
@@ -80,7 +72,7 @@ class Limits:
     batch: int = 128
 
 
-class Progress(NamedTuple):
+class SearchProgress(NamedTuple):
     """What a display shows while the search runs."""
 
     lower: float
@@ -99,35 +91,31 @@ class Search:
 
     Attributes:
         queue: open subdomains, bounded and with a way to split them.
-        lower: (rows,) values attained.
+        attained: the best witness of every row.
         closed: (rows,) largest bound of anything that was closed.
-        witnesses: per row what attains ``lower``.
         nodes: subdomains bounded so far.
         waiting: subdomains that are not bounded yet (the roots at the start).
     """
 
     queue: Queue
-    lower: np.ndarray
+    attained: Attained
     closed: np.ndarray
-    witnesses: dict[int, Found]
     nodes: int = 0
     waiting: list[Subdomain] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def start(cls, uppers: Sequence[float] | np.ndarray, found: Sequence[Found] = ()) -> Search:
+    def start(cls, uppers: Sequence[float] | np.ndarray, witnesses: Sequence[Witness] = ()) -> Search:
         """One root per row with a bound that is known already (inf, or NaN, for none)."""
         rows = len(uppers)
-        search = cls(Queue(rows), np.zeros(rows), np.zeros(rows), {})
+        search = cls(Queue(rows), Attained(rows, witnesses), np.zeros(rows))
         known = np.where(np.isnan(uppers), np.inf, uppers).tolist()
         search.waiting = [Subdomain(upper, row) for row, upper in enumerate(known)]
-        for item in found:
-            search.note(item)
         return search
 
     @property
     def best(self) -> float:
         """The largest value attained."""
-        return float(self.lower.max())
+        return self.attained.best
 
     @property
     def upper(self) -> float:
@@ -137,29 +125,18 @@ class Search:
 
     def row_upper(self) -> np.ndarray:
         """Certified upper bound of every row, (rows,)."""
-        upper: np.ndarray = np.maximum(np.maximum(self.queue.row_upper(), self.closed), self.lower)
+        upper: np.ndarray = np.maximum(np.maximum(self.queue.row_upper(), self.closed), self.attained.lower)
         for node in self.waiting:
             upper[node.row] = max(upper[node.row], node.upper)
         return upper
-
-    def learn(self, other: Search) -> None:
-        """Take up what another search attained."""
-        for item in other.witnesses.values():
-            self.note(item)
-
-    def note(self, item: Found) -> None:
-        """Take up an attained value; one that overflowed, or is not a number, is none."""
-        if self.lower[item.row] < item.value < np.inf:
-            self.lower[item.row] = item.value
-            self.witnesses[item.row] = item
 
 
 def run(
     search: Search,
     evaluator: Evaluator,
-    limits: Limits,
+    limits: SearchLimits,
     *,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[SearchProgress], None] | None = None,
     checkpoint: Callable[[Search], None] | None = None,
 ) -> Stop:
     """Advance ``search`` until the gap is closed or a limit is met. Ctrl-C ends it like a limit.
@@ -175,8 +152,15 @@ def run(
             _prune(search, limits.gap)
             if report is not None:
                 elapsed = max(time.perf_counter() - started, 1e-9)
-                rate = (search.nodes - before) / elapsed
-                report(Progress(search.best, search.upper, search.nodes, len(search.queue), rate))
+                report(
+                    SearchProgress(
+                        lower=search.best,
+                        upper=search.upper,
+                        nodes=search.nodes,
+                        open=len(search.queue),
+                        rate=(search.nodes - before) / elapsed,
+                    )
+                )
             if not search.waiting and not len(search.queue):
                 return Stop.DONE
             left = limits.seconds - (time.perf_counter() - started)
@@ -211,13 +195,13 @@ def _prune(search: Search, gap: float) -> None:
     if search.queue.upper <= limit and not search.waiting:
         search.closed = np.maximum(search.closed, search.queue.row_upper())
         search.queue = Queue(search.queue.rows)
-    keep = []
+    still = []
     for node in search.waiting:
         if node.upper <= limit:
             search.closed[node.row] = max(search.closed[node.row], node.upper)
         else:
-            keep.append(node)
-    search.waiting = keep
+            still.append(node)
+    search.waiting = still
 
 
 def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
@@ -228,20 +212,27 @@ def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
         while len(search.queue) and len(search.waiting) < width and search.queue.upper > limit:
             search.waiting.extend(search.queue.peek().children())
             search.queue.pop()
-    part = search.waiting[:width]
-    for node, result in zip(part, evaluator.evaluate(part, search.best, limit), strict=True):
-        for item in result.found:
-            search.note(item)
+    batch = search.waiting[:width]
+    for node, result in zip(batch, evaluator.evaluate(batch, search.best, limit), strict=True):
+        for witness in result.witnesses:
+            search.attained.note(witness)
         # A bound that is not a number says nothing.
         upper = result.upper if result.upper < node.upper else node.upper
         if result.upper == -np.inf:
             continue
         if result.chain and upper > limit:
             search.queue.push(
-                Subdomain(upper, node.row, node.decisions, result.chain, result.closed, result.known or node.known)
+                Subdomain(
+                    upper=upper,
+                    row=node.row,
+                    decisions=node.decisions,
+                    chain=result.chain,
+                    closed=result.closed,
+                    inherited=result.inherited or node.inherited,
+                )
             )
         else:
             search.closed[node.row] = max(search.closed[node.row], upper)
-    search.waiting = search.waiting[len(part) :]
-    search.nodes += len(part)
-    return len(part)
+    search.waiting = search.waiting[len(batch) :]
+    search.nodes += len(batch)
+    return len(batch)

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from lipcompare.branching.bounds import Relaxation, Relaxed
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment, Found
-from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
-from lipcompare.branching.leaves import Verdict, explore, fits, region
+from lipcompare.branching.driver import Assessment
+from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
 from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
@@ -22,7 +21,9 @@ from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
-from lipcompare.witness import gradient_norms, undecided
+from lipcompare.regions.program import Deepest, deepest, fits, region_of
+from lipcompare.result import Witness
+from lipcompare.witness import clarke
 
 _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
@@ -88,7 +89,7 @@ class NetworkEvaluator:
         device = self.box.lower.device
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
-        start = known_bounds(self.numbering, [node.known for node in nodes], self.bounds)
+        start = inherited_bounds(self.numbering, [node.inherited for node in nodes], self.bounds)
         effort = {"sweeps": self.sweeps, "passes": self.passes, "memory": self.memory}
         split = split_bounds(network, box, signs, start, **effort, deadline=self.deadline)
         sides = pack_sides(self.numbering, split.bounds)
@@ -97,20 +98,20 @@ class NetworkEvaluator:
             return results
         some = [nodes[i] for i in alive.tolist()]
         row = torch.tensor([node.row for node in some], device=device)
-        multipliers = known_multipliers(self.numbering, [node.known for node in some]).to(device)
+        multipliers = inherited_multipliers(self.numbering, [node.inherited for node in some]).to(device)
         depth = torch.tensor([len(node.decisions) for node in some], device=device)
         crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, depth)
-        for place, value, gone in zip(alive.tolist(), batch.linear.tolist(), crossed.tolist(), strict=True):
-            results[place] = _EMPTY if gone else Assessment(value)
+        for i, value, gone in zip(alive.tolist(), batch.linear.tolist(), crossed.tolist(), strict=True):
+            results[i] = _EMPTY if gone else Assessment(value)
         open_ = (batch.linear > target) & ~crossed
         box = Interval(*(v[alive] for v in box))
         large = (batch.gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
         for index, settle in (((open_ & large), self._halve), ((open_ & ~large), self._relax)):
             chosen = index.nonzero().squeeze(-1)
             if len(chosen):
-                told = settle(batch.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
-                for place, result in zip(alive[chosen].tolist(), told, strict=True):
-                    results[place] = dataclasses.replace(result, known=sides[place] + result.known)
+                settled = settle(batch.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
+                for i, result in zip(alive[chosen].tolist(), settled, strict=True):
+                    results[i] = dataclasses.replace(result, inherited=sides[i] + result.inherited)
         return results
 
     def _bounded(
@@ -146,7 +147,7 @@ class NetworkEvaluator:
             row=row,
         )
         packed = pack_multipliers(relaxed.multipliers)
-        return [dataclasses.replace(unsettled.finish(i, floor, target), known=p) for i, p in enumerate(packed)]
+        return [dataclasses.replace(unsettled.finish(i, floor, target), inherited=p) for i, p in enumerate(packed)]
 
     def _halve(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
@@ -161,33 +162,30 @@ class NetworkEvaluator:
         values, best = self.problem.norm.dual.of(
             network.pull_back(slopes, batch.functionals.expand(-1, points.shape[1], -1))
         ).max(-1)
-        here = torch.arange(len(best), device=best.device)
-        point, pattern = points[here, best].cpu().numpy(), self.numbering.join(slopes)[here, best].cpu().numpy()
+        chosen = points[torch.arange(len(best), device=best.device), best].cpu().numpy()
         return [
             Assessment(
                 bound,
                 (2 * (self.numbering.count + j) + 1,),
-                found=(Found(number, value, point[i], pattern[i]),),
+                witnesses=(Witness(number, value, chosen[i]),),
             )
             for i, (bound, j, number, value) in enumerate(
                 zip(batch.linear.tolist(), along, row.tolist(), values.tolist(), strict=True)
             )
         ]
 
-    def explore(self, slopes: Tensor, box: Interval) -> Verdict:
-        """Whether an input of ``box`` (inputs,) has the pattern ``slopes`` (gates,).
+    def locate(self, slopes: Tensor, box: Interval) -> Deepest:
+        """Where in ``box`` (inputs,) the pattern ``slopes`` (gates,) holds, if anywhere.
 
         Where the program would not fit in memory nothing is found out, which only costs splits.
         """
         network = self.problem.network
         undecided = sum(int(mask.sum()) for mask in self.open.values())
         if not fits(network, undecided, self.memory):
-            return Verdict(None, False)
+            return Deepest(None, -np.inf)
         self.programs += 1
-        by_node = self.numbering.split(slopes)
-        active = self.numbering.split(self.active(slopes))
-        where = region(network, self.numbering.start, by_node, active, self.open)
-        return explore(where, box)
+        split, active = self.numbering.split(slopes), self.numbering.split(self.active(slopes))
+        return deepest(region_of(network, box, split, active, self.open), time_limit=self.deadline.left)
 
     def active(self, slopes: Tensor) -> Tensor:
         """Which side of the kink each slope belongs to."""
@@ -235,38 +233,34 @@ class _Unsettled:
             slopes = torch.where(self.undecided[i] & ~self.relevant[i], self.owner.reference, slopes)
             if value <= floor * (1 + 1e-9):
                 return self._split(i, upper)
-        verdict = self.owner.explore(slopes, Interval(self.box.lower[i], self.box.upper[i]))
-        if verdict.empty:
-            return self._exclude(i, upper, slopes, verdict.conflict)
-        found = self._attained(i, verdict, slopes)
-        best = max((item.value for item in found), default=0.0)
+        located = self.owner.locate(slopes, Interval(self.box.lower[i], self.box.upper[i]))
+        if located.empty:
+            return self._exclude(i, upper, slopes, located.conflict)
+        witnesses = self._attained(i, located.point, slopes)
+        best = max((witness.value for witness in witnesses), default=0.0)
         if leaf and (best >= value * (1 - 1e-9) or not bool(self.undecided[i].any())):
             # Exact; or a region too thin for a point in floating point, whose value then stands as the bound.
-            return Assessment(upper, found=found)
-        return self._split(i, upper, found=found)
+            return Assessment(upper, witnesses=witnesses)
+        return self._split(i, upper, witnesses)
 
     def _norm(self, i: int, slopes: Tensor) -> float:
         problem = self.owner.problem
         by_node = self.owner.numbering.split(slopes)
         return float(problem.norm.dual.of(problem.network.pull_back(by_node, self.functionals[i])))
 
-    def _attained(self, i: int, verdict: Verdict, slopes: Tensor) -> tuple[Found, ...]:
-        """The value at the program's point: as autograd has it, or with the pattern where its kinks allow that."""
-        if verdict.point is None:
+    def _attained(self, i: int, point: np.ndarray | None, slopes: Tensor) -> tuple[Witness, ...]:
+        """The value at the program's point: with the slopes there, or with the pattern where its kinks allow that."""
+        if point is None:
             return ()
-        owner, problem = self.owner, self.owner.problem
-        point = torch.as_tensor(verdict.point).to(owner.box.lower)
-        row = int(self.row[i])
-        here = owner._slopes_at(point)
-        value = float(gradient_norms(problem.network, self.functionals[i], point, problem.norm))
-        other = here != slopes
-        if bool(other.any()):
-            free = owner.numbering.join({k: v[0] for k, v in undecided(problem.network, point.unsqueeze(0)).items()})
-            mixed = torch.where(free, slopes, here)
-            kinked = self._norm(i, mixed)
-            if kinked > value * (1 + 1e-9):
-                value, here = kinked, mixed
-        return (Found(row, value, verdict.point, here.cpu().numpy()),)
+        owner, network = self.owner, self.owner.problem.network
+        at = clarke(network, torch.as_tensor(point).to(owner.box.lower).unsqueeze(0))
+        plain = owner.numbering.join(at.slopes)[0]
+        row, value = int(self.row[i]), self._norm(i, plain)
+        bent = torch.where(owner.numbering.join(at.kinks)[0], slopes, plain)
+        kinked = self._norm(i, bent) if bool((bent != plain).any()) else 0.0
+        if kinked > value * (1 + 1e-9):
+            return (Witness(row, kinked, point, bent.cpu().numpy()),)
+        return (Witness(row, value, point),)
 
     def _decision(self, gate: int, slopes: Tensor) -> int:
         return 2 * gate + int(self.owner.active(slopes)[gate])
@@ -274,11 +268,11 @@ class _Unsettled:
     def _exclude(self, i: int, upper: float, slopes: Tensor, conflict: tuple[int, ...]) -> Assessment:
         """Split so that a contradictory pattern is left out."""
         node_of = self.owner.numbering.node_of
-        undecided_here = self.undecided[i].cpu().numpy()
-        named = [g for g in conflict if undecided_here[g]]
+        open_ = self.undecided[i].cpu().numpy()
+        named = [g for g in conflict if open_[g]]
         # The constraints of these neurons are affine only where the earlier ones are decided as the pattern has them.
         last = max(node_of[g] for g in conflict)
-        earlier = np.flatnonzero(undecided_here & (node_of < last))
+        earlier = np.flatnonzero(open_ & (node_of < last))
         together = sorted({*named, *earlier.tolist()})
         score = self.relaxed.score[i]
         if not together:
@@ -289,17 +283,17 @@ class _Unsettled:
         gate = max(named or together, key=lambda g: float(score[g]))
         return Assessment(upper, (self._decision(gate, slopes),))
 
-    def _split(self, i: int, upper: float, found: tuple[Found, ...] = ()) -> Assessment:
+    def _split(self, i: int, upper: float, witnesses: tuple[Witness, ...] = ()) -> Assessment:
         """Split where the relaxation asks for it."""
         score = self.relaxed.score[i].clone()
         gates = self.owner.numbering.gates
         score[:gates] *= self.relevant[i]
         if bool((score > 0).any()):
-            return Assessment(upper, (2 * int(score.argmax()) + 1,), found=found)
+            return Assessment(upper, (2 * int(score.argmax()) + 1,), witnesses=witnesses)
         rest = (self.relevant[i] if bool(self.relevant[i].any()) else self.undecided[i]).nonzero()
         if len(rest):
-            return Assessment(upper, (2 * int(rest[0]) + 1,), found=found)
-        return Assessment(upper, found=found)
+            return Assessment(upper, (2 * int(rest[0]) + 1,), witnesses=witnesses)
+        return Assessment(upper, witnesses=witnesses)
 
 
 def halving_threshold(inputs: int) -> float:

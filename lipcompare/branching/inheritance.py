@@ -1,6 +1,6 @@
-"""What a subdomain leaves to its parts, as bytes: sides of the kink that are settled, and multipliers of its bound.
+"""What a subdomain leaves to its children, as bytes: sides of the kink that are settled, and multipliers of its bound.
 
-The first bytes are bits, one per gate and side; pairs of a place (int32) and a value (float32) follow, one for each
+The first bytes are bits, one per gate and side; pairs of an index (int32) and a value (float32) follow, one for each
 multiplier that is not zero (see :mod:`~lipcompare.branching.multipliers`). No bytes at all say nothing.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.network.interval import Interval
 
-_PAIR = np.dtype([("place", np.int32), ("value", np.float32)])
+_PAIR = np.dtype([("index", np.int32), ("value", np.float32)])
 
 
 def pack_sides(numbering: Numbering, bounds: Mapping[int, Interval]) -> list[bytes]:
@@ -29,23 +29,25 @@ def pack_sides(numbering: Numbering, bounds: Mapping[int, Interval]) -> list[byt
     return [row.tobytes() for row in bits]
 
 
-def pack_multipliers(kept: Tensor) -> list[bytes]:
+def pack_multipliers(multipliers: Tensor) -> list[bytes]:
     """Multipliers (subdomains, 1 + gates + inputs), to be put after the bits of the same subdomain."""
     packed = []
-    for row in kept.cpu().numpy():
-        places = np.flatnonzero(row)
-        pairs = np.empty(len(places), _PAIR)
-        pairs["place"], pairs["value"] = places, row[places]
+    for row in multipliers.cpu().numpy():
+        indices = np.flatnonzero(row)
+        pairs = np.empty(len(indices), _PAIR)
+        pairs["index"], pairs["value"] = indices, row[indices]
         packed.append(pairs.tobytes())
     return packed
 
 
-def known_bounds(numbering: Numbering, known: Sequence[bytes], bounds: Mapping[int, Interval]) -> dict[int, Interval]:
-    """``bounds`` (1, neurons) cut just beside the kink where a side is known: (subdomains, neurons) per node."""
+def inherited_bounds(
+    numbering: Numbering, inherited: Sequence[bytes], bounds: Mapping[int, Interval]
+) -> dict[int, Interval]:
+    """``bounds`` (1, neurons) cut just beside the kink where a side is settled: (subdomains, neurons) per node."""
     width = _width(numbering)
     blank = bytes(2 * width)
-    bits = np.frombuffer(b"".join(k[: 2 * width] or blank for k in known), dtype=np.uint8)
-    table = torch.from_numpy(np.unpackbits(bits.reshape(len(known), 2, width), axis=-1)[..., : numbering.gates])
+    bits = np.frombuffer(b"".join(packed[: 2 * width] or blank for packed in inherited), dtype=np.uint8)
+    table = torch.from_numpy(np.unpackbits(bits.reshape(len(inherited), 2, width), axis=-1)[..., : numbering.gates])
     active, idle = (numbering.split(side) for side in table.bool().unbind(1))
     cut = {}
     for k, (lower, upper) in bounds.items():
@@ -58,13 +60,13 @@ def known_bounds(numbering: Numbering, known: Sequence[bytes], bounds: Mapping[i
     return cut
 
 
-def known_multipliers(numbering: Numbering, known: Sequence[bytes]) -> Tensor:
-    """The inverse of :func:`pack_multipliers`, (subdomains, 1 + gates + inputs) zeros where nothing is known."""
-    table = np.zeros((len(known), 1 + numbering.gates + numbering.network.in_size), np.float32)
+def inherited_multipliers(numbering: Numbering, inherited: Sequence[bytes]) -> Tensor:
+    """The inverse of :func:`pack_multipliers`, (subdomains, 1 + gates + inputs) zeros where nothing is inherited."""
+    table = np.zeros((len(inherited), 1 + numbering.gates + numbering.network.in_size), np.float32)
     width = _width(numbering)
-    for row, packed in zip(table, known, strict=True):
+    for row, packed in zip(table, inherited, strict=True):
         pairs = np.frombuffer(packed, _PAIR, offset=2 * width) if packed else np.zeros(0, _PAIR)
-        row[pairs["place"]] = pairs["value"]
+        row[pairs["index"]] = pairs["value"]
     return torch.from_numpy(table)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lipcompare.branching.driver import Found, Search
+from lipcompare.branching.driver import Search
 from lipcompare.branching.tree import Queue, Subdomain
 from lipcompare.errors import InvalidInput
 from lipcompare.fingerprint import Fingerprints
 from lipcompare.problem import Problem
+from lipcompare.result import Attained, Witness
 
-_VERSION = 2
+_VERSION = 3
 
 
 def fingerprint(problem: Problem) -> str:
@@ -28,18 +29,18 @@ def save(search: Search, path: Path, key: str) -> None:
     pending = Queue(search.queue.rows)
     for node in search.waiting:
         pending.push(node)
-    rows = sorted(search.witnesses)
-    found = [search.witnesses[row] for row in rows]
+    witnesses = [witness for _, witness in sorted(search.attained.witnesses.items())]
+    bent = [w for w in witnesses if w.slopes is not None]
     arrays = {
         **search.queue.to_arrays(),
         **{f"waiting_{name}": array for name, array in pending.to_arrays().items()},
-        "lower": search.lower,
         "closed": search.closed,
         "nodes": np.array(search.nodes),
-        "found_row": np.array(rows, dtype=np.int64),
-        "found_value": np.array([f.value for f in found]),
-        "found_point": np.array([f.point for f in found]),
-        "found_slopes": np.array([f.slopes for f in found]),
+        "witness_row": np.array([w.row for w in witnesses], dtype=np.int64),
+        "witness_value": np.array([w.value for w in witnesses]),
+        "witness_point": np.array([w.point for w in witnesses]),
+        "kink_row": np.array([w.row for w in bent], dtype=np.int64),
+        "kink_slopes": np.array([w.slopes for w in bent]),
         "key": np.array(key),
         "version": np.array(_VERSION),
     }
@@ -64,16 +65,21 @@ def load(path: Path, key: str) -> Search:
             raise InvalidInput(f"{path} was written by another version: delete it to start over.")
         if str(arrays["key"]) != key:
             raise InvalidInput(f"{path} belongs to another problem: give another path or delete it.")
-        rows = len(arrays["lower"])
-        search = Search(Queue.from_arrays(rows, arrays), arrays["lower"], arrays["closed"], {}, int(arrays["nodes"]))
+        rows = len(arrays["closed"])
+        slopes = dict(zip(arrays["kink_row"].tolist(), arrays["kink_slopes"], strict=True))
+        columns = (arrays["witness_row"].tolist(), arrays["witness_value"].tolist(), arrays["witness_point"])
+        witnesses = [Witness(row, value, point, slopes.get(row)) for row, value, point in zip(*columns, strict=True)]
+        search = Search(
+            queue=Queue.from_arrays(rows, arrays),
+            attained=Attained(rows, witnesses),
+            closed=arrays["closed"],
+            nodes=int(arrays["nodes"]),
+        )
         pending = {n.removeprefix("waiting_"): a for n, a in arrays.items() if n.startswith("waiting_")}
-        columns = (arrays["found_row"], arrays["found_value"], arrays["found_point"], arrays["found_slopes"])
     except InvalidInput:
         raise
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a saved search: delete it to start over.") from error
-    for row, value, point, slopes in zip(*columns, strict=True):
-        search.witnesses[int(row)] = Found(int(row), float(value), point, slopes)
     waiting = Queue.from_arrays(rows, pending)
     nodes: list[Subdomain] = []
     while len(waiting):

@@ -22,7 +22,7 @@ class Subdomain:
         decisions: what restricts it, in the order in which it was decided.
         chain: decisions ``d1, ..., dm`` to split along; children: ``not d1``; ``d1, not d2``; ...; ``d1, ..., dm``.
         closed: the last of these children is known to be empty.
-        known: what the evaluator remembers of it for its parts, in a form of its own.
+        inherited: what the evaluator remembers of it for its children, in a form of its own.
     """
 
     upper: float
@@ -30,17 +30,17 @@ class Subdomain:
     decisions: tuple[int, ...] = ()
     chain: tuple[int, ...] = ()
     closed: bool = False
-    known: bytes = b""
+    inherited: bytes = b""
 
     def children(self) -> Iterator[Subdomain]:
-        """The parts that cover it, with its own bound for the time being."""
+        """What covers it, with its own bound for the time being."""
         for m, last in enumerate(self.chain):
-            yield self._part((*self.chain[:m], last ^ 1))
+            yield self._child((*self.chain[:m], last ^ 1))
         if not self.closed:
-            yield self._part(self.chain)
+            yield self._child(self.chain)
 
-    def _part(self, chain: tuple[int, ...]) -> Subdomain:
-        return Subdomain(self.upper, self.row, (*self.decisions, *chain), known=self.known)
+    def _child(self, chain: tuple[int, ...]) -> Subdomain:
+        return Subdomain(self.upper, self.row, (*self.decisions, *chain), inherited=self.inherited)
 
 
 class Queue:
@@ -67,14 +67,21 @@ class Queue:
 
     def push(self, node: Subdomain) -> None:
         made, chain = _pack(node.decisions), _pack(node.chain)
-        self._packed += len(made) + len(chain) + len(node.known)
+        self._packed += len(made) + len(chain) + len(node.inherited)
         self._pushed += 1
-        heapq.heappush(self._heap, (-node.upper, self._pushed, node.row, made, chain, node.closed, node.known))
+        heapq.heappush(self._heap, (-node.upper, self._pushed, node.row, made, chain, node.closed, node.inherited))
 
     def peek(self) -> Subdomain:
         """The next one to come out."""
-        upper, _, row, made, chain, closed, known = self._heap[0]
-        return Subdomain(-upper, row, _unpack(made), _unpack(chain), closed, known)
+        upper, _, row, made, chain, closed, inherited = self._heap[0]
+        return Subdomain(
+            upper=-upper,
+            row=row,
+            decisions=_unpack(made),
+            chain=_unpack(chain),
+            closed=closed,
+            inherited=inherited,
+        )
 
     def pop(self) -> None:
         """Drop the next one."""
@@ -99,8 +106,8 @@ class Queue:
             "queue_decisions_length": np.array([len(e[3]) // 4 for e in entries], dtype=np.int32),
             "queue_chain": np.frombuffer(b"".join(e[4] for e in entries), dtype=np.int32),
             "queue_chain_length": np.array([len(e[4]) // 4 for e in entries], dtype=np.int32),
-            "queue_known": np.frombuffer(b"".join(e[6] for e in entries), dtype=np.uint8),
-            "queue_known_length": np.array([len(e[6]) for e in entries], dtype=np.int32),
+            "queue_inherited": np.frombuffer(b"".join(e[6] for e in entries), dtype=np.uint8),
+            "queue_inherited_length": np.array([len(e[6]) for e in entries], dtype=np.int32),
         }
 
     @classmethod
@@ -109,11 +116,18 @@ class Queue:
         queue = cls(rows)
         made = _pieces(arrays["queue_decisions"], arrays["queue_decisions_length"])
         chains = _pieces(arrays["queue_chain"], arrays["queue_chain_length"])
-        known = _pieces(arrays["queue_known"], arrays["queue_known_length"])
+        inherited = _pieces(arrays["queue_inherited"], arrays["queue_inherited_length"])
         columns = (arrays["queue_upper"].tolist(), arrays["queue_row"].tolist(), arrays["queue_closed"].tolist())
-        for upper, row, closed, decisions, chain, memory in zip(*columns, made, chains, known, strict=True):
+        for upper, row, closed, decisions, chain, memory in zip(*columns, made, chains, inherited, strict=True):
             queue.push(
-                Subdomain(upper, row, tuple(decisions.tolist()), tuple(chain.tolist()), closed, memory.tobytes())
+                Subdomain(
+                    upper=upper,
+                    row=row,
+                    decisions=tuple(decisions.tolist()),
+                    chain=tuple(chain.tolist()),
+                    closed=closed,
+                    inherited=memory.tobytes(),
+                )
             )
         return queue
 

@@ -9,10 +9,11 @@ import torch
 
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Budget, Clock
+from lipcompare.combine import best_witnesses
 from lipcompare.methods.base import Method, joined, per_chunk
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
-from lipcompare.witness import better_witnesses, make_witnesses
+from lipcompare.witness import make_witnesses
 
 _SEARCH = 0.7
 """Share of the time limit for the search; on large networks the check of what it found takes the rest."""
@@ -63,6 +64,6 @@ class Attack(Method):
             centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
             patterns = kink_patterns(problem, centers, clock.running)
             if patterns is not None:
-                witnesses = better_witnesses(problem, witnesses, make_witnesses(problem, centers, patterns))
+                witnesses = best_witnesses([witnesses, make_witnesses(problem, centers, patterns)])
         status = Status.COMPLETE if searched and clock.running() else Status.TIME_LIMIT
         return self.result(problem, clock, lower=witnesses.values, status=status, witnesses=witnesses)

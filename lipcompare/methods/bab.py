@@ -12,13 +12,12 @@ import numpy as np
 from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Limits, Search, Stop, run
+from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import first_points, in_double, root_bounds
+from lipcompare.branching.roots import first_points, root_bounds
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
-from lipcompare.branching.tree import Queue
 from lipcompare.budget import Budget, Clock, Deadline, is_out_of_memory
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import has_patterns
@@ -131,7 +130,7 @@ class Bab(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        whole = in_double(problem)
+        whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
@@ -204,30 +203,30 @@ class Bab(Method):
         else:
             until = clock.elapsed + min(self.attack_seconds, 0.2 * (end - clock.elapsed))
             search = Search.start(upper, first_points(problem, self.seed, lambda: clock.elapsed < until, budget.memory))
-        parts = [search] if self.schedule is Schedule.QUEUE else by_class(search)
+        searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
         stop, before = Stop.DONE, search.nodes
         try:
-            for number, part in enumerate(parts):
-                left = len(parts) - number
-                limits = Limits(
+            for number, current in enumerate(searches):
+                left = len(searches) - number
+                limits = SearchLimits(
                     gap=budget.gap,
                     seconds=(end - clock.elapsed) / left,
-                    nodes=self.node_limit / len(parts) if self.node_limit else float("inf"),
+                    nodes=self.node_limit / len(searches) if self.node_limit else float("inf"),
                     memory=budget.memory,
                     batch=self.batch,
                 )
                 checkpoint = Checkpoint(path, key) if path is not None else None
-                ended = run(part, evaluator, limits, report=ledger.watch(b, parts), checkpoint=checkpoint)
+                ended = run(current, evaluator, limits, report=ledger.watch(b, searches), checkpoint=checkpoint)
                 stop = ended if ended is not Stop.DONE else stop
                 if ended is Stop.INTERRUPTED:
                     break
-                for other in parts[number + 1 :]:
-                    other.learn(part)
+                for other in searches[number + 1 :]:
+                    other.attained.learn(current.attained)
         finally:
-            ledger.keep(b, parts)
+            ledger.keep(b, searches)
             if path is not None:
                 save(search, path, key)
-        return stop, sum(part.nodes for part in parts) - before
+        return stop, sum(each.nodes for each in searches) - before
 
 
 def state_path(state: str, example: int, batch: int) -> Path | None:
@@ -241,11 +240,9 @@ def state_path(state: str, example: int, batch: int) -> Path | None:
 def by_class(search: Search) -> list[Search]:
     """One search per row, the one with the largest bound first."""
     order = sorted(search.waiting, key=lambda node: -node.upper)
-    parts = []
+    searches = []
     for node in order:
-        part = Search(
-            Queue(len(search.lower)), search.lower.copy(), np.zeros_like(search.closed), dict(search.witnesses)
-        )
-        part.waiting = [node]
-        parts.append(part)
-    return parts
+        alone = Search.start(np.zeros_like(search.closed), list(search.attained.witnesses.values()))
+        alone.waiting = [node]
+        searches.append(alone)
+    return searches

@@ -9,22 +9,16 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 
-import solvers
 from lipcompare.budget import Budget, Clock
 from lipcompare.gates import Gates
 from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.programs.prepared import in_double
-from lipcompare.programs.witness import Attained, Pattern, as_witnesses, attain, pattern_slopes
-from lipcompare.regions.pieces import affine_pieces, halfspaces
-from lipcompare.result import Bound, Status
-from lipcompare.witness import gradient_norms
-
-_EMPTY = -1e-10
-"""A region is empty if no point comes closer to it than this, in units of each constraint's range over the box; the
-constraints are computed to about 1e-14 of that."""
+from lipcompare.programs.witness import Pattern, attain, pattern_slopes
+from lipcompare.regions.program import deepest, region_of
+from lipcompare.result import Attained, Bound, Status, Witness
+from lipcompare.witness import as_witnesses, gradient_norms
 
 
 @final
@@ -32,10 +26,10 @@ constraints are computed to about 1e-14 of that."""
 class Enumerate(Method):
     """All activation patterns, neuron by neuron from the input; a partial pattern that no point has is cut off.
 
-    A pattern counts if its *closed* region is not empty. A linear program finds how deep a point lies in it. Regions
-    with an interior give a witness there. A region that only touches (depth zero up to 1e-10) counts for the upper
-    bound, and for the lower bound only if a point can be verified to lie on its kinks; where none can, rounding leaves
-    open whether the region is empty, and the interval says so.
+    A pattern counts unless its *closed* region is proved to be empty (:mod:`lipcompare.regions.program`). Regions with
+    an interior give a witness there. A region that only touches counts for the upper bound, and for the lower bound
+    only if a point can be verified to lie on its kinks; where none can, rounding leaves open whether the region is
+    empty, and the interval says so.
     """
 
     name: ClassVar[str] = "enumerate"
@@ -57,14 +51,14 @@ class Enumerate(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double = in_double(problem)
-        found: list[list[Attained]] = []
+        double = problem.double("cpu")
+        attained: list[Attained] = []
         upper = np.full((problem.batch, problem.rows), np.inf)
         for b in range(problem.batch):
             best, reach = _example(double.example(b), clock)
-            found.append(best)
+            attained.append(best)
             upper[b] = reach if clock.running() else np.inf
-        witnesses = as_witnesses(double, found)
+        witnesses = as_witnesses(double, attained)
         lower = witnesses.values
         # The patterns' norms are sums of a few products.
         upper = np.maximum(upper * (1 + 1e-12), lower)
@@ -76,12 +70,13 @@ class Enumerate(Method):
         return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)
 
 
-def _example(problem: Problem, clock: Clock) -> tuple[list[Attained], np.ndarray]:
+def _example(problem: Problem, clock: Clock) -> tuple[Attained, np.ndarray]:
     """What every row attains, and the largest norm of any pattern that may be valid, (rows,)."""
     network, norm = problem.network, problem.norm
     center = problem.box.interval.center[0]
-    best = [Attained(center, float(gradient_norms(network, c, center, norm))) for c in problem.functionals[0]]
-    reach = np.array([a.value for a in best])
+    values = gradient_norms(network, problem.functionals[0], center, norm).tolist()
+    best = Attained(problem.rows, [Witness(row, value, center.numpy()) for row, value in enumerate(values)])
+    reach = best.lower.copy()
     if not network.activations:
         return best, reach
     gates = Gates.from_preactivations(network, preactivation_bounds(network, problem.box.interval, Tightening.CROWN))
@@ -89,10 +84,10 @@ def _example(problem: Problem, clock: Clock) -> tuple[list[Attained], np.ndarray
         slopes = pattern_slopes(gates, pattern)
         norms = norm.dual.of(network.pull_back(slopes, problem.functionals[0])).numpy()
         reach = np.maximum(reach, norms)
-        for row in np.flatnonzero(norms > np.array([a.value for a in best]) * (1 + 1e-12)).tolist():
-            attained = attain(problem, gates, row, x, pattern)
-            if attained is not None and attained.value > best[row].value:
-                best[row] = attained
+        for row in np.flatnonzero(norms > best.lower * (1 + 1e-12)).tolist():
+            witness = attain(problem, gates, row, x, pattern)
+            if witness is not None:
+                best.note(witness)
     return best, reach
 
 
@@ -120,49 +115,10 @@ def patterns(problem: Problem, gates: Gates, clock: Clock) -> Iterator[tuple[Pat
             decided[n][j] = True
         for side in (True, False):
             pattern[k][i] = side
-            point = _point(network_regions(problem, gates, pattern, decided), box)
-            if point is not None:
-                yield from extend(depth + 1, pattern, point)
+            slopes = pattern_slopes(gates, pattern)
+            active = {n: torch.from_numpy(v) for n, v in pattern.items()}
+            located = deepest(region_of(network, box, slopes, active, decided))
+            if not located.empty:
+                yield from extend(depth + 1, pattern, x if located.point is None else located.point)
 
     yield from extend(0, {k: v.copy() for k, v in stable.items()}, box.center.numpy())
-
-
-def network_regions(
-    problem: Problem, gates: Gates, pattern: Pattern, decided: dict[int, torch.Tensor]
-) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix x >= bound`` for the decided neurons of a pattern, rows scaled to a range of 1 over the box."""
-    pieces = affine_pieces(problem.network, pattern_slopes(gates, pattern))
-    active = {k: torch.from_numpy(v) for k, v in pattern.items()}
-    region = halfspaces(pieces, active, decided, Interval(problem.box.lower[0], problem.box.upper[0]))
-    return region.matrix, region.bound
-
-
-def _point(region: tuple[np.ndarray, np.ndarray], box: Interval) -> np.ndarray | None:
-    """The point deepest inside a region, or the one closest to it if it only touches; None if the region is empty.
-
-    Emptiness is the solver's dual bound, which is recomputed from its multipliers.
-    """
-    matrix, bound = region
-    lower, upper = box.lower.numpy(), box.upper.numpy()
-    # A constraint that does not vary over the box is the sign of a constant, which the scaling may have blown up.
-    flat = np.abs(matrix) @ ((upper - lower) / 2) < 0.5
-    center = (lower + upper) / 2
-    constant = matrix[flat] @ center - bound[flat]
-    size = np.abs(matrix[flat]) @ np.abs(center) + np.abs(bound[flat])
-    if bool((constant < _EMPTY * size).any()):
-        return None
-    matrix, bound = matrix[~flat], bound[~flat]
-    program = solvers.MixedIntegerProgram(
-        cost=np.append(np.zeros(len(lower)), -1.0),
-        A=np.hstack([matrix, -np.ones((len(bound), 1))]),
-        row_lower=bound,
-        row_upper=np.full(len(bound), np.inf),
-        lower=np.append(lower, -1e3),
-        upper=np.append(upper, 1.0),
-    )
-    solution = solvers.get("highs").solve(program)
-    if solution.status is solvers.Status.INTERRUPTED:
-        raise KeyboardInterrupt  # the solver turned it into a status
-    if -solution.dual_bound < _EMPTY:
-        return None
-    return np.clip(solution.x[:-1], lower, upper) if solution.x is not None else box.center.numpy()

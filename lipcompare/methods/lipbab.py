@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.activation_regions import RegionEvaluator
-from lipcompare.branching.driver import Found, Limits, Search, Stop, run
+from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import attained, in_double, root_bounds
+from lipcompare.branching.roots import attained, root_bounds
 from lipcompare.budget import Budget, Clock
 from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import ROOT_SHARE, outcome
 from lipcompare.methods.base import Method
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
-from lipcompare.result import Bound
+from lipcompare.result import Bound, Witness
 
 
 @final
@@ -51,7 +51,7 @@ class LipBab(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        whole = in_double(problem)
+        whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
@@ -64,12 +64,12 @@ class LipBab(Method):
                 norm = whole.norm.dual.of
                 evaluator = RegionEvaluator(example, bounds, norm, norm, budget.memory)
                 search = Search.start(upper, attained(example, example.box.interval.center.repeat(1, whole.rows, 1)))
-                limits = Limits(
-                    budget.gap,
-                    clock.left / (whole.batch - b),
-                    self.node_limit or float("inf"),
-                    budget.memory,
-                    self.batch,
+                limits = SearchLimits(
+                    gap=budget.gap,
+                    seconds=clock.left / (whole.batch - b),
+                    nodes=self.node_limit or float("inf"),
+                    memory=budget.memory,
+                    batch=self.batch,
                 )
                 try:
                     ended = run(search, evaluator, limits, report=ledger.watch(b, [search]))
@@ -113,7 +113,7 @@ def lipbab_operator_norm(
 
     These are the constants that LipBaB publishes; a :class:`~lipcompare.problem.Problem` asks for rows.
     """
-    example = in_double(problem).example(0)
+    example = problem.example(0).double()
     bounds, _ = root_bounds(example, Tightening.CROWN, 2**30)
 
     def norms(matrices: Tensor) -> Tensor:
@@ -126,10 +126,10 @@ def lipbab_operator_norm(
         network = example.network
         center = example.box.interval.center[0]
         jacobian = network.pull_back(network.slopes(network.values(center)), example.functionals[0])
-        start = Found(0, float(norms(jacobian)), center.cpu().numpy(), np.zeros(network.neurons))
+        start = Witness(0, float(norms(jacobian)), center.cpu().numpy())
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(example, bounds, norms, norms)
-        stop = run(search, evaluator, Limits(gap=gap, seconds=time_limit, batch=batch))
+        stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
-        best = search.witnesses.get(0, start)
+        best = search.attained.witnesses.get(0, start)
     return OperatorNorm(lower=search.best, upper=search.upper, stop=stop, point=best.point, nodes=search.nodes)

@@ -19,7 +19,6 @@ from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
-from lipcompare.programs.prepared import in_double
 from lipcompare.result import Bound, Status
 
 
@@ -91,7 +90,7 @@ class LipSdp(Method):
         except ValueError as error:
             advice = f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy]."
             return self.result(problem, clock, status=Status.UNAVAILABLE, detail=advice)
-        double = in_double(problem)
+        double = problem.double("cpu")
         upper = np.full((problem.batch, problem.rows), np.inf)
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):

@@ -13,7 +13,7 @@ from lipcompare.methods.base import HURRIED, Method
 from lipcompare.methods.milp import STATUSES, get_solver
 from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
-from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, in_double, prepare
+from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
 from lipcompare.result import Bound, Status
 
 
@@ -43,7 +43,7 @@ class Lp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double, solver = in_double(problem), get_solver(self.solver)
+        double, solver = problem.double("cpu"), get_solver(self.solver)
         upper = np.full((problem.batch, problem.rows), np.inf)
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):

@@ -10,22 +10,24 @@ from collections.abc import Callable
 from typing import ClassVar, final
 
 import numpy as np
+import torch
 
 import solvers
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Budget, Clock
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.gates import by_node
 from lipcompare.methods.base import HURRIED, Method
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm, Problem
 from lipcompare.programs.entries import entry_intervals
 from lipcompare.programs.preactivation import Refinement, refined_bounds
-from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, in_double, prepare
-from lipcompare.programs.witness import Attained, as_witnesses, attain
+from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, prepare
+from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.result import Bound, Status
-from lipcompare.witness import make_witnesses
+from lipcompare.result import Attained, Bound, Status, Witness
+from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
 
 STATUSES: dict[solvers.Status, Status] = {
@@ -119,7 +121,7 @@ class Milp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double = in_double(problem)
+        double = problem.double("cpu")
         shape = (problem.batch, problem.rows)
         lower, upper = np.zeros(shape), np.full(shape, np.inf)
         searches: list[_Example] = []
@@ -166,7 +168,7 @@ class _Example:
     def __init__(self, method: Milp, problem: Problem, budget: Budget, clock: Clock, deadline: float) -> None:
         self.method, self.problem, self.budget, self.clock, self.deadline = method, problem, budget, clock, deadline
         self.solver = get_solver(method.solver)
-        self.found: list[Attained] | None = None
+        self.found: Attained | None = None
         self.lower = np.zeros(problem.rows)
         self.upper = np.full(problem.rows, np.inf)
         self.status, self.detail = Status.COMPLETE, ""
@@ -236,12 +238,8 @@ class _Example:
         )
         patterns = kink_patterns(self.problem, points)
         witnesses = make_witnesses(self.problem, points, patterns)
-        self.found = []
-        for row in range(self.problem.rows):
-            kinked = bool(witnesses.at_kink[0, row]) and patterns is not None
-            slopes = {k: v[0, row] for k, v in patterns.items()} if kinked and patterns is not None else None
-            self.found.append(Attained(points[0, row], float(witnesses.values[0, row]), slopes))
-        self.lower = np.array([a.value for a in self.found])
+        self.found = Attained(self.problem.rows, witnesses.example(0))
+        self.lower = self.found.lower
 
     def _screen(self, prepared: Prepared) -> None:
         """Upper bounds of the quadratic-gate relaxation; a row stops once it is known not to matter."""
@@ -281,7 +279,7 @@ class _Example:
         leader = max(rows, key=lambda r: self.lower[r])
         floor = best if self.problem.norm is Norm.ONE else 0.0
         encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), floor=floor)
-        start = self._start(encoding, prepared, rows.index(leader), self.found[leader])
+        start = self._start(encoding, prepared, rows.index(leader), self.found.witnesses.get(leader))
         cutoff = None
         if self.lower[leader] < best or start is None:
             cutoff = -best * (1 + gap / 4) - 1e-12
@@ -319,12 +317,15 @@ class _Example:
         self.upper[rows] = np.minimum(before[rows], max(proved, float(self.lower[rows].max())))
         self.report()
 
-    def _start(self, encoding: Encoding, prepared: Prepared, row: int, attained: Attained) -> np.ndarray | None:
-        """The attack's point as a point of the program, which must contain it."""
+    def _start(self, encoding: Encoding, prepared: Prepared, row: int, attained: Witness | None) -> np.ndarray | None:
+        """The attack's point as a point of the program, which must contain it; None where it found nothing."""
+        if attained is None:
+            return None
         pattern = None
         if attained.slopes is not None:
-            pattern = {k: (v == prepared.gates.slopes[k].upper[0]).numpy() for k, v in attained.slopes.items()}
-        start = encoding.start(attained.point.numpy(), row, pattern)
+            slopes = by_node(self.problem.network, torch.from_numpy(attained.slopes))
+            pattern = {k: (v == prepared.gates.slopes[k].upper[0]).numpy() for k, v in slopes.items()}
+        start = encoding.start(attained.point, row, pattern)
         fault = violation(encoding.program, start)
         value = -encoding.program.objective(start)
         low = encoding.choice is None  # entries under the floor are not in a program for p = 1
@@ -339,9 +340,8 @@ class _Example:
         """Turns a solver's point into a witness, if it can be verified and is an improvement."""
         row = rows[int(np.argmax(x[encoding.rows]))] if len(encoding.rows) else rows[0]
         attained = attain(self.problem, prepared.gates, row, encoding.point(x), encoding.pattern(x))
-        if attained is not None and self.found is not None and attained.value > self.lower[row]:
-            self.found[row] = attained
-            self.lower[row] = attained.value
+        if attained is not None and self.found is not None:
+            self.found.note(attained)
 
     def _allowance(self, encoding: Encoding) -> float:
         """What a solver's dual bound can be too small by."""

@@ -60,7 +60,7 @@ class Sdp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double = Problem(problem.network, problem.box.double(), problem.norm, problem.functionals)
+        double = problem.double()
         results, uppers, hurried = [], [], False
         widest = max(node.size for node in problem.network.nodes)
         parts = list(per_chunk(double, max(1, budget.memory // (512 * problem.rows * widest))))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Input, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.linear_maps import Composed, Identity, LinearMap, Scale, Select, Transposed
 
 _ENTRIES = 2**22
@@ -86,30 +86,26 @@ class ExactSigns:
         Raises:
             TooLarge: it would take more than a fraction of a second.
         """
-        values: list[_Dyadic | None] = []
         signs: dict[int, np.ndarray] = {}
         self._cost = 0
-        for k, node in enumerate(self.network.nodes):
-            if isinstance(node, Input):
-                values.append(_Dyadic.of(point.double().numpy()))
-            elif isinstance(node, Activate):
-                z = values[node.parent]
-                if z is not None:
-                    signs[k] = z.signs
-                values.append(None if z is None else _activated(node, z, signs[k]))
-            else:
-                values.append(self._affine(node, values))
-        return signs
 
-    def _affine(self, node: Affine, values: list[_Dyadic | None]) -> _Dyadic | None:
-        bias = np.zeros(node.size) if node.bias is None else node.bias.numpy()
-        total = _Dyadic.of(bias)
-        for parent, m in node.terms:
-            value = values[parent]
-            if value is None:
+        def activation(k: int, node: Activate, z: _Dyadic | None) -> _Dyadic | None:
+            if z is None:
                 return None
-            total = total + self._apply(m, value)
-        return total
+            signs[k] = z.signs
+            return _activated(node, z, signs[k])
+
+        def affine(k: int, node: Affine, terms: Terms[_Dyadic | None]) -> _Dyadic | None:
+            total = _Dyadic.of(np.zeros(node.size) if node.bias is None else node.bias.numpy())
+            for m, value in terms:
+                if value is None:
+                    return None
+                total = total + self._apply(m, value)
+            return total
+
+        given: dict[int, _Dyadic | None] = {0: _Dyadic.of(point.double().numpy())}
+        fold_forward(self.network, given, activation, affine)
+        return signs
 
     def _apply(self, m: LinearMap, x: _Dyadic) -> _Dyadic:
         """The map's value; products of maps are taken one after another, as their entries may be rounded."""

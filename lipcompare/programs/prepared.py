@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from lipcompare.encoding.network import Encoding, encode
@@ -13,7 +12,7 @@ from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
-from lipcompare.problem import Box, Norm, Problem
+from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import propagate
 
 
@@ -34,14 +33,6 @@ class Prepared:
     gradients: Gradients
     upper: Tensor
     hurried: bool = False
-
-
-def in_double(problem: Problem) -> Problem:
-    """The same problem on the CPU in float64: its numbers are exactly representable there."""
-    if problem.device.type == "cpu" and problem.dtype == torch.float64:
-        return problem
-    lower, upper = (v.to("cpu", torch.float64) for v in problem.box.interval)
-    return Problem(problem.network, Box(lower, upper), problem.norm, problem.functionals.to("cpu", torch.float64))
 
 
 def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:

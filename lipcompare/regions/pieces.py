@@ -1,17 +1,15 @@
-"""Activation regions: where one pattern of a network holds, it is affine; an LP finds a point inside."""
+"""Where one pattern of a network holds it is affine: its pieces, and what they may be off by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import solvers
-from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
-from lipcompare.network.interval import Interval
+from lipcompare.network.chain import chain_length
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 
 
 class AffinePiece(NamedTuple):
@@ -28,72 +26,48 @@ def affine_pieces(network: Network, slopes: Mapping[int, Tensor]) -> dict[int, A
     """
     size = network.in_size
     some = next(iter(slopes.values()))
+    # The offset is row 0, and biases are added to it alone: differences of values would cancel.
     basis = torch.cat([some.new_zeros(1, size), torch.eye(size, dtype=some.dtype, device=some.device)])
     pieces: dict[int, AffinePiece] = {}
 
     def activation(k: int, node: Activate, z: Tensor) -> Tensor:  # z: (..., 1 + inputs, neurons)
-        pieces[k] = AffinePiece((z[..., 1:, :] - z[..., :1, :]).transpose(-1, -2), z[..., 0, :])
+        pieces[k] = AffinePiece(z[..., 1:, :].transpose(-1, -2), z[..., 0, :])
         return z * slopes[k].unsqueeze(-2)
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
-        return affine_value(node, terms)
+        value = linear_value(terms)
+        if node.bias is None:
+            return value
+        row = node.bias.new_zeros(1 + size, node.size)
+        row[0] = node.bias
+        return value + row
 
     fold_forward(network, {0: basis}, activation, affine)
     return pieces
 
 
-class Halfspaces(NamedTuple):
-    """``matrix x >= bound`` with rows scaled so that 1 is the row's range over the box; which neuron each row is."""
+def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tensor) -> dict[int, Tensor]:
+    """What rounding makes of the value of an affine piece, (neurons,) per activation node, at inputs within magnitudes.
 
-    matrix: np.ndarray  # (constraints, inputs)
-    bound: np.ndarray  # (constraints,)
-    node: np.ndarray  # (constraints,) activation node
-    neuron: np.ndarray  # (constraints,)
-
-
-def halfspaces(
-    pieces: Mapping[int, AffinePiece], active: Mapping[int, Tensor], open_: Mapping[int, Tensor], box: Interval
-) -> Halfspaces:
-    """Inequalities of the region of one pattern, for the neurons whose sign the box does not decide.
+    A sum of products is off by at most ``gamma_N`` times the same sum of absolute values, with ``gamma_N = N u / (1 - N
+    u)`` and N the length of the longest chain of operations. So the computed matrix and offset, evaluated exactly, are
+    off by that at any ``x`` with ``|x| <= magnitude``. The sum itself is computed, hence 2 N.
 
     Args:
-        pieces: under the pattern, without leading axes.
-        active: pattern, (neurons,) boolean per activation node.
-        open_: neurons whose sign is undecided over the box, (neurons,) boolean per activation node.
-        box: (inputs,).
+        slopes: (neurons,) per activation node.
+        magnitude: (inputs,).
     """
-    matrices, bounds, nodes, neurons = [], [], [], []
-    radius = box.radius
-    for k, piece in pieces.items():
-        chosen = open_[k].nonzero().squeeze(-1)
-        sign = torch.where(active[k][chosen], 1.0, -1.0).to(radius.dtype)
-        matrix = piece.matrix[chosen] * sign.unsqueeze(-1)
-        scale = (matrix.abs() @ radius).clamp(min=torch.finfo(radius.dtype).tiny ** 0.5).unsqueeze(-1)
-        matrices.append(matrix / scale)
-        bounds.append(-(piece.offset[chosen] * sign) / scale.squeeze(-1))
-        nodes.append(torch.full_like(chosen, k))
-        neurons.append(chosen)
-    return Halfspaces(*(torch.cat(parts).cpu().numpy() for parts in (matrices, bounds, nodes, neurons)))
+    # eps is 2 u; N u stays far below one half.
+    gamma = 2 * chain_length(network) * torch.finfo(magnitude.dtype).eps
+    errors: dict[int, Tensor] = {}
 
+    def activation(k: int, node: Activate, size: Tensor) -> Tensor:
+        errors[k] = gamma * size
+        return size * slopes[k].abs()
 
-def interior_point(region: Halfspaces, box: Interval, time_limit: float = 10.0) -> tuple[np.ndarray, float] | None:
-    """The point of the box that is deepest inside the region, and its depth; None if the region has no interior there.
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        size = linear_value([(m.absolute, value) for m, value in terms])
+        return size if node.bias is None else size + node.bias.abs()
 
-    Depth 1 is the range of a constraint over the box.
-    """
-    lower, upper = box.lower.cpu().double().numpy(), box.upper.cpu().double().numpy()
-    constraints = np.hstack([region.matrix, -np.ones((len(region.bound), 1))])
-    program = solvers.MixedIntegerProgram(
-        cost=np.append(np.zeros(len(lower)), -1.0),
-        A=constraints,
-        row_lower=region.bound,
-        row_upper=np.full(len(region.bound), np.inf),
-        lower=np.append(lower, -1e3),
-        upper=np.append(upper, 1.0),
-    )
-    solution = solvers.get("highs").solve(program, solvers.Limits(time_limit=time_limit))
-    if solution.status is solvers.Status.INTERRUPTED:
-        raise KeyboardInterrupt  # the solver turned it into a status; here it is the caller who decides
-    if solution.status is not solvers.Status.OPTIMAL or solution.x is None or solution.x[-1] <= 1e-9:
-        return None
-    return np.clip(solution.x[:-1], lower, upper), float(solution.x[-1])
+    fold_forward(network, {0: magnitude}, activation, affine)
+    return errors

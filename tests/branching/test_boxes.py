@@ -63,7 +63,7 @@ def test_the_bound_of_every_part_holds(kind, seed, data):
     seen = grid(dataclasses.replace(problem, box=Box(*box)), 25)
     for node, result in zip(nodes, evaluator.evaluate(nodes, 0.0, 0.0), strict=True):
         assert result.upper >= seen[node.row] * (1 - 1e-9)
-        (found,) = result.found
+        (found,) = result.witnesses
         inside = torch.as_tensor(found.point)
         assert bool(((inside >= box.lower[0]) & (inside <= box.upper[0])).all())
         assert found.value <= result.upper * (1 + 1e-9)

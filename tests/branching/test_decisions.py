@@ -9,7 +9,7 @@ import torch
 
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.evaluator import halving_threshold
-from lipcompare.branching.inheritance import known_bounds, known_multipliers, pack_multipliers, pack_sides
+from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
 from lipcompare.network import Interval
 
 
@@ -39,9 +39,9 @@ def test_what_is_known_survives_packing(seed: int) -> None:
         narrow[k], wide[k] = Interval(low, high), Interval(low[:1] - 9, high[:1] + 9)
     kept = torch.randn(6, 1 + numbering.gates + 3, generator=random) * (torch.rand(6, 1, generator=random) < 0.5)
     packed = [a + b for a, b in zip(pack_sides(numbering, narrow), pack_multipliers(kept), strict=True)]
-    told = known_multipliers(numbering, [*packed, b""])
+    told = inherited_multipliers(numbering, [*packed, b""])
     assert (told[:-1] == kept).all() and (told[-1] == 0).all()
-    cut = known_bounds(numbering, [*packed, b""], wide)
+    cut = inherited_bounds(numbering, [*packed, b""], wide)
     for k in network.activations:
         on, off = narrow[k].lower > 0, narrow[k].upper < 0
         lower, upper = (v[:-1] for v in cut[k])

@@ -9,9 +9,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lipcompare.branching.driver import Assessment, Found, Limits, Search, Stop, run
+from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop, run
 from lipcompare.branching.state import load, save
 from lipcompare.branching.tree import Queue, Subdomain
+from lipcompare.result import Witness
 
 BITS = 7
 
@@ -41,9 +42,9 @@ class Table:
         if best == -np.inf:
             return Assessment(-np.inf)
         free = [b for b in range(BITS) if isinstance(index[1 + b], slice)]
-        found = (Found(node.row, float(best), np.zeros(1), np.zeros(1)),) if not free else ()
+        witnesses = (Witness(node.row, float(best), np.zeros(1)),) if not free else ()
         chain = tuple(2 * b + 1 for b in free[:2])
-        return Assessment(float(best + self.slack[BITS - len(free)]), chain, found=found)
+        return Assessment(float(best + self.slack[BITS - len(free)]), chain, witnesses=witnesses)
 
 
 def start(table):
@@ -56,7 +57,7 @@ def test_finds_the_largest_row(seed, batch):
     table = Table(seed)
     search = start(table)
     points = []
-    assert run(search, table, Limits(batch=batch, gap=1e-9), report=points.append) is Stop.DONE
+    assert run(search, table, SearchLimits(batch=batch, gap=1e-9), report=points.append) is Stop.DONE
     assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)
     for before, after in itertools.pairwise(points):
         assert after.upper <= before.upper and after.lower >= before.lower
@@ -70,7 +71,7 @@ def test_a_batch_gives_what_single_steps_give():
     results = []
     for batch in (1, 32):
         search = start(table)
-        run(search, table, Limits(batch=batch))
+        run(search, table, SearchLimits(batch=batch))
         results.append(search.upper)
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
@@ -87,30 +88,30 @@ def test_interrupted_anywhere_the_interval_holds_and_the_search_goes_on(stop_aft
                 raise KeyboardInterrupt
             return table.evaluate(nodes, floor, target)
 
-    ended = run(search, Impatient(), Limits(batch=4))
+    ended = run(search, Impatient(), SearchLimits(batch=4))
     assert search.best <= table.truth <= search.upper
     if ended is Stop.INTERRUPTED:
         save(search, tmp_path / "state.npz", "key")
         again = load(tmp_path / "state.npz", "key")
         assert again.upper == search.upper and again.best == search.best and again.nodes == search.nodes
-        assert run(again, table, Limits(batch=4)) is Stop.DONE
+        assert run(again, table, SearchLimits(batch=4)) is Stop.DONE
         assert again.upper == pytest.approx(table.truth, rel=1.1e-4)
 
 
 def test_limits():
     table = Table(5)
     search = start(table)
-    assert run(search, table, Limits(nodes=10, batch=4)) is Stop.NODES
+    assert run(search, table, SearchLimits(nodes=10, batch=4)) is Stop.NODES
     assert search.nodes == 10
-    assert run(search, table, Limits(memory=10, batch=4)) is Stop.MEMORY
-    assert run(search, table, Limits(seconds=0)) is Stop.TIME
+    assert run(search, table, SearchLimits(memory=10, batch=4)) is Stop.MEMORY
+    assert run(search, table, SearchLimits(seconds=0)) is Stop.TIME
     assert search.best <= table.truth <= search.upper
 
 
 def test_children_cover_the_parent():
     node = Subdomain(1.0, 0, (2,), chain=(5, 7, 8))
     assert [c.decisions for c in node.children()] == [(2, 4), (2, 5, 6), (2, 5, 7, 9), (2, 5, 7, 8)]
-    assert all(c.known == b"x" for c in Subdomain(1.0, 0, (), chain=(5, 7), known=b"x").children())
+    assert all(c.inherited == b"x" for c in Subdomain(1.0, 0, (), chain=(5, 7), inherited=b"x").children())
     closed = Subdomain(1.0, 0, (2,), chain=(5,), closed=True)
     assert [c.decisions for c in closed.children()] == [(2, 4)]
 
@@ -120,7 +121,7 @@ def test_a_million_open_subdomains_would_fit_in_four_gigabytes():
     tracemalloc.start()
     queue = Queue(10)
     for i in range(count):
-        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,), known=i.to_bytes(100)))
+        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,), inherited=i.to_bytes(100)))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used / count < 4 * 2**30 / 1e6
@@ -159,12 +160,12 @@ def test_what_is_not_a_number_is_no_result():
             results = list(table.evaluate(nodes, floor, target))
             for i, node in enumerate(nodes):
                 if node.row == 1 and results[i].chain:
-                    junk = tuple(Found(1, value, np.zeros(1), np.zeros(1)) for value in (np.nan, np.inf))
-                    results[i] = dataclasses.replace(results[i], upper=np.nan, found=junk)
+                    junk = tuple(Witness(1, value, np.zeros(1)) for value in (np.nan, np.inf))
+                    results[i] = dataclasses.replace(results[i], upper=np.nan, witnesses=junk)
             return results
 
     search = Search.start(np.array([np.nan, 7.0, np.nan]))
     assert search.upper == np.inf
-    assert run(search, Broken(), Limits(nodes=20, batch=4)) is Stop.NODES
+    assert run(search, Broken(), SearchLimits(nodes=20, batch=4)) is Stop.NODES
     assert search.upper == 7.0 and search.row_upper()[1] == 7.0
-    assert np.isfinite(search.lower).all() and search.best <= table.truth
+    assert np.isfinite(search.attained.lower).all() and search.best <= table.truth

@@ -25,6 +25,7 @@ from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
 from lipcompare.programs.preactivation import Refinement
+from lipcompare.regions.program import Deepest
 
 FAMILIES = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
 SMALL = {
@@ -222,7 +223,7 @@ def test_a_solver_that_lies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
     assert honest.status is Status.EXACT
     monkeypatch.setattr("solvers.highs.Highs.solve", lie, raising=False)
-    monkeypatch.setattr("lipcompare.programs.witness.interior_point", lambda *a: None)
+    monkeypatch.setattr("lipcompare.programs.witness.deepest", lambda region: Deepest(None, -np.inf))
     with pytest.raises(Contradiction, match="highs says"):
         lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
 

@@ -1,0 +1,197 @@
+"""The one linear program over an activation region: a point deep inside it, or a proof that it meets no input.
+
+Under a fixed pattern the network is affine, and the pattern holds on the polytope ``A x + b >= 0`` (one row per neuron
+that may have either sign). The program maximises the depth ``t`` of a point of the box inside it. Its duals are
+multipliers ``y >= 0``; if ``y'b + max_box (A'y)'x < 0`` beyond rounding, no input satisfies all rows (Farkas). That is
+evaluated here from whatever multipliers the solver gives, so that a region is empty by proof only, never by a solver's
+word. A region of depth zero is not empty: a point on the kinks counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+import solvers
+from lipcompare.network.graph import Network
+from lipcompare.network.interval import Interval
+from lipcompare.regions.pieces import affine_pieces, piece_errors
+
+_COPIES = 6
+"""Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
+_SECONDS = 10.0
+"""Time limit of one program, unless there is less."""
+_U = np.finfo(np.float64).eps / 2
+"""The unit roundoff."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Region:
+    """``matrix x + offset >= 0`` for ``x`` in the box, one row per neuron.
+
+    Attributes:
+        matrix: (rows, inputs).
+        offset: (rows,).
+        error: (rows,) what the exact function may differ by from the one stored, anywhere in the box.
+        gate: (rows,) number of the neuron, through all activation nodes from the input on.
+        lower, upper: (inputs,) of the box.
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    error: np.ndarray
+    gate: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Deepest:
+    """What is known of a region.
+
+    Attributes:
+        point: (inputs,) the deepest point that the solver found, in the box; None if it gave none, or it is empty.
+        depth: of that point, in units of each row's half range over the box: positive inside, 0 on a kink, negative
+            outside (then the region is empty or too thin to tell).
+        empty: proved to hold no input.
+        conflict: numbers of the gates whose rows contradict each other; empty unless the region is.
+    """
+
+    point: np.ndarray | None
+    depth: float
+    empty: bool = False
+    conflict: tuple[int, ...] = ()
+
+    @property
+    def inside(self) -> np.ndarray | None:
+        """The point if it is strictly inside, beyond rounding."""
+        return self.point if self.depth > INTERIOR else None
+
+
+INTERIOR = 1e-9
+"""Depth from which a point counts as strictly inside: the solver's tolerance on rows is 1e-7 of their scale, and a
+witness is checked in exact arithmetic afterwards, so this only spares checks."""
+
+
+def region_of(
+    network: Network,
+    box: Interval,
+    slopes: Mapping[int, Tensor],
+    active: Mapping[int, Tensor],
+    rows: Mapping[int, Tensor],
+) -> Region:
+    """The region of a pattern in a box (inputs,), described by the neurons in ``rows``.
+
+    Args:
+        slopes: of the pattern, (neurons,) per activation node.
+        active: which side of its kink each neuron is on, boolean.
+        rows: neurons whose sign restricts the region, boolean; those of all others are taken for granted.
+    """
+    matrices, offsets, errors, gates = [], [], [], []
+    allowances = piece_errors(network, slopes, box.magnitude)
+    first = 0
+    for k, piece in affine_pieces(network, slopes).items():
+        chosen = rows[k].nonzero().squeeze(-1)
+        sign = np.where(active[k][chosen].cpu().numpy(), 1.0, -1.0)
+        matrices.append(piece.matrix[chosen].cpu().double().numpy() * sign[:, None])
+        offsets.append(piece.offset[chosen].cpu().double().numpy() * sign)
+        errors.append(allowances[k][chosen].cpu().double().numpy())
+        gates.append(chosen.cpu().numpy() + first)
+        first += network.nodes[k].size
+    return Region(
+        matrix=np.concatenate(matrices),
+        offset=np.concatenate(offsets),
+        error=np.concatenate(errors),
+        gate=np.concatenate(gates),
+        lower=box.lower.cpu().double().numpy(),
+        upper=box.upper.cpu().double().numpy(),
+    )
+
+
+def fits(network: Network, rows: int, memory: int) -> bool:
+    """Whether the program of a region that so many neurons describe fits in memory on its way to the solver."""
+    return _COPIES * 8 * max(rows, max(node.size for node in network.nodes)) * network.in_size <= memory
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scaled:
+    """The rows that cut the box, in coordinates of it: ``A u + b >= 0`` for ``|u| <= 1``, each of half range about 1.
+
+    Attributes:
+        A: (rows, inputs).
+        b, error: (rows,).
+    """
+
+    A: np.ndarray
+    b: np.ndarray
+    error: np.ndarray
+
+    def contradiction(self, y: np.ndarray) -> bool:
+        """Whether multipliers ``y >= 0`` (rows,) prove that no ``u`` satisfies all rows.
+
+        ``y'(A u + b)`` is at most ``y'b + |A'y|_1``. Evaluating that makes at most ``rows + inputs + 4`` roundings on
+        any product, and centre, half range and the scaling by them, which made ``A`` and ``b``, are in ``error``.
+        """
+        size = float(y @ (np.abs(self.b) + np.abs(self.A).sum(1) + self.error))
+        rounding = 2 * (sum(self.A.shape) + 4) * _U * size
+        return bool(y @ self.b + np.abs(y @ self.A).sum() + y @ self.error < -rounding)
+
+
+def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
+    """The deepest point of a region within its box, or a proof that there is none.
+
+    Args:
+        time_limit: seconds; a program gets no more than ``_SECONDS`` in any case.
+
+    Raises:
+        KeyboardInterrupt: the solver was interrupted.
+    """
+    center, radius = (region.lower + region.upper) / 2, (region.upper - region.lower) / 2
+    if not len(region.offset):
+        return Deepest(center, np.inf)
+    reach = np.abs(region.matrix) @ radius
+    middle = region.matrix @ center + region.offset
+    # Half ranges, centres and their products round too: relative to the size of all terms.
+    size = np.abs(region.matrix) @ np.maximum(np.abs(region.lower), np.abs(region.upper)) + np.abs(region.offset)
+    error = region.error + 4 * (len(center) + 4) * _U * size
+    alone = middle + reach < -error
+    if alone.any():
+        return Deepest(None, -np.inf, True, (int(region.gate[alone.argmax()]),))
+    # Rows that hold everywhere need no attention; the others are measured by their range over the box.
+    cutting = middle - reach < error
+    if not cutting.any():
+        return Deepest(center, np.inf)
+    scale = np.maximum(reach, 1e3 * error)[cutting] + np.finfo(float).tiny
+    scaled = _Scaled(
+        A=region.matrix[cutting] / scale[:, None] * radius, b=middle[cutting] / scale, error=error[cutting] / scale
+    )
+    solution = solvers.get("highs").solve(
+        _program(scaled), solvers.Limits(time_limit=max(min(time_limit, _SECONDS), 0.01))
+    )
+    if solution.status is solvers.Status.INTERRUPTED:
+        raise KeyboardInterrupt  # the solver made a status of it
+    if solution.multipliers is not None:
+        y = np.maximum(np.nan_to_num(solution.multipliers, posinf=0.0, neginf=0.0), 0.0)
+        if scaled.contradiction(y):
+            support = np.flatnonzero(y > 1e-9 * y.max())
+            return Deepest(None, -np.inf, True, tuple(int(g) for g in region.gate[cutting][support]))
+    if solution.x is None:
+        return Deepest(None, -np.inf)
+    u = solution.x[:-1]
+    return Deepest(np.clip(center + radius * u, region.lower, region.upper), float((scaled.A @ u + scaled.b).min()))
+
+
+def _program(scaled: _Scaled) -> solvers.MixedIntegerProgram:
+    """``max t : A u + b >= t, |u| <= 1, t <= 1``."""
+    rows, inputs = scaled.A.shape
+    return solvers.MixedIntegerProgram(
+        cost=np.append(np.zeros(inputs), -1.0),
+        A=np.hstack([scaled.A, -np.ones((rows, 1))]),
+        row_lower=-scaled.b,
+        row_upper=np.full(rows, np.inf),
+        lower=np.append(-np.ones(inputs), -1e6),
+        upper=np.append(np.ones(inputs), 1.0),
+    )
