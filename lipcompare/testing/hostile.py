@@ -1,8 +1,8 @@
 """Tiny problems on which floating point goes wrong, for the exact oracle (:mod:`lipcompare.testing.exact`).
 
 Each family puts one trouble into a random network: terms of a gradient or of a pre-activation that cancel, large
-biases, kinks at or next to the domain's sides and centre, extreme scales, neurons that repeat or never act, sides without
-width, small domains far from the origin, balls.
+biases, kinks at or next to the domain's sides and centre, extreme scales, neurons that repeat or never act, sides
+without width, small domains far from the origin, balls.
 """
 
 from __future__ import annotations
