@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
+from lipcompare.network.linear_maps import LinearMap
 
 
 def backward_upper(network: Network, region: Region, lines: Mapping[int, Lines], node: int, rows: Tensor) -> Tensor:
@@ -73,41 +74,30 @@ def backward_planes(
         """What each example asks for, of something (targets, ...) that does not depend on the example so far."""
         return value if chosen is None or value.ndim == per_example else value[chosen]
 
-    last = max(rows)
-    coefficients: list[Tensor | None] = [None] * (last + 1)
     constant: Tensor | None = None
 
-    def add(k: int, value: Tensor) -> None:
-        old = coefficients[k]
-        if old is not None and old.ndim != value.ndim:
-            old, value = picked(old, 3), picked(value, 3)
-        coefficients[k] = value if old is None else old + value
+    def collect(offset: Tensor) -> None:
+        nonlocal constant
+        constant = offset if constant is None else constant + offset
 
-    for k, row in rows.items():
-        add(k, row)
-    for k in range(last, 0, -1):
-        coefficient = coefficients[k]
-        coefficients[k] = None
-        if coefficient is None:
-            continue
-        item = network.nodes[k]
-        if isinstance(item, Activate):
-            line, coefficient = lines[k], picked(coefficient, 3)
-            positive = coefficient.clamp(min=0)
-            negative = coefficient - positive
-            offset = _dot(positive, line.upper_intercept) + _dot(negative, line.lower_intercept)
-            constant = offset if constant is None else constant + offset
-            add(item.parent, positive * line.upper_slope + negative * line.lower_slope)
-        elif isinstance(item, Affine):
-            if item.bias is not None:
-                offset = picked(coefficient @ item.bias, 2)
-                constant = offset if constant is None else constant + offset
-            for p, m in item.terms:
-                add(p, m.adjoint(coefficient))
+    def activation(k: int, node: Activate, coefficient: Tensor) -> Tensor:
+        line, coefficient = lines[k], picked(coefficient, 3)
+        positive = coefficient.clamp(min=0)
+        negative = coefficient - positive
+        collect(_dot(positive, line.upper_intercept) + _dot(negative, line.lower_intercept))
+        return positive * line.upper_slope + negative * line.lower_slope
 
-    coefficient = coefficients[0]
+    def affine(k: int, node: Affine, maps: Sequence[LinearMap], coefficient: Tensor) -> Iterator[Tensor]:
+        if node.bias is not None:
+            collect(picked(coefficient @ node.bias, 2))
+        return adjoints(k, node, maps, coefficient)
+
+    def add(old: Tensor, new: Tensor) -> Tensor:
+        return old + new if old.ndim == new.ndim else picked(old, 3) + picked(new, 3)
+
+    coefficient = fold_backward(network, rows, activation, affine, add=add)
     if coefficient is None:
-        some = rows[last]
+        some = rows[max(rows)]
         coefficient = some.new_zeros(*some.shape[:-1], network.in_size)
     return picked(coefficient, 3), constant
 

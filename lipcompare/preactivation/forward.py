@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
+import operator
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,8 +13,8 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline, chunk_size
 from lipcompare.domain import NormBall, Region
-from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Activate, Affine, Input, Network
+from lipcompare.network.activations import Activation, Lines
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_upper
 from lipcompare.preactivation.interval import interval_affine
@@ -60,43 +63,66 @@ def preactivation_bounds(
     Returns:
         Per activation node an interval (batch, neurons).
     """
-    ball = isinstance(box, NormBall)
     around = box.interval if isinstance(box, NormBall) else box
     if bool(torch.isinf(around.lower).any() | torch.isinf(around.upper).any()):
         return _free(network, around)
-    # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
-    plain: dict[int, Interval] = {}
     deadline = deadline or Deadline()
-    if tightening is Tightening.ALPHA_CROWN:
-        whole, deadline = deadline, Deadline.after(_OPTIMISE * deadline.left)
-        plain = preactivation_bounds(network, box, Tightening.CROWN, memory=memory, deadline=whole)
-    values: list[Interval] = []
-    slacks: dict[int, Tensor] = {}
+    if tightening is not Tightening.ALPHA_CROWN:
+        return _bounds(network, box, {}, tightening, None, memory, deadline)
+    # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
+    hurry = Deadline.after(_OPTIMISE * deadline.left)
+    plain = _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
+    bounds = _bounds(network, box, plain, tightening, descent, memory, hurry)
+    deadline.missed |= hurry.missed
+    return bounds
+
+
+def _bounds(
+    network: Network,
+    box: Region,
+    known: Mapping[int, Interval],
+    tightening: Tightening,
+    descent: Descent | None,
+    memory: int,
+    deadline: Deadline,
+) -> dict[int, Interval]:
+    """Bounds on every pre-activation in one pass from the input on.
+
+    Args:
+        known: bounds of activation nodes that hold already.
+        descent: how slopes are optimised, None for those that CROWN takes.
+    """
+    ball = isinstance(box, NormBall)
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            values.append(around)
-        elif isinstance(node, Affine):
-            value, slacks[k] = interval_affine(node, values)
-            values.append(value)
-        else:
-            z = node.parent
-            # Over a box, interval arithmetic is already exact for affine functions of the input.
-            straight = not ball and all(p == 0 for p in network.nodes[z].parents)
-            if k in plain:
-                values[z] = values[z].intersect(plain[k])
-            if tightening is not Tightening.INTERVAL and not straight and z in slacks:
-                steps = descent if tightening is Tightening.ALPHA_CROWN and lines else None
-                refined = _refine(network, box, bounds, lines, node, values[z], steps, memory, deadline)
-                widened = Interval(refined.lower - slacks[z], refined.upper + slacks[z])
-                values[z] = values[z].intersect(widened)
-            bounds[k] = values[z]
-            lines[k] = node.activation.relaxation(bounds[k])
-            values.append(node.activation.image(bounds[k]))
-    if tightening is Tightening.ALPHA_CROWN:
-        whole.missed |= deadline.missed
+
+    def activation(k: int, node: Activate, z: Interval) -> Interval:
+        bounds[k] = z
+        lines[k] = node.activation.relaxation(z)
+        return node.activation.image(z)
+
+    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
+        value, slack = interval_affine(node, terms)
+        readers = [r for r in network.consumers[k] if isinstance(network.nodes[r], Activate)]
+        # Over a box, interval arithmetic is already exact for affine functions of the input.
+        straight = not ball and all(p == 0 for p in node.parents)
+        for r in readers:
+            value = value.intersect(known[r]) if r in known else value
+        if readers and tightening is not Tightening.INTERVAL and not straight:
+            undecided = functools.reduce(operator.or_, (_undecided(network.activation(r), value) for r in readers))
+            steps = descent if lines else None
+            refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline)
+            value = value.intersect(Interval(refined.lower - slack, refined.upper + slack))
+        return value
+
+    fold_forward(network, {0: box.interval if isinstance(box, NormBall) else box}, activation, affine)
     return bounds
+
+
+def _undecided(activation: Activation, z: Interval) -> Tensor:
+    """Neurons (batch, size) whose slope over ``z`` is not one number."""
+    slopes = activation.slope_range(z)
+    return slopes.upper > slopes.lower
 
 
 def _free(network: Network, box: Interval) -> dict[int, Interval]:
@@ -111,23 +137,22 @@ def _refine(
     box: Region,
     bounds: dict[int, Interval],
     lines: dict[int, Lines],
-    node: Activate,
+    node: int,
     current: Interval,
+    undecided: Tensor,
     descent: Descent | None,
     memory: int,
     deadline: Deadline,
 ) -> Interval:
-    """Bounds on the parent of ``node`` by backward propagation; ``current`` where nothing was to gain."""
+    """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others."""
     batch, size = current.lower.shape
-    slopes = node.activation.slope_range(current)
-    undecided = slopes.upper > slopes.lower
     targets = undecided.any(0).nonzero().squeeze(-1)
     if not len(targets):
         return current
-    if descent is None and isinstance(box, Interval) and prefers_patches(network, node.parent):
-        return patch_bounds(network, box, lines, node.parent, undecided, current, memory=memory, deadline=deadline)
+    if descent is None and isinstance(box, Interval) and prefers_patches(network, node):
+        return patch_bounds(network, box, lines, node, undecided, current, memory=memory, deadline=deadline)
     lower, upper = current.lower.clone(), current.upper.clone()
-    widest = max(n.size for n in network.nodes[: node.parent + 1])
+    widest = max(n.size for n in network.nodes[: node + 1])
     # A pass holds a handful of (batch, 2 targets, widest) tensors; with slopes to optimise, some for every layer.
     copies = 6 if descent is None else 12 * (len(lines) + 1)
     chunk = chunk_size(memory, lower.device, copies * 2 * batch * widest * lower.element_size())
@@ -139,9 +164,9 @@ def _refine(
         here = torch.arange(len(part), device=lower.device)
         rows[here, part] = 1
         rows[here + len(part), part] = -1
-        best = backward_upper(network, box, shared, node.parent, rows)
+        best = backward_upper(network, box, shared, node, rows)
         if descent is not None:
-            best = _descend(network, box, bounds, node.parent, rows, best, descent, deadline)
+            best = _descend(network, box, bounds, node, rows, best, descent, deadline)
         high, low = best.split(len(part), dim=1)
         upper[:, part] = torch.minimum(upper[:, part], high)
         lower[:, part] = torch.maximum(lower[:, part], -low)

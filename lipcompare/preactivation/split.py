@@ -20,7 +20,7 @@ from torch import Tensor
 from lipcompare.budget import Deadline, chunk_size
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Activate, Affine, Input, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_plane
 from lipcompare.preactivation.interval import interval_affine
@@ -108,37 +108,36 @@ def _propagate(
     deadline: Deadline,
 ) -> SplitBounds:
     """One pass from the input on; ``spaces`` are the half-spaces by node, replaced by tighter ones on the way."""
-    values: list[Interval] = []
     slacks: dict[int, Tensor] = {}
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
     slopes: dict[int, Interval] = {}
     empty = torch.zeros(box.lower.shape[0], dtype=torch.bool, device=box.lower.device)
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            values.append(box)
-        elif isinstance(node, Affine):
-            value, slacks[k] = interval_affine(node, values)
-            values.append(value)
-        else:
-            z = node.parent
-            sign = signs[k]
-            current = _both(values[z], start[k])
-            if z in slacks:
-                wanted = _wanted(node, current, sign)
-                planes = _planes(network, lines, node, wanted, slacks[z], memory, deadline)
-                if planes or k not in spaces:
-                    spaces[k] = _halfspaces(planes, sign, k, box)
-                known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
-                # Neurons that only came along stay as they are: a result must not depend on its batch.
-                current = _refine(box, current, planes, known, sweeps).select(wanted, current)
-            empty |= ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
-            empty |= (current.lower > current.upper).any(-1)
-            cut = _cut(current, sign)
-            bounds[k], image = cut, node.activation.image(cut)
-            slopes[k] = _decided(node.activation.slope_range(cut), sign, node)
-            lines[k] = node.activation.relaxation(cut)
-            values.append(image)
+
+    def activation(k: int, node: Activate, z: Interval) -> Interval:
+        nonlocal empty
+        sign, current = signs[k], _both(z, start[k])
+        if node.parent in slacks:
+            wanted = _wanted(node, current, sign)
+            planes = _planes(network, lines, node, wanted, slacks[node.parent], memory, deadline)
+            if planes or k not in spaces:
+                spaces[k] = _halfspaces(planes, sign, k, box)
+            known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
+            # Neurons that only came along stay as they are: a result must not depend on its batch.
+            current = _refine(box, current, planes, known, sweeps).select(wanted, current)
+        empty = empty | ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
+        empty = empty | (current.lower > current.upper).any(-1)
+        cut = _cut(current, sign)
+        bounds[k] = cut
+        slopes[k] = _decided(node.activation.slope_range(cut), sign, node)
+        lines[k] = node.activation.relaxation(cut)
+        return node.activation.image(cut)
+
+    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
+        value, slacks[k] = interval_affine(node, terms)
+        return value
+
+    fold_forward(network, {0: box}, activation, affine)
     everything = _joined([*spaces.values(), _no_halfspaces(box)])
     empty |= _excluded(box, everything)
     return SplitBounds(bounds, Gates(slopes), empty, everything)
