@@ -91,15 +91,16 @@ class ExactSigns:
 
         def activation(k: int, node: Activate, z: _Dyadic | None) -> _Dyadic | None:
             if z is None:
-                return None
+                return None  # nothing goes on from here: later nodes lack this term
             signs[k] = z.signs
             return _activated(node, z, signs[k])
 
         def affine(k: int, node: Affine, terms: Terms[_Dyadic | None]) -> _Dyadic | None:
+            known = [(m, value) for m, value in terms if value is not None]
+            if len(known) < len(node.maps):
+                return None
             total = _Dyadic.of(np.zeros(node.size) if node.bias is None else node.bias.numpy())
-            for m, value in terms:
-                if value is None:
-                    return None
+            for m, value in known:
                 total = total + self._apply(m, value)
             return total
 

@@ -11,6 +11,7 @@ import torch
 
 from lipcompare import Network
 from lipcompare.network import Activate, Affine, LeakyReLU
+from lipcompare.network.activations.smooth import sigmoid
 from lipcompare.network.exact import ExactSigns, TooLarge
 
 
@@ -64,6 +65,19 @@ def test_behind_a_smooth_activation_nothing_is_known() -> None:
     signs = ExactSigns(nets.mixed(2)).at(torch.full((3,), 0.5, dtype=torch.float64))
     first, *later = nets.mixed(2).activations
     assert set(signs) == {first} and later
+
+
+def test_a_sum_with_an_unknown_term_is_unknown() -> None:
+    """Sigmoid on one branch: the sum is not the other branch alone."""
+    b = nets.Builder(3, 4)
+    first = b.dense(3)
+    smooth_one = b.activate(sigmoid())
+    joined = b.affine((smooth_one, nets.Identity(3)), (first, nets.Identity(3)))
+    behind = b.activate()
+    b.affine((behind, nets.Identity(3)), (joined, nets.Identity(3)))
+    b.activate()
+    signs = ExactSigns(b.build()).at(torch.full((3,), 0.5, dtype=torch.float64))
+    assert set(signs) == {smooth_one}
 
 
 def test_large_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
