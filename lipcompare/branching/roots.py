@@ -8,9 +8,12 @@ import numpy as np
 import torch
 
 from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.budget import Deadline
+from lipcompare.gates import has_patterns
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
+from lipcompare.preactivation.settle import settle, worthwhile
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate
 from lipcompare.result import Witness
@@ -27,6 +30,24 @@ def root_bounds(
     linear = propagate(problem, tightening, GateRelaxation.CHORDS, joint=True, memory=memory, seconds=seconds)
     upper: np.ndarray = linear.upper[0].cpu().numpy()
     return dict(linear.bounds), upper
+
+
+_SETTLE = 0.2
+"""At most of the time for proving the signs of hidden neurons; on the reference networks it is over long before."""
+
+
+def settled(
+    problem: Problem, bounds: dict[int, Interval], memory: int, seconds: float = float("inf")
+) -> dict[int, Interval]:
+    """Tighter bounds over one example's box where the signs of hidden neurons can be proved by halving it.
+
+    ``seconds``: what is left of the example's time, of which a share is spent.
+    """
+    box = problem.box.interval
+    inputs = Interval(box.lower[0], box.upper[0])
+    if not has_patterns(problem.network) or not worthwhile(problem.network, inputs, bounds):
+        return bounds
+    return settle(problem.network, inputs, bounds, memory=memory, deadline=Deadline.after(_SETTLE * seconds))
 
 
 def first_points(problem: Problem, seed: int, keep_going: Callable[[], bool], memory: int) -> list[Witness]:

@@ -16,7 +16,7 @@ from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import first_points, root_bounds
+from lipcompare.branching.roots import first_points, root_bounds, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, is_out_of_memory
 from lipcompare.errors import InvalidInput, nearest
@@ -141,6 +141,7 @@ class Bab(Method):
             for b, (_, upper) in enumerate(roots):
                 ledger.upper[b] = upper
             for b, (bounds, upper) in enumerate(roots):
+                bounds = settled(whole.example(b), bounds, budget.memory, clock.left / (whole.batch - b))
                 evaluator = self.evaluator(whole.example(b), bounds, budget.memory)
                 ended, search = self._example(ledger, b, evaluator, upper, clock, budget)
                 stop = ended if ended is not Stop.DONE else stop
