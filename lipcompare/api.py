@@ -1,10 +1,12 @@
-"""``bound`` and ``compare``: the entry points. They run methods, check what comes back, and never let one method's
-failure stop a comparison."""
+"""``bound`` and ``compare``: the entry points. They run methods, check what comes back, keep what was proved
+whatever ends a run, and never let one method's failure stop a comparison."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import dataclasses
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,11 +16,17 @@ import torch
 
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
-from lipcompare.errors import Contradiction
+from lipcompare.combine import SoFar, intersect
+from lipcompare.environment import computing
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
 from lipcompare.methods import Method
+from lipcompare.network.graph import tensors
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, closed
+from lipcompare.rounding import agree, crossing_scale
 from lipcompare.witness import check_witnesses
+
+_LOG = logging.getLogger("lipcompare")
 
 
 def bound(
@@ -48,7 +56,9 @@ def bound(
 
     Returns:
         A result whose witnesses were re-checked in float64 by code that the method does not share. A method that does
-        not apply, runs out of memory or is interrupted returns a status that says so, and proves nothing.
+        not apply returns a status that says so. Whatever ends a run early (Ctrl-C, also out of ``on_progress``, no
+        memory, an unexpected error), the interval that it had told of by then is returned with a status that says
+        what happened; the traceback of an unexpected error goes to the logger ``lipcompare``.
 
     Raises:
         InvalidInput: an unknown method or option.
@@ -56,22 +66,33 @@ def bound(
             than it claims): a bug that must not look like a number.
     """
     chosen = methods.get(method, **options)
-    budget = Budget(time_limit, gap, memory, on_progress, on_note)
-    clock = Clock(Budget(time_limit, gap, memory))
-    reason = chosen.domain_reason(problem) or chosen.supports(problem)
-    if reason is not None:
-        return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
-    try:
-        with _threads(threads), torch.no_grad():
-            result = chosen.run(problem, budget)
-    except KeyboardInterrupt:
-        return chosen.result(problem, clock, status=Status.INTERRUPTED, detail="Nothing was proved yet.")
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    with computing(threads):
+        problem = _ordinary(problem)
+        clock = Clock(Budget(time_limit, gap, memory))
+        so_far = SoFar(problem.batch, problem.rows)
+        reason = chosen.domain_reason(problem) or chosen.supports(problem)
+        if reason is not None:
+            return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
+
+        def progress(point: TracePoint) -> None:
+            clock.trace.append(point)
+            if on_progress is not None:
+                on_progress(point)
+
+        try:
+            result = chosen.run(problem, Budget(time_limit, gap, memory, progress, on_note, so_far.take))
+        except KeyboardInterrupt:
+            result = _ended(problem, chosen, clock, so_far, Status.INTERRUPTED)
+        except LipcompareError:
             raise
-        advice = "Lower the memory budget, the batch, or use a coarser method."
-        return chosen.result(problem, clock, status=Status.OUT_OF_MEMORY, detail=advice)
-    return _checked(problem, result)
+        except Exception as error:  # noqa: BLE001  # reported below; what was proved stands whatever it is
+            if is_out_of_memory(error):
+                advice = "Lower the memory budget, the batch, or use a coarser method."
+                result = _ended(problem, chosen, clock, so_far, Status.OUT_OF_MEMORY, advice)
+            else:
+                _LOG.error("%s ended with an unexpected error", chosen.name, exc_info=error)
+                result = _ended(problem, chosen, clock, so_far, Status.CRASHED, _described(error))
+        return _checked(problem, result, gap)
 
 
 def compare(
@@ -88,18 +109,50 @@ def compare(
 
     Columns: problem, example, method, lower, upper, gap, proves, status, message, seconds (of the whole batch), device,
     dtype, options. Ctrl-C ends the comparison and keeps what was done.
+
+    Raises:
+        Contradiction: a method contradicts itself or another one. It is raised when everything has run, and its
+            ``results`` is the frame.
     """
     chosen = [methods.get(m) for m in methods_]
     rows: list[dict[str, Any]] = []
+    contradictions: list[str] = []
     for label, problem in _labelled(problems):
+        results: list[Bound] = []
         for method in chosen:
-            result = bound(problem, method, time_limit=time_limit, gap=gap, memory=memory, threads=threads)
+            try:
+                result = bound(problem, method, time_limit=time_limit, gap=gap, memory=memory, threads=threads)
+            except LipcompareError as error:
+                result = _refused(problem, method, error)
+                if isinstance(error, Contradiction):
+                    contradictions.append(f"{label}: {error}")
+            results.append(result)
             rows.extend(tidy(label, result))
             if on_result is not None:
                 on_result(label, result)
             if result.status is Status.INTERRUPTED:
-                return pd.DataFrame(rows)
-    return pd.DataFrame(rows)
+                break
+        try:
+            intersect(results, gap=gap)
+        except Contradiction as error:
+            contradictions.append(f"{label}: {error}")
+        if results and results[-1].status is Status.INTERRUPTED:
+            break
+    frame = pd.DataFrame(rows)
+    if contradictions:
+        raise Contradiction(" ".join(contradictions), results=frame)
+    return frame
+
+
+def _refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
+    """The line of a method that raised on purpose: it proves nothing and says why."""
+    kinds: dict[type[LipcompareError], Status] = {
+        UnsupportedOperation: Status.UNSUPPORTED,
+        InvalidInput: Status.UNSUPPORTED,
+        Contradiction: Status.CRASHED,
+    }
+    status = next((status for kind, status in kinds.items() if isinstance(error, kind)), Status.CRASHED)
+    return method.result(problem, Clock(Budget()), status=status, detail=str(error))
 
 
 def tidy(label: str, result: Bound) -> Iterator[dict[str, Any]]:
@@ -132,29 +185,54 @@ def _labelled(problems: Problem | Iterable[Problem] | Mapping[str, Problem]) -> 
         yield f"{problem.network.name}#{number}", problem
 
 
-def _checked(problem: Problem, result: Bound) -> Bound:
-    """The result with its lower bounds replaced by what its witnesses attain in an independent evaluation."""
-    lower = result.lower
+def _ordinary(problem: Problem) -> Problem:
+    """The problem in tensors that can be written to and differentiated; those of inference mode cannot."""
+    everything = (problem.box, problem.functionals, problem.network.nodes)
+    return copy.deepcopy(problem) if any(tensor.is_inference() for tensor in tensors(everything)) else problem
+
+
+def _ended(problem: Problem, method: Method, clock: Clock, so_far: SoFar, status: Status, detail: str = "") -> Bound:
+    """The result of a run that did not return one."""
+    so_far.ask()
+    witnesses = so_far.witnesses(problem.box.window.center.cpu().double().numpy())
+    return method.result(
+        problem,
+        clock,
+        lower=None if witnesses is None else witnesses.values,
+        upper=so_far.upper,
+        status=status,
+        detail=detail,
+        witnesses=witnesses,
+    )
+
+
+def _described(error: Exception) -> str:
+    """What an error says and where it was raised, as one sentence."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}."
+
+
+def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
+    """The result with its lower bounds replaced by what its witnesses attain in an independent evaluation.
+
+    A lower bound without a witness and an end that is NaN prove nothing; a claim to be exact takes two finite ends
+    within the gap after that.
+    """
+    upper = np.where(np.isnan(result.upper), np.inf, result.upper)
+    lower = np.zeros_like(upper)
     if result.witnesses is not None:
         attained = check_witnesses(problem, result.witnesses)
-        lower = np.where(lower <= result.witnesses.values * (1 + 1e-12), np.minimum(lower, attained), lower)
-    slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
-    bad = lower > result.upper * (1 + slack) + slack
+        lower = np.fmax(np.minimum(result.lower, attained), 0.0)
+    bad = ~agree(lower, upper, crossing_scale(upper, double=problem.dtype == torch.float64))
     if bool(bad.any()):
         b, row = (int(v) for v in np.argwhere(bad)[0])
         raise Contradiction(
             f"{result.method}: example {b}, row {row} has lower bound {float(lower[b, row])!r} above upper bound "
-            f"{float(result.upper[b, row])!r}. This is a bug: please report it with the model."
+            f"{float(upper[b, row])!r}. This is a bug: please report it with the model."
         )
-    return dataclasses.replace(result, lower=lower)
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    result = dataclasses.replace(result, lower=lower, upper=upper)
+    if result.status is Status.EXACT and not closed(lower, upper, gap * (1 + 1e-9) + 1e-12):
+        detail = f"What was checked leaves a gap of {float(result.gap.max()):.2g}. {result.detail}".strip()
+        result = dataclasses.replace(result, status=Status.NUMERICAL, detail=detail)
+    return result

@@ -6,8 +6,9 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -19,9 +20,23 @@ class TracePoint(NamedTuple):
     upper: float
 
 
+class Kept(NamedTuple):
+    """What a run has proved so far about some consecutive examples; it stands whatever ends the run.
+
+    Attributes:
+        first: the first of the examples.
+        upper: (examples, rows).
+        witnesses: :class:`~lipcompare.result.Witnesses` of these examples, if there are any yet.
+    """
+
+    first: int
+    upper: np.ndarray
+    witnesses: Any = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a method may spend, and when it may stop.
+    """What a method may spend, when it may stop, and whom it tells.
 
     Attributes:
         time_limit: seconds of wall clock; methods that cannot stop midway run to their end.
@@ -29,6 +44,7 @@ class Budget:
         memory: bytes of working memory that batched passes respect.
         on_progress: called with each point of the trace.
         on_note: called with what a search is doing, in words.
+        on_kept: called with what is proved so far, or with a function that says so when it is asked at the end.
     """
 
     time_limit: float = float("inf")
@@ -36,10 +52,11 @@ class Budget:
     memory: int = 2**30
     on_progress: Callable[[TracePoint], None] | None = None
     on_note: Callable[[str], None] | None = None
+    on_kept: Callable[[Kept | Callable[[], Kept]], None] | None = None
 
 
 class Clock:
-    """Time since the start of a run, against its limit; collects the trace."""
+    """Time since the start of a run, against its limit; collects the trace and hands on what is proved so far."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -63,6 +80,14 @@ class Clock:
         self.trace.append(point)
         if self.budget.on_progress is not None:
             self.budget.on_progress(point)
+
+    def keep(self, kept: Kept | Callable[[], Kept]) -> None:
+        """Have this returned if the run ends before its result: by an interrupt, an error, or for want of memory.
+
+        A search whose state says what it has proved gives a function once; it is asked when the run has ended.
+        """
+        if self.budget.on_kept is not None:
+            self.budget.on_kept(kept)
 
     def note(self, text: str) -> None:
         """Tell whoever watches what is going on."""

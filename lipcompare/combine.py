@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lipcompare.budget import TracePoint
+from lipcompare.budget import Kept, TracePoint
 from lipcompare.errors import Contradiction, InvalidInput
-from lipcompare.result import Bound, Status, Witnesses
+from lipcompare.result import Bound, Status, Witnesses, closed
+from lipcompare.rounding import agree, crossing_scale
 
+_LOG = logging.getLogger("lipcompare")
 _URGENT = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.NODE_LIMIT, Status.MEMORY_LIMIT)
 """What a merged status must not hide: the interval might be tighter with a larger budget."""
 
 
-def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9) -> Bound:
+def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4) -> Bound:
     """The intersection of the intervals that several methods proved on the same problem, one after another.
 
     Args:
         bounds: results of equal shape; at least one.
         gap: relative gap at which the merged interval counts as exact.
-        slack: relative amount by which rounding may put a lower bound above an upper one.
 
     Returns:
         Per row the largest lower bound, with its witness, and the smallest upper bound. ``method`` joins the names,
@@ -39,7 +41,7 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9
         return bounds[0]
     lowers, uppers = np.stack([b.lower for b in bounds]), np.stack([b.upper for b in bounds])
     lower, upper = lowers.max(0), uppers.min(0)
-    crossed = lower > upper * (1 + slack) + slack
+    crossed = ~agree(lower, upper, crossing_scale(upper, double=all(b.dtype == "float64" for b in bounds)))
     if crossed.any():
         example, row = (int(v) for v in np.argwhere(crossed)[0])
         one = bounds[int(lowers[:, example, row].argmax())].method
@@ -49,12 +51,10 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4, slack: float = 1e-9
             f"{upper[example, row]!r}. This is a bug: please report it with the model."
         )
     having = [b.witnesses for b in bounds if b.witnesses is not None]
-    high = upper.max(1)
-    tight = bool(np.isfinite(high).all() and (high - lower.max(1) <= gap * high).all())
     return Bound(
         lower=lower,
         upper=upper,
-        status=Status.EXACT if tight else _status(bounds),
+        status=Status.EXACT if closed(lower, upper, gap) else _status(bounds),
         method="+".join(b.method for b in bounds),
         seconds=sum(b.seconds for b in bounds),
         detail=" ".join(f"{b.method}: {b.sentence}" for b in bounds if b.status is not Status.COMPLETE or b.detail),
@@ -78,6 +78,7 @@ def side_by_side(bounds: Sequence[Bound]) -> Bound:
         return bounds[0]
     first = bounds[0]
     exact = all(b.status is Status.EXACT for b in bounds)
+    all_have = all(b.witnesses is not None for b in bounds)
     details = dict.fromkeys(b.detail for b in bounds if b.detail)
     return dataclasses.replace(
         first,
@@ -87,15 +88,12 @@ def side_by_side(bounds: Sequence[Bound]) -> Bound:
         seconds=sum(b.seconds for b in bounds),
         detail=" ".join(details),
         trace=(),
-        witnesses=_stacked([b.witnesses for b in bounds]),
+        witnesses=stacked([w for b in bounds if (w := b.witnesses) is not None]) if all_have else None,
     )
 
 
-def _stacked(parts: Sequence[Witnesses | None]) -> Witnesses | None:
-    """The pieces' witnesses as one; patterns of pieces without kinks are filled with zeros, which nothing reads."""
-    having = [w for w in parts if w is not None]
-    if len(having) < len(parts):
-        return None
+def stacked(having: Sequence[Witnesses]) -> Witnesses:
+    """The witnesses of consecutive pieces; patterns of pieces without kinks are zeros, which nothing reads."""
     sizes = {k: p.shape[2:] for w in having for k, p in (w.patterns or {}).items()}
     patterns = {
         k: np.concatenate([(w.patterns or {}).get(k, np.zeros((*w.values.shape, *size))) for w in having])
@@ -149,3 +147,65 @@ def best_witnesses(witnesses: Sequence[Witnesses]) -> Witnesses:
         at_kink=pick([w.at_kink for w in witnesses]),
         patterns=patterns or None,
     )
+
+
+class SoFar:
+    """The tightest interval that a run has told of so far, whichever of its methods it came from.
+
+    Attributes:
+        upper: (batch, rows).
+    """
+
+    def __init__(self, batch: int, rows: int) -> None:
+        self.upper = np.full((batch, rows), np.inf)
+        self._parts: list[tuple[int, Witnesses]] = []
+        self._asked: list[Callable[[], Kept]] = []
+
+    def take(self, kept: Kept | Callable[[], Kept]) -> None:
+        """Note what is proved, or whom to ask for it when the run has ended."""
+        if callable(kept):
+            self._asked.append(kept)
+            return
+        some = slice(kept.first, kept.first + len(kept.upper))
+        self.upper[some] = np.fmin(self.upper[some], kept.upper)  # NaN proves nothing
+        if kept.witnesses is not None:
+            # What a method tells of the same examples later replaces nothing that is better.
+            same = (kept.first, kept.witnesses.values.shape)
+            older = [w for first, w in self._parts if (first, w.values.shape) == same]
+            if not any((w.values >= kept.witnesses.values).all() for w in older):
+                self._parts.append((kept.first, kept.witnesses))
+
+    def ask(self) -> None:
+        """Ask the searches that were to be asked at the end; one that cannot answer any more is passed over.
+
+        What it had told before stands, and the error that ended the run is reported by whoever caught it.
+        """
+        while self._asked:
+            source = self._asked.pop()
+            try:
+                self.take(source())
+            except Exception as error:  # noqa: BLE001  # its state may be broken by what ended the run
+                _LOG.warning("what a search had found is lost", exc_info=error)
+
+    def witnesses(self, middle: np.ndarray) -> Witnesses | None:
+        """The best witness of every row; None if there is none at all.
+
+        Args:
+            middle: (batch, inputs) points of the domain that stand in for rows without one, with the value 0.
+        """
+        if not self._parts:
+            return None
+        batch, rows = self.upper.shape
+        points = np.repeat(middle[:, None], rows, axis=1)
+        values, at_kink = np.zeros((batch, rows)), np.zeros((batch, rows), dtype=bool)
+        sizes = {k: pattern.shape[2:] for _, w in self._parts for k, pattern in (w.patterns or {}).items()}
+        patterns = {k: np.zeros((batch, rows, *size)) for k, size in sizes.items()}  # read at kinks only
+        for first, part in self._parts:
+            some = slice(first, first + len(part.values))
+            better = part.values > values[some]
+            points[some][better] = part.points[better]
+            at_kink[some][better] = part.at_kink[better]
+            values[some][better] = part.values[better]
+            for k, pattern in (part.patterns or {}).items():
+                patterns[k][some][better] = pattern[better]
+        return Witnesses(points, values, at_kink, patterns or None)

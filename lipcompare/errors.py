@@ -19,7 +19,15 @@ class UnsupportedOperation(LipcompareError, NotImplementedError):
 
 
 class Contradiction(LipcompareError, AssertionError):
-    """Two certified results exclude each other: a bug, never a result."""
+    """Two certified results exclude each other: a bug, never a result.
+
+    Attributes:
+        results: what was found besides, where a comparison ended with it.
+    """
+
+    def __init__(self, message: str, results: object = None) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -18,16 +18,27 @@ class Status(enum.Enum):
 
     COMPLETE = "The method ran to its end."
     EXACT = "The value is proved to the requested gap."
-    TIME_LIMIT = "Stopped at the time limit; the interval holds."
-    NODE_LIMIT = "Stopped at the node limit; the interval holds."
-    MEMORY_LIMIT = "Stopped at the memory limit; the interval holds."
-    INTERRUPTED = "Interrupted; the interval so far holds."
+    TIME_LIMIT = "Stopped at the time limit."
+    NODE_LIMIT = "Stopped at the node limit."
+    MEMORY_LIMIT = "Stopped at the memory limit."
+    INTERRUPTED = "Interrupted."
     UNSUPPORTED = "The method does not apply to this problem."
     UNAVAILABLE = "The solver is not installed or has no licence."
     LICENCE_TOO_SMALL = "The solver's licence does not allow a model of this size."
-    OUT_OF_MEMORY = "Out of memory; nothing was proved."
+    OUT_OF_MEMORY = "Out of memory."
     NUMERICAL = "The solver met numerical trouble; only what was checked is reported."
-    CRASHED = "The method crashed; nothing was proved."
+    CRASHED = "The method crashed: a bug, please report it."
+
+    @property
+    def early(self) -> bool:
+        """Whether the method ended before it was done."""
+        return self not in (Status.COMPLETE, Status.EXACT, Status.UNSUPPORTED)
+
+
+def closed(lower: np.ndarray, upper: np.ndarray, gap: float) -> bool:
+    """Whether the largest rows of all examples are known to the relative gap; lower and upper are (batch, rows)."""
+    low, high = lower.max(1), upper.max(1)
+    return bool(np.isfinite(low).all() and np.isfinite(high).all() and (high - low <= gap * high).all())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,8 +178,9 @@ class Bound:
 
     @property
     def sentence(self) -> str:
-        """Status and detail as one text."""
-        return f"{self.status.value} {self.detail}".strip()
+        """Status, whether anything is proved where the method ended early, and detail as one text."""
+        stands = "Nothing was proved." if self.proves == "nothing" else "The interval so far holds."
+        return " ".join(filter(None, (self.status.value, stands if self.status.early else "", self.detail)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for JSON (inf becomes None)."""

@@ -1,9 +1,11 @@
-"""Numbers as text, rounded to the side on which they stay proved."""
+"""Numbers as text, rounded to the side on which they stay proved; and when two results contradict each other."""
 
 from __future__ import annotations
 
 import decimal
 import math
+
+import numpy as np
 
 
 def lower_text(value: float, digits: int = 5) -> str:
@@ -31,3 +33,21 @@ def _rounded(value: float, digits: int, direction: str) -> str:
     if short and not -4 <= short.adjusted() <= 6:
         return f"{short.normalize():e}"
     return f"{short:f}"
+
+
+def agree(lower: np.ndarray, upper: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
+    """Where a proved lower bound and a proved upper bound on one quantity do not exclude each other.
+
+    Args:
+        lower, upper: arrays of one shape; NaN agrees with nothing.
+        scale: how far rounding may have moved the two ends apart, together.
+    """
+    allowed: np.ndarray = lower <= upper + scale
+    return allowed
+
+
+def crossing_scale(upper: np.ndarray, *, double: bool) -> np.ndarray:
+    """How far the ends of an interval may cross by the rounding of the precision that they were computed in."""
+    relative = 1e-9 if double else 1e-3
+    scale: np.ndarray = relative * (1 + np.abs(upper))
+    return scale

@@ -148,7 +148,7 @@ def bound(
         _check_plot(plot)
         problem = question.problem(note)
         results = _run(problem, chosen, limits)
-        result = intersect(results, gap=gap, slack=cli_output.slack(problem))
+        result = intersect(results, gap=gap)
         if json:
             typer.echo(cli_output.json_text(cli_output.as_json(problem, result)))
         else:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -163,7 +162,7 @@ def comparison_table(problem: Problem, results: Sequence[Bound], *, title: str |
         table.add_row(result.method, *_mean_cells(result), seconds, escape(message))
     if len(results) > 1:
         table.add_section()
-        together = intersect(results, slack=slack(problem))
+        together = intersect(results)
         table.add_row("together", *_mean_cells(together), seconds_text(together.seconds), "", style="bold")
     return table
 
@@ -171,11 +170,6 @@ def comparison_table(problem: Problem, results: Sequence[Bound], *, title: str |
 def _mean_cells(result: Bound) -> tuple[str, str, str]:
     low, high = float(result.overall_lower.mean()), float(result.overall_upper.mean())
     return interval_cells(low, high, relative_gap(low, high))
-
-
-def slack(problem: Problem) -> float:
-    """Relative amount by which rounding in the problem's precision may make two bounds cross."""
-    return 1e-9 if problem.dtype == torch.float64 else 1e-3
 
 
 def print_result(console: Console, problem: Problem, result: Bound) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-import torch
+import numpy as np
 
 from lipcompare.attack.search import Effort, kink_patterns, search
-from lipcompare.budget import Budget, Clock
-from lipcompare.combine import best_witnesses
-from lipcompare.methods.base import Method, joined, per_chunk
+from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.combine import best_witnesses, stacked
+from lipcompare.methods.base import Method, Piece, pieces
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, Witnesses
 from lipcompare.witness import make_witnesses
 
 _SEARCH = 0.7
@@ -47,23 +47,31 @@ class Attack(Method):
         effort = Effort(self.samples, self.starts, self.ascent_steps, self.rounds, self.proposals, self.regions)
         widest = max(node.size for node in problem.network.nodes)
         at_once = 4 * problem.rows * effort.starts * 2 * effort.proposals * widest * problem.box.lower.element_size()
-        size = max(1, budget.memory // at_once)
-
-        def searching() -> bool:
-            return clock.elapsed < _SEARCH * budget.time_limit
-
-        with torch.no_grad():
-            parts = [
-                search(part, effort, seed=self.seed, memory=budget.memory, keep_going=searching)
-                for part in per_chunk(problem, size)
-            ]
-            searched = searching()
-            points = joined(parts)
-            witnesses = make_witnesses(problem, points, kink_patterns(problem, points, clock.running))
-            # Kinks have no volume, so no search meets them; people do ask about the kink they centre the box on.
-            centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
-            patterns = kink_patterns(problem, centers, clock.running)
-            if patterns is not None:
-                witnesses = best_witnesses([witnesses, make_witnesses(problem, centers, patterns)])
-        status = Status.COMPLETE if searched and clock.running() else Status.TIME_LIMIT
+        found, hurried = [], False
+        for piece in pieces(problem, clock, at_once):
+            witnesses, late = self._search(piece, effort, budget)
+            clock.keep(Kept(piece.first, np.full(witnesses.values.shape, np.inf), witnesses))
+            found.append(witnesses)
+            hurried |= late
+        witnesses = stacked(found)
+        status = Status.TIME_LIMIT if hurried else Status.COMPLETE
         return self.result(problem, clock, lower=witnesses.values, status=status, witnesses=witnesses)
+
+    def _search(self, piece: Piece, effort: Effort, budget: Budget) -> tuple[Witnesses, bool]:
+        """Witnesses of a piece, and whether the time ended the search."""
+        problem = piece.problem
+        searching, whole = Deadline.after(_SEARCH * piece.seconds), Deadline.after(piece.seconds)
+        points = search(
+            problem, effort, seed=self.seed, memory=budget.memory, keep_going=lambda: not searching.passed()
+        )
+
+        def running() -> bool:
+            return not whole.passed()
+
+        witnesses = make_witnesses(problem, points, kink_patterns(problem, points, running))
+        # Kinks have no volume, so no search meets them; people do ask about the kink they centre the box on.
+        centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
+        patterns = kink_patterns(problem, centers, running)
+        if patterns is not None:
+            witnesses = best_witnesses([witnesses, make_witnesses(problem, centers, patterns)])
+        return witnesses, searching.missed or whole.passed()

@@ -74,19 +74,16 @@ class Auto(Method):
                 budget, time_limit=clock.left * share, on_progress=lambda point: _take(clock, point)
             )
             clock.note(method.name)
-            try:
-                done.append(method.run(problem, watched))
-            except KeyboardInterrupt:
-                if not done:
-                    raise
-                done.append(dataclasses.replace(done[-1], status=Status.INTERRUPTED, detail=""))
+            done.append(method.run(problem, watched))
+            if done[-1].status is Status.INTERRUPTED:
+                raise KeyboardInterrupt  # what it had found is kept, as that of the others
             merged = intersect(done, gap=budget.gap)
             clock.record(float(merged.lower.max()), float(merged.upper.max()))
-            if merged.status is Status.EXACT or done[-1].status is Status.INTERRUPTED:
+            if merged.status is Status.EXACT:
                 break
         merged = intersect(done, gap=budget.gap)
         status = merged.status
-        if status is not Status.EXACT and done[-1].status is not Status.INTERRUPTED:
+        if status is not Status.EXACT:
             status = done[-1].status if clock.running() else Status.TIME_LIMIT
         names = ", ".join(dict.fromkeys(b.method for b in done))
         last = f" {done[-1].method}: {done[-1].detail}" if done[-1].detail else ""

@@ -18,7 +18,7 @@ from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import first_points, root_bounds, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
-from lipcompare.budget import Budget, Clock, Deadline, is_out_of_memory
+from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import has_patterns
 from lipcompare.methods.base import Method
@@ -132,6 +132,7 @@ class Bab(Method):
         clock = Clock(budget)
         whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
+        clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             roots = [

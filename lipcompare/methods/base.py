@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.domain import NormBall, Space
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, Witnesses
@@ -46,6 +47,11 @@ class Method(ABC):
             return f"It searches boxes, not l{problem.box.norm.value} balls: give a box."
         return None
 
+    def upper_result(self, problem: Problem, clock: Clock, upper: Tensor, hurried: bool) -> Bound:
+        """The result of a method that only bounds from above, by :func:`in_pieces`."""
+        status, detail = (Status.TIME_LIMIT, HURRIED) if hurried else (Status.COMPLETE, "")
+        return self.result(problem, clock, upper=upper, status=status, detail=detail)
+
     @abstractmethod
     def supports(self, problem: Problem) -> str | None:
         """None if the method applies to the problem, else a sentence that says why not."""
@@ -67,8 +73,9 @@ class Method(ABC):
     ) -> Bound:
         """The result of a run of this method, in the shapes that :class:`Bound` wants; missing ends prove nothing."""
         shape = (problem.batch, problem.rows)
-        low = np.zeros(shape) if lower is None else _array(lower)
-        high = np.full(shape, np.inf) if upper is None else _array(upper)
+        low = np.zeros(shape) if lower is None else as_array(lower)
+        high = np.full(shape, np.inf) if upper is None else as_array(upper)
+        clock.keep(Kept(0, high, witnesses))
         if not clock.trace or clock.trace[-1][1:] != (low.max(), high.max()):
             clock.record(float(low.max()), float(high.max()))
         return Bound(
@@ -104,10 +111,60 @@ def versions() -> dict[str, str]:
     return found
 
 
-def per_chunk(problem: Problem, size: int) -> Iterator[Problem]:
-    """The batch in pieces of at most ``size`` examples."""
+class Piece(NamedTuple):
+    """Some consecutive examples of a batch that are bounded together.
+
+    Attributes:
+        problem: the problem of these examples.
+        first: the first of them.
+        seconds: their share of the time that is left when their turn comes.
+    """
+
+    problem: Problem
+    first: int
+    seconds: float
+
+    @property
+    def refining(self) -> float:
+        """Seconds for refining intervals; the rest is for what cannot be left out."""
+        return _REFINING * self.seconds
+
+
+_REFINING = 0.9
+
+
+def pieces(problem: Problem, clock: Clock, bytes_each: int) -> Iterator[Piece]:
+    """The batch in pieces whose work fits in memory, ``bytes_each`` for one example."""
+    size = max(1, clock.budget.memory // bytes_each)
     for start in range(0, problem.batch, size):
-        yield problem.slice(start, start + size)
+        some = problem.slice(start, start + size)
+        left = clock.left
+        yield Piece(some, start, left if math.isinf(left) else left * some.batch / (problem.batch - start))
+
+
+def in_pieces(
+    problem: Problem, clock: Clock, bytes_each: int, bound: Callable[[Piece], tuple[Tensor, bool]]
+) -> tuple[Tensor, bool]:
+    """Upper bounds (batch, rows) by :func:`pieces`, each kept at once, and whether any was hurried.
+
+    Args:
+        bytes_each: what one example takes.
+        bound: upper bounds (examples, rows) of a piece, and whether the time ran out before they were as tight as
+            they could be.
+    """
+    uppers, any_hurried = [], False
+    for piece in pieces(problem, clock, bytes_each):
+        upper, hurried = bound(piece)
+        clock.keep(Kept(piece.first, as_array(upper)))
+        uppers.append(upper)
+        any_hurried |= hurried
+    return torch.cat(uppers), any_hurried
+
+
+def propagation_bytes(problem: Problem, factor: int = 64) -> int:
+    """What bound propagation takes per example: some copies of the widest layer for every row."""
+    widest = max(node.size for node in problem.network.nodes)
+    return factor * problem.rows * widest * problem.box.lower.element_size()
 
 
 def joined(parts: Iterable[Tensor]) -> Tensor:
@@ -115,7 +172,8 @@ def joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
+def as_array(values: Tensor | np.ndarray) -> np.ndarray:
+    """The values in float64 on the CPU."""
     array: np.ndarray = (
         values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values, float)
     )

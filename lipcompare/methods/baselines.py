@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from torch import Tensor
+
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient, interval_norm, norm_product, rounding_allowance
-from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
+from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound
 
 
 @final
@@ -52,19 +54,15 @@ class Ibp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        done, hurried = [], False
-        widest = max(node.size for node in problem.network.nodes)
-        size = max(1, budget.memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
-        parts = list(per_chunk(problem, size))
-        for i, part in enumerate(parts):
-            deadline = Deadline.after(0.9 * clock.left / (len(parts) - i))
+
+        def bound(piece: Piece) -> tuple[Tensor, bool]:
+            some, deadline = piece.problem, Deadline.after(piece.refining)
             bounds = preactivation_bounds(
-                part.network, part.box.region, self.tightening, memory=budget.memory, deadline=deadline
+                some.network, some.box.region, self.tightening, memory=budget.memory, deadline=deadline
             )
-            hurried |= deadline.missed
-            gates = Gates.from_preactivations(part.network, bounds)
-            gradient = interval_gradient(part.network, gates, part.functionals)
-            done.append(interval_norm(gradient, part.norm))
-        upper = joined(done) * rounding_allowance(problem.network, problem.dtype)
-        status = Status.TIME_LIMIT if hurried else Status.COMPLETE
-        return self.result(problem, clock, upper=upper, status=status, detail=HURRIED if hurried else "")
+            gates = Gates.from_preactivations(some.network, bounds)
+            gradient = interval_gradient(some.network, gates, some.functionals)
+            upper = interval_norm(gradient, some.norm) * rounding_allowance(some.network, some.dtype)
+            return upper, deadline.missed
+
+        return self.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
-import numpy as np
-
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.combine import side_by_side
 from lipcompare.methods.base import Method
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status, Witnesses
+from lipcompare.result import Bound, Status
 
 
 def example_by_example(
@@ -19,20 +18,23 @@ def example_by_example(
 ) -> Bound:
     """``run`` on every example in turn; each may take an equal share of the time that is left.
 
-    After an interruption the examples still to come prove nothing, and those done keep what they have.
+    Raises:
+        KeyboardInterrupt: the user interrupted one of them; the others do not start, and those done are kept.
     """
     if problem.batch == 1:
         return run(problem, budget)
     clock = Clock(budget)
     done: list[Bound] = []
     for b in range(problem.batch):
-        share = dataclasses.replace(budget, time_limit=clock.left / (problem.batch - b), on_progress=None)
+        share = dataclasses.replace(
+            budget,
+            time_limit=clock.left / (problem.batch - b),
+            on_progress=None,
+            on_kept=functools.partial(_keep, clock, b),
+        )
         done.append(run(problem.example(b), share))
         if done[-1].status is Status.INTERRUPTED:
-            break
-    missing = problem.batch - len(done)
-    if missing:
-        done.append(_nothing(method, problem.slice(len(done), problem.batch), clock))
+            raise KeyboardInterrupt
     merged = side_by_side(done)
     return method.result(
         problem, clock, lower=merged.lower, upper=merged.upper, status=merged.status, detail=merged.detail,
@@ -40,10 +42,10 @@ def example_by_example(
     )  # fmt: skip
 
 
-def _nothing(method: Method, problem: Problem, clock: Clock) -> Bound:
-    """No bounds, with the box's centre as a witness of the lower bound 0."""
-    shape = (problem.batch, problem.rows)
-    center = problem.box.interval.center.cpu().double().numpy()
-    points = np.broadcast_to(center[:, None], (*shape, center.shape[-1]))
-    witnesses = Witnesses(points, np.zeros(shape), np.zeros(shape, dtype=bool))
-    return method.result(problem, clock, status=Status.INTERRUPTED, witnesses=witnesses)
+def _keep(clock: Clock, example: int, kept: Kept | Callable[[], Kept]) -> None:
+    """Keep what one example's run keeps, at that example's place in the batch."""
+    clock.keep((lambda: _at(kept(), example)) if callable(kept) else _at(kept, example))
+
+
+def _at(kept: Kept, by: int) -> Kept:
+    return kept._replace(first=kept.first + by)

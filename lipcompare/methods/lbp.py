@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+from torch import Tensor
+
 from lipcompare.budget import Budget, Clock
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
+from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound
 
 
 @final
@@ -38,8 +40,7 @@ class Lbp(Method):
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        clock = Clock(budget)
-        return _result(self, problem, clock, GateRelaxation.CHORDS, joint=self.joint)
+        return _run(self, problem, budget, GateRelaxation.CHORDS, joint=self.joint)
 
 
 @final
@@ -59,27 +60,17 @@ class RecurJac(Method):
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        clock = Clock(budget)
-        return _result(self, problem, clock, GateRelaxation.CONSTANTS, joint=False)
+        return _run(self, problem, budget, GateRelaxation.CONSTANTS, joint=False)
 
 
-_SHARE = 0.9
-"""Of the time limit for refining intervals; the rest is for what cannot be left out."""
+def _run(method: Lbp | RecurJac, problem: Problem, budget: Budget, relaxation: GateRelaxation, *, joint: bool) -> Bound:
+    """Problem -> pre-activations -> gates -> Jacobian bound."""
+    clock = Clock(budget)
 
+    def bound(piece: Piece) -> tuple[Tensor, bool]:
+        found = propagate(
+            piece.problem, method.tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining
+        )
+        return found.upper, found.hurried
 
-def _result(
-    method: Lbp | RecurJac, problem: Problem, clock: Clock, relaxation: GateRelaxation, *, joint: bool
-) -> Bound:
-    """Problem -> pre-activations -> gates -> Jacobian bound, in chunks that fit in memory and share the time."""
-    memory = clock.budget.memory
-    widest = max(node.size for node in problem.network.nodes)
-    size = max(1, memory // (64 * problem.rows * widest * problem.box.lower.element_size()))
-    parts = list(per_chunk(problem, size))
-    uppers, hurried = [], False
-    for i, part in enumerate(parts):
-        seconds = _SHARE * clock.left / (len(parts) - i)
-        found = propagate(part, method.tightening, relaxation, joint=joint, memory=memory, seconds=seconds)
-        uppers.append(found.upper)
-        hurried |= found.hurried
-    status = Status.TIME_LIMIT if hurried else Status.COMPLETE
-    return method.result(problem, clock, upper=joined(uppers), status=status, detail=HURRIED if hurried else "")
+    return method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))

@@ -13,7 +13,7 @@ from lipcompare.branching.activation_regions import RegionEvaluator
 from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import ROOT_SHARE, outcome
 from lipcompare.methods.base import Method
@@ -53,6 +53,7 @@ class LipBab(Method):
         clock = Clock(budget)
         whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
+        clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             for b in range(whole.batch):

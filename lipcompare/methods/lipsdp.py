@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import solvers
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
 from lipcompare.methods.base import Method
@@ -104,7 +104,10 @@ class LipSdp(Method):
                     return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
                 left = clock.left / ((problem.batch - b) * problem.rows - row)
                 value, outcome, message = self._row(problem.norm, tangent, solver, left)
-                upper[b, row] = value
+                if outcome is Status.INTERRUPTED:
+                    raise KeyboardInterrupt  # the solver turned it into a status
+                upper[b, row] = np.fmin(upper[b, row], value)
+                clock.keep(Kept(0, upper))
                 clock.record(0.0, float(upper.max()))
                 if outcome is not Status.COMPLETE:
                     status, detail = outcome, message

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar, final
 
 import numpy as np
 
 import solvers
-from lipcompare.budget import Budget, Clock
-from lipcompare.methods.base import HURRIED, Method
-from lipcompare.methods.milp import STATUSES, get_solver
+from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.methods.base import HURRIED, Method, pieces
+from lipcompare.methods.milp import FATAL, STATUSES, get_solver
 from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
@@ -46,38 +47,67 @@ class Lp(Method):
         double, solver = problem.double("cpu"), get_solver(self.solver)
         upper = np.full((problem.batch, problem.rows), np.inf)
         status, detail = Status.COMPLETE, ""
-        for b in range(problem.batch):
-            example, share = double.example(b), clock.left / (problem.batch - b)
-            prepared = first_bounds(example, self.tightening.propagated, seconds=0.9 * share, memory=budget.memory)
-            upper[b] = prepared.upper.numpy()
-            clock.record(0.0, float(upper.max()))
+        for piece in pieces(double, clock, budget.memory):  # one example each
+            some, ends = piece.problem, Deadline.after(piece.seconds)
+            told = _Told(clock, upper, piece.first)
+            prepared = first_bounds(some, self.tightening.propagated, seconds=piece.refining, memory=budget.memory)
+            told.tighten(slice(None), prepared.upper.numpy())
             if prepared.hurried:  # the programs of such a network are larger than its propagation
                 status, detail = Status.TIME_LIMIT, HURRIED
                 continue
             if self.tightening.solves:
                 bounds = refined_bounds(
-                    example.network,
-                    example.box.interval,
+                    some.network,
+                    some.box.interval,
                     self.tightening,
                     solver,
-                    left=lambda: clock.left,
+                    left=functools.partial(_half, ends),
                     memory=budget.memory,
                     start=prepared.bounds,
                 )
-                prepared = prepare(example, bounds, memory=budget.memory)
-                upper[b] = np.minimum(upper[b], prepared.upper.numpy())
-            for row in range(problem.rows):
-                if not clock.running():
-                    return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
+                prepared = prepare(some, bounds, memory=budget.memory)
+                told.tighten(slice(None), prepared.upper.numpy())
+            # The largest bound first: it decides.
+            for done, row in enumerate(np.argsort(-told.upper, kind="stable").tolist()):
+                if ends.passed():
+                    status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."
+                    break
                 program = encode_rows(prepared, [row]).program.relaxed()
-                limits = solvers.Limits(time_limit=max(clock.left, 0.01), threads=self.threads)
+                share = ends.left / (problem.rows - done)
+                limits = solvers.Limits(time_limit=max(share, 0.01), threads=self.threads)
                 solution = solver.solve(program, limits)
                 # The duals are good to rounding; the allowance covers ours in recomputing the bound from them.
                 bound = -solution.dual_bound
-                upper[b, row] = min(upper[b, row], max(bound + 1e-10 * (1 + abs(bound)), 0.0))
+                told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)), 0.0))
                 outcome = STATUSES[solution.status]
+                if outcome is Status.INTERRUPTED:
+                    raise KeyboardInterrupt  # the solver turned it into a status
                 if outcome is not Status.COMPLETE:
                     status, detail = outcome, solution.message
-                    if outcome not in (Status.TIME_LIMIT, Status.NUMERICAL):
+                    if outcome in FATAL:
                         return self.result(problem, clock, upper=upper, status=status, detail=detail)
         return self.result(problem, clock, upper=upper, status=status, detail=detail)
+
+
+def _half(ends: Deadline) -> float:
+    """Seconds that refining may take of what is left."""
+    return ends.left / 2
+
+
+class _Told:
+    """The bounds of one example in those of the batch; each improvement is kept and recorded."""
+
+    def __init__(self, clock: Clock, batch: np.ndarray, example: int) -> None:
+        self.clock, self.batch, self.example = clock, batch, example
+
+    @property
+    def upper(self) -> np.ndarray:
+        """(rows,)"""
+        rows: np.ndarray = self.batch[self.example]
+        return rows
+
+    def tighten(self, rows: int | slice, upper: float | np.ndarray) -> None:
+        """Take up bounds of some rows; NaN is none."""
+        self.upper[rows] = np.fmin(self.upper[rows], upper)
+        self.clock.keep(Kept(0, self.batch))
+        self.clock.record(0.0, float(self.batch.max()))

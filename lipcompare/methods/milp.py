@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 
 import solvers
 from lipcompare.attack.search import Effort, kink_patterns, search
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import by_node
@@ -26,7 +27,7 @@ from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, prepare
 from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.result import Attained, Bound, Status, Witness
+from lipcompare.result import Attained, Bound, Status, Witness, closed
 from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
 
@@ -126,39 +127,34 @@ class Milp(Method):
         lower, upper = np.zeros(shape), np.full(shape, np.inf)
         searches: list[_Example] = []
         status, detail = Status.COMPLETE, ""
-        try:
-            for b in range(problem.batch):
-                # The time that is left is shared by the examples to come.
-                deadline = clock.elapsed + clock.left / (problem.batch - b)
-                search_ = _Example(self, double.example(b), budget, clock, deadline)
-                searches.append(search_)
+        for b in range(problem.batch):
+            # The time that is left is shared by the examples to come.
+            deadline = clock.elapsed + clock.left / (problem.batch - b)
+            search_ = _Example(self, double.example(b), budget, clock, deadline)
+            searches.append(search_)
 
-                def report(b: int = b, search_: _Example = search_) -> None:
-                    lower[b], upper[b] = search_.lower, search_.upper
-                    clock.record(float(lower.max()), float(upper.max()))
+            def report(b: int = b, search_: _Example = search_) -> None:
+                lower[b], upper[b] = search_.lower, search_.upper
+                clock.record(float(lower.max()), float(upper.max()))
 
-                search_.report = report
-                search_.run()
-                lower[b], upper[b] = search_.lower, search_.upper
-                if search_.status in FATAL:
-                    status, detail = search_.status, search_.detail
-                    break
-                if search_.status is not Status.COMPLETE:
-                    status, detail = search_.status, search_.detail
-        except KeyboardInterrupt:
-            status, detail = Status.INTERRUPTED, ""
-            for b, search_ in enumerate(searches):
-                lower[b], upper[b] = search_.lower, search_.upper
-        gaps = (upper.max(1) - lower.max(1)) / np.where(upper.max(1) > 0, upper.max(1), 1.0)
-        if np.isfinite(upper).all() and (gaps <= budget.gap).all():
+            search_.report = report
+            clock.keep(functools.partial(search_.kept, b))
+            search_.run()
+            lower[b], upper[b] = search_.lower, search_.upper
+            if search_.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt  # the solver turned it into a status
+            if search_.status is not Status.COMPLETE:
+                status, detail = search_.status, search_.detail
+            if search_.status in FATAL:
+                break
+        if closed(lower, upper, budget.gap):
             status, detail = Status.EXACT, ""
         elif status is Status.COMPLETE:
+            gaps = (upper.max(1) - lower.max(1)) / np.where(upper.max(1) > 0, upper.max(1), 1.0)
             detail = f"The solver's tolerances leave a relative gap of {float(gaps.max()):.2g}."
-        witnesses = None
-        if len(searches) == problem.batch and all(s.found is not None for s in searches):
-            witnesses = as_witnesses(double, [s.found for s in searches if s.found is not None])
-        else:
-            lower = np.zeros(shape)  # without a witness for every row nothing is claimed
+        if len(searches) < problem.batch:  # a solver without a licence: those to come prove nothing
+            return self.result(problem, clock, upper=upper, status=status, detail=detail)
+        witnesses = as_witnesses(double, [search_.found for search_ in searches])
         return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)
 
 
@@ -168,8 +164,7 @@ class _Example:
     def __init__(self, method: Milp, problem: Problem, budget: Budget, clock: Clock, deadline: float) -> None:
         self.method, self.problem, self.budget, self.clock, self.deadline = method, problem, budget, clock, deadline
         self.solver = get_solver(method.solver)
-        self.found: Attained | None = None
-        self.lower = np.zeros(problem.rows)
+        self.found = Attained(problem.rows)
         self.upper = np.full(problem.rows, np.inf)
         self.status, self.detail = Status.COMPLETE, ""
         self.report: Callable[[], None] = lambda: None
@@ -177,6 +172,15 @@ class _Example:
     @property
     def left(self) -> float:
         return self.deadline - self.clock.elapsed
+
+    @property
+    def lower(self) -> np.ndarray:
+        """(rows,)"""
+        return self.found.lower
+
+    def kept(self, example: int) -> Kept:
+        """What is proved so far."""
+        return Kept(example, self.upper[None], as_witnesses(self.problem, [self.found]))
 
     def run(self) -> None:
         network, box = self.problem.network, self.problem.box.interval
@@ -239,7 +243,6 @@ class _Example:
         patterns = kink_patterns(self.problem, points)
         witnesses = make_witnesses(self.problem, points, patterns)
         self.found = Attained(self.problem.rows, witnesses.example(0))
-        self.lower = self.found.lower
 
     def _screen(self, prepared: Prepared) -> None:
         """Upper bounds of the quadratic-gate relaxation; a row stops once it is known not to matter."""
@@ -272,7 +275,6 @@ class _Example:
 
     def _solve(self, prepared: Prepared, rows: list[int], share: float = 1.0) -> None:
         """Solves the program of some rows' maximum and takes what it proves."""
-        assert self.found is not None
         every = self.method.rows is RowStrategy.EVERY
         best = float(self.lower[rows].max() if every else self.lower.max())
         gap = self.budget.gap
@@ -340,7 +342,7 @@ class _Example:
         """Turns a solver's point into a witness, if it can be verified and is an improvement."""
         row = rows[int(np.argmax(x[encoding.rows]))] if len(encoding.rows) else rows[0]
         attained = attain(self.problem, prepared.gates, row, encoding.point(x), encoding.pattern(x))
-        if attained is not None and self.found is not None:
+        if attained is not None:
             self.found.note(attained)
 
     def _allowance(self, encoding: Encoding) -> float:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import ClassVar, final
 
 import torch
+from torch import Tensor
 
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import GateRelaxation
-from lipcompare.methods.base import HURRIED, Method, joined, per_chunk
+from lipcompare.methods.base import HURRIED, Method, Piece, as_array, in_pieces, joined, propagation_bytes
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import coupled, propagate
 from lipcompare.quadratic.bound import SdpBound, sdp_bound
 from lipcompare.result import Bound, Status
 
-_SHARE = 0.8
+_REFINING = 0.8
 """At most of the time limit for refining intervals; where that takes so long, semidefinite programs take longer."""
 
 
@@ -61,30 +61,41 @@ class Sdp(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         double = problem.double()
-        results, uppers, hurried = [], [], False
-        widest = max(node.size for node in problem.network.nodes)
-        parts = list(per_chunk(double, max(1, budget.memory // (512 * problem.rows * widest))))
-        for i, part in enumerate(parts):
-            left = clock.left / (len(parts) - i)
-            deadline = time.perf_counter() + left
+        results: list[SdpBound] = []
+
+        def bound(piece: Piece) -> tuple[Tensor, bool]:
+            some, deadline = piece.problem, Deadline.after(piece.seconds)
             linear = propagate(
-                part, self.tightening, GateRelaxation.CHORDS, joint=True, memory=budget.memory, seconds=_SHARE * left
+                some,
+                self.tightening,
+                GateRelaxation.CHORDS,
+                joint=True,
+                memory=budget.memory,
+                seconds=_REFINING * piece.seconds,
             )
+            clock.keep(Kept(piece.first, as_array(linear.upper)))
             coupling = None
-            if self.cuts and has_patterns(part.network) and not isinstance(part.box, Space):
-                rest = _SHARE * (deadline - time.perf_counter())
-                linear, coupling = coupled(part, linear, memory=budget.memory, seconds=rest)
-            hurried |= linear.hurried
+            if self.cuts and has_patterns(some.network) and not isinstance(some.box, Space):
+                linear, coupling = coupled(some, linear, memory=budget.memory, seconds=_REFINING * deadline.left)
             results.append(
                 sdp_bound(
-                    part.network, linear.gates, part.functionals, linear.gradients, part.norm,
-                    tolerance=self.tolerance, cuts=self.cuts, coupling=coupling, only_maximum=not self.all_rows,
-                    memory=budget.memory, deadline=deadline,
+                    some.network,
+                    linear.gates,
+                    some.functionals,
+                    linear.gradients,
+                    some.norm,
+                    tolerance=self.tolerance,
+                    cuts=self.cuts,
+                    coupling=coupling,
+                    only_maximum=not self.all_rows,
+                    memory=budget.memory,
+                    deadline=deadline.at,
                 )
-            )  # fmt: skip
+            )
             # The joint relaxation of smooth slopes knows what slope ranges do not.
-            uppers.append(torch.minimum(results[-1].upper, linear.upper))
-        upper = joined(uppers)
+            return torch.minimum(results[-1].upper, linear.upper), linear.hurried
+
+        upper, hurried = in_pieces(double, clock, propagation_bytes(double), bound)
         status = Status.TIME_LIMIT if hurried or any(r.no_time for r in results) else Status.COMPLETE
         if any(bool((r.no_memory | r.restricted).any()) for r in results):
             status = Status.MEMORY_LIMIT

@@ -96,7 +96,7 @@ class Network:
                             f"Node {k} ({node.name or 'affine'}): a map {m.in_size} -> {m.out_size} does not fit "
                             f"between sizes {self.nodes[p].size} and {node.size}."
                         )
-                for tensor in _tensors(node):
+                for tensor in tensors(node):
                     if not bool(torch.isfinite(tensor).all()):
                         raise InvalidInput(
                             f"Node {k} ({node.name or 'affine'}) has NaN or infinite weights: repair the model."
@@ -322,14 +322,14 @@ def adjoints(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Tensor) 
     return (m.adjoint(gradient) for m in maps)
 
 
-def _tensors(item: object) -> Iterator[Tensor]:
-    """Every floating-point tensor inside a node."""
+def tensors(item: object) -> Iterator[Tensor]:
+    """Every floating-point tensor inside a node, or inside anything made of dataclasses and tuples."""
     if isinstance(item, Tensor):
         if item.is_floating_point():
             yield item
     elif isinstance(item, tuple):
         for part in item:
-            yield from _tensors(part)
+            yield from tensors(part)
     elif dataclasses.is_dataclass(item) and not isinstance(item, type):
         for field in dataclasses.fields(item):
-            yield from _tensors(getattr(item, field.name))
+            yield from tensors(getattr(item, field.name))

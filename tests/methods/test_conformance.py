@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import METHODS, Box, Problem, Status
+from lipcompare.budget import TracePoint
 
 ALL = sorted(METHODS)
 LIMIT = 20.0
@@ -119,6 +120,27 @@ def test_single_precision_and_margins(method: str) -> None:
     seen = nets.sampled_norms(double).numpy()
     assert result.dtype == "float32" and result.upper.shape == (1, 2)
     assert (result.upper >= seen * (1 - 1e-5)).all()
+
+
+@pytest.mark.parametrize(("failure", "ends_at"), [(KeyboardInterrupt, 1), (MemoryError, 2), (ZeroDivisionError, 3)])
+@pytest.mark.parametrize("method", ALL)
+def test_what_was_reported_is_returned_whatever_ends_the_run(
+    method: str, failure: type[BaseException], ends_at: int
+) -> None:
+    problem = nets.problem(nets.dense(0, (3, 5, 5, 2)), 0.3, batch=2)
+    reported: list[TracePoint] = []
+
+    def watch(point: TracePoint) -> None:
+        reported.append(point)
+        if len(reported) == ends_at:
+            raise failure("in the callback")
+
+    result = lipcompare.bound(problem, method, time_limit=LIMIT, on_progress=watch)
+    assert len(reported) <= ends_at + 1, "it went on"  # a search that ends on an interrupt tells its result
+    ends = (Status.INTERRUPTED, Status.OUT_OF_MEMORY, Status.MEMORY_LIMIT, Status.CRASHED, Status.EXACT)
+    assert result.status in ends or len(reported) < ends_at
+    assert result.overall_upper.max() <= reported[-1].upper * (1 + 1e-12)
+    assert result.overall_lower.max() >= reported[-1].lower * (1 - 1e-9)
 
 
 @settings(max_examples=40, deadline=None)
