@@ -40,7 +40,7 @@ from lipcompare.encoding.builder import (
     sparse_matrix,
 )
 from lipcompare.gates import Gates, PreactivationBounds
-from lipcompare.network.graph import Activate, Affine, Input, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_backward, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm, Problem
@@ -202,6 +202,13 @@ def forward_programs(
         yield neuron, dataclasses.replace(constraints, cost=cost, offset=float(z.constant[neuron]))
 
 
+@dataclasses.dataclass(eq=False)
+class _Value:
+    """A node's value or gradient; its expression may be replaced by an equal one with fewer entries."""
+
+    expression: Expression
+
+
 class _Encoder:
     """The program of one network as it grows."""
 
@@ -224,19 +231,19 @@ class _Encoder:
 
     def forward(self, inputs: Columns, bounds: PreactivationBounds, stop: int | None = None) -> Expression:
         """Adds the forward network up to node ``stop`` (the output); returns the value of that node."""
-        values: list[Expression] = []
-        for k, node in enumerate(self.network.nodes[: None if stop is None else stop + 1]):
-            if isinstance(node, Input):
-                values.append(Expression.columns(inputs))
-            elif isinstance(node, Affine):
-                bias = np.zeros(node.size) if node.bias is None else _numpy(node.bias)
-                total = Expression.of(bias)
-                for p, m in node.terms:
-                    total = total + self._apply(self._matrix(m), values, p)
-                values.append(total)
-            else:
-                values.append(self._activate(k, node, values[node.parent], bounds[k]))
-        return values[-1]
+
+        def activation(k: int, node: Activate, z: _Value) -> _Value:
+            return _Value(self._activate(k, node, z.expression, bounds[k]))
+
+        def affine(k: int, node: Affine, terms: Terms[_Value]) -> _Value:
+            total = Expression.of(np.zeros(node.size) if node.bias is None else _numpy(node.bias))
+            for m, value in terms:
+                total = total + self._apply(self._matrix(m), value)
+            return _Value(total)
+
+        found = fold_forward(self.network, {0: _Value(Expression.columns(inputs))}, activation, affine, stop=stop)
+        assert found is not None  # every node depends on the input
+        return found.expression
 
     def _activate(self, k: int, node: Activate, z: Expression, bound: Interval) -> Expression:
         low, high = self.slopes[k]
@@ -256,24 +263,19 @@ class _Encoder:
 
     def backward(self, seed: Expression, intervals: Mapping[int, tuple[Vector, Vector]]) -> Expression:
         """Adds the chain rule from the output's gradient ``seed``; returns the gradient of the input."""
-        gradients: list[Expression | None] = [None] * len(self.network.nodes)
-        gradients[-1] = seed
 
-        def add(p: int, term: Expression) -> None:
-            old = gradients[p]
-            gradients[p] = term if old is None else old + term
+        def activation(k: int, node: Activate, gradient: _Value) -> _Value:
+            return _Value(self._gate(k, gradient.expression, *intervals[k]))
 
-        for k in range(len(self.network.nodes) - 1, 0, -1):
-            gradient, node = gradients[k], self.network.nodes[k]
-            if gradient is None:
-                continue
-            if isinstance(node, Activate):
-                add(node.parent, self._gate(k, gradient, *intervals[k]))
-            elif isinstance(node, Affine):
-                for p, m in node.terms:
-                    add(p, self._apply(self._matrix(m).T.tocsr(), gradients, k))
-        result = gradients[0]
-        return Expression.of(np.zeros(self.network.in_size)) if result is None else result
+        def affine(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Value) -> Iterator[_Value]:
+            return (_Value(self._apply(self._matrix(m).T.tocsr(), gradient)) for m in maps)
+
+        def add(old: _Value, new: _Value) -> _Value:
+            return _Value(old.expression + new.expression)
+
+        last = len(self.network.nodes) - 1
+        found = fold_backward(self.network, {last: _Value(seed)}, activation, affine, add=add)
+        return Expression.of(np.zeros(self.network.in_size)) if found is None else found.expression
 
     def _gate(self, k: int, gradient: Expression, lower: Vector, upper: Vector) -> Expression:
         low, high = self.slopes[k]
@@ -356,10 +358,9 @@ class _Encoder:
             self._matrices[id(linear)] = sparse_matrix(linear)
         return self._matrices[id(linear)]
 
-    def _apply(self, linear: sp.csr_matrix, table: list[Expression] | list[Expression | None], at: int) -> Expression:
-        """``linear`` times an entry of a table of values, which is kept in columns of its own where that is smaller."""
-        expression = table[at]
-        assert expression is not None
+    def _apply(self, linear: sp.csr_matrix, value: _Value) -> Expression:
+        """``linear`` times a value, which gets columns of its own, for later readers too, where that is smaller."""
+        expression = value.expression
         composed = expression.mapped(linear)
         dense = np.flatnonzero(np.diff(expression.matrix.indptr) > 1)
         if composed.nnz <= linear.nnz + expression.nnz + len(dense) or not len(dense):
@@ -370,8 +371,8 @@ class _Encoder:
         self.materialised.append((columns, chosen))
         others = np.ones(expression.size)
         others[dense] = 0.0
-        table[at] = expression.scaled(others) + Expression.columns(columns).placed(dense, expression.size)
-        return table[at].mapped(linear)  # type: ignore[union-attr]  # just set
+        value.expression = expression.scaled(others) + Expression.columns(columns).placed(dense, expression.size)
+        return value.expression.mapped(linear)
 
 
 def _widened(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:

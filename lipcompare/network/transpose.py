@@ -5,11 +5,13 @@ Everything that bounds rows of a Jacobian from gates alone then also bounds its 
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
-from lipcompare.network.graph import Activate, Affine, Input, Network, Node
+from lipcompare.network.graph import Activate, Affine, Input, Network, Node, fold_backward
 from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transposed
 
 
@@ -27,35 +29,37 @@ class Transpose(NamedTuple):
     gates: dict[int, int]
 
 
+_Terms = list[tuple[int, LinearMap]]
+"""A gradient as a sum of maps of the values of nodes of the transposed network."""
+
+
 def transpose(network: Network) -> Transpose:
     """The graph with all its edges reversed: a node's readers become its parents."""
-    last = len(network.nodes) - 1
     nodes: list[Node] = [Input(network.out_size)]
-    place = {last: 0}  # node of the network -> node here that holds its gradient
     gates: dict[int, int] = {}
-    for k in range(last, -1, -1):
-        terms: list[tuple[int, LinearMap]] = [(0, Identity(network.out_size))] if k == last else []
-        for reader in network.consumers[k]:
-            node = network.nodes[reader]
-            if reader not in place:
-                continue  # the output does not depend on it
-            if isinstance(node, Affine):
-                terms.extend((place[reader], Transposed(m)) for p, m in node.terms if p == k)
-            else:
-                terms.append((gates[reader], Identity(node.size)))
-        if not terms:
-            continue
+
+    def place(terms: _Terms) -> int:
+        """A node here for the gradient of one of the network's nodes."""
         parents, maps = zip(*terms, strict=True)
         nodes.append(Affine(parents, maps, None))
-        place[k] = len(nodes) - 1
-        here = network.nodes[k]
-        if isinstance(here, Activate):
-            nodes.append(Activate(place[k], here.activation, here.size))
-            gates[k] = len(nodes) - 1
-    if 0 not in place:  # a constant function
+        return len(nodes) - 1
+
+    def activation(k: int, node: Activate, terms: _Terms) -> _Terms:
+        nodes.append(Activate(place(terms), node.activation, node.size))
+        gates[k] = len(nodes) - 1
+        return [(gates[k], Identity(node.size))]
+
+    def affine(k: int, node: Affine, maps: Sequence[LinearMap], terms: _Terms) -> Iterator[_Terms]:
+        gradient = place(terms)
+        return ([(gradient, Transposed(m))] for m in maps)
+
+    start: _Terms = [(0, Identity(network.out_size))]
+    at_input = fold_backward(network, {len(network.nodes) - 1: start}, activation, affine, add=operator.add)
+    if at_input is not None:
+        place(at_input)
+    else:  # a constant function
         nothing = Select(torch.full((network.in_size,), -1), network.out_size)
         nodes, gates = [nodes[0], Affine((0,), (nothing,), None)], {}
-    # The input's gradient was placed last.
     return Transpose(
         Network(tuple(nodes), network.output_shape, network.input_shape, f"{network.name}, transposed"), gates
     )

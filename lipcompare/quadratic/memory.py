@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lipcompare.gates import Gates
 from lipcompare.jacobian.linear import Gradients
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.coordinates import Lifted, coordinate_count, undecided_gates
 
 _CACHE = 2**17  # matrix entries of a batch on a CPU: more than this falls out of its caches
@@ -101,7 +101,7 @@ def lifted_gates(network: Network, gates: Gates, gradients: Gradients, most: int
     for k in gates.slopes:
         if k in gradients.intervals:
             lower, upper = gates.slopes[k]
-            size = (upper - lower) * gradients.intervals[k].magnitude.amax(1) * reach[network.nodes[k].parents[0]]
+            size = (upper - lower) * gradients.intervals[k].magnitude.amax(1) * reach[k]
             weights[k] = size.masked_fill(~undecided_gates(gates, gradients, k), -1.0)
     joined = torch.cat(list(weights.values()), -1)
     chosen = torch.zeros_like(joined, dtype=torch.bool)
@@ -109,18 +109,20 @@ def lifted_gates(network: Network, gates: Gates, gradients: Gradients, most: int
     return dict(zip(weights, chosen.split([w.shape[-1] for w in weights.values()], -1), strict=True))
 
 
-def _paths_to_input(network: Network, gates: Gates) -> list[Tensor]:
-    """Per node (examples, size) the sum of absolute values along all paths to the input."""
+def _paths_to_input(network: Network, gates: Gates) -> dict[int, Tensor]:
+    """The sum of absolute values along all paths from each pre-activation to the input, (examples, neurons)."""
     some = next(iter(gates.slopes.values())).lower
-    result: list[Tensor] = []
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Activate):
-            result.append(result[node.parent] * gates.slopes[k].magnitude)
-        elif isinstance(node, Affine):
-            result.append(torch.stack([m.absolute.forward(result[p]) for p, m in node.terms]).sum(0))
-        else:
-            result.append(some.new_ones(len(some), node.size))
-    return result
+    reach: dict[int, Tensor] = {}
+
+    def activation(k: int, node: Activate, paths: Tensor) -> Tensor:
+        reach[k] = paths
+        return paths * gates.slopes[k].magnitude
+
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return linear_value([(m.absolute, paths) for m, paths in terms])
+
+    fold_forward(network, {0: some.new_ones(len(some), network.in_size)}, activation, affine)
+    return reach
 
 
 def sign_count(gradients: Gradients) -> Tensor:

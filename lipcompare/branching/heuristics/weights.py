@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lipcompare.jacobian import Gradients
 from lipcompare.jacobian.norms import absolute_chord, square_chord
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.problem import Norm
 
 
@@ -23,15 +23,17 @@ def gate_weights(network: Network, functionals: Tensor, gradients: Gradients, no
         weight.scatter_(-1, largest, 1.0)
     else:
         weight, _ = (absolute_chord if norm is Norm.INF else square_chord)(interval)
-    tangents: dict[int, Tensor] = {0: weight}
     weights: dict[int, Tensor] = {}
-    for k, node in enumerate(network.nodes):
-        if isinstance(node, Activate) and node.parent in tangents and k in gradients.lines:
-            tangent, line = tangents[node.parent], gradients.lines[k]
-            weights[k] = tangent.abs()
-            tangents[k] = tangent * line.slope + weights[k] * line.slope_spread
-        elif isinstance(node, Affine):
-            parts = [m.forward(tangents[p]) for p, m in node.terms if p in tangents]
-            if parts:
-                tangents[k] = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+
+    def activation(k: int, node: Activate, tangent: Tensor) -> Tensor | None:
+        if k not in gradients.lines:
+            return None
+        line = gradients.lines[k]
+        weights[k] = tangent.abs()
+        return tangent * line.slope + weights[k] * line.slope_spread
+
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return linear_value(terms)
+
+    fold_forward(network, {0: weight}, activation, affine)
     return {k: w.expand(*functionals.shape[:2], -1) for k, w in weights.items()}

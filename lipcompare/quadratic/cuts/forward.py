@@ -10,12 +10,15 @@ of coordinates (docs/quadratic-gates.md).
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lipcompare.gates import Coupling
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.program import Coordinates, SdpData
 
 INPUT = -3  # the "node" of a coordinate that is an input
@@ -53,64 +56,145 @@ def forward_maps(network: Network, coupling: Coupling) -> ForwardMaps:
     """Push inputs and outputs forward through a network whose activations have one kink, at the origin."""
     low, high = coupling.box
     width = high - low
-    examples, device = len(low), low.device
     chosen = (width > 0).any(0).nonzero().squeeze(-1)
-    inputs = len(chosen)
-    linear = low.new_zeros(examples, inputs, low.shape[1])
-    linear[:, torch.arange(inputs, device=device), chosen] = width[:, chosen]
-    constants, linears = {0: low}, {0: linear}  # (examples, size), (examples, coordinates so far, size)
-    sizes, units = {0: low.abs() + width}, {0: 2.0}  # sum of absolute values, relative rounding of a coefficient
-    node = [torch.full((inputs,), INPUT, device=device)]
-    neuron, present = [chosen.expand(examples, -1)], [width[:, chosen] > 0]
-    constant = [low.new_zeros(examples, inputs)]
-    columns = [low.new_zeros(examples, 0, inputs)]
-    least, error = [low.new_zeros(examples, inputs)], [low.new_zeros(examples, inputs)]
-    roundoff = torch.finfo(low.dtype).eps / 2
-    for k, item in enumerate(network.nodes):
-        if isinstance(item, Affine):
-            terms = list(item.terms)
-            bias = low.new_zeros(item.size) if item.bias is None else item.bias
-            total = torch.stack([m.forward(constants[p]) for p, m in terms]).sum(0)
-            pushed = low.new_zeros(examples, max(linears[p].shape[1] for p, _ in terms), item.size)
-            for p, m in terms:
-                pushed[:, : linears[p].shape[1]] += m.forward(linears[p])
-            constants[k], linears[k] = total + bias, pushed
-            sizes[k] = torch.stack([m.absolute.forward(sizes[p]) for p, m in terms]).sum(0) + bias.abs()
-            units[k] = max(units[p] + 2 * m.fan_in for p, m in terms) + len(terms) + 1
-        elif isinstance(item, Activate):
-            z, (below, above) = item.parent, coupling.bounds[k]
-            bent = (below < 0) & (above > 0)
-            slopes = item.activation.slope_range(coupling.bounds[k])
-            width_here = int(bent.sum(-1).max())
-            index = torch.argsort((~bent).to(torch.uint8), dim=-1, stable=True)[:, :width_here]
-            there = bent.gather(-1, index)
-            top = torch.where(there, above.gather(-1, index), 1.0)
-            before = sum(len(part) for part in node)
-            z_linear = linears[z].gather(-1, index.unsqueeze(1).expand(-1, linears[z].shape[1], -1))
-            column = low.new_zeros(examples, before, width_here)
-            column[:, : z_linear.shape[1]] = z_linear
-            node.append(torch.full((width_here,), OUTPUT - k, device=device))
-            neuron.append(index)
-            present.append(there)
-            constant.append(constants[z].gather(-1, index) / top * there)
-            columns.append(column / top.unsqueeze(1) * there.unsqueeze(1))
-            least.append(below.gather(-1, index) / top * there)
-            error.append((units[z] + 4) * roundoff * sizes[z].gather(-1, index) / top * there)
-            # Bent: the low slope passes z, and the rest of the way up is the output's coordinate.
-            straight = slopes.lower
-            jump = (slopes.upper - slopes.lower).gather(-1, index) * top * there
-            added = low.new_zeros(examples, width_here, item.size).scatter_(-1, index.unsqueeze(-1), jump.unsqueeze(-1))
-            kept = low.new_zeros(examples, before, item.size)
-            kept[:, : linears[z].shape[1]] = linears[z] * straight.unsqueeze(1)
-            constants[k] = constants[z] * straight
-            linears[k] = torch.cat([kept, added], 1)
-            sizes[k] = sizes[z] * straight.abs() + added.sum(1).abs()
-            units[k] = units[z] + 4
-    count = sum(len(part) for part in node)
-    padded = [torch.cat([c, low.new_zeros(examples, count - c.shape[1], c.shape[2])], 1) for c in columns]
-    names = Coordinates(torch.cat(node), torch.cat(neuron, 1), torch.cat(present, 1))
+    linear = low.new_zeros(len(low), len(chosen), low.shape[1])
+    linear[:, torch.arange(len(chosen), device=low.device), chosen] = width[:, chosen]
+    start = _Value(constant=low, linear=linear, size=low.abs() + width, unit=2.0)
+    walk = _Walk(coupling, [_moving(coupling, chosen)])
+    fold_forward(network, {0: start}, walk.through_activation, _through_maps)
+    return _assembled(walk.layers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Value:
+    """A node's value as an affine map of the coordinates met so far.
+
+    Attributes:
+        constant: (examples, size).
+        linear: (examples, coordinates, size).
+        size: (examples, size) sum of the absolute values of all terms.
+        unit: relative rounding of a coefficient, in units of the roundoff.
+    """
+
+    constant: Tensor
+    linear: Tensor
+    size: Tensor
+    unit: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layer:
+    """The coordinates of one activation node or of the input, in the terms of :class:`ForwardMaps`.
+
+    Attributes:
+        node: what they are, ``INPUT`` or ``OUTPUT`` less the node.
+        neuron, present: (examples, width).
+        constant, least, error: (examples, width).
+        linear: (examples, coordinates met before, width).
+    """
+
+    node: int
+    neuron: Tensor
+    present: Tensor
+    constant: Tensor
+    linear: Tensor
+    least: Tensor
+    error: Tensor
+
+    @property
+    def width(self) -> int:
+        return int(self.neuron.shape[-1])
+
+
+def _moving(coupling: Coupling, inputs: Tensor) -> _Layer:
+    """The ``inputs`` (some,) that any example lets move, as coordinates."""
+    low, high = coupling.box
+    zero = low.new_zeros(len(low), len(inputs))
+    return _Layer(
+        node=INPUT,
+        neuron=inputs.expand(len(low), -1),
+        present=(high - low)[:, inputs] > 0,
+        constant=zero,
+        linear=low.new_zeros(len(low), 0, len(inputs)),
+        least=zero,
+        error=zero,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Walk:
+    """The walk from the input to the output, which meets the activations layer by layer."""
+
+    coupling: Coupling
+    layers: list[_Layer]
+
+    def through_activation(self, k: int, node: Activate, z: _Value) -> _Value:
+        """Outputs of undecided neurons become coordinates of a new layer."""
+        bounds = self.coupling.bounds[k]
+        bent = (bounds.lower < 0) & (bounds.upper > 0)
+        slopes = node.activation.slope_range(bounds)
+        width = int(bent.sum(-1).max())
+        index = torch.argsort((~bent).to(torch.uint8), dim=-1, stable=True)[:, :width]
+        there = bent.gather(-1, index)
+        top = torch.where(there, bounds.upper.gather(-1, index), 1.0)
+        before = sum(layer.width for layer in self.layers)
+        examples, met, size = z.linear.shape
+        pushed = z.linear.gather(-1, index.unsqueeze(1).expand(-1, met, -1)) / top.unsqueeze(1) * there.unsqueeze(1)
+        self.layers.append(
+            _Layer(
+                node=OUTPUT - k,
+                neuron=index,
+                present=there,
+                constant=z.constant.gather(-1, index) / top * there,
+                linear=_padded(pushed, before),
+                least=bounds.lower.gather(-1, index) / top * there,
+                error=(z.unit + 4) * torch.finfo(top.dtype).eps / 2 * z.size.gather(-1, index) / top * there,
+            )
+        )
+        # Bent: the low slope passes z, and the rest of the way up is the output's coordinate.
+        straight = slopes.lower
+        jump = (slopes.upper - slopes.lower).gather(-1, index) * top * there
+        added = top.new_zeros(examples, width, size).scatter_(-1, index.unsqueeze(-1), jump.unsqueeze(-1))
+        return _Value(
+            constant=z.constant * straight,
+            linear=torch.cat([_padded(z.linear * straight.unsqueeze(1), before), added], 1),
+            size=z.size * straight.abs() + added.sum(1).abs(),
+            unit=z.unit + 4,
+        )
+
+
+def _through_maps(k: int, node: Affine, terms: Terms[_Value]) -> _Value:
+    """The value of an affine node."""
+    total = linear_value([(m, z.constant) for m, z in terms])
+    size = linear_value([(m.absolute, z.size) for m, z in terms])
+    met = max(z.linear.shape[1] for _, z in terms)
+    return _Value(
+        constant=total if node.bias is None else total + node.bias,
+        linear=functools.reduce(operator.add, (_padded(m.forward(z.linear), met) for m, z in terms)),
+        size=size if node.bias is None else size + node.bias.abs(),
+        unit=max(z.unit + 2 * m.fan_in for m, z in terms) + len(terms) + 1,
+    )
+
+
+def _padded(linear: Tensor, count: int) -> Tensor:
+    """Maps (examples, coordinates, size) over ``count`` coordinates, of which those at the end are new."""
+    return torch.nn.functional.pad(linear, (0, 0, 0, count - linear.shape[1]))
+
+
+def _assembled(layers: Sequence[_Layer]) -> ForwardMaps:
+    """All layers side by side."""
+    count = sum(layer.width for layer in layers)
     return ForwardMaps(
-        names, torch.cat(constant, 1), torch.cat(padded, -1), torch.cat(least, 1), torch.cat(error, 1), inputs
+        coordinates=Coordinates(
+            node=torch.cat([torch.full_like(layer.neuron[0], layer.node) for layer in layers]),
+            neuron=torch.cat([layer.neuron for layer in layers], 1),
+            present=torch.cat([layer.present for layer in layers], 1),
+        ),
+        constant=torch.cat([layer.constant for layer in layers], 1),
+        linear=torch.cat([_padded(layer.linear, count) for layer in layers], -1),
+        least=torch.cat([layer.least for layer in layers], 1),
+        error=torch.cat([layer.error for layer in layers], 1),
+        inputs=layers[0].width,
     )
 
 
