@@ -1,4 +1,4 @@
-"""Gate patterns in the coordinates of the relaxation: evaluation, local search, rounding of the moment matrix.
+"""Gate patterns in the coordinates of the relaxation: evaluation and local search.
 
 A pattern fixes every gate at one end of its slope range; its moment matrix ``w w'`` is feasible for the relaxation, so
 its value is a lower bound on the relaxation's optimum (not on the network's constant: nothing says that an ``x``
@@ -12,7 +12,6 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lipcompare.gates import Gates
 from lipcompare.quadratic.program import SdpData
 
 
@@ -75,12 +74,12 @@ def random_patterns(data: SdpData, samples: int) -> Tensor:
     neuron = names.neuron[data.example]
     draws = []
     for k, (start, stop) in zip(names.node.unique_consecutive()[1:].tolist(), data.ranges, strict=True):
-        part = neuron[:, start:stop]
+        index = neuron[:, start:stop]
         generator = torch.Generator().manual_seed(k)
-        width = int(part.max()) + 1
+        width = int(index.max()) + 1
         # One row per neuron, so that a wider table starts with the same rows.
-        table = torch.rand(width, samples, generator=generator).to(part.device) < 0.5
-        draws.append(table[part])
+        table = torch.rand(width, samples, generator=generator).to(index.device) < 0.5
+        draws.append(table[index])
     first = torch.ones(data.problems, 1, samples, dtype=torch.bool, device=neuron.device)
     return torch.cat([first, *draws], 1).mT
 
@@ -88,46 +87,13 @@ def random_patterns(data: SdpData, samples: int) -> Tensor:
 def explore(data: SdpData, *, samples: int = 8, sweeps: int = 4) -> Patterns:
     """Good patterns of every problem, by local search from random ones, and behind them the random ones."""
     start = evaluate(data, random_patterns(data, samples))
-    good = improve(data, start, sweeps)
-    return Patterns(*(torch.cat(pair, 1) for pair in zip(vars(good).values(), vars(start).values(), strict=True)))
+    return joined(improve(data, start, sweeps), start)
 
 
-def round_moments(data: SdpData, moments: Tensor, *, samples: int = 16, sweeps: int = 4) -> Patterns:
-    """Patterns from a moment matrix ``M`` (problems, n, n): Gaussian points with these moments, gates read off them.
-
-    The first sample takes the mean over the distribution instead: a gate is high where ``E v^2 > E K^2 / 2``. Local
-    search improves all of them.
-    """
-    forms = -2 * data.columns
-    forms.diagonal(dim1=-2, dim2=-1).zero_()
-    square = ((moments @ forms) * forms).sum(-2)
-    diagonal = moments.diagonal(dim1=-2, dim2=-1)
-    mean = diagonal > 0.5 * square
-    shifted = moments + 1e-9 * torch.diag_embed(1 + diagonal.abs())
-    factor, info = torch.linalg.cholesky_ex(shifted)
-    factor = torch.where((info == 0).view(-1, 1, 1), factor, torch.diag_embed(diagonal.clamp(min=0).sqrt()))
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(data.problems, max(samples - 1, 0), data.size, generator=generator, dtype=torch.float64)
-    points = noise.to(moments.device) @ factor.mT
-    incoming = points @ forms
-    high = torch.cat([mean.unsqueeze(1), points * incoming > 0.5 * incoming.square()], 1)
-    high[..., 0] = True
-    return improve(data, evaluate(data, high), sweeps)
-
-
-def by_node(data: SdpData, high: Tensor, gates: Gates) -> dict[int, Tensor]:
-    """Patterns ``high`` (problems, samples, n) as masks (problems, samples, neurons) per activation node.
-
-    Gates that are decided, or that no gradient reaches, are reported as active where their slope can be 1.
-    """
-    patterns: dict[int, Tensor] = {}
-    for k, slope in gates.slopes.items():
-        patterns[k] = (slope.upper >= 1)[data.example].unsqueeze(1).repeat(1, high.shape[1], 1)
-    present = data.coordinates.present[data.example] & data.mask
-    neuron = data.coordinates.neuron[data.example]
-    for start, stop in data.ranges:
-        pattern = patterns[int(data.coordinates.node[start])]
-        index = neuron[:, None, start:stop].expand(-1, high.shape[1], -1)
-        old = pattern.gather(-1, index)
-        pattern.scatter_(-1, index, torch.where(present[:, None, start:stop], high[..., start:stop], old))
-    return patterns
+def joined(first: Patterns, second: Patterns) -> Patterns:
+    """The patterns of both, for the same problems."""
+    return Patterns(
+        high=torch.cat([first.high, second.high], 1),
+        points=torch.cat([first.points, second.points], 1),
+        values=torch.cat([first.values, second.values], 1),
+    )

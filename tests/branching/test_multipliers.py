@@ -67,6 +67,27 @@ def test_what_is_inherited_is_feasible_and_keeps_the_value(high: bool, monkeypat
     assert bool((dual_value(child, start) * child.scale <= before * (1 + 1e-5)).all())
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_decided_sign_leaves_its_share_to_the_constant(sign: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``1 / (4 lam_j)`` moves to ``theta_0``: the value stays, and ``S`` grows by a square."""
+    monkeypatch.setattr(multipliers, "_SHARE", 1.0)
+    data = data_of(root())
+    dual = solve(data, tolerance=1e-6).dual
+    dual = dataclasses.replace(dual, theta=dual.theta * (1 + 1e-3) + 1e-6 * data.mask, d=torch.zeros_like(dual.d))
+    column = int(data.entry_mask.all(0).nonzero()[0])
+    half = 0.5 * sign * data.entries[:, :, column]
+    cost, entry_mask = data.cost.clone(), data.entry_mask.clone()
+    cost[:, 0] += half
+    cost[:, :, 0] += half
+    entry_mask[:, column] = False
+    entries = data.entries * entry_mask.unsqueeze(1)
+    child = dataclasses.replace(data, cost=cost, entries=entries, entry_mask=entry_mask)
+    start = recall(child, remember(data, dual, NUMBERING), NUMBERING)
+    start = dataclasses.replace(start, d=torch.zeros_like(start.d))
+    assert bool((lowest(child, start) > -1e-6).all())
+    torch.testing.assert_close(dual_value(child, start), dual_value(data, dual), rtol=1e-5, atol=0)
+
+
 def test_nothing_known_is_the_cold_start() -> None:
     data = data_of(root())
     kept = torch.zeros(data.problems, 1 + NUMBERING.gates + PROBLEM.network.in_size)

@@ -24,7 +24,7 @@ from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import SdpBound, sdp_bound
 from lipcompare.quadratic.memory import packs
-from lipcompare.quadratic.patterns import by_node, explore, round_moments
+from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import prepare
 from lipcompare.quadratic.solver.certificate import certify
@@ -136,17 +136,6 @@ def test_rank_one_moments_of_patterns_are_feasible_and_below_the_bound() -> None
     torch.testing.assert_close(left, data.right.unsqueeze(1).expand_as(left), atol=1e-12, rtol=0)
     assert bool((patterns.points.abs() <= data.limit.unsqueeze(1) * (1 + 1e-9)).all())
     assert bool((patterns.values <= certify(data, solution.dual).unsqueeze(1)).all())
-
-
-def test_a_pattern_by_node_has_the_value_it_claims() -> None:
-    problem = nets.problem(nets.conv(4), 0.4, batch=2)
-    gates, _ = setting(problem)
-    data = data_of(problem)
-    rounded = round_moments(data, solve(data).moments)
-    slopes = {k: pattern.double() for k, pattern in by_node(data, rounded.high, gates).items()}
-    rows = problem.functionals[data.example, data.row].unsqueeze(1)
-    gradient = problem.network.pull_back(slopes, rows.expand(-1, rounded.high.shape[1], -1))
-    torch.testing.assert_close(gradient.abs().sum(-1), rounded.values * data.scale.unsqueeze(1))
 
 
 @settings(max_examples=20)
@@ -285,12 +274,18 @@ def test_kept_data_name_their_gates_in_every_pack() -> None:
     assert len(packs(problem.network, gates, gradients, problem.rows, False, 300_000)) > 1
     result = bound(problem, keep=True, only_maximum=False, memory=300_000)
     assert len(result.solved) > 1 and not bool(result.restricted.any())
-    for data, solution in result.solved:
-        rounded = round_moments(data, solution.moments)
-        slopes = {k: pattern.double() for k, pattern in by_node(data, rounded.high, gates).items()}
-        rows = problem.functionals[data.example, data.row].unsqueeze(1)
-        gradient = problem.network.pull_back(slopes, rows.expand(-1, rounded.high.shape[1], -1))
-        torch.testing.assert_close(gradient.abs().sum(-1), rounded.values * data.scale.unsqueeze(1))
+    for data, _ in result.solved:
+        patterns = explore(data)
+        slopes = {k: slope.lower[data.example] for k, slope in gates.slopes.items()}
+        for start, stop in data.ranges:
+            k = int(data.coordinates.node[start])
+            neuron = data.coordinates.neuron[data.example, start:stop]
+            high = patterns.high[:, 0, start:stop] & data.mask[:, start:stop]
+            top = gates.slopes[k].upper[data.example].gather(-1, neuron)
+            low = slopes[k].gather(-1, neuron)
+            slopes[k] = slopes[k].scatter(-1, neuron, torch.where(high, top, low))
+        gradient = problem.network.pull_back(slopes, problem.functionals[data.example, data.row])
+        torch.testing.assert_close(gradient.abs().sum(-1), patterns.values[:, 0] * data.scale + data.offset * data.scale)
 
 
 def test_a_deadline_ends_the_iterations_with_a_valid_bound() -> None:

@@ -18,7 +18,7 @@ from lipcompare.gates import Gates
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.quadratic.cuts.separation import tighten
-from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve
+from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
@@ -130,7 +130,7 @@ class QuadraticRelaxation:
                 tolerance=settings.tolerance,
             )
             upper[some] = torch.minimum(upper[some], tightened.upper)
-        patterns = _joined(patterns, _rounded(data, solution))
+        patterns = joined(patterns, _rounded(data, solution))
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
         if squared:
@@ -161,12 +161,3 @@ def _rounded(data: SdpData, solution: Solution) -> Patterns:
     high = mean * incoming > 0.5 * incoming.square()
     high[:, 0] = True
     return improve(data, evaluate(data, high.unsqueeze(1)), 4)
-
-
-def _joined(first: Patterns, second: Patterns) -> Patterns:
-    """The patterns of both, for the same problems."""
-    return Patterns(
-        torch.cat([first.high, second.high], 1),
-        torch.cat([first.points, second.points], 1),
-        torch.cat([first.values, second.values], 1),
-    )

@@ -1,0 +1,105 @@
+"""The quadratic-gate bound on subdomains: what it certifies, and the patterns that it reads off the moments."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nets
+import pytest
+import torch
+
+from lipcompare import Network, Problem
+from lipcompare.branching.bounds import Settings
+from lipcompare.branching.bounds.sdp import QuadraticRelaxation, _rounded
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.heuristics import Area, Moment
+from lipcompare.branching.subdomains import Subdomains
+from lipcompare.gates import Gates
+from lipcompare.jacobian import gradient_intervals, norm_bound
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import interval_bounds
+from lipcompare.quadratic.patterns import evaluate, explore
+from lipcompare.quadratic.program import gate_maps, l1_data
+from lipcompare.quadratic.solver.interior_point import solve
+
+
+def subdomains(problem: Problem, parts: int = 4) -> Subdomains:
+    """The whole box for every row, and with more and more gates decided, on either side in turn."""
+    network = problem.network
+    root = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    count = problem.rows * parts
+    part = torch.arange(count) // problem.rows
+    slopes = {}
+    for k, slope in root.slopes.items():
+        lower, upper = slope.lower.expand(count, -1), slope.upper.expand(count, -1)
+        neuron = torch.arange(lower.shape[-1])
+        decided = (upper > lower) & (neuron % 4 < part.unsqueeze(-1))
+        high = neuron % 2 == 0
+        slopes[k] = Interval(
+            torch.where(decided & high, upper, lower), torch.where(decided & ~high, lower, upper)
+        )
+    gates = Gates(slopes)
+    functionals = problem.functionals[0].repeat(parts, 1).unsqueeze(1)
+    gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)
+    return Subdomains(
+        gates=gates,
+        functionals=functionals,
+        gradients=gradients,
+        linear=norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1),
+        multipliers=torch.zeros(count, 1 + network.neurons + network.in_size),
+        depth=part,
+    )
+
+
+NETWORKS = {"dense": nets.dense(12, (4, 9, 9, 2)), "leaky": nets.dense(5, (4, 7, 7, 2), 0.2), "conv": nets.conv(4)}
+
+
+@pytest.mark.parametrize("norm", ["inf", "2"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
+def test_proposed_slopes_are_a_pattern_of_the_subdomain_and_give_the_value(network: Network, norm: str) -> None:
+    problem = nets.problem(network, 0.4, norm=norm)
+    batch, numbering = subdomains(problem), Numbering(network)
+    relaxed = QuadraticRelaxation(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
+    slopes = numbering.split(relaxed.slopes)
+    for k, slope in batch.gates.slopes.items():
+        assert bool(((slopes[k] == slope.lower) | (slopes[k] == slope.upper)).all())
+    gradient = network.pull_back(slopes, batch.functionals[:, 0])
+    torch.testing.assert_close(problem.norm.dual.of(gradient), relaxed.value)
+    assert bool((relaxed.value <= relaxed.upper).all()) and bool((relaxed.upper <= batch.linear).all())
+    assert bool((relaxed.upper < 0.98 * batch.linear).any())
+
+
+def test_subdomains_are_bounded_alike_in_any_company() -> None:
+    """Batches hold programs of one size, and each result goes back to where its subdomain was."""
+    problem = nets.problem(NETWORKS["dense"], 0.4)
+    batch, numbering = subdomains(problem), Numbering(problem.network)
+    relaxation = QuadraticRelaxation(numbering, problem.norm, Moment(), Settings())
+    together = relaxation(batch, 0.0, 0.0)
+    for i in range(len(batch.linear)):
+        alone = relaxation(batch.select(torch.tensor([i])), 0.0, 0.0)
+        torch.testing.assert_close(together.upper[i : i + 1], alone.upper, rtol=1e-6, atol=0)
+        torch.testing.assert_close(together.value[i : i + 1], alone.value, rtol=1e-9, atol=0)
+
+
+def test_without_room_for_the_program_the_linear_bound_stands() -> None:
+    problem = nets.problem(NETWORKS["dense"], 0.4)
+    batch, numbering = subdomains(problem), Numbering(problem.network)
+    relaxed = QuadraticRelaxation(numbering, problem.norm, Area(), Settings(memory=1000))(batch, 0.0, 0.0)
+    torch.testing.assert_close(relaxed.upper, batch.linear)
+
+
+def test_a_pattern_read_off_the_moments_of_a_pattern_is_no_worse_than_it() -> None:
+    problem = nets.problem(NETWORKS["dense"], 0.4)
+    batch = subdomains(problem, 1)
+    maps = gate_maps(problem.network, batch.gates, batch.functionals, batch.gradients)
+    index = torch.arange(len(batch.linear))
+    data = l1_data(maps, batch.gradients, batch.linear, index, torch.zeros_like(index))
+    best = explore(data)
+    which = best.values.argmax(-1)
+    point, value = best.points[index, which], best.values[index, which]
+    moments = point.unsqueeze(-1) * point.unsqueeze(-2)
+    solution = dataclasses.replace(solve(data), moments=moments)
+    rounded = _rounded(data, solution)
+    assert bool((rounded.values >= value.unsqueeze(1) * (1 - 1e-12)).all())
+    torch.testing.assert_close(evaluate(data, rounded.high).values, rounded.values)
+    assert rounded.high.shape[1] == 1
