@@ -1,4 +1,4 @@
-"""Problem data of the quadratic-gate relaxation, from the coordinates' affine maps (:mod:`sdp_maps`)."""
+"""Problem data of the quadratic-gate relaxation, from the affine maps of :mod:`~lipcompare.quadratic.coordinates`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,80 @@ from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps, coordinate_count, gate_maps
 
-__all__ = ["Coordinates", "GateMaps", "SdpData", "coordinate_count", "entry_data", "gate_maps", "l1_data", "l2_data"]
+__all__ = [
+    "Coordinates",
+    "Cuts",
+    "GateMaps",
+    "SdpData",
+    "coordinate_count",
+    "entry_data",
+    "gate_maps",
+    "l1_data",
+    "l2_data",
+]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cuts:
+    """``f' M g >= 0``, or ``= 0``, for a batch of problems.
+
+    Attributes:
+        left, right: (problems, n, cuts) the ``f`` and ``g`` as columns; 0 where a problem has fewer.
+        mask: (problems, cuts) those that exist.
+        equal: (problems, cuts) equations.
+        slack: (problems, cuts) what rounding and gates without a coordinate may take from ``(f' w)(g' w)``.
+    """
+
+    left: Tensor
+    right: Tensor
+    mask: Tensor
+    equal: Tensor
+    slack: Tensor
+
+    @classmethod
+    def none(cls, columns: Tensor) -> Cuts:
+        """No cuts, for problems with these ``k_i`` (problems, n, n)."""
+        empty = columns.new_zeros(*columns.shape[:2], 0)
+        row = empty[:, 0]
+        return cls(left=empty, right=empty, mask=row.bool(), equal=row.bool(), slack=row)
+
+    @property
+    def count(self) -> int:
+        return int(self.mask.shape[1])
+
+    def __add__(self, other: Cuts) -> Cuts:
+        names = [f.name for f in dataclasses.fields(self)]
+        return Cuts(**{name: torch.cat([getattr(self, name), getattr(other, name)], -1) for name in names})
+
+    def select(self, index: Tensor) -> Cuts:
+        """The cuts of the problems at ``index`` (integers or a boolean mask)."""
+        return Cuts(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
+
+    def where(self, keep: Tensor) -> Cuts:
+        """Those marked in ``keep`` (problems, cuts), moved to the front, as wide as the problem with most needs."""
+        keep = keep & self.mask
+        width = int(keep.sum(-1).max()) if len(keep) else 0
+        order = torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True)[:, :width]
+        wide = order.unsqueeze(1).expand(-1, self.left.shape[1], -1)
+        mask = keep.gather(-1, order)
+        there = mask.unsqueeze(1)
+        return Cuts(
+            left=self.left.gather(-1, wide) * there,
+            right=self.right.gather(-1, wide) * there,
+            mask=mask,
+            equal=self.equal.gather(-1, order) & mask,
+            slack=self.slack.gather(-1, order) * mask,
+        )
+
+    def value(self, moments: Tensor) -> Tensor:
+        """``f' M g`` of every cut, (problems, cuts)."""
+        return ((moments @ self.left) * self.right).sum(-2)
+
+    def grown(self, size: int) -> Cuts:
+        """The same cuts over ``size`` coordinates, of which those at the end are new."""
+        more = (0, 0, 0, size - self.left.shape[1])
+        pad = torch.nn.functional.pad
+        return dataclasses.replace(self, left=pad(self.left, more), right=pad(self.right, more))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +112,7 @@ class SdpData:
         gate_slack: (problems, n) the same of each ``K_i``, to be weighted with ``|theta_i|``.
         example, row: (problems,) where each problem comes from.
         entry: (problems, J) input index of each column of ``entries``.
-        cut_left, cut_right: (problems, n, cuts) columns ``f`` and ``g`` of valid inequalities ``f' M g >= 0``.
-        cut_mask: (problems, cuts).
-        cut_equal: (problems, cuts) those that are equations.
-        cut_slack: (problems, cuts) what rounding and gates without a coordinate may take from ``(f' w)(g' w)``.
+        cuts: further valid inequalities and equations.
         coordinates: names of the coordinates, (examples, n), looked up with ``example``.
     """
 
@@ -62,11 +132,7 @@ class SdpData:
     example: Tensor
     row: Tensor
     entry: Tensor
-    cut_left: Tensor
-    cut_right: Tensor
-    cut_mask: Tensor
-    cut_equal: Tensor
-    cut_slack: Tensor
+    cuts: Cuts
     coordinates: Coordinates
 
     @property
@@ -99,33 +165,48 @@ class SdpData:
         phase = 12.9898 * (names.neuron[self.example] + 1) + 78.233 * (names.node + 2)
         return ((torch.sin(phase.double()) * 43758.5453) % 1.0 - 0.5) * self.mask
 
-    def with_cuts(self, left: Tensor, right: Tensor, mask: Tensor, equal: Tensor, slack: Tensor) -> SdpData:
+    def with_cuts(self, cuts: Cuts) -> SdpData:
         """The same problems with these cuts alone."""
-        return dataclasses.replace(
-            self, cut_left=left, cut_right=right, cut_mask=mask, cut_equal=equal, cut_slack=slack
-        )
+        return dataclasses.replace(self, cuts=cuts)
 
     def without_cuts(self) -> SdpData:
         """The same problems, with empty cuts of their size."""
-        return self.with_cuts(*no_cuts(self.columns))
+        return self.with_cuts(Cuts.none(self.columns))
 
     def select(self, index: Tensor) -> SdpData:
         """The problems at ``index`` (integers or a boolean mask)."""
-        changes = {f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name != "coordinates"}
-        return dataclasses.replace(self, **changes)
+        shared = ("coordinates", "cuts")
+        changes = {f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name not in shared}
+        return dataclasses.replace(self, cuts=self.cuts.select(index), **changes)
 
 
-def scaled_gates(maps: GateMaps, example: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns ``k_i``, existing coordinates, their size and the rounding of ``K_i``, all scaled to ``|w_i| <= 1``."""
-    radius = maps.reach[example, row]
-    mask = radius > 0
-    safe = torch.where(mask, radius, torch.ones_like(radius))
-    linear = maps.gate_linear[example]
-    linear[:, 0] = maps.gate_constant[example, row]
-    linear = linear * radius.unsqueeze(-1) / safe.unsqueeze(-2)
-    columns = -0.5 * linear * mask.unsqueeze(-2)
-    columns.diagonal(dim1=-2, dim2=-1).add_(0.5 * mask)
-    return columns, mask, radius, maps.gate_error[example, row] / safe * mask
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ScaledGates:
+    """The gates of some problems in coordinates scaled to ``|w_i| <= 1``.
+
+    Attributes:
+        columns: (problems, n, n) the ``k_i``.
+        mask: (problems, n) coordinates that exist.
+        radius: (problems, n) their units.
+        slack: (problems, n) error of the ``K_i``.
+    """
+
+    columns: Tensor
+    mask: Tensor
+    radius: Tensor
+    slack: Tensor
+
+    @classmethod
+    def of(cls, maps: GateMaps, example: Tensor, row: Tensor) -> _ScaledGates:
+        radius = maps.reach[example, row]
+        mask = radius > 0
+        safe = torch.where(mask, radius, torch.ones_like(radius))
+        linear = maps.gate_linear[example]
+        linear[:, 0] = maps.gate_constant[example, row]
+        linear = linear * radius.unsqueeze(-1) / safe.unsqueeze(-2)
+        columns = -0.5 * linear * mask.unsqueeze(-2)
+        columns.diagonal(dim1=-2, dim2=-1).add_(0.5 * mask)
+        return cls(columns=columns, mask=mask, radius=radius, slack=maps.gate_error[example, row] / safe * mask)
 
 
 def l1_data(
@@ -139,7 +220,8 @@ def l1_data(
         most_signs: so many undecided signs are kept, those of the widest intervals; ``|J_j|`` of the others is replaced
             by its chord.
     """
-    columns, mask, radius, gate_slack = scaled_gates(maps, example, row)
+    gates = _ScaledGates.of(maps, example, row)
+    radius = gates.radius
     interval = gradients.intervals[0]
     lower, upper = interval.lower[example, row], interval.upper[example, row]
     undecided = (lower < 0) & (upper > 0)
@@ -152,27 +234,30 @@ def l1_data(
     entry_mask = undecided.gather(-1, entry)
     sign = slopes.masked_fill(undecided, 0.0)
     given = intercepts.masked_fill(undecided, 0.0).sum(-1) * (1 + 1e-12)
-    linear, constant = maps.entry_linear, maps.entry_constant[example, row]
+    constant = maps.entry_constant[example, row]
     weight = radius / scale.unsqueeze(-1)
-    known = torch.empty_like(radius)
-    entries = columns.new_empty(*radius.shape, width)
-    for part in torch.arange(len(example), device=row.device).split(max(1, 2**24 // max(1, linear[0].numel()))):
-        rows_of = linear[example[part]]  # (part, n, inputs)
-        known[part] = torch.matmul(rows_of, sign[part].unsqueeze(-1)).squeeze(-1)
-        entries[part] = rows_of.gather(-1, entry[part].unsqueeze(1).expand(-1, rows_of.shape[1], -1))
-    known[:, 0] = (constant * sign).sum(-1)
-    known = known * weight
+    decided = torch.empty_like(radius)  # sum of the entries with a decided sign
+    entries = radius.new_empty(*radius.shape, width)
+    for some in _chunks(maps, len(example)):
+        linear = maps.entry_linear[example[some]]  # (some, n, inputs)
+        decided[some] = torch.matmul(linear, sign[some].unsqueeze(-1)).squeeze(-1)
+        entries[some] = linear.gather(-1, entry[some].unsqueeze(1).expand(-1, linear.shape[1], -1))
+    decided[:, 0] = (constant * sign).sum(-1)
+    decided = decided * weight
     entries[:, 0] = constant.gather(-1, entry)
     entries *= weight.unsqueeze(-1) * entry_mask.unsqueeze(1)
-    cost = torch.zeros_like(columns)
-    cost[:, 0] += 0.5 * known
-    cost[:, :, 0] += 0.5 * known
+    cost = torch.zeros_like(gates.columns)
+    cost[:, 0] += 0.5 * decided
+    cost[:, :, 0] += 0.5 * decided
     # A decided sign is as good as its interval: twice the rounding of the entry covers both.
     slack = (3 * maps.entry_error[example, row].sum(-1) + maps.entry_drift[example, row].sum(-1)) / scale
-    return SdpData(
-        columns, mask, _unit(mask), cost, entries, entry_mask, mask.to(scale), mask.sum(-1).to(scale), scale,
-        given / scale, radius, slack, gate_slack, example, row, entry, *no_cuts(columns), maps.coordinates,
-    )  # fmt: skip
+    return dataclasses.replace(
+        _without_entries(gates, maps, cost, slack, scale, example, row),
+        entries=entries,
+        entry_mask=entry_mask,
+        entry=entry,
+        offset=given / scale,
+    )
 
 
 def l2_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor) -> SdpData:
@@ -180,56 +265,69 @@ def l2_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor) -> SdpD
 
     ``scale`` is in units of the square.
     """
-    columns, mask, radius, gate_slack = scaled_gates(maps, example, row)
-    cost = torch.empty_like(columns)
+    gates = _ScaledGates.of(maps, example, row)
+    radius = gates.radius
+    cost = torch.empty_like(gates.columns)
     constant = maps.entry_constant[example, row]
     slack = torch.empty_like(scale)
-    chunk = max(1, 2**24 // max(1, maps.entry_linear[0].numel()))
-    for part in torch.arange(len(example), device=row.device).split(chunk):
-        rows_of = maps.entry_linear[example[part]]  # (part, n, inputs)
-        rows_of[:, 0] = constant[part]
-        rows_of = rows_of * radius[part].unsqueeze(-1)
-        cost[part] = rows_of @ rows_of.mT / scale[part].view(-1, 1, 1)
-        error = maps.entry_error[example[part], row[part]] + maps.entry_drift[example[part], row[part]]
-        size = rows_of.abs().sum(1)
-        products = (rows_of.shape[-1] + 4) * torch.finfo(cost.dtype).eps
-        slack[part] = ((2 * size + error) * error + products * size.square()).sum(-1) / scale[part]
-    none = cost.new_zeros(*radius.shape, 0)
-    empty = torch.zeros(len(example), 0, dtype=torch.bool, device=row.device)
-    return SdpData(
-        columns, mask, _unit(mask), cost, none, empty, mask.to(scale), mask.sum(-1).to(scale), scale,
-        torch.zeros_like(scale), radius, slack, gate_slack, example, row, empty.to(torch.int64), *no_cuts(columns),
-        maps.coordinates,
-    )  # fmt: skip
+    for some in _chunks(maps, len(example)):
+        entries = maps.entry_linear[example[some]]  # (some, n, inputs)
+        entries[:, 0] = constant[some]
+        entries = entries * radius[some].unsqueeze(-1)
+        cost[some] = entries @ entries.mT / scale[some].view(-1, 1, 1)
+        error = maps.entry_error[example[some], row[some]] + maps.entry_drift[example[some], row[some]]
+        size = entries.abs().sum(1)
+        products = (entries.shape[-1] + 4) * torch.finfo(cost.dtype).eps
+        slack[some] = ((2 * size + error) * error + products * size.square()).sum(-1) / scale[some]
+    return _without_entries(gates, maps, cost, slack, scale, example, row)
 
 
 def entry_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor, entry: Tensor, sign: Tensor) -> SdpData:
     """Problems for one signed entry of a gradient row each (p = 1): ``max sign * J_entry``."""
-    columns, mask, radius, gate_slack = scaled_gates(maps, example, row)
-    known = maps.entry_linear[example, :, entry]
-    known[:, 0] = maps.entry_constant[example, row, entry]
-    known = known * radius * (sign / scale).unsqueeze(-1)
-    cost = torch.zeros_like(columns)
-    cost[:, 0] += 0.5 * known
-    cost[:, :, 0] += 0.5 * known
+    gates = _ScaledGates.of(maps, example, row)
+    radius = gates.radius
+    linear = maps.entry_linear[example, :, entry]
+    linear[:, 0] = maps.entry_constant[example, row, entry]
+    linear = linear * radius * (sign / scale).unsqueeze(-1)
+    cost = torch.zeros_like(gates.columns)
+    cost[:, 0] += 0.5 * linear
+    cost[:, :, 0] += 0.5 * linear
     slack = (3 * maps.entry_error[example, row, entry] + maps.entry_drift[example, row, entry]) / scale
-    none = cost.new_zeros(*radius.shape, 0)
-    empty = torch.zeros(len(example), 0, dtype=torch.bool, device=row.device)
-    return SdpData(
-        columns, mask, _unit(mask), cost, none, empty, mask.to(scale), mask.sum(-1).to(scale), scale,
-        torch.zeros_like(scale), radius, slack, gate_slack, example, row, entry[:, None][:, :0], *no_cuts(columns),
-        maps.coordinates,
-    )  # fmt: skip
+    return _without_entries(gates, maps, cost, slack, scale, example, row)
 
 
-def no_cuts(columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The fields of ``SdpData`` that hold cuts, without any."""
-    none = columns.new_zeros(*columns.shape[:2], 0)
-    return none, none, none[:, 0].bool(), none[:, 0].bool(), none[:, 0]
+def _chunks(maps: GateMaps, problems: int) -> tuple[Tensor, ...]:
+    """Problems in portions whose input gradients' maps take about 128 MiB."""
+    numbers = torch.arange(problems, device=maps.entry_linear.device)
+    chunks: tuple[Tensor, ...] = numbers.split(max(1, 2**24 // max(1, maps.entry_linear[0].numel())))
+    return chunks
 
 
-def _unit(mask: Tensor) -> Tensor:
-    """``b = (1, 0, ..., 0)`` for every problem."""
-    right = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
+def _without_entries(
+    gates: _ScaledGates, maps: GateMaps, cost: Tensor, slack: Tensor, scale: Tensor, example: Tensor, row: Tensor
+) -> SdpData:
+    """Problems with a linear objective ``<C0, M>`` in the gates' scaled coordinates."""
+    mask = gates.mask
+    right = torch.zeros_like(gates.radius)  # b = (1, 0, ..., 0)
     right[:, 0] = 1
-    return right
+    none = torch.zeros(len(example), 0, dtype=torch.bool, device=row.device)
+    return SdpData(
+        columns=gates.columns,
+        mask=mask,
+        right=right,
+        cost=cost,
+        entries=cost.new_zeros(*mask.shape, 0),
+        entry_mask=none,
+        limit=mask.to(scale),
+        trace=mask.sum(-1).to(scale),
+        scale=scale,
+        offset=torch.zeros_like(scale),
+        radius=gates.radius,
+        slack=slack,
+        gate_slack=gates.slack,
+        example=example,
+        row=row,
+        entry=none.to(torch.int64),
+        cuts=Cuts.none(gates.columns),
+        coordinates=maps.coordinates,
+    )

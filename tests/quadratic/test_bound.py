@@ -285,7 +285,9 @@ def test_kept_data_name_their_gates_in_every_pack() -> None:
             low = slopes[k].gather(-1, neuron)
             slopes[k] = slopes[k].scatter(-1, neuron, torch.where(high, top, low))
         gradient = problem.network.pull_back(slopes, problem.functionals[data.example, data.row])
-        torch.testing.assert_close(gradient.abs().sum(-1), patterns.values[:, 0] * data.scale + data.offset * data.scale)
+        torch.testing.assert_close(
+            gradient.abs().sum(-1), patterns.values[:, 0] * data.scale + data.offset * data.scale
+        )
 
 
 def test_a_deadline_ends_the_iterations_with_a_valid_bound() -> None:

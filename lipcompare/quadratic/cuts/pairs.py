@@ -16,8 +16,8 @@ from torch import Tensor
 from lipcompare.gates import Conflicts
 from lipcompare.quadratic.cuts.forms import Forms, Group
 from lipcompare.quadratic.cuts.forward import Joined
-from lipcompare.quadratic.cuts.products import Cuts
-from lipcompare.quadratic.program import Coordinates, SdpData
+from lipcompare.quadratic.cuts.products import products
+from lipcompare.quadratic.program import Coordinates, Cuts, SdpData
 
 
 def conflict_pairs(conflicts: Conflicts, names: Coordinates, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def equations(data: SdpData, pairs: Tensor, high: Tensor) -> Cuts:
     f, g = (_state(data, pairs[..., i], high[..., i]) for i in (0, 1))
     mask = (pairs > 0).all(-1)
     mask &= (data.mask.gather(-1, pairs[..., 0])) & (data.mask.gather(-1, pairs[..., 1]))
-    return Cuts.of(data, f, g, mask, torch.ones_like(mask))
+    return products(data, f, g, mask, torch.ones_like(mask))
 
 
 def links(joined: Joined) -> Cuts:
@@ -77,7 +77,7 @@ def links(joined: Joined) -> Cuts:
     rest[:, 0] += 1
     moves = data.mask[:, here]
     parts.append(
-        Cuts.of(data, Forms.of(x, Group.FORWARD), Forms.of(rest, Group.FORWARD), moves, torch.zeros_like(moves))
+        products(data, Forms.of(x, Group.FORWARD), Forms.of(rest, Group.FORWARD), moves, torch.zeros_like(moves))
     )
     return reduce(operator.add, parts)
 

@@ -25,8 +25,8 @@ from lipcompare.network.graph import Network
 from lipcompare.quadratic.cuts.forms import SIGN, Forms, Group, chords, forward_forms, one, sign_sides
 from lipcompare.quadratic.cuts.forward import forward_maps, moving_inputs, with_forward
 from lipcompare.quadratic.cuts.pairs import conflict_pairs, equations, links
-from lipcompare.quadratic.cuts.products import Cuts, most_violated, separate
-from lipcompare.quadratic.program import Coordinates, GateMaps, SdpData
+from lipcompare.quadratic.cuts.products import most_violated, separate, useful
+from lipcompare.quadratic.program import Coordinates, Cuts, GateMaps, SdpData
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
 
@@ -163,7 +163,7 @@ def tighten(
     signed = with_signs(data, solution.moments, _SIGNS)
     rounds = _Rounds(cuts, tolerance, deadline, allowed_products(family))
     forms = one(signed) + sign_sides(signed) + chords(signed, maps, place, row)
-    conflicts = Cuts.none(signed)
+    conflicts = Cuts.none(signed.columns)
     if coupling is not None and Family.CONFLICT in family:
         conflicts = equations(signed, *conflict_pairs(coupling.conflicts, maps.coordinates, place))
     moments = _lift(data, solution.moments, signed)
@@ -183,7 +183,7 @@ def tighten(
     forms = one(joined.data) + sign_sides(joined.data) + chords(joined.data, maps, place, row)
     forms += forward_forms(joined, maps, place, row)
     fixed = links(joined) + conflicts.grown(size)
-    start = solve(fixed.into(joined.data), tolerance=_ROUGH, deadline=deadline)
+    start = solve(joined.data.with_cuts(fixed), tolerance=_ROUGH, deadline=deadline)
     last = rounds(joined.data, start.moments, forms, fixed)
     return dataclasses.replace(last, upper=torch.minimum(best.upper, last.upper))
 
@@ -203,20 +203,20 @@ class _Rounds:
         Args:
             moments: (problems, n, n) where to start separating.
         """
-        kept = Cuts.none(data)
+        kept = Cuts.none(data.columns)
         share = -(-self.cuts // _ROUNDS)
         upper = torch.full_like(data.scale, torch.inf)
         allowed = self.allowed.to(moments.device)
         for turn in range(_ROUNDS):
             kept = kept + separate(data, moments, forms, allowed, share)
-            current = (fixed + kept).into(data)
+            current = data.with_cuts(fixed + kept)
             last = turn == _ROUNDS - 1
             tolerance = self.tolerance if last else max(self.tolerance, _ROUGH)
             result = solve(current, tolerance=tolerance, deadline=self.deadline)
             upper = torch.minimum(upper, certify(current, result.dual) * data.scale)
             moments = result.moments
             assert result.dual.nu is not None
-            kept = kept.useful(result.dual.nu[:, fixed.count :], self.cuts - share)
+            kept = useful(kept, result.dual.nu[:, fixed.count :], self.cuts - share)
             if self.deadline.passed():
                 break
         return Tightened(current, result, upper)

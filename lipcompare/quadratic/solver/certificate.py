@@ -26,8 +26,8 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
     usable = torch.isfinite(dual.theta).all(-1) & torch.isfinite(dual.lam).all(-1) & (dual.lam > 0).all(-1)
     nu = dual.nu
     if nu is not None:
-        usable &= (torch.isfinite(nu) & ((nu >= 0) | data.cut_equal)).all(-1)
-        nu = torch.where(usable.unsqueeze(-1) & data.cut_mask, nu, 0.0)
+        usable &= (torch.isfinite(nu) & ((nu >= 0) | data.cuts.equal)).all(-1)
+        nu = torch.where(usable.unsqueeze(-1) & data.cuts.mask, nu, 0.0)
     theta = torch.where(usable.unsqueeze(-1), dual.theta, 0.0)
     lam = torch.where(usable.unsqueeze(-1), dual.lam, 1.0)
     plain = Dual(theta, lam, torch.zeros_like(dual.d), nu)
@@ -67,7 +67,7 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
     total = value + high * bound + _formation(data, plain, unit) + data.slack
     total = total + (theta.abs() * data.limit * data.gate_slack).sum(-1) + data.offset
     if nu is not None:
-        total = total + 2 * (nu.abs() * data.cut_slack).sum(-1)
+        total = total + 2 * (nu.abs() * data.cuts.slack).sum(-1)
     total = total + (8 * (n + data.entry_mask.sum(-1) + 16) * unit) * (total.abs() + theta.abs().sum(-1))
     return torch.where(usable & found, total, torch.inf)
 
@@ -80,7 +80,7 @@ def _formation(data: SdpData, dual: Dual, unit: float) -> Tensor:
     cost = (limit @ data.cost.abs() @ limit.mT).flatten()
     cuts: Tensor | float = 0.0
     if dual.nu is not None:
-        left, right = (limit @ data.cut_left.abs()).squeeze(1), (limit @ data.cut_right.abs()).squeeze(1)
-        cuts = (2 * left * right * dual.nu.abs()).sum(-1) * (1 + data.cut_mask.sum(-1))
+        left, right = (limit @ data.cuts.left.abs()).squeeze(1), (limit @ data.cuts.right.abs()).squeeze(1)
+        cuts = (2 * left * right * dual.nu.abs()).sum(-1) * (1 + data.cuts.mask.sum(-1))
     products = data.entry_mask.sum(-1) + 24
     return (products * unit) * (gates + signs + cost + cuts + data.bound * dual.d.abs())

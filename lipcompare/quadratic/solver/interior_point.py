@@ -83,8 +83,8 @@ def slack_matrix(data: SdpData, dual: Dual) -> Tensor:
     slack = half + half.mT - data.cost
     if data.entries.shape[-1]:
         slack = slack - (data.entries * dual.lam.unsqueeze(-2)) @ data.entries.mT
-    if dual.nu is not None and data.cut_left.shape[-1]:
-        cuts = (data.cut_left * dual.nu.unsqueeze(-2)) @ data.cut_right.mT
+    if dual.nu is not None and data.cuts.left.shape[-1]:
+        cuts = (data.cuts.left * dual.nu.unsqueeze(-2)) @ data.cuts.right.mT
         slack = slack - cuts - cuts.mT
     slack.diagonal(dim1=-2, dim2=-1).add_(torch.where(data.mask, dual.d.unsqueeze(-1), 1.0))
     return slack
@@ -110,7 +110,7 @@ def balance(data: SdpData, dual: Dual, scalable: Tensor) -> tuple[Dual, Tensor]:
     rest = dual_value(data, dual) - signs
     uneven = scalable & (signs > 0) & (rest > 0)
     t = torch.where(uneven, signs / rest, 1.0).sqrt().unsqueeze(-1)
-    nu = None if dual.nu is None else torch.where(data.cut_mask, dual.nu * t, 1.0)
+    nu = None if dual.nu is None else torch.where(data.cuts.mask, dual.nu * t, 1.0)
     scaled = Dual(dual.theta * t, dual.lam * t, dual.d * t[:, 0], nu)
     return scaled, dual_value(data, scaled)
 
@@ -125,8 +125,8 @@ def default_start(data: SdpData) -> Dual:
     theta = torch.where(extra > 0, _CONSTANT / extra.sum(-1, keepdim=True).clamp(min=1), theta)
     sizes = torch.linalg.vector_norm(data.entries, dim=-2).clamp(min=1e-9)
     lam = torch.where(data.entry_mask, _SIGNS / sizes, 1.0)
-    nu = _CUTS / data.cut_mask.sum(-1, keepdim=True).clamp(min=1) * torch.ones_like(data.cut_left[:, 0])
-    nu = torch.where(data.cut_mask, nu, 1.0).masked_fill(data.cut_equal, 0.0)
+    nu = _CUTS / data.cuts.mask.sum(-1, keepdim=True).clamp(min=1) * torch.ones_like(data.cuts.left[:, 0])
+    nu = torch.where(data.cuts.mask, nu, 1.0).masked_fill(data.cuts.equal, 0.0)
     return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), nu))
 
 
@@ -172,7 +172,7 @@ def solve(
     first = default_start(data) if start is None else feasible_trace(data, start)
     best = dual_value(data, first)
     if first.nu is None:
-        first = dataclasses.replace(first, nu=torch.ones_like(data.cut_left[:, 0]))
+        first = dataclasses.replace(first, nu=torch.ones_like(data.cuts.left[:, 0]))
     assert first.nu is not None
     theta, lam, d, nu = first.theta.clone(), first.lam.clone(), first.d.clone(), first.nu.clone()
     moments = torch.zeros_like(data.columns)
@@ -249,7 +249,7 @@ def _begin(data: SdpData, dual: Dual) -> State:
     factor, _ = torch.linalg.cholesky_ex(slack)
     assert dual.nu is not None
     nu = dual.nu
-    x = (mu.unsqueeze(-1) / nu).masked_fill(data.cut_equal, 0.0)
+    x = (mu.unsqueeze(-1) / nu).masked_fill(data.cuts.equal, 0.0)
     return State(
         data, dual.theta, dual.lam, tau, dual.d, nu, x, slack, torch.diag_embed(start),
         inverse * dual.lam, 0.5 * inverse, inverse * tau, mu / dual.d, torch.ones_like(mu),

@@ -73,12 +73,12 @@ def complementarity(state: State) -> Tensor:
     total = _inner(state.moments, state.slack) + (blocks * state.data.entry_mask).sum(-1)
     # Absent coordinates hold 1 in both matrices.
     total = total - (~state.data.mask).sum(-1) + state.s * state.d
-    return total + (state.x * state.nu * state.data.cut_mask).sum(-1)
+    return total + (state.x * state.nu * state.data.cuts.mask).sum(-1)
 
 
 def order(data: SdpData) -> Tensor:
     """Barrier parameter of the whole cone, (problems,)."""
-    return data.mask.sum(-1) + 2 * data.entry_mask.sum(-1) + (data.cut_mask & ~data.cut_equal).sum(-1) + 1
+    return data.mask.sum(-1) + 2 * data.entry_mask.sum(-1) + (data.cuts.mask & ~data.cuts.equal).sum(-1) + 1
 
 
 def advance(state: State) -> tuple[State, Tensor]:
@@ -130,7 +130,7 @@ class _Newton:
     def __init__(self, state: State) -> None:
         self.state = state
         data, m = state.data, state.moments
-        self.mask, self.entry_mask, self.cut_mask = (x.to(m) for x in (data.mask, data.entry_mask, data.cut_mask))
+        self.mask, self.entry_mask, self.cut_mask = (x.to(m) for x in (data.mask, data.entry_mask, data.cuts.mask))
         self.products = products = Products(data)
         unit = torch.eye(data.size, dtype=m.dtype, device=m.device)
         self.inverses: Tensor = torch.linalg.solve_triangular(state.factors, unit, upper=False)
@@ -139,7 +139,7 @@ class _Newton:
         g, n, signs = data.entries, data.size, data.entries.shape[-1]
         mk, self.pk = products.right(m), products.right(k_p)
         kmk, kpk = products.left(mk), products.left(self.pk)
-        cuts = data.cut_mask.shape[-1]
+        cuts = data.cuts.mask.shape[-1]
         plain = n + signs + 1
         hessian = m.new_empty(len(m), plain + cuts, plain + cuts)
         whole, hessian = hessian, hessian[:, :plain, :plain]
@@ -170,7 +170,7 @@ class _Newton:
         self.q11, self.q12, self.q22 = state.lam / determinant, 0.5 / determinant, state.tau / determinant
         self.a11, self.a12 = state.x11 * self.q11, state.x12 * self.q12
         self.ratio = self.a12 / self.a11
-        one_sided = data.cut_mask & ~data.cut_equal
+        one_sided = data.cuts.mask & ~data.cuts.equal
         self.inverse_nu = torch.where(one_sided, 1 / state.nu, 0.0) if cuts else state.nu
         self.pull_cut = self._cut_blocks(whole, products) if cuts else state.nu
         hessian = whole
@@ -190,7 +190,7 @@ class _Newton:
     def _cut_blocks(self, whole: Tensor, products: Products) -> Tensor:
         """Fill the rows and columns of cuts, ``A_c = -(f g' + g f')``; returns ``f' P g`` (problems, cuts)."""
         state, data, p, m = self.state, self.state.data, self.p, self.state.moments
-        f, g, n, signs = data.cut_left, data.cut_right, data.size, data.entries.shape[-1]
+        f, g, n, signs = data.cuts.left, data.cuts.right, data.size, data.entries.shape[-1]
         mf, mg, pf, pg = m @ f, m @ g, p @ f, p @ g
         fmg, fpg = f.mT @ mg, f.mT @ pg
         block = fmg * fpg.mT
@@ -231,7 +231,7 @@ class _Newton:
             if signs:
                 sign = c * (q22 - self.pull_sign) - r22 + ((g.mT @ mean) * g.mT).sum(-1)
             if cut.shape[-1]:
-                bent = ((mean @ data.cut_left) * data.cut_right).sum(-2)
+                bent = ((mean @ data.cuts.left) * data.cuts.right).sum(-2)
                 cut = (c * (self.inverse_nu - 2 * self.pull_cut) + 2 * bent - rx) * self.cut_mask
         right = torch.cat([gate, (sign - self.ratio * first) * self.entry_mask, trace.unsqueeze(-1), cut], -1)
         y = torch.cholesky_solve((right * self.scaling).unsqueeze(-1), self.factor).squeeze(-1) * self.scaling
@@ -243,7 +243,7 @@ class _Newton:
         if signs:
             ds.baddbmm_(g * -dlam.unsqueeze(-2), g.mT)
         if dnu.shape[-1]:
-            bent = (data.cut_left * dnu.unsqueeze(-2)) @ data.cut_right.mT
+            bent = (data.cuts.left * dnu.unsqueeze(-2)) @ data.cuts.right.mT
             ds = ds - bent - bent.mT
         ds.diagonal(dim1=-2, dim2=-1).add_(dd.unsqueeze(-1) * self.mask)
         product = self._slack_product(ds, dtheta, dlam, dd)
@@ -278,14 +278,14 @@ class _Newton:
         both = torch.minimum(both, scalar_limit(torch.stack([state.s, state.d]), torch.stack([step.s, step.d])))
         if state.nu.shape[-1]:
             cuts = scalar_limit(torch.stack([state.x, state.nu]), torch.stack([step.x, step.nu]))
-            both = torch.minimum(both, cuts.masked_fill_(state.data.cut_equal, torch.inf).amin(-1))
+            both = torch.minimum(both, cuts.masked_fill_(state.data.cuts.equal, torch.inf).amin(-1))
         primal, dual = (FRACTION * both).clamp(max=1.0)
         return primal, dual
 
     def _slack_product(self, ds: Tensor, dtheta: Tensor, dlam: Tensor, dd: Tensor) -> Tensor:
         """``dS P``; with many zero blocks in ``K`` cheaper from its parts, as ``K' P`` is known."""
         data = self.state.data
-        if not self.products.sparse or data.cut_mask.shape[-1] or data.entries.shape[-1] > data.size:
+        if not self.products.sparse or data.cuts.mask.shape[-1] or data.entries.shape[-1] > data.size:
             return ds @ self.p
         result = self.products.from_left(self.p * dtheta.unsqueeze(-1))
         result.addcmul_(self.pk.mT, dtheta.unsqueeze(-1))
@@ -344,7 +344,7 @@ def _complementarity_after(state: State, step: _Step, alpha_p: Tensor, alpha_d: 
         + alpha_p * alpha_d * _inner(step.moments, step.slack)
     )
     total = matrices - (~state.data.mask).sum(-1) + (blocks * state.data.entry_mask).sum(-1)
-    total = total + ((state.x + p * step.x) * (state.nu + q * step.nu) * state.data.cut_mask).sum(-1)
+    total = total + ((state.x + p * step.x) * (state.nu + q * step.nu) * state.data.cuts.mask).sum(-1)
     return total + (state.s + alpha_p * step.s) * (state.d + alpha_d * step.d)
 
 

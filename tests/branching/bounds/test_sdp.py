@@ -35,9 +35,7 @@ def subdomains(problem: Problem, parts: int = 4) -> Subdomains:
         neuron = torch.arange(lower.shape[-1])
         decided = (upper > lower) & (neuron % 4 < part.unsqueeze(-1))
         high = neuron % 2 == 0
-        slopes[k] = Interval(
-            torch.where(decided & high, upper, lower), torch.where(decided & ~high, lower, upper)
-        )
+        slopes[k] = Interval(torch.where(decided & high, upper, lower), torch.where(decided & ~high, lower, upper))
     gates = Gates(slopes)
     functionals = problem.functionals[0].repeat(parts, 1).unsqueeze(1)
     gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)

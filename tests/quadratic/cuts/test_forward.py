@@ -16,14 +16,12 @@ from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.methods import Sdp
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
-from lipcompare.quadratic import bound as sdp
 from lipcompare.quadratic.cuts.forms import SIGN, chords, forward_forms, sign_sides
 from lipcompare.quadratic.cuts.forward import INPUT, OUTPUT, Joined, forward_maps, with_forward
 from lipcompare.quadratic.cuts.pairs import conflict_pairs, equations, links
-from lipcompare.quadratic.cuts.products import Cuts
 from lipcompare.quadratic.cuts.separation import Family, Tightened, tighten, with_signs
 from lipcompare.quadratic.patterns import explore
-from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
+from lipcompare.quadratic.program import Cuts, GateMaps, SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import prepare
 from lipcompare.quadratic.solver.interior_point import solve
 
@@ -127,8 +125,7 @@ def test_cuts_hold_at_inputs_and_bounds_above_them(family: str, kind: Family) ->
     if found.data.size == joined.data.size:
         w = points(problem, rows, maps, coupling, joined)
         data = found.data
-        cuts = Cuts(data.cut_left, data.cut_right, data.cut_mask, data.cut_equal, data.cut_slack)
-        assert bool((products(w, cuts) >= -1e-9).all())
+        assert bool((products(w, data.cuts) >= -1e-9).all())
 
 
 def test_the_maps_are_the_networks_own() -> None:
@@ -204,7 +201,7 @@ def test_little_memory_changes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None
         batches.append(data.problems)
         return tighten(data, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sdp, "tighten", counted)
+    monkeypatch.setattr("lipcompare.quadratic.bound.tighten", counted)
     plenty = lipcompare.bound(problem, method, memory=2**30).upper
     assert max(batches) > 1
     batches.clear()

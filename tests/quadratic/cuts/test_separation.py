@@ -60,7 +60,7 @@ def test_forms_and_cuts_are_not_negative_at_any_pattern(name: str) -> None:
     value = ((points @ augmented.cost) * points).sum(-1)
     torch.testing.assert_close(value, patterns.values)
     found = tighten(data, solution, maps, data.example, data.row, cuts=80, tolerance=1e-4)
-    products = (points @ found.data.cut_left) * (points @ found.data.cut_right)
+    products = (points @ found.data.cuts.left) * (points @ found.data.cuts.right)
     assert bool((products >= -1e-12).all())
     certified = certify(found.data, found.solution.dual)
     assert bool((certified.unsqueeze(1) >= patterns.values).all())
