@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from lipcompare.gates import Gates
 from lipcompare.jacobian.linear import Gradients
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import LinearMap
 
 _TINY = 1e-9  # coordinates of a smaller relative size are scaled as if they had this one
 
@@ -122,97 +123,202 @@ def gate_maps(
         gradients: intervals of the gradient at every gate; they give the size of each coordinate.
         lifted: the gates with a coordinate; None for all of them.
     """
-    examples, rows = functionals.shape[:2]
-    new = functionals.new_zeros
-    last = len(network.nodes) - 1
-    constants: dict[int, Tensor] = {last: functionals}  # (examples, rows, size)
-    linears: dict[int, Tensor] = {last: new(examples, 0, network.out_size)}  # (examples, coordinates so far, size)
-    sizes: dict[int, Tensor] = {last: functionals.abs()}  # (examples, rows, size): sum_m |coefficient_m| reach_m
-    drifts: dict[int, Tensor] = {}  # (examples, rows, size): what gates without a coordinate change, at most
-    units: dict[int, float] = {last: 0.0}  # relative rounding error of a coefficient, in absolute-value arithmetic
-    device = functionals.device
-    nodes = [torch.tensor([-1], device=device)]
-    neurons = [torch.zeros(examples, 1, dtype=torch.int64, device=device)]
-    presents = [torch.ones(examples, 1, dtype=torch.bool, device=device)]
-    linear_columns, constant_columns = [new(examples, 0, 1)], [new(examples, rows, 1)]
-    reaches, errors = [torch.ones_like(constant_columns[0])], [new(examples, rows, 1)]
-    gate_errors = [errors[0]]
-    lowers, uppers = [torch.ones_like(constant_columns[0])], [torch.ones_like(constant_columns[0])]
-    roundoff = torch.finfo(functionals.dtype).eps / 2
-    for k in range(last, 0, -1):
-        if k not in constants:
-            continue
-        constant, linear, size, unit = constants.pop(k), linears.pop(k), sizes.pop(k), units.pop(k)
-        node = network.nodes[k]
-        if isinstance(node, Activate):
-            lo, hi = (v.unsqueeze(1) for v in gates.slopes[k])
-            every = undecided_gates(gates, gradients, k)
-            alive = every if lifted is None else every & lifted[k]
-            # A coordinate's gate passes its low slope straight through, one without a coordinate the middle.
-            straight = lo if lifted is None else torch.where((every & ~alive).unsqueeze(1), 0.5 * (lo + hi), lo)
-            drift = drifts.pop(k, None)
-            width = int(alive.sum(-1).max())
-            index = torch.argsort((~alive).to(torch.uint8), dim=-1, stable=True)[:, :width]
-            present = alive.gather(-1, index)
-            pick = index.unsqueeze(1)
-            spread = (hi - lo).gather(-1, pick) * present.unsqueeze(1)
-            linear_columns.append(linear.gather(-1, pick.expand(-1, linear.shape[1], -1)) * spread)
-            constant_columns.append(constant.gather(-1, pick.expand(-1, rows, -1)) * spread)
-            magnitude = gradients.intervals[k].magnitude.gather(-1, pick.expand(-1, rows, -1)) * spread
-            total = size.gather(-1, pick.expand(-1, rows, -1)) * spread
-            errors.append((unit + 4) * roundoff * total)
-            moved = 0.0 if drift is None else drift.gather(-1, pick.expand(-1, rows, -1)) * spread
-            gate_errors.append(errors[-1] + moved)
-            ends = (end.gather(-1, pick.expand(-1, rows, -1)) * spread for end in gradients.intervals[k])
-            for part, end in zip((lowers, uppers), ends, strict=True):
-                part.append(end)
-            reach = _inflate(magnitude, errors[-1])
-            reaches.append(reach)
-            nodes.append(torch.full((width,), k, device=device))
-            neurons.append(index)
-            presents.append(present)
-            unit_rows = new(examples, width, node.size).scatter_(-1, index.unsqueeze(-1), present.unsqueeze(-1).to(lo))
-            ahead = new(examples, sum(c.shape[-1] for c in linear_columns[:-1]) - 1 - linear.shape[1], node.size)
-            linear = torch.cat([linear * straight, ahead, unit_rows], 1)
-            injected = torch.zeros_like(size).scatter_(-1, pick.expand(-1, rows, -1), reach)
-            _add(constants, node.parent, constant * straight)
-            _add_padded(linears, node.parent, linear)
-            _add(sizes, node.parent, size * straight.abs() + injected)
-            if lifted is not None:
-                width_of = (0.5 * (hi - lo) * (every & ~alive).unsqueeze(1)) * gradients.intervals[k].magnitude
-                # The gradient's interval and the sums behind it are rounded too.
-                added = width_of * (1 + 1e-9) + (unit + 4) * roundoff * size * (width_of > 0)
-                _add(drifts, node.parent, added if drift is None else added + drift * straight.abs())
-            units[node.parent] = max(units.get(node.parent, 0.0), unit + 2) + 1
-        elif isinstance(node, Affine):
-            drift = drifts.pop(k, None)
-            for p, m in node.terms:
-                _add(constants, p, m.adjoint(constant))
-                _add_padded(linears, p, m.adjoint(linear))
-                _add(sizes, p, m.absolute.adjoint(size))
-                if drift is not None:
-                    _add(drifts, p, m.absolute.adjoint(drift))
-                units[p] = max(units.get(p, 0.0), unit + 2 * _adjoint_terms(m.in_size, m.out_size, m.fan_in)) + 1
-    n = sum(len(part) for part in nodes)
-    columns = [torch.cat([c, new(examples, n - 1 - c.shape[1], c.shape[2])], 1) for c in linear_columns]
-    gate_linear = torch.cat([new(examples, 1, n), torch.cat(columns, -1)], 1)
-    if 0 not in constants:
-        constants[0] = sizes[0] = new(examples, rows, network.in_size)
-        linears[0] = new(examples, 0, network.in_size)
-    linear = linears[0]
-    top, bottom = new(examples, 1, network.in_size), new(examples, n - 1 - linear.shape[1], network.in_size)
-    return GateMaps(
-        Coordinates(torch.cat(nodes), torch.cat(neurons, 1), torch.cat(presents, 1)),
-        gate_linear,
-        torch.cat(constant_columns, -1),
-        torch.cat(reaches, -1),
-        torch.cat([top, linear, bottom], 1),
-        constants[0],
-        Interval(torch.cat(lowers, -1), torch.cat(uppers, -1)),
-        torch.cat(gate_errors, -1),
-        (units.get(0, 0.0) + network.in_size + 4) * roundoff * sizes[0],
-        drifts.get(0, new(1, 1, 1)).expand(examples, rows, network.in_size) * (1 + 1e-9),
+    output = _Gradient(
+        constant=functionals,
+        linear=functionals.new_zeros(len(functionals), 0, network.out_size),
+        size=functionals.abs(),
+        drift=None,
+        unit=0.0,
     )
+    walk = _Walk(gates, gradients, lifted, [_constant_one(functionals)])
+    at_input = fold_backward(network, {len(network.nodes) - 1: output}, walk.through_gates, _through_maps)
+    if at_input is None:  # the output does not depend on the input
+        zero = functionals.new_zeros(*functionals.shape[:2], network.in_size)
+        at_input = _Gradient(constant=zero, linear=zero[:, :0], size=zero, drift=None, unit=0.0)
+    return _assembled(walk.layers, at_input)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Gradient:
+    """The gradient at a node as an affine map of the coordinates of later gates, with what errs in it.
+
+    Attributes:
+        constant: (examples, rows, size).
+        linear: (examples, coordinates, size) coefficients on the coordinates met so far, without the constant.
+        size: (examples, rows, size) ``sum_m |coefficient_m| reach_m``, in absolute values throughout.
+        drift: (examples, rows, size) what gates without a coordinate change, at most; None for nothing.
+        unit: relative rounding error of a coefficient, in absolute-value arithmetic.
+    """
+
+    constant: Tensor
+    linear: Tensor
+    size: Tensor
+    drift: Tensor | None
+    unit: float
+
+    def __add__(self, other: _Gradient) -> _Gradient:
+        drift = other.drift if self.drift is None else self.drift
+        if self.drift is not None and other.drift is not None:
+            drift = self.drift + other.drift
+        return _Gradient(
+            constant=self.constant + other.constant,
+            linear=_padded_sum(self.linear, other.linear),
+            size=self.size + other.size,
+            drift=drift,
+            unit=max(self.unit, other.unit) + 1,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layer:
+    """The coordinates of one activation node, in the terms of :class:`GateMaps`.
+
+    Attributes:
+        linear: (examples, coordinates, width) coefficients of each ``K_i`` on the coordinates met before.
+        neuron, present: (examples, width).
+        constant, reach, lower, upper, error: (examples, rows, width).
+    """
+
+    node: int
+    neuron: Tensor
+    present: Tensor
+    linear: Tensor
+    constant: Tensor
+    reach: Tensor
+    lower: Tensor
+    upper: Tensor
+    error: Tensor
+
+    @property
+    def width(self) -> int:
+        return int(self.neuron.shape[-1])
+
+
+def _constant_one(functionals: Tensor) -> _Layer:
+    """Coordinate 0."""
+    zero = functionals.new_zeros(*functionals.shape[:2], 1)
+    one = torch.ones_like(zero)
+    return _Layer(
+        node=-1,
+        neuron=torch.zeros(len(functionals), 1, dtype=torch.int64, device=functionals.device),
+        present=torch.ones(len(functionals), 1, dtype=torch.bool, device=functionals.device),
+        linear=zero[:, :0],
+        constant=zero,
+        reach=one,
+        lower=one,
+        upper=one,
+        error=zero,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Walk:
+    """The walk from the output to the input, which meets the gates layer by layer."""
+
+    gates: Gates
+    gradients: Gradients
+    lifted: Lifted | None
+    layers: list[_Layer]
+
+    def through_gates(self, k: int, node: Activate, gradient: _Gradient) -> _Gradient:
+        """Undecided gates become coordinates of a new layer, and what they let through goes on to the parent."""
+        low, high = (slope.unsqueeze(1) for slope in self.gates.slopes[k])
+        undecided = undecided_gates(self.gates, self.gradients, k)
+        lifted = undecided if self.lifted is None else undecided & self.lifted[k]
+        layer = self._layer(k, lifted, high - low, gradient)
+        met = sum(before.width for before in self.layers) - 1
+        self.layers.append(layer)
+        # A coordinate's gate passes its low slope straight through, one without a coordinate the middle.
+        left = None if self.lifted is None else (undecided & ~lifted).unsqueeze(1)
+        straight = low if left is None else torch.where(left, 0.5 * (low + high), low)
+        examples, rows, size = gradient.constant.shape
+        unit_rows = low.new_zeros(examples, layer.width, size)
+        unit_rows.scatter_(-1, layer.neuron.unsqueeze(-1), layer.present.unsqueeze(-1).to(low))
+        ahead = low.new_zeros(examples, met - gradient.linear.shape[1], size)
+        of_coordinates = torch.zeros_like(gradient.size)
+        of_coordinates.scatter_(-1, layer.neuron.unsqueeze(1).expand(-1, rows, -1), layer.reach)
+        return _Gradient(
+            constant=gradient.constant * straight,
+            linear=torch.cat([gradient.linear * straight, ahead, unit_rows], 1),
+            size=gradient.size * straight.abs() + of_coordinates,
+            drift=None if left is None else self._drift(k, left * 0.5 * (high - low), straight, gradient),
+            unit=gradient.unit + 3,
+        )
+
+    def _layer(self, k: int, lifted: Tensor, spread: Tensor, gradient: _Gradient) -> _Layer:
+        """Coordinates of the gates ``lifted`` (examples, neurons) with slope ranges of width ``spread``."""
+        width = int(lifted.sum(-1).max())
+        neuron = torch.argsort((~lifted).to(torch.uint8), dim=-1, stable=True)[:, :width]
+        present = lifted.gather(-1, neuron)
+        spread = spread.gather(-1, neuron.unsqueeze(1)) * present.unsqueeze(1)
+
+        def taken(value: Tensor) -> Tensor:
+            """``(hi - lo)`` times a value (examples, any, neurons), at the coordinates."""
+            return value.gather(-1, neuron.unsqueeze(1).expand(-1, value.shape[1], -1)) * spread
+
+        interval = self.gradients.intervals[k]
+        rounding = (gradient.unit + 4) * _roundoff(spread) * taken(gradient.size)
+        return _Layer(
+            node=k,
+            neuron=neuron,
+            present=present,
+            linear=taken(gradient.linear),
+            constant=taken(gradient.constant),
+            reach=_inflate(taken(interval.magnitude), rounding),
+            lower=taken(interval.lower),
+            upper=taken(interval.upper),
+            error=rounding if gradient.drift is None else rounding + taken(gradient.drift),
+        )
+
+    def _drift(self, k: int, half: Tensor, straight: Tensor, gradient: _Gradient) -> Tensor:
+        """What gates without a coordinate change so far; ``half`` (examples, 1, neurons) is half their slope range."""
+        added = half * self.gradients.intervals[k].magnitude
+        # The gradient's interval and the sums behind it are rounded too.
+        rounding = (gradient.unit + 4) * _roundoff(half) * gradient.size * (added > 0)
+        total = added * (1 + 1e-9) + rounding
+        return total if gradient.drift is None else total + gradient.drift * straight.abs()
+
+
+def _through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Gradient) -> Iterator[_Gradient]:
+    """What an affine node hands back to its parents."""
+    for m in maps:
+        yield _Gradient(
+            constant=m.adjoint(gradient.constant),
+            linear=m.adjoint(gradient.linear),
+            size=m.absolute.adjoint(gradient.size),
+            drift=None if gradient.drift is None else m.absolute.adjoint(gradient.drift),
+            unit=gradient.unit + 2 * _adjoint_terms(m.in_size, m.out_size, m.fan_in) + 1,
+        )
+
+
+def _assembled(layers: Sequence[_Layer], at_input: _Gradient) -> GateMaps:
+    """All layers side by side, and the input gradient's map over all of their coordinates."""
+    count = sum(layer.width for layer in layers)
+    columns = torch.cat([_padded(layer.linear, count - 1) for layer in layers], -1)
+    inputs = at_input.size.shape[-1]
+    drift = torch.zeros_like(at_input.size) if at_input.drift is None else at_input.drift
+    return GateMaps(
+        coordinates=Coordinates(
+            node=torch.cat([torch.full_like(layer.neuron[0], layer.node) for layer in layers]),
+            neuron=torch.cat([layer.neuron for layer in layers], 1),
+            present=torch.cat([layer.present for layer in layers], 1),
+        ),
+        gate_linear=torch.nn.functional.pad(columns, (0, 0, 1, 0)),
+        gate_constant=torch.cat([layer.constant for layer in layers], -1),
+        reach=torch.cat([layer.reach for layer in layers], -1),
+        entry_linear=torch.nn.functional.pad(_padded(at_input.linear, count - 1), (0, 0, 1, 0)),
+        entry_constant=at_input.constant,
+        gate_interval=Interval(
+            torch.cat([layer.lower for layer in layers], -1), torch.cat([layer.upper for layer in layers], -1)
+        ),
+        gate_error=torch.cat([layer.error for layer in layers], -1),
+        entry_error=(at_input.unit + inputs + 4) * _roundoff(at_input.size) * at_input.size,
+        entry_drift=drift * (1 + 1e-9),
+    )
+
+
+def _roundoff(value: Tensor) -> float:
+    return torch.finfo(value.dtype).eps / 2
 
 
 def _inflate(magnitude: Tensor, error: Tensor) -> Tensor:
@@ -226,16 +332,12 @@ def _adjoint_terms(in_size: int, out_size: int, fan_in: int) -> int:
     return min(out_size, max(fan_in, -(-out_size * fan_in // max(in_size, 1)) * fan_in))
 
 
-def _add(values: dict[int, Tensor], k: int, term: Tensor) -> None:
-    values[k] = values[k] + term if k in values else term
+def _padded(linear: Tensor, count: int) -> Tensor:
+    """Maps (examples, coordinates, size) over ``count`` coordinates, of which those at the end are new."""
+    return torch.nn.functional.pad(linear, (0, 0, 0, count - linear.shape[1]))
 
 
-def _add_padded(values: dict[int, Tensor], k: int, term: Tensor) -> None:
-    """Add (examples, coordinates, size) tensors of which the shorter lacks the coordinates met since."""
-    if k not in values:
-        values[k] = term
-        return
-    short, long = sorted((values[k], term), key=lambda t: t.shape[1])
-    total = long.clone()
-    total[:, : short.shape[1]] += short
-    values[k] = total
+def _padded_sum(first: Tensor, second: Tensor) -> Tensor:
+    """The sum of maps (examples, coordinates, size) of which the shorter lacks the coordinates met since."""
+    count = max(first.shape[1], second.shape[1])
+    return _padded(first, count) + _padded(second, count)
