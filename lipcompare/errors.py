@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 
 class LipcompareError(Exception):
@@ -36,3 +40,38 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{hint} Known: {', '.join(names)}."
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[None]:
+    """Reading a file that somebody else wrote: whatever its contents make fail is one sentence.
+
+    The one place that does so. Readers check what can be checked and say it in their own words; the libraries under
+    them raise anything at all on a damaged file, and the cause stays with the error for whoever debugs it. Interrupts,
+    a lack of memory and the package's own errors pass.
+
+    Args:
+        path: the file.
+        kind: what it should be, as in "is not a readable ...".
+        advice: what to do about it.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (LipcompareError, MemoryError):
+        raise
+    except Exception as error:
+        raise InvalidInput(f"{shown(path)} is not a readable {kind} ({summary(error)}): {advice}.") from error
+
+
+def summary(error: BaseException) -> str:
+    """Kind of an error and the first line of what it says, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = f": {lines[0][:200]}" if lines else ""
+    return shown(f"{type(error).__name__}{said}".rstrip(".:"))
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """A name that can be printed, whatever bytes it has, at most 200 characters long."""
+    text = os.fspath(name).encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-80:]}"

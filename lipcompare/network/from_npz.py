@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, reading, shown
 from lipcompare.network.activations import relu
 from lipcompare.network.agreement import check_agreement
+from lipcompare.network.arrays import Array, read_npz
 from lipcompare.network.graph import Network
 from lipcompare.network.linear_maps import Dense
 from lipcompare.network.lowering.builder import Builder
+from lipcompare.network.room import MEMORY, Room
 from lipcompare.network.simplify import simplify
 
-Layer = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Layer = tuple[Array, Array]
 
 
-def from_npz(path: str | os.PathLike[str], *, name: str | None = None) -> Network:
+def from_npz(path: str | os.PathLike[str], *, name: str | None = None, memory: int = MEMORY) -> Network:
     """Import a fully connected ReLU network; arrays under other names than ``W<k>`` and ``b<k>`` are ignored.
 
+    Args:
+        path: the file.
+        name: name of the network (default: the file's name).
+        memory: bytes that the import may take beyond what the file's own size explains.
+
     Raises:
-        InvalidInput: the file is broken, has no layers, or shapes that do not follow each other.
+        InvalidInput: the file is broken, does not fit in memory, has no layers, or its shapes do not follow each other.
     """
-    layers = _layers(Path(path))
-    builder = Builder((1, layers[0][0].shape[1]))
+    path = Path(path)
+    with reading(path, ".npz file of plain arrays", "save it again with numpy.savez"):
+        room = Room(memory, path.stat().st_size)
+        layers = _layers(path, read_npz(path, room, re.compile(r"[Wb](0|[1-9]\d*)", re.ASCII)))
+        return _network(layers, name or shown(path.stem), room)
+
+
+def _network(layers: list[Layer], name: str, room: Room) -> Network:
+    builder = Builder((1, layers[0][0].shape[1]), room)
     x = builder.input
     for k, (weight, bias) in enumerate(layers):
         builder.at = f"W{k}"
         if k:
             x = builder.activate(x, relu())
         x = builder.affine([(x, Dense(torch.from_numpy(weight)))], (1, len(bias)), torch.from_numpy(bias))
-    network = builder.finish(x, (layers[0][0].shape[1],), (len(layers[-1][1]),), name or Path(path).stem)
+    network = builder.finish(x, (layers[0][0].shape[1],), (len(layers[-1][1]),), name)
     network = simplify(network)
 
     def source(value: torch.Tensor) -> torch.Tensor:
@@ -49,21 +62,17 @@ def from_npz(path: str | os.PathLike[str], *, name: str | None = None) -> Networ
     return network
 
 
-def _layers(path: Path) -> list[Layer]:
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file):  # an array alone (.npy) is no archive
-            archive = np.load(file, allow_pickle=False)
-            arrays = {key: archive[key] for key in archive.files if re.fullmatch(r"[Wb]\d+", key)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInput(
-            f"{path} is not a readable .npz file of plain arrays ({type(error).__name__}): save it again with "
-            "numpy.savez."
-        ) from None
+def _layers(path: Path, arrays: dict[str, Array]) -> list[Layer]:
+    for key, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise InvalidInput(f"{key} in {shown(path)} has entries of type {array.dtype}: save real numbers.")
     count = sum(key.startswith("W") for key in arrays)
     if not count or any(f"W{k}" not in arrays for k in range(count)):
         raise InvalidInput(
-            f"{path} has no layers W0, b0, W1, b1, ...: found {', '.join(sorted(arrays)) or 'none of them'}."
+            f"{shown(path)} has no layers W0, b0, W1, b1, ...: found {', '.join(sorted(arrays)[:9]) or 'none of them'}."
         )
+    transposed = _transposed([arrays[f"W{k}"] for k in range(count)], [arrays.get(f"b{k}") for k in range(count)])
+    hint = "; these fit as inputs x outputs, as Keras has them: save each as W.T" if transposed else ""
     layers: list[Layer] = []
     for k in range(count):
         weight = np.ascontiguousarray(arrays[f"W{k}"], dtype=np.float64)
@@ -71,8 +80,21 @@ def _layers(path: Path) -> list[Layer]:
         expected = layers[-1][0].shape[0] if layers else weight.shape[-1]
         if weight.ndim != 2 or weight.shape[1] != expected or bias.shape != weight.shape[:1]:
             raise InvalidInput(
-                f"Layer {k} of {path} does not fit: W{k} is {weight.shape}, b{k} is {bias.shape}, its input has "
-                f"{expected} entries (weights are stored as outputs x inputs)."
+                f"Layer {k} of {shown(path)} does not fit: W{k} is {weight.shape}, b{k} is {bias.shape}, its input has "
+                f"{expected} entries (weights are stored as outputs x inputs{hint})."
             )
+        if 0 in weight.shape:
+            raise InvalidInput(f"W{k} in {shown(path)} has the shape {weight.shape}: a layer has inputs and outputs.")
         layers.append((weight, bias))
     return layers
+
+
+def _transposed(weights: list[Array], biases: list[Array | None]) -> bool:
+    """Whether the layers follow each other as inputs x outputs and not as outputs x inputs."""
+
+    def fits(inputs: int) -> bool:
+        """With the inputs on that axis."""
+        chain = all(a.shape[1 - inputs] == b.shape[inputs] for a, b in pairwise(weights))
+        return chain and all(b is None or w.shape[1 - inputs] == b.size for w, b in zip(weights, biases, strict=True))
+
+    return all(w.ndim == 2 for w in weights) and fits(0) and not fits(1)

@@ -10,18 +10,21 @@ from pathlib import Path
 from torch import nn
 from torch.export import ExportedProgram
 
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, nearest, reading, shown
 from lipcompare.network.from_npz import from_npz
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.from_torch import from_exported, from_module, from_pt2
 from lipcompare.network.graph import Network
+from lipcompare.network.room import MEMORY
 
 Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
-def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str | None = None) -> Network:
+def load(
+    source: Source, *, input_shape: Sequence[int] | None = None, name: str | None = None, memory: int = MEMORY
+) -> Network:
     """Read a trained network.
 
     Args:
@@ -30,12 +33,14 @@ def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str 
         input_shape: shape of one example without the batch axis. A module whose first layer is not ``Linear`` needs it;
             a file only where its own shape is ambiguous.
         name: name of the network; by default the file's or the class's.
+        memory: bytes that loading may take, beyond what the source's own size explains.
 
     Returns:
         The network in float64 on the CPU, checked against its source on random inputs.
 
     Raises:
-        InvalidInput: missing or broken file, unknown kind, wrong shape, NaN weights, or a result that differs.
+        InvalidInput: missing or broken file, unknown kind, wrong shape, NaN weights, a model that does not fit in
+            memory, or a result that differs.
         UnsupportedOperation: the model has an operation that is no linear map or supported activation.
     """
     if input_shape is not None and any(int(n) < 1 for n in input_shape):
@@ -44,9 +49,9 @@ def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str 
         _require_shape(source, input_shape)
         return source if name is None else replace(source, name=name)
     if isinstance(source, nn.Module):
-        return from_module(source, input_shape=input_shape, name=name)
+        return from_module(source, input_shape=input_shape, name=name, memory=memory)
     if isinstance(source, ExportedProgram):
-        return from_exported(source, input_shape=input_shape, name=name or "network")
+        return from_exported(source, input_shape=input_shape, name=name or "network", memory=memory)
     if not isinstance(source, (str, os.PathLike)):
         raise InvalidInput(
             f"Cannot read a network from {type(source).__name__}: give a torch.nn.Module, an ExportedProgram, or the "
@@ -56,18 +61,22 @@ def load(source: Source, *, input_shape: Sequence[int] | None = None, name: str 
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise InvalidInput(
-            f"{path} is a pickle, and loading it could run code: load it in Python where you trust it and pass the "
-            "module, or export it with torch.export.save(torch.export.export(model, (example,)), 'model.pt2')."
+            f"{shown(path)} is a pickle, and loading it could run code: load it in Python where you trust it and pass "
+            "the module, or export it with torch.export.save(torch.export.export(model, (example,)), 'model.pt2')."
         )
     if suffix not in (".onnx", ".pt2", ".npz"):
-        raise InvalidInput(f"{path}: unknown kind of file {suffix!r}.{nearest(suffix, ('.onnx', '.pt2', '.npz'))}")
-    if not path.is_file():
-        raise InvalidInput(f"{path} is not a file: check the path.")
+        raise InvalidInput(
+            f"{shown(path)}: unknown kind of file {suffix!r}.{nearest(suffix, ('.onnx', '.pt2', '.npz'))}"
+        )
+    with reading(path, "file", "check the path"):
+        if not path.is_file():
+            raise InvalidInput(f"{shown(path)} is not a file: check the path.")
+    name = name or shown(path.stem)
     if suffix == ".onnx":
-        return from_onnx(path, input_shape=input_shape, name=name)
+        return from_onnx(path, input_shape=input_shape, name=name, memory=memory)
     if suffix == ".pt2":
-        return from_pt2(path, input_shape=input_shape, name=name)
-    network = from_npz(path, name=name)
+        return from_pt2(path, input_shape=input_shape, name=name, memory=memory)
+    network = from_npz(path, name=name, memory=memory)
     _require_shape(network, input_shape)
     return network
 

@@ -12,7 +12,7 @@ import dataclasses
 from torch import Tensor
 
 from lipcompare.network.compose import compose, cost, merge, plain
-from lipcompare.network.graph import Activate, Affine, Network, Node
+from lipcompare.network.graph import Activate, Affine, Network, Node, tensors
 from lipcompare.network.linear_maps import Identity, LinearMap
 
 
@@ -32,8 +32,9 @@ def simplify(network: Network) -> Network:
         output, shortened = _skip_identities(nodes, output)
         _drop_unused(nodes, output)
         changed = shortened
+        readers = _readers(nodes)
         for k in sorted(nodes):
-            changed = (k in nodes and _inline(nodes, k, output)) or changed
+            changed = _inline(nodes, readers, k, output) or changed
     order = {old: new for new, old in enumerate(sorted(nodes))}
     return dataclasses.replace(network, nodes=tuple(_renumber(nodes[k], order) for k in sorted(nodes)))
 
@@ -71,26 +72,43 @@ def _drop_unused(nodes: dict[int, Node], output: int) -> None:
         del nodes[k]
 
 
-def _inline(nodes: dict[int, Node], k: int, output: int) -> bool:
-    """Merge affine node ``k`` into all its readers, if they are affine and no dearer for it."""
+def _readers(nodes: dict[int, Node]) -> dict[int, set[int]]:
+    """For every node the nodes that read it."""
+    readers: dict[int, set[int]] = {k: set() for k in nodes}
+    for j, node in nodes.items():
+        for p in node.parents:
+            readers[p].add(j)
+    return readers
+
+
+def _inline(nodes: dict[int, Node], readers: dict[int, set[int]], k: int, output: int) -> bool:
+    """Merge affine node ``k`` into all its readers, if they are affine and no dearer for it; keeps ``readers`` true."""
     node = nodes[k]
     if not isinstance(node, Affine) or k == output:
         return False
-    readers = {j: reader for j, reader in nodes.items() if k in reader.parents}
     before, after, merged = _cost(node), 0, dict[int, Affine]()
-    for j, reader in readers.items():
+    for j in readers[k]:
+        reader = nodes[j]
         if not isinstance(reader, Affine):
             return False
         before += _cost(reader)
         merged[j] = _absorb(reader, k, node)
         after += _cost(merged[j])
-        if after > before and len(readers) == 1:
+        if after > before and len(readers[k]) == 1:
             return False
-    if after > before:
+    if after > before or not all(map(_finite, merged.values())):
         return False
     nodes.update(merged)
     del nodes[k]
+    for p in set(node.parents):
+        readers[p] = readers[p].union(merged) - {k}
+    del readers[k]
     return True
+
+
+def _finite(node: Affine) -> bool:
+    """Whether no product of finite weights overflowed; where one does, the factors stay apart."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors(node))
 
 
 def _absorb(reader: Affine, k: int, node: Affine) -> Affine:

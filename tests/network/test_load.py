@@ -199,8 +199,14 @@ def test_npz_of_others() -> None:
         ({"W1": np.zeros((2, 2))}, "no layers W0, b0, W1, b1, ...: found W1"),
         ({"W0": np.zeros((2, 3)), "b0": np.zeros(3)}, r"W0 is \(2, 3\), b0 is \(3,\)"),
         ({"W0": np.zeros((2, 3)), "W1": np.zeros((2, 3))}, "its input has 2 entries"),
+        ({"W0": np.zeros((2, 3)), "b0": np.zeros(3), "W1": np.zeros((3, 1))}, "as Keras has them: save each as W.T"),
+        ({"W0": np.zeros((2, 3), complex)}, "entries of type complex128"),
+        ({"W0": np.array([["1.5", "2"]])}, "entries of type <U3"),
+        ({"W0": np.array([["2020-01-01"]], "datetime64[D]")}, "entries of type datetime64"),
+        ({"W0": np.zeros((2, 3), [("a", float)])}, "entries of type"),
+        ({"W0": np.zeros((0, 3))}, "a layer has inputs and outputs"),
         ({"W0": np.array([[np.inf]])}, "NaN or infinite weights"),
-        ({"W0": np.array([None])}, "not a readable .npz"),
+        ({"W0": np.array([None])}, "could run code"),
     ],
 )
 def test_bad_npz(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:  # type: ignore[type-arg]

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, OnnxNode, move, supported
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, unsupported
+from lipcompare.network.lowering.constants import from_numpy
+from lipcompare.network.room import MEMORY, Room, count
 from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
 
@@ -26,7 +28,11 @@ _DTYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64, 16: torch.bfl
 
 
 def from_onnx(
-    source: str | os.PathLike[str] | ModelProto, *, input_shape: Sequence[int] | None = None, name: str | None = None
+    source: str | os.PathLike[str] | ModelProto,
+    *,
+    input_shape: Sequence[int] | None = None,
+    name: str | None = None,
+    memory: int = MEMORY,
 ) -> Network:
     """Import an ONNX model with one tensor input and one output.
 
@@ -34,15 +40,26 @@ def from_onnx(
         source: a file, or a loaded model.
         input_shape: shape of one example without the batch axis; needed only where the file's own is ambiguous.
         name: name of the network (default: the file's name).
+        memory: bytes that the import may take beyond what the file's own size explains.
 
     Raises:
-        InvalidInput: the ``onnx`` package is missing, the file is broken, a dimension other than the batch is dynamic,
+        InvalidInput: the ``onnx`` package is missing, the file is broken, the model does not fit in memory, a dimension
+            other than the batch is dynamic,
             a weight is NaN or infinite, or the result differs from the model.
         UnsupportedOperation: an operation has no lowering.
     """
-    model, default = _read(source)
+    _require_onnx()
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    with reading(path or "The model", "ONNX file", "export the model again"):
+        model, default, size = _read(source)
+        return _import(model, input_shape, name or default, Room(memory, size))
+
+
+def _import(model: ModelProto, input_shape: Sequence[int] | None, name: str, room: Room) -> Network:
     graph = model.graph
-    constants = {t.name: _from_numpy(_to_array(t)) for t in graph.initializer}
+    for t in graph.initializer:
+        room.require(count(t.dims), f"The weight {t.name!r} of shape {tuple(t.dims)}")
+    constants = {t.name: from_numpy(_to_array(t), f"The weight {t.name!r}") for t in graph.initializer}
     inputs = [v for v in graph.input if v.name not in constants]
     one_of_each(len(inputs), len(graph.output))
     (x,) = inputs
@@ -50,39 +67,55 @@ def from_onnx(
     if kind not in _DTYPES:
         raise InvalidInput(f"The input {x.name!r} of the model is not a floating-point tensor.")
     shape, batched = one_example(_dims(x), input_shape)
-    builder, output = _lower(graph, {o.domain: o.version for o in model.opset_import}, constants, x.name, shape)
+    opsets = {o.domain: o.version for o in model.opset_import}
+    builder, output = _lower(graph, opsets, constants, x.name, Builder(shape, room))
     outer = tuple(output.shape)
     outer = outer[1:] if batched and outer[:1] == (1,) else outer
-    network = builder.finish(output, shape[1:] if batched else shape, outer, name or default)
+    network = builder.finish(output, shape[1:] if batched else shape, outer, name)
     network = simplify(network)
     check_agreement(network, _runner(model, x.name, shape, _DTYPES[kind]), _DTYPES[kind])
     return network
 
 
-def _read(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]:
+def _require_onnx() -> None:
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
+        import onnx  # noqa: F401
     except ModuleNotFoundError:
         raise InvalidInput("Reading ONNX files needs the onnx package: pip install lipcompare[onnx].") from None
+
+
+def _read(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str, int]:
+    """The model, its name, and its size in bytes."""
+    import onnx
+
     if isinstance(source, onnx.ModelProto):
-        return source, source.graph.name or "network"
+        return source, source.graph.name or "network", source.ByteSize()
     path = Path(source)
-    try:
-        model = onnx.load(path)
-    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise InvalidInput(
-            f"{path} is not a readable ONNX file ({type(error).__name__}): export the model again."
-        ) from None
+    model = onnx.load(path, load_external_data=False)
     if not model.graph.node and not model.graph.output:
-        raise InvalidInput(f"{path} is not a readable ONNX file (it holds no graph): export the model again.")
-    return model, path.stem
+        raise InvalidInput(f"{shown(path)} is not a readable ONNX file (it holds no graph): export the model again.")
+    beside = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for name in beside:
+        if not (path.parent / name).is_file():
+            raise InvalidInput(
+                f"{shown(path)} has its weights in {shown(name)}, which is not beside it: copy it there."
+            )
+    if beside:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    size = sum((path.parent / name).stat().st_size for name in beside)
+    return model, shown(path.stem), path.stat().st_size + size
 
 
 def _lower(
-    graph: GraphProto, opsets: Mapping[str, int], constants: Mapping[str, Tensor], input_name: str, shape: Sequence[int]
+    graph: GraphProto, opsets: Mapping[str, int], constants: Mapping[str, Tensor], input_name: str, builder: Builder
 ) -> tuple[Builder, Operand]:
-    builder = Builder(shape)
+    read = {name for proto in graph.node for name in proto.input} | {output.name for output in graph.output}
     env: dict[str, Operand] = {**constants, input_name: builder.input}
     for proto in graph.node:
         node = OnnxNode(proto, int(opsets.get(proto.domain, opsets.get("", 1))))
@@ -99,7 +132,7 @@ def _lower(
             raise unsupported(proto.op_type, where, str(reason), supported()) from None
         # Results beyond the first that nobody can use (indices, masks) are absent; reading one is an error below.
         env.update({n: r for n, r in zip(proto.output, results, strict=False) if n})
-        missing = [n for n in proto.output[len(results) :] if n and _is_read(graph, n)]
+        missing = [n for n in proto.output[len(results) :] if n and n in read]
         if missing:
             raise UnsupportedOperation(
                 f"Output {missing[0]!r} of {builder.at} is not supported, only the first output is."
@@ -117,16 +150,13 @@ def _apply(builder: Builder, node: OnnxNode, operands: Sequence[Operand | None])
     if kind == "Size" and isinstance(operands[0], Value):
         return [torch.tensor(operands[0].size)]
     if not any(isinstance(o, Value) for o in operands):
-        return [_from_numpy(r) for r in node.evaluate([None if o is None else _numpy(o) for o in operands])]
+        results = node.evaluate([None if o is None else _numpy(o) for o in operands], builder.room)
+        return [from_numpy(r, f"A result of {builder.at}") for r in results]
     if kind in LOWERINGS:
         return [LOWERINGS[kind](builder, node, *operands)]
     if kind in MOVEMENTS:
         return move(builder, node, operands)
     raise NotLinear("")
-
-
-def _is_read(graph: GraphProto, name: str) -> bool:
-    return any(name in n.input for n in graph.node) or any(name == o.name for o in graph.output)
 
 
 def _dims(x: ValueInfoProto) -> list[int | None]:
@@ -135,6 +165,8 @@ def _dims(x: ValueInfoProto) -> list[int | None]:
         raise InvalidInput(
             f"The model does not say the shape of its input {x.name!r}: export it with a fixed input shape."
         )
+    if any(d.HasField("dim_value") and d.dim_value == 0 for d in tensor.shape.dim):
+        raise InvalidInput(f"The input {x.name!r} of the model has no entries: export it again with batch size 1.")
     return [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
 
 
@@ -144,17 +176,17 @@ def _to_array(tensor: Any) -> np.ndarray[Any, Any]:
     return np.asarray(numpy_helper.to_array(tensor))
 
 
-def _from_numpy(array: Any) -> Tensor:
-    """Floating-point values as float64 (every narrower value is one exactly), others unchanged."""
-    array = np.asarray(array)
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        array = array.astype(np.float64)
-    return torch.from_numpy(np.array(array))
-
-
 def _numpy(value: Operand) -> np.ndarray[Any, Any]:
     assert isinstance(value, Tensor)
     return value.numpy()
+
+
+def _as_numpy(x: Tensor, dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    if dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return x.numpy().astype(ml_dtypes.bfloat16)
+    return np.asarray(x.to(dtype).numpy())
 
 
 def _runner(model: ModelProto, name: str, shape: Sequence[int], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -162,8 +194,8 @@ def _runner(model: ModelProto, name: str, shape: Sequence[int], dtype: torch.dty
 
     def with_session(session: Any) -> Callable[[Tensor], Tensor]:
         def run(x: Tensor) -> Tensor:
-            feed = x.reshape(tuple(shape)).to(dtype).numpy()
-            return torch.as_tensor(np.asarray(session.run(None, {name: feed})[0]))
+            feed = _as_numpy(x.reshape(tuple(shape)), dtype)
+            return from_numpy(session.run(None, {name: feed})[0], "The model's output")
 
         return run
 
@@ -171,15 +203,15 @@ def _runner(model: ModelProto, name: str, shape: Sequence[int], dtype: torch.dty
 
     try:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ModuleNotFoundError:
         return with_session(ReferenceEvaluator(model))
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its complaints are for its developers
+    # Optimising takes time that grows with the square of the depth, and can change what is computed.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    refusals = (state.NotImplemented, state.InvalidGraph, state.Fail, state.InvalidArgument, state.RuntimeException)
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except refusals:
+    except Exception:  # noqa: BLE001 - it has an exception of its own for each of its reasons not to take a model
         return with_session(ReferenceEvaluator(model))
     return with_session(session)

@@ -7,7 +7,7 @@ in :data:`MOVEMENTS` and need no rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ from lipcompare.network.lowering import (
 )
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, fixed, rearrange, reshape
 from lipcompare.network.lowering.convolution import Windows
+from lipcompare.network.room import Room, count
 
 Lowering = Callable[..., Operand]
 
@@ -39,6 +40,9 @@ _MOVEMENT_NAMES = """
     DepthToSpace SpaceToDepth Resize Upsample Where ScatterElements ScatterND Trilu
 """
 MOVEMENTS = frozenset(_MOVEMENT_NAMES.split())
+
+
+_SHAPE_LENGTH = 64  # entries of the longest operand that can say the shape of a result
 
 
 class OnnxNode:
@@ -60,23 +64,41 @@ class OnnxNode:
         values = {a.name: helper.get_attribute_value(a) for a in self.proto.attribute}
         return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
 
-    def evaluate(self, operands: Sequence[np.ndarray[Any, Any] | None]) -> list[Any]:
-        """The operator applied to arrays, by onnx's reference implementation."""
+    def evaluate(self, operands: Sequence[np.ndarray[Any, Any] | None], room: Room, copies: int = 1) -> list[Any]:
+        """The operator applied to arrays, by onnx's reference implementation, if there is room for that many copies."""
         from onnx import TensorProto, helper
         from onnx.reference import ReferenceEvaluator
 
         if self.kind not in ("Constant", *MOVEMENTS, *LOWERINGS, *_FOLDED):
             raise NotLinear("")
-        names = [n for n in dict.fromkeys(self.proto.input) if n]
+        feeds = {n: o for n, o in zip(self.proto.input, operands, strict=True) if n and o is not None}
+        for shape in self._result_shapes(feeds):
+            room.require(copies * count(shape), f"A value of shape {shape} at {self.proto.name or self.kind}")
         graph = helper.make_graph(
             [self.proto],
             "node",
-            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in names],
+            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in feeds],
             [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in self.proto.output if n],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
-        feeds = {n: o for n, o in zip(self.proto.input, operands, strict=True) if n}
         return list(ReferenceEvaluator(model).run(None, feeds))
+
+    def _result_shapes(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[int, ...]]:
+        """Shapes of the results, by onnx's shape inference; those it does not know are no larger than the operands."""
+        from onnx import ValueInfoProto, helper, numpy_helper, shape_inference
+
+        kinds = {n: helper.np_dtype_to_tensor_dtype(o.dtype) for n, o in feeds.items()}
+        graph = helper.make_graph(
+            [self.proto],
+            "node",
+            [helper.make_tensor_value_info(n, kinds[n], o.shape) for n, o in feeds.items()],
+            [ValueInfoProto(name=n) for n in self.proto.output if n],
+            [numpy_helper.from_array(np.asarray(o), n) for n, o in feeds.items() if o.size <= _SHAPE_LENGTH],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        shapes = [o.type.tensor_type.shape.dim for o in inferred.graph.output]
+        return [tuple(d.dim_value for d in dims) for dims in shapes if all(d.HasField("dim_value") for d in dims)]
 
 
 # Operators that may compute constants but are not lowered when they depend on the input.
@@ -118,7 +140,7 @@ def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list
     def run(*labels: Tensor) -> list[Any]:
         for i, label in zip(slots, labels, strict=True):
             arrays[i] = label.numpy()
-        return node.evaluate(arrays)
+        return node.evaluate(arrays, b.room, copies=4)
 
     sources = [o for o in (fixed[i] for i in slots) if o is not None]
     count = len(run(*(torch.zeros(tuple(o.shape), dtype=torch.float64) for o in sources)))

@@ -20,10 +20,12 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, reading
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph
 from lipcompare.network.from_torch.importer import from_graph
 from lipcompare.network.graph import Network
+from lipcompare.network.lowering.constants import require_finite
+from lipcompare.network.room import MEMORY, Room, count
 from lipcompare.network.shapes import one_example, one_of_each
 
 # The numbers that the archive format gives the element types.
@@ -42,7 +44,11 @@ _SAVE_AGAIN = "save it again with torch.export.save(program, path)"
 
 
 def from_pt2(
-    path: str | os.PathLike[str], *, input_shape: Sequence[int] | None = None, name: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    input_shape: Sequence[int] | None = None,
+    name: str | None = None,
+    memory: int = MEMORY,
 ) -> Network:
     """Import a file that ``torch.export.save`` wrote.
 
@@ -50,27 +56,26 @@ def from_pt2(
         path: the file.
         input_shape: shape of one example without the batch axis, needed only where the program's own is ambiguous.
         name: name of the network (default: the file's name).
+        memory: bytes that the import may take beyond what the file's own size explains.
 
     Raises:
-        InvalidInput: the file is broken, written by an old version of torch, or has pickled or compiled parts.
+        InvalidInput: the file is broken, does not fit in memory, was written by an old version of torch, or has
+            pickled or compiled parts.
         UnsupportedOperation: an operation has no lowering.
     """
     path = Path(path)
-    try:
+    with reading(path, ".pt2 file", _SAVE_AGAIN):
+        room = Room(memory, path.stat().st_size)
         with zipfile.ZipFile(path) as archive:
-            graph = _read(_Archive(path, archive), input_shape)
-    except InvalidInput:
-        raise
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InvalidInput(f"{path} is not a readable .pt2 file ({type(error).__name__}): {_SAVE_AGAIN}.") from None
-    return from_graph(graph, name or path.stem)
+            graph = _read(_Archive(path, archive, room), input_shape)
+        return from_graph(graph, name or path.stem, room)
 
 
 class _Archive:
     """The records of an archive by their name without the leading folder."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self._path, self._archive = path, archive
+    def __init__(self, path: Path, archive: zipfile.ZipFile, room: Room) -> None:
+        self._path, self._archive, self._room = path, archive, room
         names = archive.namelist()
         self._names = {n.split("/", 1)[1] if "/" in n else n: n for n in names}
         self._old = "serialized_exported_program.json" in names  # as torch wrote it before 2.8
@@ -87,13 +92,18 @@ class _Archive:
         name = "serialized_exported_program.json" if self._old else name
         if name not in self._names:
             raise InvalidInput(f"{self._path} is not a .pt2 file (it holds no {name}): {_SAVE_AGAIN}.")
-        return json.loads(self._archive.read(self._names[name]))
+        return json.loads(self._content(self._names[name], copies=20))  # as python objects: 20 times the text
+
+    def _content(self, name: str, copies: int = 1) -> bytes:
+        size = self._archive.getinfo(name).file_size
+        self._room.require(copies * size / 8, f"{name!r} in {self._path}")
+        return self._archive.read(name)
 
     def tensors(self, kind: str) -> dict[str, Tensor]:
         """All tensors under ``data/weights`` or ``data/constants``, by their name in the model."""
         if self._old:
             record = "serialized_state_dict.pt" if kind == "weights" else "serialized_constants.pt"
-            content = self._archive.read(self._names[record])
+            content = self._content(self._names[record])
             try:
                 loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if content else {}
             except pickle.UnpicklingError:
@@ -105,10 +115,11 @@ class _Archive:
             meta = payload["tensor_meta"]
             if payload["use_pickle"] or meta is None:
                 self.refuse(f"a pickled object ({key!r})")
-            raw = bytearray(self._archive.read(self._names[f"data/{kind}/{payload['path_name']}"]))
+            raw = bytearray(self._content(self._names[f"data/{kind}/{payload['path_name']}"]))
             shape, strides = _integers(meta["sizes"]), _integers(meta["strides"])
             offset = _integers([meta["storage_offset"]])[0]
             dtype = _DTYPES[meta["dtype"]]
+            self._room.require(count(shape), f"Weight {key!r} of shape {tuple(shape)}")
             flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
             last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
             if min((*shape, *strides, offset, 0)) < 0 or (min((*shape, 1)) > 0 and last >= flat.numel()):
@@ -134,8 +145,8 @@ def _read(archive: _Archive, input_shape: Sequence[int] | None) -> TorchGraph:
             key = next((body[k] for k in keys if k in body), None)
             if key in weights:
                 constants[body["arg"]["name"]] = weights[key]
-                if kind == "parameter" and not bool(torch.isfinite(weights[key]).all()):
-                    raise InvalidInput(f"Parameter {key!r} has NaN or infinite entries: retrain or repair the model.")
+                if kind == "parameter":
+                    require_finite(weights[key], f"Parameter {key!r}")
     outputs = [s["user_output"]["arg"] for s in signature["output_specs"] if "user_output" in s]
     one_of_each(len(inputs), len(outputs))
     meta = graph["tensor_values"][inputs[0]]

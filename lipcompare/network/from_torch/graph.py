@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
-from lipcompare.network.from_torch.moves import aten, is_movement, move
+from lipcompare.network.from_torch.moves import aten, is_movement, move, result_shapes
 from lipcompare.network.from_torch.operations import LOWERINGS, READERS, supported
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Value, unsupported
+from lipcompare.network.lowering.constants import double
 from lipcompare.network.lowering.decomposed import Pending
+from lipcompare.network.room import Room
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,22 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 _CHECKS = ("aten._assert", "aten.sym_constrain", "aten._check")
 
 
-def lower(graph: TorchGraph, name: str) -> Network:
+def lower(graph: TorchGraph, name: str, room: Room) -> Network:
     """The graph as a network, one node per operation (not yet simplified).
 
     Raises:
         UnsupportedOperation: an operation is not in the tables.
+        InvalidInput: something in it takes more memory than there is ``room``.
     """
-    builder = Builder(graph.input_shape)
-    env: dict[str, Any] = {key: _double(value) for key, value in graph.constants.items()}
+    if not graph.dtype.is_floating_point:
+        raise InvalidInput(
+            f"The model's input is of type {str(graph.dtype).removeprefix('torch.')}, and a Lipschitz constant is one "
+            "over real numbers: give the part of the model after an embedding or a cast."
+        )
+    builder = Builder(graph.input_shape, room)
+    for key, value in graph.constants.items():
+        room.require(value.numel(), f"The constant {key!r}")
+    env: dict[str, Any] = {key: double(value, f"The constant {key!r}") for key, value in graph.constants.items()}
     env[graph.input] = builder.input
     mutations = _Mutations(graph)
     for call in graph.calls:
@@ -132,7 +142,7 @@ def _apply(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[s
         return _size(args)
     plain = operation.removesuffix("_") if _writes(target) else operation
     if not _depends([*args, *kwargs.values()]):
-        return _execute(target, args, kwargs)
+        return _fold(builder, target, args, kwargs)
     pending = _pending([*args, *kwargs.values()])
     if pending is not None and plain not in READERS:
         raise NotLinear(pending.reason)
@@ -141,6 +151,14 @@ def _apply(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[s
     if is_movement(plain):
         return move(builder, target, args, kwargs)
     raise NotLinear("")
+
+
+def _fold(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A call whose operands are constants, computed once its result is known to fit in memory."""
+    if target.startswith("aten.") and not target.startswith("aten.sym_"):
+        for shape in result_shapes(target, args, kwargs):
+            builder.require(shape)
+    return _execute(target, args, kwargs)
 
 
 def _execute(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -193,12 +211,6 @@ def _resolve(item: Any, env: Mapping[str, Any]) -> Any:
             else tuple(_resolve(part, env) for part in item)
         )
     return item
-
-
-def _double(value: Tensor) -> Tensor:
-    """A float64 copy on the CPU (integers keep their type), never the model's own memory."""
-    copied = value.detach().cpu()
-    return copied.to(torch.float64, copy=True) if value.is_floating_point() else copied.clone()
 
 
 def _unsupported(call: Call, reason: str) -> UnsupportedOperation:

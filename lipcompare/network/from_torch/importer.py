@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,17 +12,21 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation
+from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, summary
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower
 from lipcompare.network.graph import Network
+from lipcompare.network.lowering.constants import require_finite, require_real
+from lipcompare.network.room import MEMORY, Room, count
 from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
 
 T = TypeVar("T")
 
 
-def from_module(module: nn.Module, *, input_shape: Sequence[int] | None = None, name: str | None = None) -> Network:
+def from_module(
+    module: nn.Module, *, input_shape: Sequence[int] | None = None, name: str | None = None, memory: int = MEMORY
+) -> Network:
     """Import a torch module in evaluation mode.
 
     Args:
@@ -30,26 +34,94 @@ def from_module(module: nn.Module, *, input_shape: Sequence[int] | None = None, 
             its weights nor its training flags change.
         input_shape: shape of one example without the batch axis; may be left out if the first layer is a ``Linear``.
         name: name of the network (default: the class name).
+        memory: bytes that the import may take beyond what the module's own size explains.
 
     Raises:
-        InvalidInput: the model does not run or cannot be traced, has NaN or infinite weights, or the result differs.
+        InvalidInput: the model does not run or cannot be traced, has NaN or infinite weights, does not fit in memory,
+            or the result differs.
         UnsupportedOperation: an operation has no lowering.
     """
-    shape = _inferred_shape(module) if input_shape is None else tuple(int(n) for n in input_shape)
-    _require_finite(module.named_parameters())
-    device, dtype = _placement(module)
-    example = torch.zeros((1, *shape), dtype=dtype, device=device)
+    _check_tensors(module)
+    shape = _guessed_shape(module) if input_shape is None else tuple(int(n) for n in input_shape)
+    guess = (
+        ""
+        if input_shape is not None
+        else (", which is a guess from the first Linear layer: give input_shape (--input-shape) if it is another")
+    )
+    room = Room(memory, _bytes_of((*module.parameters(), *module.buffers())))
+    room.require(count(shape), f"An input of shape {shape}")
     with _evaluation_mode(module), torch.no_grad():
-        _run(lambda: module(example), f"The model does not run on an input of shape {tuple(example.shape)}")
+        example = _example(module, shape, guess)
         program = _run(lambda: torch.export.export(module, (example,)), "torch.export cannot trace the model")
         graph = graph_of(program, input_shape=shape)
-        network = simplify(lower(graph, name or type(module).__name__))
-        check_agreement(network, lambda x: module(x[None].to(device, dtype)).cpu(), dtype)
+        network = simplify(lower(graph, name or type(module).__name__, room))
+        device, dtype = example.device, example.dtype
+        check_agreement(network, lambda x: _only(module(x[None].to(device, dtype))).cpu(), dtype)
     return network
 
 
+def _example(module: nn.Module, shape: tuple[int, ...], guess: str) -> Tensor:
+    """An input on which the module runs, on the module's device and in its precision."""
+    tensors = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+    first = next(tensors, None)
+    device = torch.device("cpu") if first is None else first.device
+    # A module without parameters may still hold tensors that torch does not know of: they have either precision.
+    dtypes = (torch.get_default_dtype(), torch.float64) if first is None else (first.dtype,)
+    sentence = f"The model does not run on an input of shape {(1, *shape)}{guess}"
+    for k, dtype in enumerate(dtypes):
+        example = torch.zeros((1, *shape), dtype=dtype, device=device)
+        try:
+            _run(lambda example=example: module(example), sentence)  # type: ignore[misc]
+        except InvalidInput:
+            if k < len(dtypes) - 1:
+                continue
+            embedding = next((n for n, part in module.named_modules() if isinstance(part, nn.Embedding)), None)
+            if embedding is None:
+                raise
+            raise InvalidInput(
+                f"{embedding or 'The model'} is an Embedding, which takes integers, and a Lipschitz constant is one "
+                "over real numbers: give the part of the model after it."
+            ) from None
+        return example
+    raise AssertionError
+
+
+def _only(result: Any) -> Tensor:
+    """What a model returns: a tensor, perhaps as the one entry of a tuple, list or dictionary."""
+    while not isinstance(result, Tensor):
+        (result,) = result.values() if isinstance(result, Mapping) else result
+    return result
+
+
+def _check_tensors(module: nn.Module) -> None:
+    """That the module has numbers, and that they are finite."""
+    for what, tensors in (("Parameter", module.named_parameters()), ("Buffer", module.named_buffers())):
+        for name, tensor in tensors:
+            if nn.parameter.is_lazy(tensor):
+                raise InvalidInput(
+                    f"{what} {name!r} of a lazy module has no shape yet: run the model once on an example first."
+                )
+            if tensor.is_meta:
+                raise InvalidInput(
+                    f"{what} {name!r} is on the meta device and has no numbers: load the trained weights first."
+                )
+            require_real(tensor, f"{what} {name!r}")
+            if what == "Parameter":
+                require_finite(tensor, f"{what} {name!r}")
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Memory that tensors hold, each piece of it counted once."""
+    storages = {s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in tensors if t.layout == torch.strided)}
+    return sum(storages.values())
+
+
 def from_exported(
-    program: ExportedProgram, *, input_shape: Sequence[int] | None = None, name: str = "network"
+    program: ExportedProgram,
+    *,
+    input_shape: Sequence[int] | None = None,
+    name: str = "network",
+    memory: int = MEMORY,
 ) -> Network:
     """Import an exported program with one tensor input, exported with batch size 1 or a dynamic batch.
 
@@ -57,16 +129,18 @@ def from_exported(
         program: from ``torch.export.export``, decomposed or not.
         input_shape: shape of one example without the batch axis, needed only where the program's own is ambiguous.
         name: name of the network.
+        memory: as for :func:`from_module`.
 
     Raises:
         InvalidInput, UnsupportedOperation: as :func:`from_module`.
     """
-    return from_graph(graph_of(program, input_shape=input_shape), name)
+    graph = graph_of(program, input_shape=input_shape)
+    return from_graph(graph, name, Room(memory, _bytes_of(graph.constants.values())))
 
 
-def from_graph(graph: TorchGraph, name: str) -> Network:
+def from_graph(graph: TorchGraph, name: str, room: Room) -> Network:
     """Lower and simplify a graph, and check the result against torch's own evaluation of it."""
-    network = simplify(lower(graph, name))
+    network = simplify(lower(graph, name, room))
     with torch.no_grad():
         check_agreement(network, lambda x: evaluate(graph, x), graph.dtype)
     return network
@@ -93,8 +167,9 @@ def graph_of(program: ExportedProgram, *, input_shape: Sequence[int] | None = No
             constants[spec.arg.name] = program.constants[spec.target]
     outputs = [k for k, s in enumerate(signature.output_specs) if s.kind == OutputKind.USER_OUTPUT]
     one_of_each(len(inputs), len(outputs))
-    _require_finite((spec.target, program.state_dict[spec.target]) for spec in signature.input_specs
-                    if spec.kind == InputKind.PARAMETER and spec.target in program.state_dict)  # fmt: skip
+    for spec in signature.input_specs:
+        if spec.kind == InputKind.PARAMETER and spec.target in program.state_dict:
+            require_finite(program.state_dict[spec.target], f"Parameter {spec.target!r}")
     calls: list[Call] = []
     example: Any = None
     result: Any = None
@@ -144,29 +219,17 @@ def _where(node: torch.fx.Node) -> str:
     return f"{path} ({node.name})" if path else node.name
 
 
-def _inferred_shape(module: nn.Module) -> tuple[int, ...]:
+def _guessed_shape(module: nn.Module) -> tuple[int, ...]:
+    """A vector as long as the first layer with parameters takes, if that is a Linear (parametrised or not)."""
     for part in module.modules():
-        if not any(True for _ in part.children()) and any(True for _ in part.parameters(recurse=False)):
-            if isinstance(part, nn.Linear):
-                return (part.in_features,)
+        if isinstance(part, nn.Linear):
+            return (part.in_features,)
+        if any(True for _ in part.parameters(recurse=False)):
             break
     raise InvalidInput(
         "The input shape cannot be read off the first layer: give input_shape, the shape of one example without "
         "batch axis."
     )
-
-
-def _placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return torch.device("cpu"), torch.float64
-
-
-def _require_finite(parameters: Iterator[tuple[str, Tensor]] | Any) -> None:
-    for name, tensor in parameters:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InvalidInput(f"Parameter {name!r} has NaN or infinite entries: retrain or repair the model.")
 
 
 @contextmanager
@@ -193,6 +256,5 @@ def _run(action: Callable[[], T], sentence: str) -> T:
         except LipcompareError:
             raise
         except Exception as error:  # noqa: BLE001 - what the model raises is its own choice, and is told here
-            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            message = f"{sentence}: {lines[0].strip()[:300]}"
+            message = f"{sentence}: {summary(error)}"
     raise InvalidInput(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def is_movement(operation: str) -> bool:
     return operation in MOVEMENTS
 
 
-def aten(target: str) -> Callable[..., Any]:
+def aten(target: str) -> torch._ops.OpOverload[..., Any]:
     """The ATen operator of that name (``aten.add.Tensor``), if it is a function of its arguments alone.
 
     Raises:
@@ -67,6 +67,8 @@ def move(b: Builder, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         return item
 
     template = collect(args)
+    for shape in result_shapes(target, args, kwargs):
+        b.require(shape, copies=4)
     named = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout", "pin_memory")}
 
     def run(*labels: Tensor) -> Any:
@@ -76,6 +78,35 @@ def move(b: Builder, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     if isinstance(results, Tensor):
         return rearrange(b, operands, run)
     return [rearrange(b, operands, lambda *labels, i=i: run(*labels)[i]) for i in range(len(results))]
+
+
+def result_shapes(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Shapes of an operator's results, by running it on tensors without memory; none where they depend on numbers."""
+
+    def without_memory(item: Any) -> Any:
+        if isinstance(item, (Value, Tensor)):
+            dtype = item.dtype if isinstance(item, Tensor) else torch.float64
+            return torch.empty(tuple(item.shape), dtype=dtype, device="meta")
+        if isinstance(item, (list, tuple)):
+            return [without_memory(part) for part in item]
+        return item
+
+    operation = aten(target)
+    named = {k: without_memory(v) for k, v in kwargs.items() if k not in ("device", "pin_memory", "layout")}
+    if any(argument.name == "device" for argument in operation._schema.arguments):
+        named["device"] = torch.device("meta")
+    try:
+        results = operation(*without_memory(args), **named)
+    except (NotImplementedError, RuntimeError):
+        if target.startswith(_GROWING):
+            raise NotLinear("the size of its result depends on the numbers in its operands") from None
+        return []  # no more entries than its operands have, or an error that the real call repeats
+    found = results if isinstance(results, (list, tuple)) else [results]
+    return [tuple(r.shape) for r in found if isinstance(r, Tensor)]
+
+
+# What returns more entries than it is given, as many as the numbers in its operands say.
+_GROWING = ("aten.repeat_interleave", "aten.one_hot", "aten.bincount")
 
 
 class _Slot(int):

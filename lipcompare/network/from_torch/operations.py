@@ -224,8 +224,8 @@ def _sort(
 
 def _pad(b: Builder, x: Operand, widths: Any, mode: Any = "constant", value: Any = None) -> Operand:
     if mode == "constant":
-        fill = 0.0 if value is None else float(value)
-        return rearrange(b, [x], lambda t: torch.nn.functional.pad(t, widths), fill=fill)
+        before, after = list(reversed(widths[::2])), list(reversed(widths[1::2]))
+        return convolution.pad(b, x, before, after, fill=0.0 if value is None else float(value))
     return rearrange(b, [x], lambda t: torch.nn.functional.pad(t, widths, mode=mode))
 
 
@@ -262,7 +262,7 @@ def _like(value: float) -> Lowering:
 
 
 def _new(value: float) -> Lowering:
-    return lambda b, x, size, *_: torch.full(tuple(size), value, dtype=torch.float64)
+    return lambda b, x, size, *_: _new_full(b, x, size, value)
 
 
 def _full_like(b: Builder, x: Operand, value: float, *_: Any) -> Operand:
@@ -270,6 +270,7 @@ def _full_like(b: Builder, x: Operand, value: float, *_: Any) -> Operand:
 
 
 def _new_full(b: Builder, x: Operand, size: Sequence[int], value: float, *_: Any) -> Operand:
+    b.require(size)
     return torch.full(tuple(size), float(value), dtype=torch.float64)
 
 

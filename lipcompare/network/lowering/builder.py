@@ -15,10 +15,11 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from lipcompare.errors import UnsupportedOperation
+from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.activations import Activation, LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Input, Network, Node
+from lipcompare.network.graph import Activate, Affine, Input, Network, Node, tensors
 from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transposed
+from lipcompare.network.room import Room, count
 
 
 class NotLinear(Exception):
@@ -49,9 +50,11 @@ Operand = Value | Tensor
 
 
 class Builder:
-    """Appends nodes. ``at`` names the source node at work and ends up in the nodes' names."""
+    """Appends nodes. ``at`` names the source node at work and ends up in the nodes' names; ``room`` is the memory."""
 
-    def __init__(self, input_shape: Sequence[int]) -> None:
+    def __init__(self, input_shape: Sequence[int], room: Room) -> None:
+        self.room = room
+        room.take(2 * count(input_shape), f"An input of shape {tuple(input_shape)}")
         self.nodes: list[Node] = [Input(math.prod(input_shape))]
         self.input = Value(0, tuple(input_shape))
         self.at = ""
@@ -74,11 +77,17 @@ class Builder:
             key: what identifies this node; a second request with the same key returns the first node.
         """
 
+        self.require(shape)
+
         def make() -> Node:
             flat = None if bias is None else bias.to(torch.float64).reshape(-1)
             return Affine(tuple(v.node for v, _ in terms), tuple(m for _, m in terms), flat, self.at)
 
         return self._append(make, key, tuple(shape))
+
+    def require(self, shape: Sequence[int], copies: int = 1) -> None:
+        """Room for a value of that shape, which is about to be computed ``copies`` times over."""
+        self.room.require(copies * count(shape), f"A value of shape {tuple(shape)} in {self.at or 'the model'}")
 
     def activate(self, x: Value, activation: Activation) -> Value:
         """An elementwise activation."""
@@ -95,6 +104,8 @@ class Builder:
 
     def finish(self, output: Operand, input_shape: Sequence[int], output_shape: Sequence[int], name: str) -> Network:
         """The network that ends in ``output``; shapes without the batch axis."""
+        if 0 in output.shape:
+            raise InvalidInput(f"The model's output has the shape {tuple(output.shape)}, and so no entries.")
         if isinstance(output, Tensor):
             output = self.constant(output)
         # An Affine at the end: the output may be a node that others read, or the input itself.
@@ -104,11 +115,18 @@ class Builder:
     def _append(self, make: Callable[[], Node], key: Hashable, shape: tuple[int, ...]) -> Value:
         if key is not None and key in self._known:
             return dataclasses.replace(self._known[key], shape=shape)
-        self.nodes.append(make())
+        node = make()
+        # The node's value and its gradient, for one example, and its weights.
+        self.room.take(2 * node.size + sum(t.numel() for t in tensors(node)), node.name or "A constant")  # type: ignore[union-attr]
+        self.nodes.append(node)
         value = Value(len(self.nodes) - 1, shape)
         if key is not None:
             self._known[key] = value
         return value
+
+
+_LABELS = 4
+"""Numbers that :func:`rearrange` holds for each entry of its result: label, index, mask and constant."""
 
 
 def rearrange(
@@ -178,6 +196,9 @@ def reshape(x: Operand, shape: Sequence[int]) -> Operand:
 
 def expand(builder: Builder, x: Operand, shape: Sequence[int]) -> Operand:
     """Broadcast to ``shape``."""
+    if tuple(x.shape) == tuple(shape):
+        return x
+    builder.require(shape, _LABELS)
     return rearrange(builder, [x], lambda t: t.expand(tuple(shape)))
 
 

@@ -62,10 +62,12 @@ def same_padding(
     return tuple(before), tuple(after)
 
 
-def pad(b: Builder, x: Operand, before: Sequence[int], after: Sequence[int]) -> Operand:
-    """Zero padding of the last axes (negative numbers crop)."""
+def pad(b: Builder, x: Operand, before: Sequence[int], after: Sequence[int], *, fill: float = 0.0) -> Operand:
+    """Padding of the last axes with a constant (negative numbers crop)."""
+    rank = len(before)
+    b.require([*x.shape[:-rank], *map(sum, zip(x.shape[-rank:], before, after, strict=True))], copies=4)
     widths = [w for pair in zip(reversed(before), reversed(after), strict=True) for w in pair]
-    return rearrange(b, [x], lambda t: F.pad(t, widths)) if any(widths) else x
+    return rearrange(b, [x], lambda t: F.pad(t, widths), fill=fill) if any(widths) else x
 
 
 def convolution(
