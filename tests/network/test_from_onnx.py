@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.graph import Affine, Network
 
@@ -233,6 +235,101 @@ def test_bad_models_get_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InvalidInput, match=r"pip install lipcompare\[onnx\]"):
         from_onnx(tmp_path / "broken.onnx")
+
+
+@pytest.mark.parametrize("kind", ["Sigmoid", "Gelu", "Tanh", "Erf", "Softplus", "HardSwish"])
+def test_saturated_activations_are_compared_as_accurately_as_the_source_computes(kind: str) -> None:
+    """onnxruntime's sigmoid is off by 1e-7 wherever it is: much, against outputs that are all about 3e-4."""
+    pytest.importorskip("onnxruntime")
+    nodes = [_node("Gemm", ["x", "w", "b"], "h"), _node(kind, ["h"], "y")]
+    weights = {"w": 0.1 * _weights(3, 2), "b": np.full(2, -8, np.float32)}
+    network = from_onnx(_model(nodes, weights, [1, 3], 2, opset=20))
+    assert network.neurons == 2
+
+
+def test_a_network_that_differs_is_still_refused() -> None:
+    """Where a value that matters is off by a thousandth, saturated or not."""
+    model = _model([_node("Gemm", ["x", "w", "b"], "h"), _node("Sigmoid", ["h"], "y")],
+                   {"w": 0.1 * _weights(3, 2), "b": np.full(2, -4, np.float32)}, [1, 3], 2)  # fmt: skip
+    network = from_onnx(model)
+    with pytest.raises(InvalidInput, match="differs from its source"):
+        check_agreement(network, lambda x: network.forward(x.reshape(-1)) * 1.001, torch.float32)
+
+
+def test_loading_takes_time_in_proportion_to_the_depth() -> None:
+    def seconds(depth: int) -> float:
+        names = ["x", *(f"h{k}" for k in range(2 * depth - 1)), "y"]
+        nodes = [_node("MatMul", [names[2 * k], "w"], names[2 * k + 1]) for k in range(depth)]
+        nodes += [_node("Relu", [names[2 * k + 1]], names[2 * k + 2]) for k in range(depth)]
+        nodes = [n for pair in zip(nodes[:depth], nodes[depth:], strict=True) for n in pair]
+        model = _model(nodes, {"w": np.eye(2, dtype=np.float32)}, [1, 2], 2)
+        before = time.process_time()
+        assert len(from_onnx(model).activations) == depth
+        return time.process_time() - before
+
+    seconds(10)
+    assert seconds(2000) < 16 * seconds(250) + 0.2  # 8 times the depth; a quadratic step took 64 times as long
+
+
+def test_an_input_that_has_no_entries_or_is_too_small() -> None:
+    model = _model([_node("Relu", ["x"], "y")], {}, [0, 3], 2)
+    with pytest.raises(InvalidInput, match="no entries: export it again with batch size 1"):
+        from_onnx(model)
+    for kind, weights in (("Conv", {"w": _weights(2, 1, 5, 5)}), ("MaxPool", {}), ("AveragePool", {})):
+        attributes = {} if weights else {"kernel_shape": [5, 5]}
+        nodes = [_node(kind, ["x", *weights], "h", **attributes), _node("Flatten", ["h"], "y")]
+        model = _model(nodes, weights, ["N", 1, "H", "W"], 2)
+        with pytest.raises(InvalidInput, match="too small"):
+            from_onnx(model, input_shape=(1, 3, 3))
+        assert from_onnx(model, input_shape=(1, 5, 5)).in_size == 25
+
+
+def test_weights_in_another_file_that_is_not_there(tmp_path: Path) -> None:
+    model = _model([_node("MatMul", ["x", "w"], "y")], {"w": _weights(40, 40)}, [1, 40], 2)
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.onnx.data", size_threshold=0)
+    assert from_onnx(tmp_path / "a.onnx").in_size == 40
+    (tmp_path / "a.onnx.data").unlink()
+    with pytest.raises(InvalidInput, match=r"a\.onnx has its weights in a\.onnx\.data, which is not beside it"):
+        from_onnx(tmp_path / "a.onnx")
+
+
+def test_a_product_of_finite_weights_that_overflows_is_not_formed() -> None:
+    huge = np.full((2, 2), 1e200)
+    nodes = [_node("MatMul", ["x", "w"], "h"), _node("MatMul", ["h", "v"], "y")]
+    model = _model(nodes, {"w": huge, "v": np.full((2, 2), 1e-250)}, [1, 2], 2, kind=TensorProto.DOUBLE)
+    assert from_onnx(model).out_size == 2
+    model = _model(nodes, {"w": huge, "v": huge}, [1, 2], 2, kind=TensorProto.DOUBLE)
+    with pytest.raises(InvalidInput, match="own output is NaN or infinite"):
+        from_onnx(model)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [_node("Concat", [f"h{k}", f"h{k}"], f"h{k + 1}", axis=1) for k in range(40)],
+        [_node("Expand", ["h0", "wide"], "h40")],
+        [_node("Tile", ["h0", "huge"], "h40")],
+        [_node("Pad", ["h0", "pads"], "h40")],
+        [_node("ConstantOfShape", ["huge"], "c"), _node("Add", ["h0", "c"], "h40")],
+        [_node("Range", ["zero", "million", "one"], "c"), _node("Reshape", ["c", "column"], "d"),
+         _node("Mul", ["c", "d"], "e"), _node("ReduceSum", ["e"], "f"), _node("Add", ["h0", "f"], "h40")],
+        [_node("MatMul", ["tall", "h0"], "h40")],
+        [_node("Resize", ["h0", "", "", "huge"], "h40")],
+    ],
+    ids=lambda nodes: nodes[0].op_type,
+)  # fmt: skip
+def test_sizes_are_checked_before_they_are_allocated(nodes: list[Any]) -> None:
+    weights = {
+        "huge": np.array([10**6, 10**6], I64), "wide": np.array([10**9, 1000], I64),
+        "pads": np.array([0, 0, 10**6, 10**6], I64), "zero": np.array(0, I64),
+        "million": np.array(10**6, I64), "one": np.array(1, I64), "column": np.array([-1, 1], I64),
+        "tall": np.ones((10**6, 1), np.float32),
+    }  # fmt: skip
+    first = _node("Relu", ["x"], "h0")
+    model = _model([first, *nodes, _node("Identity", ["h40"], "y")], weights, [1, 1000], 2)
+    with pytest.raises(InvalidInput, match=r"memory limit of 1 GiB: raise it \(--memory") as caught:
+        from_onnx(model)
+    assert "iB, more than is left" in str(caught.value)
 
 
 def test_without_onnxruntime_the_reference_evaluator_checks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,6 +410,62 @@ def test_bad_models_get_a_sentence(model: nn.Module, shape: tuple[int, ...] | No
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrap", [lambda y: (y,), lambda y: [y], lambda y: {"logits": y}, lambda y: ({"y": [y]},)])
+def test_one_tensor_in_a_container(wrap: Callable[[Tensor], object]) -> None:
+    model = Apply(lambda x, a: wrap(a(x)), nn.Linear(3, 2).double())
+    network = from_module(model, input_shape=(3,))
+    x = torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(network.forward(x), model.parts[0](x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modules_whose_weights_torch_does_not_know_of(dtype: torch.dtype) -> None:
+    """No parameters to read the precision off, and tensors that ask for one."""
+    weight = torch.randn(3, 2, dtype=dtype)
+    network = from_module(Apply(lambda x: F.relu(x @ weight)), input_shape=(3,))
+    x = torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(network.forward(x), F.relu(x @ weight.double()))
+
+
+@pytest.mark.parametrize("wrapped", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_the_input_shape_of_a_parametrised_layer_is_guessed(wrapped: Callable[[nn.Module], nn.Module]) -> None:
+    assert from_module(nn.Sequential(wrapped(nn.Linear(3, 4)), nn.ReLU())).input_shape == (3,)
+
+
+def _complex() -> nn.Module:
+    model = nn.Module()
+    model.register_parameter("w", nn.Parameter(torch.ones(3, dtype=torch.complex64)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "words"),
+    [
+        (nn.Sequential(nn.LazyLinear(2)), (3,), "'0.weight' of a lazy module has no shape yet: run the model once"),
+        (nn.Linear(3, 2, device="meta"), (3,), "'weight' is on the meta device"),
+        (_complex(), (3,), "'w' has complex entries"),
+        (Apply(lambda x, a: a(x[:, :2]), nn.Linear(3, 2)), None, "which is a guess from the first Linear layer"),
+        (nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2)), (3,), "0 is an Embedding, which takes integers"),
+        (Apply(lambda x: x + torch.zeros(10**6, 10**6).sum()), (3,), "memory|does not run"),
+        (Apply(lambda x, a: a(x.reshape(1, 1, 2, 2)), nn.Conv2d(1, 1, 2, padding=10**6)), (4,), "does not run|memory"),
+    ],
+    ids=["lazy", "meta", "complex", "guess", "embedding", "zeros", "padding"],
+)
+def test_models_that_cannot_be_read_say_why(model: nn.Module, shape: tuple[int, ...] | None, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as caught:
+        from_module(model, input_shape=shape)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_of_few_numbers_and_many_entries() -> None:
+    """A stride of zero: 4 bytes of memory, 4e12 of weights."""
+    model = nn.Linear(1, 1)
+    model.weight = nn.Parameter(torch.zeros(1, 1).expand(2 * 10**4, 10**4))
+    model.bias = None
+    with pytest.raises(InvalidInput, match="memory limit"):
+        from_module(model, input_shape=(10**4,))
+
+
 def test_nan_weights_are_named() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
     with torch.no_grad():

@@ -160,6 +160,76 @@ def test_pt2_broken(tmp_path: Path) -> None:
         load(path)
 
 
+class Huge(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.zeros(10, 10)[0, 0]
+
+
+def _rewritten(source: Path, target: Path, record: str, old: str, new: str) -> Path:
+    """A .pt2 file with something else in one of its records."""
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(target, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name.endswith(record):
+                assert old.encode() in content
+                content = content.replace(old.encode(), new.encode())
+            after.writestr(name, content)
+    return target
+
+
+def test_pt2_sizes_are_checked_before_they_are_allocated(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(Huge(), (torch.zeros(1, 3),)), tmp_path / "a.pt2")
+        torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(1, 3),)), tmp_path / "b.pt2")
+    zeros = _rewritten(tmp_path / "a.pt2", tmp_path / "c.pt2", "model.json", "[10, 10]", "[1000000, 1000000]")
+    sizes = '"sizes": [{"as_int": %d}, {"as_int": %d}]'
+    strides = (
+        ', "requires_grad": true, "device": {"type": "cpu", "index": null}, "strides": [{"as_int": %d}, {"as_int": %d}]'
+    )
+    huge = _rewritten(tmp_path / "b.pt2", tmp_path / "d.pt2", "weights_config.json", sizes % (2, 3) + strides % (3, 1),
+                      sizes % (10**6, 10**6) + strides % (0, 0))  # fmt: skip
+    bomb = tmp_path / "e.pt2"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/models/model.json", b"[" + b"0," * (50 << 20) + b"0]")
+    for path in (zeros, huge, bomb):
+        with pytest.raises(InvalidInput, match="memory limit of 1 GiB"):
+            load(path)
+
+
+def test_npz_sizes_are_checked_before_they_are_allocated(tmp_path: Path) -> None:
+    """A megabyte of zeros, and a header that promises more than there is."""
+    zeros = np.zeros((1, 100 << 20))
+    np.savez_compressed(tmp_path / "zeros.npz", W0=zeros)
+    assert (tmp_path / "zeros.npz").stat().st_size < 2 << 20
+    with pytest.raises(InvalidInput, match=r"shape \(1, 104857600\) takes 800 MiB, .* memory limit of 1 GiB"):
+        load(tmp_path / "zeros.npz")
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"shape": (10**6, 10**6), "fortran_order": False, "descr": "<f8"})
+    with zipfile.ZipFile(tmp_path / "short.npz", "w") as archive:
+        archive.writestr("W0.npy", buffer.getvalue())
+    with pytest.raises(InvalidInput, match="cut off"):
+        load(tmp_path / "short.npz")
+
+
+def test_fortran_order(tmp_path: Path) -> None:
+    weight = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    network = load(_npz(tmp_path / "a.npz", W0=weight))
+    np.testing.assert_array_equal(network.forward(torch.eye(3, dtype=torch.float64)).numpy(), weight.T)
+
+
+def test_names_of_any_kind(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="check the path"):
+        load(tmp_path / ("long" * 100 + ".npz"))
+    with pytest.raises(InvalidInput, match="check the path"):
+        load("zero\0byte.npz")
+    odd = _npz(tmp_path / "net.npz", W0=np.ones((1, 2))).rename(tmp_path / "n\udcff.npz")
+    load(odd).name.encode()
+    with pytest.raises(InvalidInput, match="check the path") as caught:
+        load(tmp_path / "\udcff.npz")
+    str(caught.value).encode()
+
+
 def _npz(path: Path, **arrays: np.ndarray) -> Path:  # type: ignore[type-arg]
     np.savez(path, **arrays)
     return path

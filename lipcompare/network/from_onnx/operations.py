@@ -87,16 +87,19 @@ class OnnxNode:
         """Shapes of the results, by onnx's shape inference; those it does not know are no larger than the operands."""
         from onnx import ValueInfoProto, helper, numpy_helper, shape_inference
 
-        kinds = {n: helper.np_dtype_to_tensor_dtype(o.dtype) for n, o in feeds.items()}
+        # The rules of some operators take scales in float32 alone.
+        types = {n: np.dtype(np.float32) if o.dtype == np.float64 else o.dtype for n, o in feeds.items()}
+        kinds = {n: helper.np_dtype_to_tensor_dtype(dtype) for n, dtype in types.items()}
+        small = {n: np.asarray(o, types[n]) for n, o in feeds.items() if o.size <= _SHAPE_LENGTH}
         graph = helper.make_graph(
             [self.proto],
             "node",
             [helper.make_tensor_value_info(n, kinds[n], o.shape) for n, o in feeds.items()],
             [ValueInfoProto(name=n) for n in self.proto.output if n],
-            [numpy_helper.from_array(np.asarray(o), n) for n, o in feeds.items() if o.size <= _SHAPE_LENGTH],
+            [numpy_helper.from_array(o, n) for n, o in small.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
-        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         shapes = [o.type.tensor_type.shape.dim for o in inferred.graph.output]
         return [tuple(d.dim_value for d in dims) for dims in shapes if all(d.HasField("dim_value") for d in dims)]
 

@@ -68,22 +68,22 @@ def _example(module: nn.Module, shape: tuple[int, ...], guess: str) -> Tensor:
     # A module without parameters may still hold tensors that torch does not know of: they have either precision.
     dtypes = (torch.get_default_dtype(), torch.float64) if first is None else (first.dtype,)
     sentence = f"The model does not run on an input of shape {(1, *shape)}{guess}"
-    for k, dtype in enumerate(dtypes):
+    refusals: list[InvalidInput] = []
+    for dtype in dtypes:
         example = torch.zeros((1, *shape), dtype=dtype, device=device)
         try:
             _run(lambda example=example: module(example), sentence)  # type: ignore[misc]
-        except InvalidInput:
-            if k < len(dtypes) - 1:
-                continue
-            embedding = next((n for n, part in module.named_modules() if isinstance(part, nn.Embedding)), None)
-            if embedding is None:
-                raise
+        except InvalidInput as error:
+            refusals.append(error)
+        else:
+            return example
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Embedding):
             raise InvalidInput(
-                f"{embedding or 'The model'} is an Embedding, which takes integers, and a Lipschitz constant is one "
-                "over real numbers: give the part of the model after it."
-            ) from None
-        return example
-    raise AssertionError
+                f"{name or 'The model'} is an Embedding, which takes integers, and a Lipschitz constant is one over "
+                "real numbers: give the part of the model after it."
+            )
+    raise refusals[0]
 
 
 def _only(result: Any) -> Tensor:

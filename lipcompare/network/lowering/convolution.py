@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lipcompare.errors import InvalidInput
 from lipcompare.network.linear_maps import Conv, LinearMap, Transposed
 from lipcompare.network.lowering.arithmetic import add
 from lipcompare.network.lowering.builder import Builder, Operand, Value, as_value, fixed, per_channel, rearrange
@@ -82,10 +83,16 @@ def convolution(
         windows = Windows.of(rank, windows.stride, 0, windows.dilation)
     x = as_value(b, x)
     many = math.prod(batch)
+    b.require([many, weight.numel()])
     # Several images at once are one image with more groups.
     kernel = weight.to(torch.float64).repeat(many, *(1,) * (rank + 1)) if many > 1 else weight.to(torch.float64)
     in_shape = (many * x.shape[-rank - 1], *x.shape[-rank:])
+    if len(x.shape) <= rank or x.shape[-rank - 1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise InvalidInput(f"{b.at}: weights {tuple(weight.shape)} do not fit an input of shape {tuple(x.shape)}.")
     conv = Conv(kernel, in_shape, windows.stride, windows.before, windows.dilation, groups * many)
+    if min(conv.out_shape) < 1:
+        raise InvalidInput(f"{b.at}: a kernel {tuple(weight.shape[2:])} does not fit into {tuple(x.shape[-rank:])} "
+                           "entries: the input is too small for the model.")  # fmt: skip
     return _with_bias(b, x, conv, (*batch, weight.shape[0], *conv.out_shape[1:]), bias, rank)
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lipcompare.errors import InvalidInput
 from lipcompare.network.linear_maps import Conv, Select, Transposed
 from lipcompare.network.lowering.arithmetic import mean, multiply
 from lipcompare.network.lowering.builder import Builder, Operand, Value, as_value, reshape, take
@@ -24,6 +25,8 @@ def window_starts(n: int, kernel: int, stride: int, before: int, after: int, dil
     count = (math.ceil(span / stride) if ceil else span // stride) + 1
     if ceil and (count - 1) * stride >= n + before:
         count -= 1  # a window that starts beyond the data and the leading padding does not count
+    if count < 1 or kernel < 1 or before < 0 or after < 0:
+        raise InvalidInput(f"Windows of {kernel} do not fit into {n} entries: the input is too small for the model.")
     return torch.arange(count) * stride - before
 
 
@@ -47,6 +50,8 @@ def average_pool(
     x = as_value(b, x)
     rank = len(kernel)
     lead, spatial = x.shape[:-rank], x.shape[-rank:]
+    b.require([math.prod(lead), *kernel])
+    b.require([n + p + q for n, p, q in zip(spatial, windows.before, windows.after, strict=True)])
     starts = [
         window_starts(n, k, s, p, q, d, ceil)
         for n, k, s, p, q, d in zip(
@@ -130,6 +135,7 @@ def max_pool(b: Builder, x: Operand, kernel: Sequence[int], windows: Windows, *,
     for i in reversed(range(rank)):
         axis = i - rank
         n = x.shape[axis]
+        b.require([n + windows.before[i] + windows.after[i], kernel[i]])
         starts = window_starts(
             n, kernel[i], windows.stride[i], windows.before[i], windows.after[i], windows.dilation[i], ceil
         )
