@@ -55,12 +55,9 @@ class Gates:
     @classmethod
     def free(cls, network: Network, batch: int, device: torch.device, dtype: torch.dtype) -> Gates:
         """Every gate open, as over the whole input space."""
-        far = torch.tensor(torch.inf, device=device, dtype=dtype)
-        bounds = {}
-        for k in network.activations:
-            size = (batch, network.nodes[k].size)
-            bounds[k] = Interval((-far).expand(size), far.expand(size))
-        return cls.from_preactivations(network, bounds)
+        like = torch.zeros(batch, 1, device=device, dtype=dtype)
+        sizes = {k: network.nodes[k].size for k in network.activations}
+        return cls({k: network.activation(k).slopes_anywhere(like.expand(-1, n)) for k, n in sizes.items()})
 
     def unstable(self, k: int) -> Tensor:
         """Boolean mask (batch, neurons) of the gates of node ``k`` that are not one number."""

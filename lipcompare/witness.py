@@ -78,7 +78,7 @@ def clarke(network: Network, points: Tensor) -> Clarke:
     if not bool(open_.any()):
         return Clarke(slopes, kinks, doubtful)
     exact = ExactSigns(network.to("cpu", torch.float64))
-    ends = {k: slope_ends(network, k, points) for k in kinked}
+    ends = {k: network.activation(k).slopes_anywhere(slopes[k][0]) for k in kinked}
     for i in open_.nonzero().squeeze(-1)[:_EXACT_POINTS].tolist():
         try:
             signs = exact.at(points[i].cpu())
@@ -92,16 +92,6 @@ def clarke(network: Network, points: Tensor) -> Clarke:
             kinks[k][i] |= sign == 0
             doubtful[k][i] = False
     return Clarke(slopes, kinks, doubtful)
-
-
-def slope_ends(network: Network, k: int, like: Tensor) -> Interval:
-    """The slopes (neurons,) that a kinked activation takes far below and far above its kink."""
-    far = like.new_full((network.nodes[k].size,), torch.inf)
-    low, high = (
-        network.activation(k).slope_range(Interval(-far, -far)),
-        network.activation(k).slope_range(Interval(far, far)),
-    )
-    return Interval(low.lower, high.upper)
 
 
 def make_witnesses(problem: Problem, points: Tensor, patterns: Mapping[int, Tensor] | None = None) -> Witnesses:
@@ -175,8 +165,8 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
             continue  # a smooth activation has one slope
         claimed = torch.as_tensor(pattern, dtype=torch.float64)
         moved = (claimed != slopes[k]) & at_kink
-        low, high = slope_ends(network, k, claimed)
-        within = (claimed >= torch.minimum(low, high)) & (claimed <= torch.maximum(low, high))
+        low, high = network.activation(k).slopes_anywhere(claimed)
+        within = (claimed >= low) & (claimed <= high)
         free = at.kinks[k].reshape(claimed.shape) | doubtful[k]
         if bool((moved & ~(free & within)).any()):
             raise Contradiction("A witness takes a slope that no point near it has.")
@@ -197,9 +187,9 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
 
 
 def _width(network: Network, k: int, like: Tensor) -> Tensor:
-    """Length (neurons,) of the slope range of a kinked activation."""
-    low, high = slope_ends(network, k, like.double())
-    return (high - low).abs()
+    """Length of the slope range of a kinked activation, of the shape of ``like`` (..., neurons)."""
+    low, high = network.activation(k).slopes_anywhere(torch.zeros_like(like, dtype=torch.float64))
+    return high - low
 
 
 def _error(network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, Tensor], rows: Tensor) -> Tensor:

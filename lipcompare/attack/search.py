@@ -244,9 +244,7 @@ def kink_patterns(
     while improved and tried < _KINKS:
         improved = False
         for k, mask in masks.items():
-            range_ = network.activation(k).slope_range(
-                Interval(*(torch.full_like(slopes[k], s) for s in (-torch.inf, torch.inf)))
-            )
+            range_ = network.activation(k).slopes_anywhere(slopes[k])
             for neuron in mask.any(0).nonzero().squeeze(-1).tolist():
                 if tried >= _KINKS or not keep_going():
                     return slopes

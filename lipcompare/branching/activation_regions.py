@@ -81,8 +81,7 @@ class RegionEvaluator:
         network = self.problem.network
         undecided = (high > low).nonzero().squeeze(-1)
         slopes = numbering.split(high)
-        ends = {k: network.activation(k).slope_range(_far(low, network.nodes[k].size))[1] for k in network.activations}
-        active = {k: slopes[k] == ends[k] for k in network.activations}
+        active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
         if not fits(network, len(node.decisions), self.memory):  # nothing is found out, which only costs splits
             return Assessment(value, (2 * int(undecided[0]) + 1,) if len(undecided) else ())
         made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
@@ -118,8 +117,3 @@ class RegionEvaluator:
         """The functions of the Jacobian under slopes (neurons,) per activation node."""
         values: list[float] = self.exact(self.problem.network.pull_back(slopes, self.problem.functionals[0])).tolist()
         return values
-
-
-def _far(like: Tensor, size: int) -> Interval:
-    far = like.new_full((size,), torch.inf)
-    return Interval(far, far)

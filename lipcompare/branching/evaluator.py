@@ -73,8 +73,8 @@ class NetworkEvaluator:
         self.reference = self._slopes_at(self.box.center)
 
     def _ends(self, k: int) -> Interval:
-        far = self.box.lower.new_full((self.problem.network.nodes[k].size,), torch.inf)
-        return self.problem.network.activation(k).slope_range(Interval(-far, far))
+        zero = self.box.lower.new_zeros(self.problem.network.nodes[k].size)
+        return self.problem.network.activation(k).slopes_anywhere(zero)
 
     def _slopes_at(self, point: Tensor) -> Tensor:
         network = self.problem.network

@@ -157,8 +157,8 @@ def _cut(current: Interval, sign: Tensor) -> Interval:
 
 def _decided(slope: Interval, sign: Tensor, node: Activate) -> Interval:
     """Slope ranges with the decided neurons at their side of the kink, which keeps both slopes otherwise."""
-    far = torch.full_like(slope.lower, torch.inf)
-    low, high = node.activation.slope_range(Interval(-far, -far)), node.activation.slope_range(Interval(far, far))
+    ends = node.activation.slopes_anywhere(slope.lower)
+    low, high = Interval(ends.lower, ends.lower), Interval(ends.upper, ends.upper)
     return high.select(sign > 0, low.select(sign < 0, slope))
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lipcompare.network.activations import Activation, LeakyReLU, Lines, Smooth, relu
 from lipcompare.network.activations.smooth import TABLE, elu
@@ -234,3 +235,38 @@ def test_monotone_activations_have_slopes_of_one_sign() -> None:
     z = _intervals()
     for key in ("sigmoid", "tanh", "softplus", "elu", "softsign", "erf", "arctan", "exp"):
         assert float(TABLE[key]().slope_range(z).lower.min()) >= 0
+
+
+@pytest.mark.parametrize("key", sorted(ALL))
+def test_slopes_anywhere_hold_every_slope_and_no_more(key: str) -> None:
+    a = ALL[key]()
+    like = torch.zeros(2, 4, dtype=torch.float64)
+    lower, upper = a.slopes_anywhere(like)
+    assert lower.shape == upper.shape == like.shape
+    seen = a.derivative(torch.linspace(-60, 60, 200_001, dtype=torch.float64))
+    assert bool((lower <= seen.min()).all())
+    assert bool((upper >= seen.max()).all())
+    if a.piecewise_linear:
+        assert bool((lower == seen.min()).all())
+        assert bool((upper == seen.max()).all())
+
+
+def test_a_kinked_slope_range_is_its_sides_and_asks_for_no_new_tensor() -> None:
+    """A tensor made of a number makes a GPU wait; bounds that are NaN leave both slopes."""
+
+    class NoNumbersToTensors(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            assert func not in (torch.tensor, torch.as_tensor)
+            return func(*args, **(kwargs or {}))
+
+    alpha = torch.tensor([0.25, -1.0, 0.0, 0.5, 0.1], dtype=torch.float64)
+    lower = torch.tensor([-1.0, -2.0, 0.0, 1.0, torch.nan], dtype=torch.float64)
+    upper = torch.tensor([2.0, -1.0, 1.0, 2.0, torch.nan], dtype=torch.float64)
+    for a, low in ((LeakyReLU(alpha), alpha), (LeakyReLU(0.25), torch.full_like(alpha, 0.25))):
+        with NoNumbersToTensors():
+            found, anywhere = a.slope_range(Interval(lower, upper)), a.slopes_anywhere(lower)
+        one = torch.ones_like(low)
+        assert torch.equal(found.lower, torch.where(torch.arange(5) == 3, one, low))
+        assert torch.equal(found.upper, torch.where(torch.arange(5) == 1, low, one))
+        assert torch.equal(anywhere.lower, low)
+        assert torch.equal(anywhere.upper, one)

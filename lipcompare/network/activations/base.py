@@ -54,6 +54,14 @@ class Activation(ABC):
     def slope_range(self, z: Interval) -> Interval:
         """Smallest interval that holds every Clarke derivative over the pre-activation interval ``z``."""
 
+    def slopes_anywhere(self, like: Tensor) -> Interval:
+        """Range of the slope over the whole line, of the shape of ``like`` (..., n), on its device and in its dtype.
+
+        With one kink, its ends are the slopes below and above the kink.
+        """
+        far = torch.full_like(like, torch.inf)
+        return self.slope_range(Interval(-far, far))
+
     @abstractmethod
     def image(self, z: Interval) -> Interval:
         """Smallest interval that holds every value over the pre-activation interval ``z``."""

@@ -42,10 +42,9 @@ class LeakyReLU(Activation):
         return on + (1 - on) * self.alpha
 
     def slope_range(self, z: Interval) -> Interval:
-        alpha = torch.as_tensor(self.alpha, dtype=z.lower.dtype, device=z.lower.device)
-        one = torch.ones((), dtype=z.lower.dtype, device=z.lower.device)
-        # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts.
-        return Interval(torch.where(z.lower > 0, one, alpha), torch.where(z.upper < 0, alpha, one))
+        # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts. So do bounds that are
+        # NaN. (No tensor is made of alpha: that would make a GPU wait.)
+        return Interval(self.slopes(z.lower > 0, z.lower.dtype), self.slopes(~(z.upper < 0), z.upper.dtype))
 
     def image(self, z: Interval) -> Interval:
         # The function is convex: its maximum is at an end, its minimum at an end or at the kink.
