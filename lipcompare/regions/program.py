@@ -3,16 +3,18 @@
 Under a fixed pattern the network is affine, and the pattern holds on the polytope ``A x + b >= 0`` (one row per neuron
 that may have either sign). The program maximises the depth ``t`` of a point of the box inside it. Its duals are
 multipliers ``y >= 0``; if ``y'b + max_box (A'y)'x < 0`` beyond rounding, no input satisfies all rows (Farkas). That is
-evaluated here from whatever multipliers the solver gives, so that a region is empty by proof only, never by a solver's
-word. A region of depth zero is not empty: a point on the kinks counts.
+evaluated here for whatever multipliers are proposed, so that a region is empty by proof only, never by a solver's word.
+A region of depth zero is not empty: a point on the kinks counts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+import scipy.optimize
 from torch import Tensor
 
 import solvers
@@ -24,6 +26,10 @@ _COPIES = 6
 """Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
 _SECONDS = 10.0
 """Time limit of one program, unless there is less."""
+_TIGHT = 1e-7
+"""Distance at which a row counts as tight: the solver's tolerance. It only decides what is proposed."""
+_NOISE = 1e-9
+"""Multipliers under this share of the largest are left out where the proof holds without them: fewer gates to name."""
 _U = np.finfo(np.float64).eps / 2
 """The unit roundoff."""
 
@@ -173,15 +179,49 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     )
     if solution.status is solvers.Status.INTERRUPTED:
         raise KeyboardInterrupt  # the solver made a status of it
+    u = None if solution.x is None else solution.x[:-1]
+    depth = -np.inf if u is None else float((scaled.A @ u + scaled.b).min())
+    for y in _proposals(scaled, solution, u, depth) if depth < 0 else ():
+        if scaled.contradiction(y):
+            return Deepest(None, -np.inf, True, tuple(int(g) for g in region.gate[cutting][y > 0]))
+    return Deepest(None if u is None else np.clip(center + radius * u, region.lower, region.upper), depth)
+
+
+def _proposals(scaled: _Scaled, solution: solvers.Solution, u: np.ndarray | None, depth: float) -> Iterator[np.ndarray]:
+    """Multipliers (rows,) that may prove that there is no point: the solver's, then those of the rows that are tight.
+
+    Each is proposed without its noise first: the rows with a multiplier are said to contradict each other by themselves.
+    A solver is content with multipliers that are optimal up to its tolerances. Where the rows contradict each other by
+    less than these, the exact solution of the conditions of optimality at its point may still prove it.
+    """
     if solution.multipliers is not None:
         y = np.maximum(np.nan_to_num(solution.multipliers, posinf=0.0, neginf=0.0), 0.0)
-        if scaled.contradiction(y):
-            support = np.flatnonzero(y > 1e-9 * y.max())
-            return Deepest(None, -np.inf, True, tuple(int(g) for g in region.gate[cutting][support]))
-    if solution.x is None:
-        return Deepest(None, -np.inf)
-    u = solution.x[:-1]
-    return Deepest(np.clip(center + radius * u, region.lower, region.upper), float((scaled.A @ u + scaled.b).min()))
+        yield np.where(y > _NOISE * y.max(), y, 0.0)
+        yield y
+    if u is not None:
+        y = _tight(scaled, u, depth)
+        yield np.where(y > _NOISE * y.max(), y, 0.0)
+        yield y
+
+
+def _tight(scaled: _Scaled, u: np.ndarray, depth: float) -> np.ndarray:
+    """Multipliers of ``max t : A u + b >= t, |u| <= 1`` from the rows that are tight at ``u``.
+
+    Optimality asks for ``sum y = 1`` and ``A'y`` to vanish in the coordinates that are not at a bound and to point
+    outward in those that are: a small problem of non-negative least squares.
+    """
+    tight = np.flatnonzero(scaled.A @ u + scaled.b <= depth + _TIGHT)
+    high, low = np.flatnonzero(u >= 1 - _TIGHT), np.flatnonzero(u <= -1 + _TIGHT)
+    inputs = scaled.A.shape[1]
+    system = np.zeros((inputs + 1, len(tight) + len(high) + len(low)))
+    system[:inputs, : len(tight)] = scaled.A[tight].T
+    system[high, len(tight) + np.arange(len(high))] = -1
+    system[low, len(tight) + len(high) + np.arange(len(low))] = 1
+    system[inputs, : len(tight)] = 1
+    y = np.zeros(len(scaled.b))
+    with contextlib.suppress(RuntimeError):  # it met its limit on iterations: no proposal
+        y[tight] = scipy.optimize.nnls(system, np.append(np.zeros(inputs), 1.0))[0][: len(tight)]
+    return y
 
 
 def _program(scaled: _Scaled) -> solvers.MixedIntegerProgram:

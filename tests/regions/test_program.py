@@ -1,0 +1,241 @@
+"""The linear program over a region: deep points, proofs of emptiness, and no region that is empty without one."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from fractions import Fraction
+
+import nets
+import numpy as np
+import pytest
+import torch
+
+import lipcompare
+import solvers
+from lipcompare import Box, Problem, Status
+from lipcompare.network import Affine, Interval, LeakyReLU
+from lipcompare.network.linear_maps import Dense
+from lipcompare.regions.pieces import affine_pieces, piece_errors
+from lipcompare.regions.program import Region, deepest, fits, region_of
+
+
+def region(matrix, offset, lower=-1.0, upper=1.0, error=0.0) -> Region:
+    matrix, offset = np.array(matrix, float), np.array(offset, float)
+    inputs = matrix.shape[1]
+    return Region(
+        matrix=matrix,
+        offset=offset,
+        error=np.full(len(offset), error),
+        gate=np.arange(len(offset)) + 10,
+        lower=np.full(inputs, lower),
+        upper=np.full(inputs, upper),
+    )
+
+
+def test_the_deepest_point() -> None:
+    found = deepest(region([[1, 0], [-1, 0], [0, 1]], [-0.2, 0.6, 0.5]))  # 0.2 <= x <= 0.6, y >= -0.5
+    assert not found.empty and found.point is not None
+    assert found.point[0] == pytest.approx(0.4) and found.depth == pytest.approx(0.2)
+    np.testing.assert_array_equal(found.inside, found.point)
+
+
+def test_a_region_that_only_touches_is_not_empty() -> None:
+    found = deepest(region([[1.0], [-1.0]], [-0.3, 0.3]))
+    assert not found.empty and found.inside is None
+    assert found.point == pytest.approx(0.3) and found.depth == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-9, 1e-12])
+def test_contradictions_are_named(gap: float) -> None:
+    """``x + y >= 1``, ``x - y >= 1`` and ``x <= 1 - gap``; the row about y alone has no part in it."""
+    found = deepest(region([[1, 1], [0, 1], [1, -1], [-1, 0]], [-1, 0.9, -1, 1 - gap]))
+    assert found.empty and found.point is None and found.inside is None
+    assert found.conflict == (10, 12, 13)
+
+
+def test_a_row_that_no_point_satisfies() -> None:
+    found = deepest(region([[1, 1], [1, 0]], [-2.1, 0.0]))
+    assert found.empty and found.conflict == (10,)
+
+
+@pytest.mark.parametrize("gap", [1e-9, 1e-12])
+def test_what_the_rows_may_be_off_by_is_allowed_for(gap: float) -> None:
+    """Rows that exclude each other by less than their errors prove nothing; by more they do."""
+    rows = [[1.0], [-1.0]], [-0.5, 0.5 - gap]
+    assert deepest(region(*rows, error=gap / 3)).empty
+    assert not deepest(region(*rows, error=gap)).empty
+    single = [[1.0]], [-1 - gap]
+    assert deepest(region(*single, error=gap / 3)).empty
+    assert not deepest(region(*single, error=2 * gap)).empty
+
+
+def test_no_rows_and_rows_that_hold_everywhere() -> None:
+    for trivial in (region(np.zeros((0, 2)), []), region([[1.0, 0.0]], [5.0])):
+        found = deepest(trivial)
+        assert not found.empty and found.inside is not None and np.isinf(found.depth)
+
+
+class Liar:
+    """A solver that says what it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **claims: object) -> None:
+        honest = solvers.get("highs")
+        self.claims = claims
+        monkeypatch.setattr(solvers, "get", lambda name: self)
+        self.honest = honest
+
+    def solve(self, *args: object, **kwargs: object) -> solvers.Solution:
+        return dataclasses.replace(self.honest.solve(*args, **kwargs), **self.claims)
+
+
+@pytest.mark.parametrize("bound", [np.inf, 1e300, np.nan, 5.0])
+@pytest.mark.parametrize("status", [solvers.Status.INFEASIBLE, solvers.Status.UNBOUNDED, solvers.Status.OPTIMAL])
+@pytest.mark.parametrize("multipliers", [None, np.array([1.0, 1.0]), np.array([np.nan, np.inf]), np.array([-1.0, 3.0])])
+def test_a_solvers_word_makes_no_region_empty(monkeypatch, bound, status, multipliers) -> None:
+    Liar(monkeypatch, x=None, objective=None, status=status, dual_bound=bound, multipliers=multipliers)
+    found = deepest(region([[1.0], [-1.0]], [-0.2, 0.6]))
+    assert not found.empty and found.point is None and found.inside is None
+
+
+def test_enumerate_believes_no_region_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neurons that are nearly parallel: most patterns hold nowhere, and they have the largest norms."""
+    random = torch.Generator().manual_seed(0)
+    base = torch.randn(1, 2, generator=random, dtype=torch.float64)
+    first = (base + 0.05 * torch.randn(4, 2, generator=random, dtype=torch.float64)) * torch.tensor([[1], [-1]] * 2)
+    b = nets.Builder(2, 1)
+    b.affine((0, Dense(first)))
+    b.activate()
+    b.dense(2)
+    problem = Problem.around(b.build(), 0.0, 0.5)
+    truth = lipcompare.bound(problem, "enumerate")
+    assert truth.status is Status.EXACT
+    Liar(monkeypatch, x=None, objective=None, status=solvers.Status.INFEASIBLE, dual_bound=np.inf, multipliers=None)
+    result = lipcompare.bound(problem, "enumerate")
+    assert (result.upper >= truth.upper * (1 - 1e-12)).all() and (result.lower <= truth.upper).all()
+    assert result.status is Status.COMPLETE
+
+
+def test_an_interrupted_solve_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    Liar(monkeypatch, status=solvers.Status.INTERRUPTED)
+    with pytest.raises(KeyboardInterrupt):
+        deepest(region([[1.0], [-1.0]], [-0.2, 0.6]))
+
+
+def test_a_program_gets_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    liar = Liar(monkeypatch)
+    solve = liar.solve
+    monkeypatch.setattr(
+        liar, "solve", lambda p, given: limits.append(given.time_limit) or solve(p, given), raising=False
+    )
+    for seconds in (np.inf, 2.0, -1.0):
+        deepest(region([[1.0], [-1.0]], [-0.2, 0.6]), time_limit=seconds)
+    assert limits == [10.0, 2.0, 0.01]
+
+
+def exact_rows(network: lipcompare.Network, slopes: dict[int, torch.Tensor]) -> dict[int, list[list[Fraction]]]:
+    """Pieces of a chain of dense layers as rows (offset, coefficients...), without rounding."""
+    inputs = network.in_size
+    rows = [[Fraction(int(j == i + 1)) for j in range(inputs + 1)] for i in range(inputs)]
+    pieces = {}
+    for k, node in enumerate(network.nodes[1:], 1):
+        if isinstance(node, Affine):
+            (m,) = node.maps
+            assert isinstance(m, Dense) and node.bias is not None
+            rows = [
+                [
+                    sum((Fraction(w) * r[j] for w, r in zip(line, rows, strict=True)), Fraction(0))
+                    for j in range(inputs + 1)
+                ]
+                for line in m.weight.tolist()
+            ]
+            rows = [[Fraction(b) + r[0], *r[1:]] for b, r in zip(node.bias.tolist(), rows, strict=True)]
+        else:
+            pieces[k] = rows
+            rows = [[Fraction(s) * v for v in r] for s, r in zip(slopes[k].tolist(), rows, strict=True)]
+    return pieces
+
+
+@pytest.mark.parametrize("bias", [0.3, 1e6, 1e12])
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_are_off_by_no_more_than_is_said(seed: int, bias: float) -> None:
+    """With biases that later layers cancel, too."""
+    network = nets.dense(seed, (2, 5, 4, 2), 0.2)
+    nodes = list(network.nodes)
+    first, second = (k for k, node in enumerate(nodes) if isinstance(node, Affine) and k < 4)
+    shift = torch.full((5,), bias, dtype=torch.float64)
+    nodes[first] = dataclasses.replace(nodes[first], bias=shift)
+    nodes[second] = dataclasses.replace(nodes[second], bias=-nodes[second].maps[0].forward(shift))
+    network = lipcompare.Network(tuple(nodes), network.input_shape, network.output_shape)
+    random = torch.Generator().manual_seed(seed)
+    slopes = {
+        k: torch.where(torch.rand(network.nodes[k].size, generator=random) < 0.5, 1.0, 0.2).double()
+        for k in network.activations
+    }
+    magnitude = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    computed, errors = affine_pieces(network, slopes), piece_errors(network, slopes, magnitude)
+    for k, rows in exact_rows(network, slopes).items():
+        assert isinstance(network.activation(k), LeakyReLU)
+        for i, row in enumerate(rows):
+            wrong = [Fraction(a) - b for a, b in zip(computed[k].matrix[i].tolist(), row[1:], strict=True)]
+            reach = sum(abs(w) * Fraction(m) for w, m in zip(wrong, magnitude.tolist(), strict=True))
+            worst = reach + abs(Fraction(float(computed[k].offset[i])) - row[0])
+            assert worst <= Fraction(float(errors[k][i]))
+            assert float(errors[k][i]) <= 1e-12 * (1 + bias) * 100  # and it is no blanket
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_regions_of_patterns(seed: int) -> None:
+    """Every pattern of a small network: a deep point has it, and a pattern proved empty is met by no sample."""
+    network = nets.dense(seed, (2, 3, 2, 2))
+    problem = nets.problem(network, 0.8, seed)
+    box = Interval(problem.box.lower[0], problem.box.upper[0])
+    random = torch.Generator().manual_seed(seed)
+    x = box.lower + torch.rand(4000, 2, generator=random, dtype=torch.float64) * (box.upper - box.lower)
+    seen = torch.cat(list(network.slopes(network.values(x)).values()), -1) > 0
+    first, second = network.activations
+    everything = {k: torch.ones(network.nodes[k].size, dtype=torch.bool) for k in network.activations}
+    empty = 0
+    for bits in itertools.product((False, True), repeat=5):
+        active = {first: torch.tensor(bits[:3]), second: torch.tensor(bits[3:])}
+        found = deepest(region_of(network, box, {k: v.double() for k, v in active.items()}, active, everything))
+        met = bool((seen == torch.tensor(bits)).all(-1).any())
+        assert not (found.empty and met)
+        assert found.empty or found.inside is not None or abs(found.depth) < 1e-9
+        if found.inside is not None:
+            there = network.slopes(network.values(torch.as_tensor(found.inside)))
+            assert torch.cat([there[first], there[second]]).bool().tolist() == list(bits)
+            assert problem.box.contains(torch.as_tensor(found.inside).reshape(1, 1, -1)).all()
+        if found.empty:
+            empty += 1
+            assert set(found.conflict) <= set(range(5)) and found.conflict
+            # What is named contradicts already.
+            named = {k: torch.zeros_like(v) for k, v in everything.items()}
+            for gate in found.conflict:
+                k = first if gate < 3 else second
+                named[k][gate - (0 if gate < 3 else 3)] = True
+            alone = deepest(region_of(network, box, {k: v.double() for k, v in active.items()}, active, named))
+            assert alone.empty
+    assert empty > 4
+
+
+def test_large_programs_do_not_fit() -> None:
+    network = nets.dense(0, (3, 5, 5, 2))
+    assert fits(network, 10, 6 * 8 * 10 * 3) and not fits(network, 10, 6 * 8 * 10 * 3 - 1)
+    assert not fits(network, 1, 6 * 8 * 5 * 3 - 1)  # the widest node counts too
+
+
+def test_cancelling_biases_do_not_empty_a_region() -> None:
+    """Biases of 1e6 that cancel: the box meets the kink of a neuron, whatever rounding makes of it."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    b = nets.Builder(1, 0)
+    b.nodes.append(Affine((0,), (Dense(one),), torch.tensor([1e6], dtype=torch.float64)))
+    b.activate()
+    b.nodes.append(Affine((2,), (Dense(one),), torch.tensor([-1e6], dtype=torch.float64)))
+    b.activate()
+    b.nodes.append(Affine((4,), (Dense(one),), None))
+    box = Box(torch.tensor([[-1e-12]], dtype=torch.float64), torch.tensor([[1e-12]], dtype=torch.float64))
+    for method in ("enumerate", "bab", "lipbab", "exact"):
+        result = lipcompare.bound(Problem(b.build(), box), method)
+        assert result.upper[0, 0] >= 1 and result.lower[0, 0] <= 1
