@@ -190,7 +190,7 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
 def _proposals(scaled: _Scaled, solution: solvers.Solution, u: np.ndarray | None, depth: float) -> Iterator[np.ndarray]:
     """Multipliers (rows,) that may prove that there is no point: the solver's, then those of the rows that are tight.
 
-    Each is proposed without its noise first: the rows with a multiplier are said to contradict each other by themselves.
+    Each is proposed without its noise first: the rows with a multiplier are said to contradict each other alone.
     A solver is content with multipliers that are optimal up to its tolerances. Where the rows contradict each other by
     less than these, the exact solution of the conditions of optimality at its point may still prove it.
     """
