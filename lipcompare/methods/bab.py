@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -12,7 +13,7 @@ import numpy as np
 from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Search, SearchLimits, Stop, run
+from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.ledger import Ledger
@@ -39,6 +40,8 @@ _DEFAULT = "default"
 ROOT_SHARE = 0.8
 """At most of the time limit for the bounds over whole boxes that every search starts from: a network that takes so long
 is too large for a search to make up for a loose start."""
+_ROUND = 0.02
+"""Share of the time that is worth another round over searches that the time had stopped."""
 _STATUS = {
     Stop.TIME: Status.TIME_LIMIT,
     Stop.NODES: Status.NODE_LIMIT,
@@ -135,18 +138,19 @@ class Bab(Method):
         clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
-            roots = [
-                root_bounds(whole.example(b), self.tightening, budget.memory, ROOT_SHARE * clock.left / whole.batch)
-                for b in range(whole.batch)
-            ]
-            for b, (_, upper) in enumerate(roots):
-                ledger.upper[b] = upper
+            roots = []
+            for b in range(whole.batch):
+                seconds = ROOT_SHARE * clock.left / whole.batch
+                roots.append(root_bounds(whole.example(b), self.tightening, budget.memory, seconds))
+                ledger.upper[b] = roots[b][1]
             for b, (bounds, upper) in enumerate(roots):
+                if not whole.network.activations:
+                    continue  # there is one gradient, and the bound over the whole box is its norm
                 bounds = settled(whole.example(b), bounds, budget.memory, clock.left / (whole.batch - b))
                 evaluator = self.evaluator(whole.example(b), bounds, budget.memory)
-                ended, search = self._example(ledger, b, evaluator, upper, clock, budget)
+                ended, bounded = self._example(ledger, b, evaluator, upper, clock, budget)
                 stop = ended if ended is not Stop.DONE else stop
-                nodes, programs = nodes + search, programs + evaluator.programs
+                nodes, programs = nodes + bounded, programs + evaluator.programs
                 if stop is Stop.INTERRUPTED:
                     break
         except KeyboardInterrupt:
@@ -206,29 +210,59 @@ class Bab(Method):
             until = clock.elapsed + min(self.attack_seconds, 0.2 * (end - clock.elapsed))
             search = Search.start(upper, first_points(problem, self.seed, lambda: clock.elapsed < until, budget.memory))
         searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
-        stop, before = Stop.DONE, search.nodes
+        before = search.nodes
+        checkpoint = Checkpoint(path, key) if path is not None else None
+        limits = SearchLimits(
+            gap=budget.gap,
+            nodes=self.node_limit / len(searches) if self.node_limit else float("inf"),
+            memory=budget.memory,
+            batch=self.batch,
+        )
         try:
-            for number, current in enumerate(searches):
-                left = len(searches) - number
-                limits = SearchLimits(
-                    gap=budget.gap,
-                    seconds=(end - clock.elapsed) / left,
-                    nodes=self.node_limit / len(searches) if self.node_limit else float("inf"),
-                    memory=budget.memory,
-                    batch=self.batch,
-                )
-                checkpoint = Checkpoint(path, key) if path is not None else None
-                ended = run(current, evaluator, limits, report=ledger.watch(b, searches), checkpoint=checkpoint)
-                stop = ended if ended is not Stop.DONE else stop
-                if ended is Stop.INTERRUPTED:
-                    break
-                for other in searches[number + 1 :]:
-                    other.attained.learn(current.attained)
+            stop = in_turn(searches, evaluator, limits, evaluator.deadline, ledger.watch(b, searches), checkpoint)
         finally:
             ledger.keep(b, searches)
             if path is not None:
                 save(search, path, key)
         return stop, sum(each.nodes for each in searches) - before
+
+
+def in_turn(
+    searches: Sequence[Search],
+    evaluator: Evaluator,
+    limits: SearchLimits,
+    deadline: Deadline,
+    report: Callable[[SearchProgress], None],
+    checkpoint: Callable[[Search], None] | None = None,
+) -> Stop:
+    """Run searches one after another in equal shares of the time, and why they ended.
+
+    What one attains prunes the others, and what it leaves of its time goes to those that come after it; what the last
+    ones leave goes to all that the time had stopped, in another round.
+    """
+    stop, first = Stop.DONE, {id(search): search.nodes for search in searches}
+    rest, shortest = list(searches), _ROUND * max(deadline.left, 0.0)
+    while rest:
+        unfinished = []
+        for number, search in enumerate(rest):
+            share = dataclasses.replace(
+                limits,
+                seconds=deadline.left / (len(rest) - number),
+                nodes=limits.nodes - (search.nodes - first[id(search)]),
+            )
+            ended = run(search, evaluator, share, report=report, checkpoint=checkpoint)
+            for other in searches:
+                other.attained.learn(search.attained)
+            if ended is Stop.INTERRUPTED:
+                return ended
+            if ended is Stop.TIME:
+                unfinished.append(search)
+            elif ended is not Stop.DONE:
+                stop = ended
+        if unfinished and deadline.left <= shortest:
+            return Stop.TIME
+        rest = unfinished
+    return stop
 
 
 def state_path(state: str, example: int, batch: int) -> Path | None:

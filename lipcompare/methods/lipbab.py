@@ -62,6 +62,8 @@ class LipBab(Method):
                     example, self.tightening, budget.memory, ROOT_SHARE * clock.left / (whole.batch - b)
                 )
                 ledger.upper[b] = upper
+                if not whole.network.activations:
+                    continue  # there is one gradient, and the bound over the whole box is its norm
                 norm = whole.norm.dual.of
                 evaluator = RegionEvaluator(example, bounds, norm, norm, budget.memory)
                 search = Search.start(upper, attained(example, example.box.interval.center.repeat(1, whole.rows, 1)))
@@ -128,6 +130,9 @@ def lipbab_operator_norm(
         center = example.box.interval.center[0]
         jacobian = network.pull_back(network.slopes(network.values(center)), example.functionals[0])
         start = Witness(0, float(norms(jacobian)), center.cpu().numpy())
+        if not network.activations:
+            upper = start.value * (1 + 1e-12)  # as the evaluator allows for the rounding of a Jacobian
+            return OperatorNorm(lower=start.value, upper=upper, stop=Stop.DONE, point=start.point, nodes=0)
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(example, bounds, norms, norms)
         stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))

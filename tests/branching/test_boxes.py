@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import nets
 import numpy as np
@@ -158,3 +162,29 @@ def test_a_batch_and_single_precision():
 def test_heuristics_are_for_gates():
     result = lipcompare.bound(tiny("tanh", 0), Bab(heuristic="area"))
     assert result.status is Status.UNSUPPORTED and "leave the heuristic out" in result.detail
+
+
+ELSEWHERE = """
+import dataclasses, sys
+import numpy as np
+import lipcompare, nets
+from branching.test_boxes import QUICK, tiny
+part = dataclasses.replace(QUICK, state=sys.argv[1], node_limit=20, batch=16)
+result = lipcompare.bound(tiny(sys.argv[2], 3, (3, 8, 8, 2)), part, gap=1e-2)
+assert result.status is lipcompare.Status.NODE_LIMIT, result
+print(repr(float(result.overall_upper[0])))
+"""
+
+
+def test_a_search_resumes_in_another_process(tmp_path):
+    """What a problem is does not depend on where its functions lie in memory."""
+    state, tests = tmp_path / "search.npz", Path(__file__).parents[1]
+    path = {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    script = [sys.executable, "-c", ELSEWHERE, str(state), "gelu"]
+    done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, **path}, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(np.load(state)["nodes"]) == 20
+    part = dataclasses.replace(QUICK, state=str(state), node_limit=20, batch=16)
+    result = lipcompare.bound(tiny("gelu", 3, (3, 8, 8, 2)), part, gap=1e-2)
+    assert int(np.load(state)["nodes"]) == 40  # it went on, and did not start over
+    assert result.overall_upper[0] <= float(done.stdout)

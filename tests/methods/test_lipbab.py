@@ -84,3 +84,11 @@ def test_the_operator_norm_of_a_constant_is_zero(norm):
     found = lipbab_operator_norm(Problem(network, nets.problem(network, 0.1).box, norm, silent))
     assert found.stop is Stop.DONE and found.lower == found.upper == 0
     assert found.point.shape == (3,)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("inf", np.inf), ("2", 2), ("1", 1)])
+def test_the_operator_norm_of_a_linear_map(norm, order):
+    network = lipcompare.load(torch.nn.Linear(5, 3).double())
+    found = lipbab_operator_norm(Problem.around(network, 0.3, 0.1, norm=norm))
+    truth = np.linalg.norm(network.pull_back({}, torch.eye(3, dtype=torch.float64)).numpy(), ord=order)
+    assert found.lower == pytest.approx(truth, rel=1e-12) and truth <= found.upper <= truth * (1 + 1e-9)
