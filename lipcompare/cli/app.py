@@ -4,7 +4,6 @@ cli_results."""
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -63,6 +62,10 @@ def _app(
     """
 
 
+# Beyond any machine, and within what the libraries underneath can count.
+_MOST_MEMORY, _MOST_THREADS = 1_000_000, 10_000
+
+
 @dataclasses.dataclass(frozen=True)
 class _Limits:
     """The budget of each method, as the user gave it."""
@@ -77,10 +80,10 @@ class _Limits:
             raise InvalidInput("--time-limit must be a positive number of seconds.")
         if not 0 <= self.gap < 1:
             raise InvalidInput("--gap must be at least 0 and under 1, such as 0.01 for one per cent.")
-        if not (self.memory > 0 and math.isfinite(self.memory)):
-            raise InvalidInput("--memory must be a positive number of GiB.")
-        if self.threads < 1:
-            raise InvalidInput("--threads must be at least 1.")
+        if not 0 < self.memory <= _MOST_MEMORY:
+            raise InvalidInput(f"--memory must be a positive number of GiB, at most {_MOST_MEMORY:,}.")
+        if not 1 <= self.threads <= _MOST_THREADS:
+            raise InvalidInput(f"--threads must be at least 1 and at most {_MOST_THREADS:,}.")
 
 
 @app.command(epilog=cli_options.EXIT_CODES)
@@ -143,7 +146,7 @@ def bound(
         chosen = _chosen(method, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere,
+            device, dtype, ball, everywhere, memory,
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)
@@ -228,7 +231,7 @@ def compare(
         chosen = _several(methods, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere,
+            device, dtype, ball, everywhere, memory,
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)

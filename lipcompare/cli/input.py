@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from lipcompare.cli.vnnlib import read_vnnlib
 from lipcompare.domain import Space
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, nearest, reading, shown
 from lipcompare.network import Network
+from lipcompare.network.arrays import read_npy
 from lipcompare.network.load import load
 from lipcompare.problem import Box, Norm, NormBall, Problem, as_batch, margins
 
@@ -42,6 +44,7 @@ class Question:
     dtype: str = "float64"
     ball: str = "inf"
     everywhere: bool = False
+    memory: float = 1.0  # GiB
 
     def problem(self, note: Callable[[str], None]) -> Problem:
         """The problem; ``note`` takes remarks for the user.
@@ -51,7 +54,7 @@ class Question:
         """
         norm = Norm.parse(self.norm)
         network, domain = self.domain(note)
-        return Problem(network, domain, norm, _functionals(self.functional, network, domain.batch))  # type: ignore[arg-type]
+        return Problem(network, domain, norm, self._functionals(network, domain.batch))  # type: ignore[arg-type]
 
     def domain(self, note: Callable[[str], None]) -> tuple[Network, Box]:
         """The network and the sets of inputs, where no gradient is asked for."""
@@ -63,7 +66,7 @@ class Question:
             return network, Space.of(network.in_size, device=device, dtype=dtype)
         if ball is not Norm.INF:
             center = self._centers(network, note)
-            radius = torch.as_tensor(_ball_radius(self.eps or "", ball, len(center)), dtype=dtype)
+            radius = torch.as_tensor(self._ball_radius(ball, len(center)), dtype=dtype)
             middle = torch.as_tensor(center, device=device, dtype=dtype)
             return network, NormBall.around(middle, radius.to(device), ball, self.clip_range)
         lower, upper = self._box(network, note)
@@ -89,7 +92,8 @@ class Question:
         return None if self.clip is None else _pair(self.clip)
 
     def _network(self) -> Network:
-        return load(self.model, input_shape=None if self.input_shape is None else _shape(self.input_shape))
+        shape = None if self.input_shape is None else _shape(self.input_shape)
+        return load(self.model, input_shape=shape, memory=int(self.memory * 2**30))
 
     def _check_combination(self, ball: Norm) -> None:
         sources = {
@@ -132,7 +136,7 @@ class Question:
     def _box(self, network: Network, note: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corners, (batch, inputs) in float64."""
         if self.vnnlib is not None:
-            boxes = read_vnnlib(self.vnnlib)
+            boxes = read_vnnlib(self.vnnlib, memory=int(self.memory * 2**30))
             if boxes.outputs_ignored:
                 note(f"Output constraints in {self.vnnlib} are ignored: only the box of the inputs matters here.")
             lower, upper = (self._picked(end) for end in (boxes.lower, boxes.upper))
@@ -146,7 +150,7 @@ class Question:
             lower, upper = np.broadcast_arrays(lower, upper)
             return self._picked(lower), self._picked(upper)
         center = self._centers(network, note)
-        radius = _radius(self.eps or "", network, len(center))
+        radius = self._radius(network, len(center))
         return center - radius, center + radius
 
     def _centers(self, network: Network, note: Callable[[str], None]) -> np.ndarray:
@@ -158,28 +162,68 @@ class Question:
             note(f"{self.input} holds integers up to {raw.max(initial=0)}; --scale 255 turns bytes into 0..1.")
         return self._picked(_batch(raw.astype(np.float64) / self.scale, network))
 
+    def _radius(self, network: Network, batch: int) -> np.ndarray:
+        """Radii that broadcast to (batch, inputs)."""
+        values = _lengths(self.eps or "")
+        if values.ndim == 0:
+            return values
+        radius = self._per_example(_batch(values, network), batch)
+        if len(radius) not in (1, batch):
+            raise InvalidInput(
+                f"--eps {self.eps} has {len(radius)} examples, the input has {batch}: give one or equally many."
+            )
+        return radius
+
+    def _ball_radius(self, ball: Norm, batch: int) -> np.ndarray:
+        """One radius, or one per example."""
+        values = self._per_example(_lengths(self.eps or "").reshape(-1), batch)
+        if len(values) not in (1, batch):
+            raise InvalidInput(
+                f"--eps {self.eps} has {len(values)} numbers, and an l{ball.value} ball has one radius: give a number, "
+                f"or one per example ({batch})."
+            )
+        return values
+
+    def _functionals(self, network: Network, batch: int) -> Tensor | None:
+        """``outputs``, ``margins:LABEL`` (a number, one per example, or a file of them), or a matrix in a file."""
+        if self.functional == "outputs":
+            return None
+        kind, colon, classes = self.functional.partition(":")
+        if kind == "margins" and colon:
+            return margins(self.labels(classes, batch), network.out_size)
+        if self.functional.lower().endswith(".npy"):
+            matrix = array(self.functional, files_only=True)
+            return torch.as_tensor(matrix[None] if matrix.ndim == 1 else matrix)
+        raise InvalidInput(
+            f"Unknown functional {self.functional!r}.{nearest(kind, ('outputs', 'margins:LABEL', 'FILE.npy'))}"
+        )
+
+    def labels(self, text: str, batch: int) -> Tensor:
+        """Classes: a number, one per example, or a file of them (of all that ``--input-index`` picks from)."""
+        values = array(text)
+        return _whole(self._per_example(values.reshape(-1), batch) if values.ndim else values, text, batch)
+
+    def _per_example(self, values: np.ndarray, batch: int) -> np.ndarray:
+        """What goes with the examples, of which ``--input-index`` left ``batch``: it picks the same of both."""
+        return values if len(values) in (1, batch) else self._picked(values)
+
     def _picked(self, batch: np.ndarray) -> np.ndarray:
         """The examples that ``--input-index`` names, such as ``3``, ``0:10`` or ``0,3,7``."""
         if self.input_index is None:
             return batch
-        chosen = indices(self.input_index, "--input-index")
-        if not chosen or max(chosen) >= len(batch):
-            raise InvalidInput(
-                f"--input-index {self.input_index} picks nothing, or beyond the batch: it has the examples "
-                f"0 to {len(batch) - 1}."
-            )
+        chosen = indices(self.input_index, "--input-index", len(batch))
         return batch[chosen]
 
 
-def indices(text: str, option: str) -> list[int]:
-    """Indices such as ``3``, ``0:10`` or ``0,3,7``."""
-    if not re.fullmatch(r"\d+(:\d+)?(,\d+(:\d+)?)*", text):
+def indices(text: str, option: str, size: int) -> list[int]:
+    """Indices below ``size``, such as ``3``, ``0:10`` or ``0,3,7``; at least one."""
+    if not re.fullmatch(r"\d{1,18}(:\d{1,18})?(,\d{1,18}(:\d{1,18})?)*", text, re.ASCII):
         raise InvalidInput(f"{option} {text!r} cannot be read: write 3, 0:10 or 0,3,7.")
-    chosen: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition(":")
-        chosen += range(int(first), int(last)) if last else [int(first)]
-    return chosen
+    ranges = [(int(first), int(last or first) + (not last)) for first, _, last in
+              (part.partition(":") for part in text.split(","))]  # fmt: skip
+    if max(last for _, last in ranges) > size or not any(last > first for first, last in ranges):
+        raise InvalidInput(f"{option} {text} picks nothing, or beyond what is there: 0 to {size - 1}.")
+    return [i for first, last in ranges for i in range(first, last)]
 
 
 def array(text: str, *, files_only: bool = False) -> np.ndarray:
@@ -192,20 +236,14 @@ def array(text: str, *, files_only: bool = False) -> np.ndarray:
                 f"{text!r} is neither a number (0.5, 8/255), nor numbers separated by commas, nor a .npy file."
             ) from None
         return np.array(numbers[0] if len(numbers) == 1 else numbers)
-    if not Path(text).is_file():
-        raise InvalidInput(f"{text} is not a file: check the path, and save the array with numpy.save.")
-    try:
-        loaded = np.load(text, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InvalidInput(
-            f"{text} is not a readable .npy file of numbers ({str(error).splitlines()[0]}): save the array again with "
-            "numpy.save."
-        ) from None
-    if not isinstance(loaded, np.ndarray):
-        loaded.close()
-        raise InvalidInput(f"{text} is an archive of several arrays: save the one that is meant with numpy.save.")
+    with reading(text, ".npy file of numbers", "save the array again with numpy.save"):
+        if not Path(text).is_file():
+            raise InvalidInput(f"{shown(text)} is not a file: check the path, and save the array with numpy.save.")
+        if zipfile.is_zipfile(text):
+            raise InvalidInput(f"{shown(text)} is an archive of several arrays: save the one that is meant by itself.")
+        loaded = read_npy(text)
     if loaded.dtype.kind not in "fiu":
-        raise InvalidInput(f"{text} holds {loaded.dtype} entries: save real numbers with numpy.save.")
+        raise InvalidInput(f"{shown(text)} holds {loaded.dtype} entries: save real numbers with numpy.save.")
     return loaded
 
 
@@ -228,17 +266,6 @@ def _batch(values: np.ndarray, network: Network) -> np.ndarray:
     return batch
 
 
-def _radius(text: str, network: Network, batch: int) -> np.ndarray:
-    """Radii that broadcast to (batch, inputs)."""
-    values = _lengths(text)
-    if values.ndim == 0:
-        return values
-    radius = _batch(values, network)
-    if len(radius) not in (1, batch):
-        raise InvalidInput(f"--eps {text} has {len(radius)} examples, the input has {batch}: give one or equally many.")
-    return radius
-
-
 def _lengths(text: str) -> np.ndarray:
     values = array(text).astype(np.float64)
     if not np.isfinite(values).all() or (values < 0).any():
@@ -246,25 +273,13 @@ def _lengths(text: str) -> np.ndarray:
     return values
 
 
-def _ball_radius(text: str, ball: Norm, batch: int) -> np.ndarray:
-    """One radius, or one per example."""
-    values = _lengths(text)
-    if values.size not in (1, batch):
-        raise InvalidInput(
-            f"--eps {text} has {values.size} numbers, and an l{ball.value} ball has one radius: give a number, or one "
-            f"per example ({batch})."
-        )
-    return values.reshape(-1)
-
-
 def directions(text: str, network: Network) -> Tensor:
     """Directions (directions, inputs), written like inputs."""
     return torch.as_tensor(_inputs(text, network))
 
 
-def labels(text: str, batch: int) -> Tensor:
-    """Classes: a number, one per example, or a file of them."""
-    values = array(text)
+def _whole(values: np.ndarray, text: str, batch: int) -> Tensor:
+    """Classes: a number, or one per example."""
     if not (values == np.floor(values)).all():
         raise InvalidInput(f"The labels {text} are not whole numbers.")
     if values.ndim and values.size != batch:
@@ -283,19 +298,6 @@ def setting(text: str) -> tuple[str, str]:
 def settings(texts: Sequence[str]) -> dict[str, str]:
     """Several of them."""
     return dict(map(setting, texts))
-
-
-def _functionals(text: str, network: Network, batch: int) -> Tensor | None:
-    """``outputs``, ``margins:LABEL`` (a number, one per example, or a file of them), or a matrix in a file."""
-    if text == "outputs":
-        return None
-    kind, colon, classes = text.partition(":")
-    if kind == "margins" and colon:
-        return margins(labels(classes, batch), network.out_size)
-    if text.lower().endswith(".npy"):
-        matrix = array(text, files_only=True)
-        return torch.as_tensor(matrix[None] if matrix.ndim == 1 else matrix)
-    raise InvalidInput(f"Unknown functional {text!r}.{nearest(kind, ('outputs', 'margins:LABEL', 'FILE.npy'))}")
 
 
 def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

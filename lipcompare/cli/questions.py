@@ -154,12 +154,12 @@ def monotone(
     """
     with errors():
         bounding = _bounding(method)
-        chosen = None if features is None else cli_input.indices(features, "--features")
         problem = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
             functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere,
         ).problem(note)  # fmt: skip
         started = time.perf_counter()
+        chosen = None if features is None else cli_input.indices(features, "--features", problem.network.in_size)
         answer = monotonicity(problem, chosen, bounding)
         seconds = time.perf_counter() - started
         if json:
@@ -219,7 +219,7 @@ def certify(
             norm=norm, device=device, dtype=dtype,
         )  # fmt: skip
         network, points = question.examples(note)
-        classes = None if label is None else cli_input.labels(label, len(points))
+        classes = None if label is None else question.labels(label, len(points))
         started = time.perf_counter()
         found = certified_radius(
             network, points, classes, norm=norm, method=chosen, largest=largest, steps=steps, time_limit=time_limit,

@@ -12,13 +12,21 @@ import itertools
 import math
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, reading, shown
+from lipcompare.network.room import MEMORY
 
 _MOST_BOXES = 10_000
+_MOST_NUMBERS = 2**25  # coordinates of a corner, over all boxes
+_PARSED = 32  # bytes of memory per byte of text: measured 15 to 25 on files with one bound a line
+_DEEPEST = 100
+_TOKEN = re.compile(r";[^\n]*|[()]|[^\s();]+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 Expression = str | list["Expression"]
 Ranges = tuple[tuple[int, float, float], ...]
@@ -39,24 +47,32 @@ class VnnlibBoxes:
     outputs_ignored: bool
 
 
-def read_vnnlib(path: str | os.PathLike[str]) -> VnnlibBoxes:
+def read_vnnlib(path: str | os.PathLike[str], *, memory: int = MEMORY) -> VnnlibBoxes:
     """The boxes of a ``.vnnlib`` file, which may be compressed (``.vnnlib.gz``).
 
+    Args:
+        path: the file.
+        memory: bytes that reading may take.
+
     Raises:
-        InvalidInput: a missing or broken file, an unbounded input, or input constraints that are not boxes.
+        InvalidInput: a missing or broken file, one that does not fit in memory, an unbounded input, or input
+            constraints that are not boxes.
     """
     file = Path(path)
-    if not file.is_file():
-        raise InvalidInput(f"{file} is not a file: check the path of the VNN-LIB file.")
-    try:
-        data = file.read_bytes()
-        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read as a VNN-LIB text file ({error}): save it again.") from None
-    try:
-        return parse_vnnlib(text)
-    except InvalidInput as error:
-        raise InvalidInput(f"{file}: {error}") from None
+    with reading(file, "VNN-LIB text file", "save it again"):
+        if not file.is_file():
+            raise InvalidInput(f"{shown(file)} is not a file: check the path of the VNN-LIB file.")
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+            data = stream.read(memory // _PARSED + 1)
+        if len(data) > memory // _PARSED:
+            raise InvalidInput(
+                f"{shown(file)} has more than {memory // _PARSED:,} bytes of text, and reading takes {_PARSED} times "
+                "as much memory: raise the memory limit (--memory), or split the file."
+            )
+        try:
+            return parse_vnnlib(data.decode())
+        except InvalidInput as error:
+            raise InvalidInput(f"{shown(file)}: {error}") from None
 
 
 def parse_vnnlib(text: str) -> VnnlibBoxes:
@@ -78,11 +94,20 @@ def parse_vnnlib(text: str) -> VnnlibBoxes:
                 raise InvalidInput(f"cannot read {_text(statement)}: only declare-const and assert are known.")
     if inputs != set(range(len(inputs))) or not inputs:
         raise InvalidInput(f"the inputs must be declared as X_0, X_1, ...; found {len(inputs)} of them.")
-    boxes = [_box(sum(choice, ()), len(inputs)) for choice in _product(alternatives)]
+    # What has one alternative holds in every box; few statements have several.
+    always = _joined(parts[0] for parts in alternatives if len(parts) == 1)
+    choices = _product([parts for parts in alternatives if len(parts) != 1])
+    if len(choices) * len(inputs) > _MOST_NUMBERS:
+        raise InvalidInput(f"the file describes {len(choices):,} boxes of {len(inputs):,} inputs: split it.")
+    boxes = [_box(itertools.chain(always, *choice), len(inputs)) for choice in choices]
     return VnnlibBoxes(np.stack([b[0] for b in boxes]), np.stack([b[1] for b in boxes]), outputs)
 
 
-def _box(ranges: Ranges, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _joined(parts: Iterable[Ranges]) -> Ranges:
+    return tuple(itertools.chain.from_iterable(parts))
+
+
+def _box(ranges: Iterable[tuple[int, float, float]], size: int) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
     for i, low, high in ranges:
         if i >= size:
@@ -99,7 +124,9 @@ def _alternatives(condition: Expression) -> list[Ranges]:
     """The condition on the inputs as a disjunction; conditions on outputs count as true."""
     match condition:
         case ["and", *parts]:
-            return [sum(choice, ()) for choice in _product([_alternatives(part) for part in parts])]
+            found = [_alternatives(part) for part in parts]
+            always = _joined(alternatives[0] for alternatives in found if len(alternatives) == 1)
+            return [always + _joined(choice) for choice in _product([a for a in found if len(a) != 1])]
         case ["or", *parts] if parts:
             return [a for part in parts for a in _alternatives(part)]
         case ["<=" | ">=" | "=" as sign, left, right]:
@@ -140,18 +167,15 @@ def _constant(expression: Expression) -> float | None:
             above, below = _constant(over), _constant(under)
             return None if above is None or not below else above / below
         case str():
-            try:
-                value = float(expression)
-            except ValueError:
-                return None
+            value = float(expression) if _NUMBER.fullmatch(expression) else math.nan
             return value if math.isfinite(value) else None
     return None
 
 
 def _index(name: str) -> int:
     digits = name.removeprefix("X_")
-    if not digits.isdecimal():
-        raise InvalidInput(f"inputs are called X_0, X_1, ..., not {name}.")
+    if not _INDEX.fullmatch(digits):
+        raise InvalidInput(f"inputs are called X_0, X_1, ..., not {_text(name)}.")
     return int(digits)
 
 
@@ -161,28 +185,37 @@ def _mentions(expression: Expression, prefix: str) -> bool:
     return any(_mentions(part, prefix) for part in expression)
 
 
-def _expressions(text: str) -> list[Expression]:
-    """The file's S-expressions."""
-    stack: list[list[Expression]] = [[]]
-    for token in re.findall(r"[()]|[^\s()]+", re.sub(r";[^\n]*", "", text)):
+def _expressions(text: str) -> Iterator[Expression]:
+    """The file's S-expressions, one statement after another."""
+    open_: list[list[Expression]] = []
+    any_ = False
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token[0] == ";":
+            continue
+        done: Expression
         if token == "(":
-            stack.append([])
-        elif token != ")":
-            stack[-1].append(token)
-        elif len(stack) == 1:
-            raise InvalidInput("a closing parenthesis has no partner: the file is broken.")
+            open_.append([])
+            if len(open_) > _DEEPEST:
+                raise InvalidInput(f"parentheses are nested more than {_DEEPEST} deep: write the box plainly.")
+            continue
+        if token != ")":
+            done = token
+        elif open_:
+            done = open_.pop()
         else:
-            done = stack.pop()
-            stack[-1].append(done)
-    if len(stack) > 1:
+            raise InvalidInput("a closing parenthesis has no partner: the file is broken.")
+        if open_:
+            open_[-1].append(done)
+        else:
+            any_ = True
+            yield done
+    if open_:
         raise InvalidInput("a parenthesis is never closed: the file is cut off.")
-    if not stack[0]:
+    if not any_:
         raise InvalidInput("the file has no statements.")
-    return stack[0]
 
 
 def _text(expression: Expression) -> str:
-    if isinstance(expression, str):
-        return expression
-    whole = f"({' '.join(_text(part) for part in expression)})"
+    whole = expression if isinstance(expression, str) else f"({' '.join(_text(part) for part in expression[:20])})"
     return whole if len(whole) <= 60 else f"{whole[:57]}..."

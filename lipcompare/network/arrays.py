@@ -11,7 +11,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from lipcompare.errors import InvalidInput
 from lipcompare.network.room import Room
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +20,7 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
     """The array in a ``.npy`` file.
 
     Raises:
-        InvalidInput, ValueError, OSError: the file is none, or is cut off.
+        ValueError, OSError: the file is none, is cut off, or holds Python objects.
     """
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
@@ -45,7 +44,7 @@ def _read(file: IO[bytes], size: int, room: Room) -> Array:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(file)
     if dtype.hasobject:
-        raise InvalidInput("Arrays of Python objects are not read, as that could run code: save plain numbers.")
+        raise ValueError("it holds Python objects, and reading those could run code")
     needed = math.prod(shape) * dtype.itemsize
     if min((0, *shape)) < 0 or needed > size - file.tell():
         raise ValueError(f"the array of shape {shape} is cut off")

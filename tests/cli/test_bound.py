@@ -127,6 +127,8 @@ def test_json_has_null_where_nothing_is_proved() -> None:
         (["--vnnlib", "box.vnnlib"], 1, 3),
         ([*BALL, "--ball", "2", "-p", "2"], 1, 3),
         (["-i", "batch.npy", "-e", "0.1,0.2,0,0.3,1", "--ball", "l1", "--clip", "0,1"], 5, 3),
+        (["-i", "batch.npy", "-e", "0.1,0.2,0,0.3,1", "--ball", "l1", "--input-index", "1:4"], 3, 3),
+        (["-i", "batch.npy", "-e", "0", "--input-index", "0:3", "-f", "margins:labels.npy"], 3, 2),
         (["--everywhere"], 1, 3),
         ([*BALL, "-f", "margins:1"], 1, 2),
         (["-i", "batch.npy", "-e", "0", "-f", "margins:labels.npy"], 5, 2),
@@ -243,7 +245,7 @@ def test_help_teaches(command) -> None:
 
 
 MISTAKES = [
-    (["nan.npz", *BALL], 2, "NaN or infinite weights: repair the model"),
+    (["nan.npz", *BALL], 2, "NaN or infinite weights"),
     (["net.npz", "-i", "with_nan.npy", "-e", "0.1"], 2, "NaN or infinite bounds: give finite"),
     (["net.npz", "-i", "with_inf.npy", "-e", "0.1"], 2, "NaN or infinite bounds: give finite"),
     (["net.npz", "--lower", "with_nan.npy", "--upper", "1"], 2, "NaN or infinite bounds"),
@@ -300,7 +302,7 @@ MISTAKES = [
     (["net.npz", *BALL, "--scale", "255"], 2, "drop --scale"),
     (["net.npz", "-i", "batch.npy", "-e", "0", "--scale", "0"], 2, "--scale must be a positive number"),
     (["net.npz", *BALL, "--input-index", "1"], 2, "drop --input-index"),
-    (["net.npz", "-i", "batch.npy", "-e", "0", "--input-index", "5"], 2, "examples 0 to 4"),
+    (["net.npz", "-i", "batch.npy", "-e", "0", "--input-index", "5"], 2, "beyond what is there: 0 to 4"),
     (["net.npz", "-i", "batch.npy", "-e", "0", "--input-index", "first"], 2, "write 3, 0:10 or 0,3,7"),
     (["net.npz", *BALL, "--clip", "1,0"], 2, "write the smaller number first"),
     (["net.npz", *BALL, "--clip", "1"], 2, "such as 0,1"),
@@ -315,6 +317,13 @@ MISTAKES = [
     (["net.npz", *BALL, "--gap", "-1"], 2, "--gap must be at least 0"),
     (["net.npz", *BALL, "--memory", "0"], 2, "--memory must be a positive number"),
     (["net.npz", *BALL, "--threads", "0"], 2, "--threads must be at least 1"),
+    (["net.npz", *BALL, "--memory", "1e300"], 2, "--memory must be a positive number of GiB, at most"),
+    (["net.npz", *BALL, "--threads", "1000000000000"], 2, "--threads must be at least 1 and at most"),
+    (["n" * 300 + ".npz", *BALL], 2, "check the path"),
+    (["n\udcff.npz", *BALL], 2, "check the path"),
+    (["net.npz", "--center", "c\udcff.npy", "-e", "0.1"], 2, "check the path"),
+    (["net.npz", "--center", "c" * 300 + ".npy", "-e", "0.1"], 2, "is not a readable .npy file"),
+    (["net.npz", "--vnnlib", "v" * 300], 2, "save it again"),
     (["net.npz", *BALL, "--plot", "out.txt"], 2, "must be .png, .pdf or .svg"),
     (["net.npz", *BALL, "-m", "naive", "--witness", "net.npz/w.npz"], 2, "name a file in a folder you may write to"),
 ]

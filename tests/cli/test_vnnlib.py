@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +71,12 @@ def test_disjunctions_that_differ_in_outputs_only_are_one_box() -> None:
         (DECLARED + UNIT + ")", "broken"),
         ("(declare-const X_1 Real)" + UNIT, "X_0, X_1, ..."),
         ("(declare-const X_a Real)", "X_0, X_1, ..."),
+        ("(declare-const X_" + "9" * 5000 + " Real)", "X_0, X_1, ..., not X_9"),
+        ("(declare-const X_\u0663 Real)", "X_0, X_1, ..."),
+        ("(declare-const X_0003 Real)", "X_0, X_1, ..."),
+        (DECLARED + UNIT + "(assert (<= X_0 1_000))", "not a bound on one input"),
+        (DECLARED + UNIT + "(assert (<= X_0 \u0661))", "not a bound on one input"),
+        (DECLARED + UNIT + "(assert " + "(and " * 2000 + "(<= X_0 1)" + ")" * 2000 + ")", "nested more than 100 deep"),
         ("(declare-network N)", "VNN-LIB 1"),
         ("; nothing", "no statements"),
         (DECLARED + "".join(f"(assert (or (<= X_0 {k}) (<= X_1 {k})))" for k in range(14)), "split it"),
@@ -104,3 +111,29 @@ def test_the_competition_files(shared) -> None:
         assert boxes.lower.shape == (1, 3 if "vdp" in file.name else 5)
         assert (boxes.lower <= boxes.upper).all()
         assert boxes.outputs_ignored
+
+
+def test_many_inputs_take_time_in_proportion() -> None:
+    def seconds(inputs: int) -> float:
+        lines = [f"(declare-const X_{i} Real)\n(assert (<= X_{i} 1))\n(assert (>= X_{i} -1))" for i in range(inputs)]
+        text = "\n".join([*lines, "(declare-const Y_0 Real)", "(assert (or (and (<= Y_0 0)) (and (>= Y_0 1))))"])
+        before = time.process_time()
+        boxes = parse_vnnlib(text)
+        assert boxes.lower.shape == (1, inputs)
+        return time.process_time() - before
+
+    seconds(100)
+    assert seconds(16_000) < 16 * seconds(2_000) + 0.2  # 8 times as many; joining them one by one took 64 times
+
+
+@pytest.mark.parametrize("damage", ["bomb", "cut", "no gzip", "not text"])
+def test_files_that_are_damaged(tmp_path, damage: str) -> None:
+    path = tmp_path / "a.vnnlib.gz"
+    packed = gzip.compress(b"(assert (<= X_0 1))\n" * (5 << 20)) if damage == "bomb" else gzip.compress(UNIT.encode())
+    content = {"cut": packed[:-20] + bytes(20), "no gzip": b"(", "not text": gzip.compress(b"\xff\xfe")}
+    path.write_bytes(content.get(damage, packed))
+    with pytest.raises(
+        InvalidInput,
+        match="8,388,608 bytes of text, .*: raise the memory limit" if damage == "bomb" else "save it again",
+    ):
+        read_vnnlib(path, memory=2**28)
