@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.network.interval import Interval
+from lipcompare.rounding import euclidean
 
 
 class Norm(enum.Enum):
@@ -38,6 +39,8 @@ class Norm(enum.Enum):
 
     def of(self, x: Tensor) -> Tensor:
         """This norm of the last axis."""
+        if self is Norm.TWO:
+            return euclidean(x)
         norms: Tensor = torch.linalg.vector_norm(x, ord=float(self.value), dim=-1)
         return norms
 

@@ -1,4 +1,12 @@
-"""Numbers as text, rounded to the side on which they stay proved; and when two results contradict each other."""
+"""What rounding may do to a number, and numbers as text, rounded to the side on which they stay proved.
+
+Every epsilon of a bound is here. The model of floating point is the standard one (Higham, Accuracy and Stability of
+Numerical Algorithms, 2002, chapters 2 and 3): an operation is off by at most ``u`` times its result, plus ``eta`` where
+the result underflows. Whatever the order of its summation, a sum of products that takes at most ``n`` operations from
+any input to the result is then off by at most ``gamma(n) S``, with ``S`` the same sum of absolute values, plus as many
+``eta`` times what they are multiplied with later. ``eta / u`` is the smallest normal number, so adding that to every
+entry of ``S`` that is not an exact zero covers underflow too (:func:`floor`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,104 @@ import decimal
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
+
+Number = float | Tensor
+
+SPARE = 16
+"""Operations on the way through one node besides its sums of products: the middle and the radius of an interval, two
+lines from their middle and difference, a sum over branches, and the allowance itself that is added on."""
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Largest relative error of one operation, rounded to nearest."""
+    return torch.finfo(dtype).eps / 2
+
+
+def gamma(operations: float, dtype: torch.dtype) -> float:
+    """``n u / (1 - n u)``: relative to the sum of absolute values, the error of a chain of ``n`` operations."""
+    product = operations * unit_roundoff(dtype)
+    return product / (1 - product) if product < 1 else math.inf
+
+
+def allowance(operations: float, dtype: torch.dtype) -> float:
+    """What covers ``n`` operations, as a multiple of a *computed* sum of absolute values.
+
+    That sum has an error of its own: it may be below the true one by the factor ``1 - gamma(n)``, which is above a half
+    as long as ``gamma(n)`` is under a half. So twice ``gamma(n)`` is enough, and beyond that nothing is.
+    """
+    part = gamma(operations, dtype)
+    return 2 * part if part < 0.5 else math.inf
+
+
+def floor(dtype: torch.dtype) -> float:
+    """What underflow adds to a sum of absolute values: ``eta / u``, the smallest normal number."""
+    return torch.finfo(dtype).tiny
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """Exponents of powers of two just above the given sizes, 0 for sizes that are zero or not finite."""
+    _, exponent = torch.frexp(torch.where(size.isfinite(), size, 0.0))
+    return exponent
+
+
+def scaled(values: Tensor, exponent: Tensor) -> Tensor:
+    """``values`` times two to the power of ``exponent``; exact but where the result under- or overflows.
+
+    In two steps, since a power may be out of range where the product is not.
+    """
+    half = torch.div(exponent, 2, rounding_mode="trunc")
+    two = torch.full((), 2.0, dtype=values.dtype, device=values.device)
+    return values * two.pow(half) * two.pow(exponent - half)
+
+
+def euclidean(values: Tensor) -> Tensor:
+    """The l2 norm of the last axis, of numbers whose squares may be out of range.
+
+    Relative to the largest entry, what underflows then is below the rounding of the sum.
+    """
+    if values.shape[-1] == 0:
+        return values.sum(-1)
+    exponent = power_of_two(values.detach().abs().amax(-1, keepdim=True))
+    norm: Tensor = torch.linalg.vector_norm(scaled(values, -exponent), dim=-1)
+    return scaled(norm, exponent.squeeze(-1))
+
+
+def raised(bound: Tensor, operations: float) -> Tensor:
+    """A bound that is a sum without cancellation, raised by its own rounding; zeros stay.
+
+    The smallest number above it covers what ``1 + u`` does not change.
+    """
+    higher = bound * (1 + allowance(operations + SPARE, bound.dtype))
+    return torch.where(bound > 0, torch.nextafter(higher, torch.full_like(higher, torch.inf)), bound)
+
+
+def above(value: Number) -> Number:
+    """The next float64 above a positive number: one correctly rounded operation gave less than that. Zero stays."""
+    if isinstance(value, Tensor):
+        return torch.where(value > 0, torch.nextafter(value, torch.full_like(value, torch.inf)), value)
+    return math.nextafter(value, math.inf) if value > 0 else value
+
+
+def product_above(a: Number, b: Number) -> Number:
+    """The product of two numbers that are not negative, rounded upward; zero only if one of them is."""
+    product = above(a * b)
+    if isinstance(product, Tensor):
+        some = torch.as_tensor(a, device=product.device).gt(0) & torch.as_tensor(b, device=product.device).gt(0)
+        return torch.where(some & (product == 0), math.ulp(0.0), product)
+    return product if product or not (a and b) else math.ulp(0.0)
+
+
+def sum_above(a: Number, b: Number) -> Number:
+    """The sum of two numbers that are not negative, rounded upward."""
+    return above(a + b)
+
+
+def sqrt_above(value: float) -> float:
+    """The root of a number that is not negative, rounded upward."""
+    root = math.sqrt(value)
+    return math.nextafter(root, math.inf) if root > 0 else root
 
 
 def lower_text(value: float, digits: int = 5) -> str:

@@ -59,4 +59,5 @@ def select_gradients(gradients: Gradients, index: Tensor) -> Gradients:
         for k, line in gradients.lines.items()
     }
     intervals = {k: Interval(s.lower[index], s.upper[index]) for k, s in gradients.intervals.items()}
-    return Gradients(intervals, lines, gradients.constant)
+    scales = {k: scale[index] for k, scale in gradients.scales.items()}
+    return Gradients(intervals, lines, gradients.constant, scales)

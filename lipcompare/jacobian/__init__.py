@@ -7,7 +7,7 @@ extension: cuts of the semidefinite bound may know the box and the pre-activatio
 
 from lipcompare.jacobian.interval import interval_gradient
 from lipcompare.jacobian.linear import GateRelaxation, Gradients, functional_bound, gradient_intervals, norm_bound
-from lipcompare.jacobian.norms import interval_norm, norm_product, rounding_allowance
+from lipcompare.jacobian.norms import interval_norm, norm_product
 
 __all__ = [
     "GateRelaxation",
@@ -18,5 +18,4 @@ __all__ = [
     "interval_norm",
     "norm_bound",
     "norm_product",
-    "rounding_allowance",
 ]

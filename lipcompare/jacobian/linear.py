@@ -20,8 +20,8 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline, chunk_size
 from lipcompare.gates import Gates
-from lipcompare.jacobian.interval import nothing, sum_of, through_gate, through_maps
-from lipcompare.jacobian.norms import absolute_chord, interval_norm, rounding_allowance, square_chord
+from lipcompare.jacobian.interval import Reach, at_output, nothing, sum_of, through_gate, through_maps
+from lipcompare.jacobian.norms import absolute_chord, interval_norm, square_chord
 from lipcompare.jacobian.smooth import Forward, Shares, planes
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import (
@@ -36,6 +36,7 @@ from lipcompare.network.graph import (
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
+from lipcompare.rounding import allowance, power_of_two, raised, scaled, unit_roundoff
 
 
 class GateRelaxation(enum.Enum):
@@ -60,6 +61,16 @@ class GateLines(NamedTuple):
     forward: Tensor | None = None
     forward_spread: Tensor | None = None
 
+    def size(self, gradient: Tensor, preactivation: Tensor | None = None) -> Tensor:
+        """Sum of the absolute values of the terms of either line, for those of the gradient and the pre-activation."""
+        total = (self.slope.abs() + self.slope_spread.abs()) * gradient + self.offset_spread.abs()
+        if self.offset is not None:
+            total = total + self.offset.abs()
+        if self.forward is not None and self.forward_spread is not None:
+            assert preactivation is not None
+            total = total + (self.forward.abs() + self.forward_spread.abs()) * preactivation
+        return total
+
     def bound(self, weights: Tensor, size: Tensor, value: Tensor | None = None) -> Tensor:
         """The constant part of the upper bound for ``weights`` (``size`` is their absolute value); with the gradient's
         ``value`` known, all of it."""
@@ -79,18 +90,21 @@ class Gradients:
         intervals: gradient with respect to the value of each activation node and of the input (node 0).
         lines: relaxation of each activation's gate over that interval.
         constant: activation nodes whose gradient depends on no undecided gate.
+        scales: what the rounding of functionals of each of these gradients is measured by: the sums of the absolute
+            values of all terms (:class:`~lipcompare.jacobian.interval.Reach`).
         joint: planes around the gates of smooth activations, where they are used, instead of lines.
     """
 
     intervals: Mapping[int, Interval]
     lines: Mapping[int, GateLines]
     constant: frozenset[int]
+    scales: Mapping[int, Tensor]
     joint: Mapping[int, GateLines] = dataclasses.field(default_factory=dict)
 
     def of(self, examples: Tensor) -> Gradients:
         """The intervals alone, of some examples (some,)."""
         intervals = {k: Interval(s.lower[examples], s.upper[examples]) for k, s in self.intervals.items()}
-        return Gradients(intervals, {}, self.constant)
+        return Gradients(intervals, {}, self.constant, {k: v[examples] for k, v in self.scales.items()})
 
     def double(self) -> Gradients:
         """Intervals and lines in float64."""
@@ -104,11 +118,16 @@ class Gradients:
             )
             for k, line in self.lines.items()
         }
-        return Gradients(intervals, lines, self.constant)
+        return Gradients(intervals, lines, self.constant, {k: v.double() for k, v in self.scales.items()})
 
 
 def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) -> GateLines:
-    """Lines around ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``; the fields broadcast."""
+    """Lines around ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``; the fields broadcast.
+
+    They hold with their stored coefficients. Those are off by at most 4 (middle) and 12 (spread) roundoffs times the
+    steepest slope, the offsets by as much times the largest gradient, so the offsets cover 32. Where the gate is
+    decided its line is exact.
+    """
     (lo, hi), (lower, upper) = slope, gradient
     below, above = lower.clamp(max=0), upper.clamp(min=0)
     mixed = (below < 0) & (above > 0)
@@ -118,8 +137,10 @@ def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) 
     # Chords: above, through (below, lo below) and (above, hi above); below, through the two other corners.
     middle = ((hi + lo) / 2).expand_as(reach)
     spread = reach - (hi - lo) / 2
+    error = 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above)
+    error = torch.where(hi > lo, error, 0.0)
     if relaxation is GateRelaxation.CHORDS:
-        return GateLines(middle, spread, None, -reach * below)
+        return GateLines(middle, spread, None, error - reach * below)
     # A constant is only needed where both the gate and the sign are undecided.
     flat = mixed & (hi > lo)
     zero = torch.zeros_like(reach)
@@ -129,15 +150,27 @@ def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) 
         torch.where(flat, zero, middle),
         torch.where(flat, zero, spread),
         torch.where(flat, (highest + lowest) / 2, zero),
-        torch.where(flat, (highest - lowest) / 2, zero),
+        torch.where(flat, (highest - lowest) / 2, zero) + error,
     )
 
 
-def gate_planes(gradient: Interval, slope: Interval, lines: Lines, shares: Shares = Shares()) -> GateLines:
-    """Planes around ``s(z) J`` by middle and half difference; the fields broadcast."""
+def gate_planes(
+    gradient: Interval, slope: Interval, lines: Lines, preactivation: Tensor, shares: Shares = Shares()
+) -> GateLines:
+    """Planes around ``s(z) J`` by middle and half difference; the fields broadcast.
+
+    They hold with their stored coefficients: each is a sum of at most four products, so that all of a plane's terms
+    together are off by at most 32 roundoffs times their absolute values.
+
+    Args:
+        preactivation: largest absolute value of ``z``.
+    """
     below, above = planes(gradient, slope, lines, shares)
     middle, spread = zip(*(((a + b) / 2, (a - b) / 2) for a, b in zip(above, below, strict=True)), strict=True)
-    return GateLines(middle[0], spread[0], middle[2], spread[2], middle[1], spread[1])
+    steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()) * preactivation
+    steep = steep + torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs()) + 2 * slope.magnitude
+    error = 32 * unit_roundoff(steep.dtype) * gradient.magnitude * steep
+    return GateLines(middle[0], spread[0], middle[2], spread[2] + error, middle[1], spread[1])
 
 
 def gradient_intervals(
@@ -169,37 +202,46 @@ def gradient_intervals(
     intervals: dict[int, Interval] = {}
     lines: dict[int, GateLines] = {}
     joint: dict[int, GateLines] = {}
+    scales: dict[int, Tensor] = {}
     constant: set[int] = set()
     fixed = _without_undecided_gates(network, gates)
 
-    def activation(k: int, node: Activate, step: Interval) -> Interval:
+    def activation(k: int, node: Activate, step: Reach) -> Reach:
         """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
+        scales[k] = step.scale
         if k in fixed:
             value = _constant_gradient(network, gates, functionals, k)
-            intervals[k] = Interval(value, value)
+            error = allowance(network.operations, value.dtype) * step.scale
+            intervals[k] = Interval(value - error, value + error)
             constant.add(k)
         else:
-            wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step) | (forward is not None))
-            known = Gradients(intervals, lines, frozenset(constant), joint)
+            wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step.interval) | (forward is not None))
+            known = Gradients(intervals, lines, frozenset(constant), scales, joint)
             intervals[k] = _refined(
-                network, gates, functionals, known, k, step, wanted, forward=forward, memory=memory, deadline=deadline
-            )
+                network, gates, functionals, known, k, step.interval, wanted,
+                forward=forward, memory=memory, deadline=deadline,
+            )  # fmt: skip
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
         lines[k] = gate_lines(intervals[k], slope, relaxation)
+        size = lines[k].size(step.size)
         if forward is not None and k in gates.lines:
             steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
-            joint[k] = gate_planes(intervals[k], slope, steep)
-        return through_gate(gates.slopes[k], intervals[k])
+            reached = forward.scales[k].unsqueeze(1)
+            joint[k] = gate_planes(intervals[k], slope, steep, reached)
+            size = torch.maximum(size, joint[k].size(step.size, reached))
+        return through_gate(gates.slopes[k], step._replace(interval=intervals[k]), size)
 
     last = len(network.nodes) - 1
-    start = fold_backward(network, {last: Interval(functionals, functionals)}, activation, through_maps, add=sum_of)
-    start = nothing(network, functionals) if start is None else start
-    known = Gradients({0: start, **intervals}, lines, frozenset(constant), joint)
+    found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
+    start = nothing(network, functionals) if found is None else found
+    scales[0] = start.scale
+    known = Gradients({0: start.interval, **intervals}, lines, frozenset(constant), scales, joint)
     if norm is None:
         return known
-    wanted = _mixed(start) if norm is Norm.INF else torch.ones_like(start.lower, dtype=torch.bool)
+    step = start.interval
+    wanted = _mixed(step) if norm is Norm.INF else torch.ones_like(step.lower, dtype=torch.bool)
     entries = _refined(
-        network, gates, functionals, known, 0, start, wanted, forward=forward, memory=memory, deadline=deadline
+        network, gates, functionals, known, 0, step, wanted, forward=forward, memory=memory, deadline=deadline
     )
     return dataclasses.replace(known, intervals={**known.intervals, 0: entries})
 
@@ -223,16 +265,22 @@ def norm_bound(
     with the chord of ``J_j^2``, and the square root at the end. p = 1: the largest ``|J_j|`` is bounded entry by
     entry, where the intervals are already the best that these lines give.
     """
-    box = interval_norm(gradients.intervals[0], norm)
-    allowance = rounding_allowance(network, functionals.dtype)
+    entries = gradients.intervals[0]
+    box = interval_norm(entries, norm)
     if norm is Norm.ONE:
-        return box * allowance
-    slope, intercept = (absolute_chord if norm is Norm.INF else square_chord)(gradients.intervals[0])
+        return box
+    # The square of an entry may be out of range where the entry is not.
+    exponent = power_of_two(entries.magnitude.amax(-1, keepdim=True)) * (norm is Norm.TWO)
+    entries = Interval(*(scaled(end, -exponent) for end in entries))
+    slope, intercept = (absolute_chord if norm is Norm.INF else square_chord)(entries)
     pushed = functional_bound(network, gates, functionals, gradients, 0, slope.unsqueeze(2), forward)
-    bound = pushed.squeeze(2) + intercept.sum(-1)
+    pushed = scaled(pushed.squeeze(2), -exponent.squeeze(-1))
+    constant = raised(intercept.sum(-1), network.in_size)
+    bound = (pushed + constant).clamp(min=0)
+    bound = bound + 2 * unit_roundoff(bound.dtype) * (pushed.abs() + constant)
     if norm is Norm.TWO:
-        bound = bound.clamp(min=0).sqrt()
-    bound = torch.minimum(bound, box).clamp(min=0) * allowance
+        bound = scaled(raised(bound.sqrt(), 1), exponent.squeeze(-1))
+    bound = torch.minimum(bound, box)
     # Slopes without a bound (an exponential far out) multiply zeros.
     return torch.where(bound.isnan(), torch.inf, bound)
 
@@ -246,11 +294,16 @@ def functional_bound(
     weights: Tensor,
     forward: Forward | None = None,
 ) -> Tensor:
-    """:func:`push_forward` with the gates' lines and, given ``forward``, also with their planes: the better one."""
+    """:func:`push_forward` with the gates' lines and, given ``forward``, also with their planes: the better one.
+
+    Rounded upward: all terms of the bound, without their signs, add up to no more than ``|weights|`` times the node's
+    scale; twice the operations of a pass take them back to the output and, with planes, on to the input.
+    """
     bound = push_forward(network, gates, functionals, gradients, source, weights)
-    if forward is None or not any(k > source for k in gradients.joint):
-        return bound
-    return torch.minimum(bound, push_forward(network, gates, functionals, gradients, source, weights, forward))
+    if forward is not None and any(k > source for k in gradients.joint):
+        joint = push_forward(network, gates, functionals, gradients, source, weights, forward)
+        bound = torch.minimum(bound, joint)
+    return bound + allowance(2 * network.operations, bound.dtype) * _dot(weights.abs(), gradients.scales[source])
 
 
 def push_forward(
@@ -282,7 +335,7 @@ def push_forward(
         if line.forward is not None and line.forward_spread is not None:
             leftover[k] = tangent * line.forward.unsqueeze(2) + size * line.forward_spread.unsqueeze(2)
         if k in gradients.constant:
-            constant = constant + line.bound(tangent, size, gradients.intervals[k].lower)
+            constant = constant + line.bound(tangent, size, gradients.intervals[k].center)
             return None
         constant = constant + line.bound(tangent, size)
         result = tangent * line.slope.unsqueeze(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -12,36 +13,57 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forw
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
+from lipcompare.rounding import (
+    SPARE,
+    allowance,
+    power_of_two,
+    product_above,
+    raised,
+    scaled,
+    sqrt_above,
+    sum_above,
+    unit_roundoff,
+)
 
 _DENSE_LIMIT = 4_000_000  # entries of a map that is still worth a singular value decomposition
 
 
-def rounding_allowance(network: Network, dtype: torch.dtype) -> float:
-    """Relative widening of a final bound that covers the rounding of the sums it was computed with."""
-    products = sum(m.fan_in for node in network.nodes if isinstance(node, Affine) for m in node.maps)
-    return 1 + 8 * torch.finfo(dtype).eps * (products + 16)
-
-
 def interval_norm(gradient: Interval, norm: Norm) -> Tensor:
     """Largest dual norm over an interval (..., inputs): (...); infinite where an unbounded slope met a zero."""
-    return norm.dual.of(gradient.magnitude.nan_to_num(nan=torch.inf))
+    return norm_above(gradient.magnitude.nan_to_num(nan=torch.inf), norm.dual)
+
+
+def norm_above(values: Tensor, norm: Norm) -> Tensor:
+    """The norm of the last axis, rounded upward."""
+    size = norm.of(values)
+    return size if norm is Norm.INF else raised(size, values.shape[-1])
 
 
 def absolute_chord(gradient: Interval) -> tuple[Tensor, Tensor]:
-    """Slope and intercept of the smallest line above ``|J|`` over ``J`` in the interval (the paper, section 3)."""
+    """Slope and intercept of the smallest line above ``|J|`` over ``J`` in the interval (the paper, section 3).
+
+    It holds with its stored coefficients, of which the first is off by at most 4 roundoffs and the second by at most 6
+    times the largest ``|J|``; the intercept covers 16. Where the sign is decided the line is ``|J|`` itself.
+    """
     lower, upper = gradient
     below, above = lower.clamp(max=0), upper.clamp(min=0)
     width = above - below
     mixed = (below < 0) & (above > 0)
     safe = torch.where(mixed, width, torch.ones_like(width))
     slope = torch.where(mixed, (above + below) / safe, (above > 0).to(lower.dtype) - (below < 0).to(lower.dtype))
-    intercept = torch.where(mixed, -2 * above * below / safe, torch.zeros_like(width))
+    error = 16 * unit_roundoff(width.dtype) * torch.maximum(above, -below)
+    # Divided first: the product of two small numbers may underflow.
+    intercept = torch.where(mixed, -2 * above * (below / safe) + error, torch.zeros_like(width))
     return slope, intercept
 
 
 def square_chord(gradient: Interval) -> tuple[Tensor, Tensor]:
-    """Slope and intercept of the chord of ``J^2`` over the interval."""
-    return gradient.lower + gradient.upper, -gradient.lower * gradient.upper
+    """Slope and intercept of the chord of ``J^2`` over the interval.
+
+    It holds with its stored coefficients: either is off by at most one roundoff, which the intercept covers.
+    """
+    error = 8 * unit_roundoff(gradient.lower.dtype) * gradient.magnitude.square()
+    return gradient.lower + gradient.upper, error - gradient.lower * gradient.upper
 
 
 def norm_product(network: Network, functionals: Tensor, norm: Norm) -> Tensor:
@@ -57,14 +79,17 @@ def norm_product(network: Network, functionals: Tensor, norm: Norm) -> Tensor:
         Tensor (batch, rows).
     """
     last = len(network.nodes) - 1
-    rows = norm.dual.of(functionals)
+    rows = norm_above(functionals, norm.dual)
 
     def size(k: int, m: LinearMap) -> float | Tensor:
-        return norm.dual.of(m.adjoint(functionals)) if k == last else operator_norm(m, norm, functionals)
+        if k < last:
+            return operator_norm(m, norm, functionals)
+        error = allowance(m.fan_out + SPARE, rows.dtype) * m.absolute.adjoint(functionals.abs())
+        return norm_above(m.adjoint(functionals).abs() + error, norm.dual).double()
 
     found = _product(network, size, functionals)
-    total = found if isinstance(network.nodes[last], Affine) else found * rows
-    total = torch.as_tensor(total, dtype=rows.dtype, device=rows.device).expand_as(rows)
+    total = found if isinstance(network.nodes[last], Affine) else product_above(found, rows.double())
+    total = torch.as_tensor(total, dtype=torch.float64, device=rows.device).expand_as(rows)
     return torch.where(total.isnan(), torch.inf, total)
 
 
@@ -74,13 +99,16 @@ def layer_product(network: Network, norm: Norm, like: Tensor) -> float:
 
 
 def _product(network: Network, size: Callable[[int, LinearMap], float | Tensor], like: Tensor) -> float | Tensor:
-    """Product along the network of steepest slopes and of the ``size`` of each map of an affine node; branches add."""
+    """Product along the network of steepest slopes and of the ``size`` of each map of an affine node; branches add.
+
+    Formed in float64 whatever the problem's precision, in which it may be out of range.
+    """
 
     def activation(k: int, node: Activate, reach: float | Tensor) -> float | Tensor:
-        return reach * _steepest(node.activation, node.size, like)
+        return product_above(reach, _steepest(node.activation, node.size, like))
 
     def affine(k: int, node: Affine, terms: Terms[float | Tensor]) -> float | Tensor:
-        return sum(reach * size(k, m) for m, reach in terms)
+        return reduce(sum_above, (product_above(reach, size(k, m)) for m, reach in terms))
 
     start: dict[int, float | Tensor] = {0: 1.0}
     found = fold_forward(network, start, activation, affine)
@@ -89,15 +117,30 @@ def _product(network: Network, size: Callable[[int, LinearMap], float | Tensor],
 
 
 def operator_norm(linear: LinearMap, norm: Norm, like: Tensor) -> float:
-    """Upper bound on the operator norm ``p -> p`` of a map; exact for p = inf and p = 1."""
+    """Upper bound on the operator norm ``p -> p`` of a map; exact but for rounding for p = inf and p = 1."""
     ones_in, ones_out = like.new_ones(linear.in_size), like.new_ones(linear.out_size)
-    if norm is Norm.INF:
-        return float(linear.absolute.forward(ones_in).max())
-    if norm is Norm.ONE:
-        return float(linear.absolute.adjoint(ones_out).max())
-    if linear.in_size * linear.out_size <= _DENSE_LIMIT:
-        return float(torch.linalg.matrix_norm(linear.matrix(device=like.device, dtype=like.dtype), ord=2))
-    return float((linear.absolute.forward(ones_in).max() * linear.absolute.adjoint(ones_out).max()).sqrt())
+    if norm is not Norm.ONE:
+        rows = float(raised(linear.absolute.forward(ones_in).max(), linear.fan_in))
+    if norm is not Norm.INF:
+        columns = float(raised(linear.absolute.adjoint(ones_out).max(), linear.fan_out))
+    if norm is not Norm.TWO:
+        return rows if norm is Norm.INF else columns
+    mixed = sqrt_above(float(product_above(rows, columns)))
+    if linear.in_size * linear.out_size > _DENSE_LIMIT:
+        return mixed
+    return min(mixed, float(spectral_norm(linear.to(like.device, torch.float64).matrix(device=like.device))))
+
+
+def spectral_norm(matrix: Tensor) -> Tensor:
+    """Upper bounds (...,) on the largest singular values of matrices (..., m, n).
+
+    Computed singular values are those of a matrix that differs by a modest multiple of ``u`` times the norm (LAPACK
+    Users' Guide, section 4.9: the factor grows with the size at most linearly); allowed for are eight times rows and
+    columns together.
+    """
+    exponent = power_of_two(matrix.abs().amax((-2, -1), keepdim=True))
+    size = torch.linalg.matrix_norm(scaled(matrix, -exponent), ord=2)
+    return raised(scaled(size, exponent[..., 0, 0]), 8 * (matrix.shape[-1] + matrix.shape[-2]))
 
 
 def _steepest(activation: Activation, size: int, like: Tensor) -> float:

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from lipcompare.budget import pass_bytes
 from lipcompare.gates import Gates
+from lipcompare.jacobian.interval import scales
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.grids import Grid, grids
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.network.patches import Items, Patches, Table, positions_of, push_back, window_costs
+from lipcompare.rounding import allowance
 
 
 class Group(NamedTuple):
@@ -58,18 +60,22 @@ def shared_intervals(network: Network, gates: Gates, functionals: Tensor, *, mem
     centers = _middle_gradients(network, middle, functionals)
     shapes = grids(network)
     rows = functionals.shape[1]
+    # The terms of the middle and of what each layer of gates adds are, without signs, at most the scale each.
+    layers = len(centers)
+    part = layers * allowance(2 * network.operations, functionals.dtype)
+    rounding = {k: part * scale for k, scale in scales(network, gates, functionals).items()}
     errors = {k: _Spread(functionals, rows, shapes[k]) for k in centers}
     tables = {k: Table(middle[k], shapes[k]) for k in middle}
     for k in sorted(centers, reverse=True):
         if k == 0:
             continue
-        reach = half[k].unsqueeze(1) * (centers[k].abs() + errors[k].total())
+        reach = half[k].unsqueeze(1) * (centers[k].abs() + errors[k].total() + rounding[k])
         node = network.nodes[k].parents[0]
         weights = _by_position(reach, shapes[node])  # (batch x positions, channels, rows)
         tile = pass_bytes(memory, functionals.device) // functionals.element_size()
         for group in _groups(gates.unstable(k), shapes[node], window_costs(network, node).widest, rows, tile):
             _spread_group(network, tables, errors, shapes, node, group, weights)
-    return {k: _around(centers[k], errors[k].total()) for k in centers}
+    return {k: _around(centers[k], errors[k].total() + rounding[k]) for k in centers}
 
 
 def _around(center: Tensor, radius: Tensor) -> Interval:

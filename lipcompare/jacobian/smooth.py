@@ -10,16 +10,28 @@ terms of different neurons, layers and paths cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from lipcompare.network.activations import Lines
 from lipcompare.network.interval import Interval
 
-Forward = Callable[[Mapping[int, Tensor]], Tensor]
-"""Upper bounds (batch, rows, targets) on sums of functionals (batch, rows, targets, neurons) of pre-activations."""
+
+class Forward(Protocol):
+    """Upper bounds on sums of functionals of pre-activations.
+
+    Attributes:
+        scales: per activation node (batch, neurons), what the rounding of these bounds is measured by: they are off by
+            the allowance for a pass through the network times the weights' absolute values times these.
+    """
+
+    @property
+    def scales(self) -> Mapping[int, Tensor]: ...
+
+    def __call__(self, weights: Mapping[int, Tensor]) -> Tensor:
+        """Bounds (batch, rows, targets) for weights (batch, rows, targets, neurons) per activation node."""
 
 
 class Shares(NamedTuple):

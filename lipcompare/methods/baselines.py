@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import interval_gradient, interval_norm, norm_product, rounding_allowance
+from lipcompare.jacobian import interval_gradient, interval_norm, norm_product
 from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
@@ -33,7 +33,7 @@ class Naive(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         upper = norm_product(problem.network, problem.functionals, problem.norm)
-        return self.result(problem, clock, upper=upper * rounding_allowance(problem.network, problem.dtype))
+        return self.result(problem, clock, upper=upper)
 
 
 @final
@@ -62,7 +62,6 @@ class Ibp(Method):
             )
             gates = Gates.from_preactivations(some.network, bounds)
             gradient = interval_gradient(some.network, gates, some.functionals)
-            upper = interval_norm(gradient, some.norm) * rounding_allowance(some.network, some.dtype)
-            return upper, deadline.missed
+            return interval_norm(gradient, some.norm), deadline.missed
 
         return self.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))

@@ -24,6 +24,7 @@ from torch import Tensor
 from lipcompare.errors import InvalidInput
 from lipcompare.network.activations import Activation
 from lipcompare.network.linear_maps import LinearMap
+from lipcompare.rounding import SPARE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,6 +133,16 @@ class Network:
         """For every node how often it is read; a node that reads a parent through two maps counts twice."""
         counts = Counter(p for node in self.nodes for p in node.parents)
         return tuple(counts[k] for k in range(len(self.nodes)))
+
+    @cached_property
+    def operations(self) -> int:
+        """Upper bound on the floating-point operations from any number to the result of a pass through the network.
+
+        Each node sums the terms of its maps, on the way there or back; somewhere on the way a functional of one node's
+        values adds as many terms as that has; the rest is :data:`~lipcompare.rounding.SPARE`.
+        """
+        sums = (max(m.fan_in, m.fan_out) for node in self.nodes if isinstance(node, Affine) for m in node.maps)
+        return sum(sums) + max(node.size for node in self.nodes) + SPARE * len(self.nodes)
 
     @cached_property
     def neurons(self) -> int:

@@ -54,6 +54,11 @@ class LinearMap(ABC):
         """Upper bound on the terms summed in one output entry (for rounding-error allowances)."""
         return self.in_size
 
+    @property
+    def fan_out(self) -> int:
+        """Upper bound on the terms summed in one entry of the adjoint's result."""
+        return self.out_size
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same map with its weights on ``device`` in ``dtype`` (index tensors keep their integer type)."""
         changes: dict[str, Tensor | LinearMap] = {}
@@ -86,6 +91,10 @@ class Identity(LinearMap):
     def fan_in(self) -> int:
         return 1
 
+    @property
+    def fan_out(self) -> int:
+        return 1
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 
@@ -114,6 +123,10 @@ class Dense(LinearMap):
     @property
     def fan_in(self) -> int:
         return int(self.weight.shape[1])
+
+    @property
+    def fan_out(self) -> int:
+        return int(self.weight.shape[0])
 
     def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
         if self.blocks == 1:
@@ -167,6 +180,10 @@ class Conv(LinearMap):
     def fan_in(self) -> int:
         return math.prod(self.weight.shape[1:])
 
+    @property
+    def fan_out(self) -> int:
+        return int(self.weight.shape[0]) // self.groups * math.prod(self.weight.shape[2:])
+
     def forward(self, x: Tensor) -> Tensor:
         images = x.reshape(-1, *self.in_shape)
         out = _CONV[len(self.stride)](images, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
@@ -207,6 +224,10 @@ class Scale(LinearMap):
 
     @property
     def fan_in(self) -> int:
+        return 1
+
+    @property
+    def fan_out(self) -> int:
         return 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -275,6 +296,14 @@ class Transposed(LinearMap):
     def out_size(self) -> int:
         return self.base.in_size
 
+    @property
+    def fan_in(self) -> int:
+        return self.base.fan_out
+
+    @property
+    def fan_out(self) -> int:
+        return self.base.fan_in
+
     def forward(self, x: Tensor) -> Tensor:
         return self.base.adjoint(x)
 
@@ -303,6 +332,10 @@ class Composed(LinearMap):
     @property
     def fan_in(self) -> int:
         return self.outer.fan_in + self.inner.fan_in
+
+    @property
+    def fan_out(self) -> int:
+        return self.outer.fan_out + self.inner.fan_out
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outer.forward(self.inner.forward(x))

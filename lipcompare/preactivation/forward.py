@@ -17,7 +17,7 @@ from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_upper
-from lipcompare.preactivation.interval import interval_affine
+from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
 
 
@@ -96,13 +96,14 @@ def _bounds(
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
 
-    def activation(k: int, node: Activate, z: Interval) -> Interval:
-        bounds[k] = z
-        lines[k] = node.activation.relaxation(z)
-        return node.activation.image(z)
+    def activation(k: int, node: Activate, z: Reach) -> Reach:
+        bounds[k] = z.interval
+        lines[k] = node.activation.relaxation(z.interval)
+        return through_activation(node.activation, z, lines[k])
 
-    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
-        value, slack = interval_affine(node, terms)
+    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+        reach = interval_affine(node, terms)
+        value = reach.interval
         readers = [r for r in network.consumers[k] if isinstance(network.nodes[r], Activate)]
         # Over a box, interval arithmetic is already exact for affine functions of the input.
         straight = not ball and all(p == 0 for p in node.parents)
@@ -112,10 +113,10 @@ def _bounds(
             undecided = functools.reduce(operator.or_, (_undecided(network.activation(r), value) for r in readers))
             steps = descent if lines else None
             refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline)
-            value = value.intersect(Interval(refined.lower - slack, refined.upper + slack))
-        return value
+            value = value.intersect(outward(reach, refined, network))
+        return reach._replace(interval=value)
 
-    fold_forward(network, {0: box.interval if isinstance(box, NormBall) else box}, activation, affine)
+    fold_forward(network, {0: at_input(box)}, activation, affine)
     return bounds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from lipcompare.domain import Region
 from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Network
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_planes, concretise
+from lipcompare.preactivation.interval import Reach, at_input, interval_affine, through_activation
+from lipcompare.rounding import floor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +32,21 @@ class ForwardBound:
     region: Region
     bounds: Mapping[int, Interval]
     lines: Mapping[int, Lines]
+
+    @functools.cached_property
+    def scales(self) -> dict[int, Tensor]:
+        """Per activation node (batch, neurons), what the rounding of a bound on its pre-activation is measured by."""
+        found: dict[int, Tensor] = {}
+
+        def activation(k: int, node: Activate, z: Reach) -> Reach:
+            found[k] = z.size + floor(z.size.dtype)
+            return through_activation(node.activation, Reach(self.bounds[k], z.size), self.lines[k])
+
+        def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+            return interval_affine(node, terms)
+
+        fold_forward(self.network, {0: at_input(self.region)}, activation, affine)
+        return found
 
     @classmethod
     def of(cls, network: Network, region: Region, bounds: Mapping[int, Interval]) -> ForwardBound:

@@ -2,50 +2,103 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
+from lipcompare.domain import NormBall, Region
+from lipcompare.network.activations import Activation, Lines
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.network.interval import Interval
+from lipcompare.rounding import SPARE, allowance, floor
 
 
-def interval_affine(node: Affine, terms: Terms[Interval]) -> tuple[Interval, Tensor]:
-    """Image of intervals (batch, size) under an affine node, and the rounding allowance it was widened by.
+class Reach(NamedTuple):
+    """A node's interval, and what the rounding of any bound on functionals of its value is measured by.
 
-    A sum of n products computed in precision u is off by at most ``n u sum |a_i||x_i|`` (to first order). Twice that
-    also covers the evaluation of the node at any point of the interval, so that the pre-activation that a forward pass
-    computes lies inside. The allowance has shape (batch, size).
+    Attributes:
+        interval: (batch, size).
+        size: the sum of the absolute values of all terms, whatever lines they came through, (batch, size).
+    """
+
+    interval: Interval
+    size: Tensor
+
+
+def at_input(region: Region) -> Reach:
+    """The input over a batch of regions."""
+    if isinstance(region, NormBall):
+        size = torch.maximum(region.interval.magnitude, region.center.abs() + region.radius.unsqueeze(-1))
+        return Reach(region.interval, size)
+    return Reach(region, region.magnitude)
+
+
+def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
+    """Image of intervals (batch, size) under an affine node, rounded outward.
+
+    Each entry is a sum of ``fan_in`` products, so its rounding is relative to the sum of their absolute values. Twice
+    that also covers the evaluation of the node at any point of the interval, so that the pre-activation that a forward
+    pass computes lies inside.
 
     Args:
-        terms: the maps of ``node`` and the intervals (batch, size of the parent) of their parents.
+        terms: the maps of ``node`` and what their parents reach.
     """
-    (m, value), *rest = terms
-    center = m.forward(value.center)
-    # One call for the radius and for the magnitude that the allowance needs.
-    spread = m.absolute.forward(torch.stack([value.radius, value.magnitude]))
-    for m, value in rest:
-        center = center + m.forward(value.center)
-        spread = spread + m.absolute.forward(torch.stack([value.radius, value.magnitude]))
-    radius, size = spread
+    center = linear_value([(m, value.center) for m, (value, _) in terms])
+    # One call for the radius, for the magnitude that its rounding needs, and for the size.
+    sizes = [(m.absolute, torch.stack([value.radius, value.magnitude, size])) for m, (value, size) in terms]
+    radius, magnitude, size = linear_value(sizes)
     if node.bias is not None:
-        center = center + node.bias
-        size = size + node.bias.abs()
-    products = sum(m.fan_in for m in node.maps) + 4
-    slack = (2 * products * torch.finfo(size.dtype).eps) * size
-    radius = radius + slack
-    return Interval(center - radius, center + radius), slack
+        center, magnitude, size = center + node.bias, magnitude + node.bias.abs(), size + node.bias.abs()
+    dtype = center.dtype
+    operations = sum(m.fan_in for m in node.maps) + SPARE
+    radius = radius + 2 * allowance(operations, dtype) * (magnitude + floor(dtype))
+    return Reach(Interval(center - radius, center + radius), size)
+
+
+def through_activation(activation: Activation, z: Reach, lines: Lines) -> Reach:
+    """The image of an activation, and the size that any of its lines may give it.
+
+    Slopes of lines lie in the range of the activation's; offsets of those that are not given (smooth activations have
+    families of lines) are at most what a line that touches the activation has.
+    """
+    slope, image = activation.slope_range(z.interval).magnitude, activation.image(z.interval)
+    offset = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
+    if not activation.piecewise_linear:
+        offset = torch.maximum(offset, image.magnitude + slope * z.interval.magnitude)
+    return Reach(image, slope * z.size + offset)
+
+
+def outward(z: Reach, refined: Interval, network: Network) -> Interval:
+    """Bounds that passed back to the input through lines, rounded outward; nothing where sizes are not finite."""
+    error = pass_error(z, network)
+    return Interval(refined.lower - error, refined.upper + error)
+
+
+def pass_error(z: Reach, network: Network) -> Tensor:
+    """The rounding (batch, size) of a bound on each entry of a node's value by a pass back to the input."""
+    dtype = z.size.dtype
+    error = allowance(network.operations, dtype) * (z.size + floor(dtype))
+    return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def interval_bounds(network: Network, box: Interval) -> dict[int, Interval]:
     """Pre-activation bounds (batch, neurons) of every activation node by interval arithmetic alone."""
+    return interval_values(network, box)[0]
+
+
+def interval_values(network: Network, box: Interval) -> tuple[dict[int, Interval], Interval]:
+    """The same, and bounds (batch, outputs) on the outputs."""
     bounds: dict[int, Interval] = {}
 
-    def activation(k: int, node: Activate, z: Interval) -> Interval:
-        bounds[k] = z
-        return node.activation.image(z)
+    def activation(k: int, node: Activate, z: Reach) -> Reach:
+        bounds[k] = z.interval
+        image = node.activation.image(z.interval)
+        return Reach(image, image.magnitude)
 
-    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
-        return interval_affine(node, terms)[0]
+    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+        return interval_affine(node, terms)
 
-    fold_forward(network, {0: box}, activation, affine)
-    return bounds
+    outputs = fold_forward(network, {0: at_input(box)}, activation, affine)
+    assert outputs is not None  # every node depends on the input
+    return bounds, outputs.interval

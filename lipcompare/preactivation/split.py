@@ -23,7 +23,8 @@ from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import backward_plane
-from lipcompare.preactivation.interval import interval_affine
+from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
+from lipcompare.rounding import SPARE, allowance
 
 _TRIALS = 5
 """Trial points for one multiplier."""
@@ -114,9 +115,9 @@ def _propagate(
     slopes: dict[int, Interval] = {}
     empty = torch.zeros(box.lower.shape[0], dtype=torch.bool, device=box.lower.device)
 
-    def activation(k: int, node: Activate, z: Interval) -> Interval:
+    def activation(k: int, node: Activate, z: Reach) -> Reach:
         nonlocal empty
-        sign, current = signs[k], _both(z, start[k])
+        sign, current = signs[k], _both(z.interval, start[k])
         if node.parent in slacks:
             wanted = _wanted(node, current, sign)
             planes = _planes(network, lines, node, wanted, slacks[node.parent], memory, deadline)
@@ -131,13 +132,14 @@ def _propagate(
         bounds[k] = cut
         slopes[k] = _decided(node.activation.slope_range(cut), sign, node)
         lines[k] = node.activation.relaxation(cut)
-        return node.activation.image(cut)
+        return through_activation(node.activation, z._replace(interval=cut), lines[k])
 
-    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
-        value, slacks[k] = interval_affine(node, terms)
-        return value
+    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+        reach = interval_affine(node, terms)
+        slacks[k] = pass_error(reach, network)
+        return reach
 
-    fold_forward(network, {0: box}, activation, affine)
+    fold_forward(network, {0: at_input(box)}, activation, affine)
     everything = _joined([*spaces.values(), _no_halfspaces(box)])
     empty |= _excluded(box, everything)
     return SplitBounds(bounds, Gates(slopes), empty, everything)
@@ -279,7 +281,7 @@ def _excluded(box: Interval, spaces: HalfSpaces) -> Tensor:
         return torch.zeros(len(spaces.offset), dtype=torch.bool, device=spaces.offset.device)
     _, most = _least(box, spaces)
     size = spaces.offset.abs() + torch.matmul(spaces.normal.abs(), box.magnitude.unsqueeze(-1)).squeeze(-1)
-    return (most < -4 * (spaces.normal.shape[-1] + 8) * torch.finfo(size.dtype).eps * size).any(-1)
+    return (most < -allowance(spaces.normal.shape[-1] + SPARE, size.dtype) * size).any(-1)
 
 
 def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:
@@ -326,13 +328,15 @@ def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces:
             rest = base + step.unsqueeze(-1) * wall
             multipliers[j] = step
     value = value + torch.einsum("jst,sj->st", multipliers, heights)
+    # Formed anew from the multipliers, without what the steps on the way there rounded.
+    rest = normal * radius + torch.einsum("jst,sji->sti", multipliers, walls)
     bound = value + rest.abs().sum(-1)
     # The sums round; the half-spaces themselves were widened already.
     magnitude = torch.maximum(box.center.abs() + box.radius, box.radius).unsqueeze(-1)
     size = torch.matmul(spaces.normal.abs(), magnitude).squeeze(-1) + spaces.offset.abs()
     error = torch.einsum("jst,sj->st", multipliers, size)
     terms = normal.shape[-1] + spaces.count * (sweeps + 1) + 8
-    bound = bound + 4 * terms * torch.finfo(bound.dtype).eps * error
+    bound = bound + allowance(terms, bound.dtype) * error
     return torch.minimum(plain, bound)
 
 

@@ -16,11 +16,13 @@ from torch import Tensor
 from lipcompare.api import bound
 from lipcompare.domain import Norm, NormBall
 from lipcompare.errors import InvalidInput, UnsupportedOperation
-from lipcompare.jacobian import rounding_allowance
 from lipcompare.methods import Method, get
 from lipcompare.network.graph import Network
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.interval import interval_values
 from lipcompare.problem import ArrayLike, Problem, as_batch, margins
 from lipcompare.result import Status
+from lipcompare.rounding import SPARE, allowance, unit_roundoff
 
 _NO_ANSWER = (Status.UNSUPPORTED, Status.UNAVAILABLE, Status.LICENCE_TOO_SMALL)
 
@@ -84,20 +86,21 @@ def certified_radius(
     said = outputs.argmax(-1)
     chosen = said if labels is None else torch.as_tensor(labels).reshape(-1).to(points.device).expand(len(points))
     rows = margins(chosen, network.out_size).to(points)
-    slack = (rounding_allowance(moved, points.dtype) - 1) * outputs.abs().amax(-1, keepdim=True)
-    gaps = torch.einsum("bro,bo->br", rows, outputs) - slack
+    gaps = _proved_gaps(moved, points, rows)
     correct = (gaps > 0).all(-1)
-    best = torch.zeros_like(points[:, 0])
+    best = gaps.new_zeros(len(points))
     low, high = torch.zeros_like(best), torch.full_like(best, largest)
     for step in range(steps):
         radius = high if step == 0 else (low + high) / 2
-        problem = Problem(moved, NormBall.around(points, radius, norm, clip), norm, rows)
+        problem = Problem(moved, NormBall.around(points, radius.to(points.dtype), norm, clip), norm, rows)
+        radius = torch.minimum(radius, _inner_radius(problem, points, clip))
         found = bound(problem, chosen_method, time_limit=time_limit)
         if found.status in _NO_ANSWER:
             raise UnsupportedOperation(f"{found.method} cannot certify this: {found.sentence}")
-        upper = torch.as_tensor(found.upper).to(points)
-        safe = torch.where(upper > 0, gaps / upper.clamp(min=torch.finfo(points.dtype).tiny), torch.inf)
-        reach = torch.minimum(safe.amin(-1) * (1 - 8 * torch.finfo(points.dtype).eps), radius)
+        upper = torch.as_tensor(found.upper).to(gaps)
+        # The quotient is off by one roundoff; the factor takes two off.
+        safe = torch.where(upper > 0, gaps / upper * (1 - 4 * unit_roundoff(gaps.dtype)), torch.inf)
+        reach = torch.minimum(safe.amin(-1), radius)
         best = torch.maximum(best, torch.where(correct, reach, torch.zeros_like(reach)))
         holds = safe.amin(-1) >= radius
         low, high = torch.where(holds, radius, low), torch.where(holds, high, radius)
@@ -106,3 +109,31 @@ def certified_radius(
             break
     arrays = (t.cpu().numpy() for t in (best.double(), chosen, correct, gaps.amin(-1).double()))
     return Certificate(norm, *arrays)
+
+
+def _proved_gaps(network: Network, points: Tensor, rows: Tensor) -> Tensor:
+    """Lower bounds (batch, rows) on ``rows`` times the outputs at the points, in float64."""
+    double = network.to(points.device, torch.float64)
+    with torch.no_grad():
+        _, outputs = interval_values(double, Interval(points.double(), points.double()))
+        weights = rows.double()
+        up, down = weights.clamp(min=0), -weights.clamp(max=0)
+        least = up @ outputs.lower.unsqueeze(-1) - down @ outputs.upper.unsqueeze(-1)
+        size = weights.abs() @ outputs.magnitude.unsqueeze(-1)
+        gaps: Tensor = (least - allowance(rows.shape[-1] + SPARE, size.dtype) * size).squeeze(-1)
+    return gaps
+
+
+def _inner_radius(problem: Problem, points: Tensor, clip: tuple[float, float] | None) -> Tensor:
+    """The radius (batch,) of a ball inside the problem's domain, up to the range of valid inputs.
+
+    The ends of a box are rounded when they are stored, to either side.
+    """
+    box = problem.box
+    if isinstance(box, NormBall):
+        return box.radius.double()
+    below, above = points.double() - box.lower.double(), box.upper.double() - points.double()
+    if clip is not None:
+        below = torch.where(box.lower <= clip[0], torch.inf, below)
+        above = torch.where(box.upper >= clip[1], torch.inf, above)
+    return torch.minimum(below, above).amin(-1) * (1 - 2 * unit_roundoff(torch.float64))

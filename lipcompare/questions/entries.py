@@ -18,12 +18,11 @@ from lipcompare.jacobian import (
     functional_bound,
     gradient_intervals,
     interval_gradient,
-    rounding_allowance,
 )
-from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
+from lipcompare.rounding import SPARE, allowance, floor
 
 
 class Bounding(enum.Enum):
@@ -49,13 +48,11 @@ class EntryBounds:
     """Bounds on entries of the Jacobian, or on its products with vectors.
 
     Attributes:
-        lower, upper: (batch, rows, entries), rounded outward.
-        rounding: (batch, rows, entries), the allowance for rounding that both were widened by.
+        lower, upper: (batch, rows, entries), rounded outward; both 0 where the gates prove that nothing passes.
     """
 
     lower: np.ndarray
     upper: np.ndarray
-    rounding: np.ndarray
 
 
 def jacobian_bounds(
@@ -85,7 +82,7 @@ def jacobian_bounds(
                 memory=memory,
             )
             entries = known.intervals[0]
-        return _rounded(entries, _rounding(problem, gates))
+        return _as_arrays(entries)
 
 
 def directional_bounds(
@@ -113,11 +110,8 @@ def directional_bounds(
         )
     with torch.no_grad():
         gates, forward = _gates(problem, Bounding(bounding), tightening, memory)
-        rounding = _rounding(problem, gates) @ vectors.abs().T
         if Bounding(bounding) is Bounding.IBP:
-            entries = interval_gradient(problem.network, gates, problem.functionals)
-            middle, spread = entries.center @ vectors.T, entries.radius @ vectors.abs().T
-            return _rounded(Interval(middle - spread, middle + spread), rounding)
+            return _as_arrays(_combined(interval_gradient(problem.network, gates, problem.functionals), vectors))
         known = gradient_intervals(
             problem.network,
             gates,
@@ -127,7 +121,7 @@ def directional_bounds(
             forward=forward,
             memory=memory,
         )
-        return _rounded(_along(problem, gates, known, forward, vectors), rounding)
+        return _as_arrays(_along(problem, gates, known, forward, vectors))
 
 
 def _along(problem: Problem, gates: Gates, known: Gradients, forward: ForwardBound | None, vectors: Tensor) -> Interval:
@@ -135,9 +129,17 @@ def _along(problem: Problem, gates: Gates, known: Gradients, forward: ForwardBou
     both = torch.cat([vectors, -vectors])
     bound = functional_bound(problem.network, gates, problem.functionals, known, 0, both, forward)
     upper, lower = bound.split(len(vectors), dim=-1)
-    entries = known.intervals[0]
-    middle, spread = entries.center @ vectors.T, entries.radius @ vectors.abs().T
-    return Interval(torch.maximum(-lower, middle - spread), torch.minimum(upper, middle + spread))
+    apart = _combined(known.intervals[0], vectors)
+    return Interval(torch.maximum(-lower, apart.lower), torch.minimum(upper, apart.upper))
+
+
+def _combined(entries: Interval, vectors: Tensor) -> Interval:
+    """Functionals ``vectors`` (directions, inputs) of a gradient in an interval, rounded outward."""
+    middle, size = entries.center @ vectors.T, vectors.abs().T
+    error = allowance(len(size) + SPARE, middle.dtype) * (entries.magnitude @ size)
+    error = error + floor(middle.dtype) * (error > 0)
+    spread = entries.radius @ size + error
+    return Interval(middle - spread, middle + spread)
 
 
 def _gates(
@@ -152,30 +154,5 @@ def _gates(
     return gates, ForwardBound.of(problem.network, region, bounds) if gates.lines else None
 
 
-def _rounding(problem: Problem, gates: Gates) -> Tensor:
-    """Allowance (batch, rows, inputs) for the rounding of an entry: relative to all terms without their signs."""
-    size = _absolute(problem.network, gates, problem.functionals.abs())
-    return (rounding_allowance(problem.network, problem.dtype) - 1) * size
-
-
-def _absolute(network: Network, gates: Gates, rows: Tensor) -> Tensor:
-    """The chain rule on absolute values, every gate at its steepest: (batch, rows, inputs)."""
-    sizes: dict[int, Tensor] = {len(network.nodes) - 1: rows}
-    for k in range(len(network.nodes) - 1, 0, -1):
-        node, size = network.nodes[k], sizes.pop(k, None)
-        if size is None:
-            continue
-        if isinstance(node, Activate):
-            part = size * gates.slopes[k].magnitude.unsqueeze(1)
-            sizes[node.parent] = sizes[node.parent] + part if node.parent in sizes else part
-        elif isinstance(node, Affine):
-            for p, m in node.terms:
-                part = m.absolute.adjoint(size)
-                sizes[p] = sizes[p] + part if p in sizes else part
-    return sizes.get(0, rows.new_zeros(*rows.shape[:-1], network.in_size))
-
-
-def _rounded(entries: Interval, rounding: Tensor) -> EntryBounds:
-    lower, upper = torch.minimum(entries.lower, entries.upper), torch.maximum(entries.lower, entries.upper)
-    arrays = (t.cpu().double().numpy() for t in (lower - rounding, upper + rounding, rounding))
-    return EntryBounds(*arrays)
+def _as_arrays(entries: Interval) -> EntryBounds:
+    return EntryBounds(*(t.cpu().double().numpy() for t in entries))

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from lipcompare.errors import Contradiction, InvalidInput
-from lipcompare.preactivation import Tightening
+from lipcompare.gates import Gates
+from lipcompare.jacobian import interval_gradient
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
 from lipcompare.questions.entries import Bounding, directional_bounds
 
@@ -69,7 +72,9 @@ def monotonicity(
     """Decide for every functional of the problem whether it is monotone in the chosen inputs over each domain.
 
     Increasing is proved where the lower bound of the derivative is not negative (as in the paper's study), decreasing
-    where the upper bound is not positive; a bound within the rounding of its own computation counts as zero.
+    where the upper bound is not positive. Bounds are rounded outward, and exactly 0 where no path is open, so that a
+    derivative of which rounding hides the sign stays undecided. Points that are given as counterexamples have their
+    signs proved too.
 
     Args:
         features: indices of inputs (all of them by default).
@@ -82,13 +87,13 @@ def monotonicity(
     axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
     bounds = directional_bounds(problem, axes, bounding, tightening=tightening, memory=memory)
     low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
-    slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
-    size = np.maximum(np.abs(bounds.lower), np.abs(bounds.upper))
-    if bool(((high > bounds.upper + slack * (1 + size)) | (low < bounds.lower - slack * (1 + size))).any()):
+    least, _ = _at(problem, chosen, highest, memory)
+    _, most = _at(problem, chosen, lowest, memory)
+    if bool(((least > bounds.upper) | (most < bounds.lower)).any()):
         raise Contradiction("A derivative lies outside its bounds: a bug, please report it with the model.")
-    increasing, decreasing = bounds.lower >= -2 * bounds.rounding, bounds.upper <= 2 * bounds.rounding
+    increasing, decreasing = bounds.lower >= 0, bounds.upper <= 0
     answer = np.full(increasing.shape, Direction.UNDECIDED, dtype=object)
-    answer[(high > bounds.rounding) & (low < -bounds.rounding)] = Direction.NEITHER
+    answer[(least > 0) & (most < 0)] = Direction.NEITHER
     answer[increasing] = Direction.INCREASING
     answer[decreasing] = Direction.DECREASING
     answer[increasing & decreasing] = Direction.CONSTANT
@@ -115,6 +120,29 @@ def _extremes(
         parts.append(_extremes_at(part, features, points))
     low, high, highest, lowest = (torch.cat(p).cpu().double().numpy() for p in zip(*parts, strict=True))
     return low, high, highest, lowest
+
+
+def _at(problem: Problem, features: Sequence[int], points: np.ndarray, memory: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (batch, rows, features) on the derivative with respect to each feature at a point of its own, in float64.
+
+    Args:
+        points: (batch, rows, features, inputs).
+    """
+    network = problem.network.to(problem.device, torch.float64)
+    x = torch.as_tensor(points, device=problem.device, dtype=torch.float64)
+    rows = problem.functionals.double().unsqueeze(2).expand(*x.shape[:3], -1).flatten(0, 2).unsqueeze(1)
+    entry = torch.tensor(list(features), device=x.device).expand(x.shape[:3]).flatten()
+    widest = max(node.size for node in network.nodes)
+    parts = []
+    for some in torch.arange(len(entry), device=x.device).split(max(1, memory // (64 * 8 * widest))):
+        flat = x.flatten(0, 2)[some]
+        with torch.no_grad():
+            gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
+            gradient = interval_gradient(network, gates, rows[some])
+        chosen = entry[some].reshape(-1, 1, 1)
+        parts.append([end.gather(-1, chosen).flatten() for end in gradient])
+    least, most = (torch.cat(part).reshape(x.shape[:3]).cpu().numpy() for part in zip(*parts, strict=True))
+    return least, most
 
 
 def _extremes_at(problem: Problem, features: Sequence[int], points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

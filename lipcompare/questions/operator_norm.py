@@ -23,16 +23,17 @@ from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import (
     gradient_intervals,
     interval_gradient,
+    interval_norm,
     norm_bound,
-    rounding_allowance,
 )
-from lipcompare.jacobian.norms import layer_product
+from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
 from lipcompare.methods.lipbab import lipbab_operator_norm
 from lipcompare.network.graph import Network
 from lipcompare.network.transpose import transpose
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.questions.entries import Bounding
+from lipcompare.rounding import raised
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,8 +129,9 @@ def exact_operator_norms(
 
 def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
     """Product of operator norms, branches added: (batch,)."""
-    product = layer_product(network, norm, like) * rounding_allowance(network, like.dtype)
-    return like.new_full((like.shape[0],), product).nan_to_num(nan=torch.inf)
+    product = layer_product(network, norm, like)
+    size = torch.full((like.shape[0],), product, dtype=torch.float64, device=like.device)
+    return size.nan_to_num(nan=torch.inf)
 
 
 def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) -> Tensor:
@@ -147,7 +149,8 @@ def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) 
     # ||J||_2^2 <= ||J||_1 ||J||_inf; |J| <= M entrywise gives ||J||_2 <= ||M||_2; J = C + E with |E| <= R gives
     # ||J||_2 <= ||C||_2 + ||R||_2; and the spectral norm is at most the Frobenius norm.
     rows = _largest_row(network, gates, problem.functionals, bounding, forward, memory)
-    bounds_2 = [(rows * _largest_column(problem, gates, bounding, memory)).sqrt()]
+    columns = _largest_column(problem, gates, bounding, memory)
+    bounds_2 = [raised(rows.sqrt() * columns.sqrt(), 3)]
     if bounding is Bounding.IBP:
         entries = interval_gradient(network, gates, problem.functionals)
     else:
@@ -156,14 +159,15 @@ def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) 
         )
         entries = known.intervals[0]
         each = norm_bound(network, gates, problem.functionals, known, Norm.TWO, forward)
-        bounds_2.append(torch.linalg.vector_norm(each, dim=-1))
-    spectral = [entries.magnitude, entries.center, entries.radius]
+        bounds_2.append(norm_above(each, Norm.TWO))
+    center = entries.center
+    # Around the centre as it is stored.
+    radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
+    spectral = [entries.magnitude, center, radius]
     if all(bool(t.isfinite().all()) for t in spectral):
-        largest, center, radius = (torch.linalg.matrix_norm(t, ord=2) for t in spectral)
-        bounds_2 += [largest, center + radius]
-    best = torch.stack(bounds_2).nan_to_num(nan=torch.inf).amin(0)
-    terms = problem.network.in_size + problem.network.out_size
-    return best * rounding_allowance(network, problem.dtype) * (1 + 16 * terms * torch.finfo(problem.dtype).eps)
+        largest, middle, spread = (spectral_norm(t) for t in spectral)
+        bounds_2 += [largest, raised(middle + spread, 1)]
+    return torch.stack(bounds_2).nan_to_num(nan=torch.inf).amin(0)
 
 
 def _largest_row(
@@ -177,7 +181,7 @@ def _largest_row(
     """Upper bounds (batch,) on the largest l1 norm of a row."""
     if bounding is Bounding.IBP:
         entries = interval_gradient(network, gates, functionals)
-        return entries.magnitude.sum(-1).amax(-1) * rounding_allowance(network, functionals.dtype)
+        return interval_norm(entries, Norm.INF).amax(-1)
     known = gradient_intervals(network, gates, functionals, bounding.relaxation, forward=forward, memory=memory)
     return norm_bound(network, gates, functionals, known, Norm.INF, forward).amax(-1)
 

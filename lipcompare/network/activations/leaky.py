@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lipcompare.network.activations.base import Activation, Lines
 from lipcompare.network.interval import Interval
+from lipcompare.rounding import unit_roundoff
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,16 +61,21 @@ class LeakyReLU(Activation):
         # The chord from (below, alpha below) to (above, above); for a stable neuron it is the function itself.
         rise = torch.where(stable, (below == 0).to(lower.dtype), above / (above - below))
         slope = rise + (1 - rise) * self.alpha
-        intercept = torch.where(stable, torch.zeros_like(rise), (self.alpha - 1) * below * rise)
+        # Both lines hold with their stored coefficients: slopes are off by at most 6 roundoffs times the steeper side,
+        # the intercept by as much times the far end; 16 are allowed for. A ReLU's lower line is exact.
+        size = torch.as_tensor(self.alpha, dtype=rise.dtype, device=rise.device).abs()
+        error = 16 * unit_roundoff(rise.dtype) * torch.where(stable, 0.0, torch.maximum(above, -below))
+        intercept = torch.where(stable, torch.zeros_like(rise), (self.alpha - 1) * below * rise) + (1 + size) * error
         if choice is None:
             choice = (above > -below).to(lower.dtype)
         choice = torch.where(stable, rise, choice)
-        return Lines(choice + (1 - choice) * self.alpha, torch.zeros_like(rise), slope, intercept)
+        return Lines(choice + (1 - choice) * self.alpha, -size * error, slope, intercept)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         if isinstance(self.alpha, Tensor):
             return dataclasses.replace(self, alpha=self.alpha.to(device=device, dtype=dtype))
-        return self
+        # A number is a weight like any other: it is the one that the precision stores.
+        return dataclasses.replace(self, alpha=float(torch.tensor(self.alpha, dtype=dtype)))
 
 
 def relu() -> LeakyReLU:

@@ -1,0 +1,116 @@
+"""Problems on which bounds were once below the truth, with the truth in rational arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import lipcompare
+from lipcompare import Box, Norm, Problem, Status
+from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
+from lipcompare.network.linear_maps import Dense
+from lipcompare.questions.monotone import Direction, monotonicity
+from lipcompare.testing import exact
+
+
+def network(*layers: tuple[torch.Tensor, torch.Tensor]) -> Network:
+    """A multi-layer perceptron with ReLUs from weights (outputs, inputs) and biases in float64."""
+    nodes: list[Node] = [Input(layers[0][0].shape[1])]
+    for number, (weight, bias) in enumerate(layers):
+        if number:
+            nodes.append(Activate(len(nodes) - 1, LeakyReLU(0.0), layers[number - 1][0].shape[0]))
+        nodes.append(Affine((len(nodes) - 1,), (Dense(weight.double()),), bias.double()))
+    return Network(tuple(nodes), (nodes[0].size,), (nodes[-1].size,))
+
+
+def interval(net: Network, low: float, high: float, dtype: torch.dtype) -> Problem:
+    ends = (torch.full((1, net.in_size), v, dtype=dtype) for v in (low, high))
+    return Problem(net, Box(*ends), Norm.INF)
+
+
+def check(problem: Problem, method: str) -> None:
+    truth = exact.truth(problem)
+    result = lipcompare.bound(problem, method)
+    assert truth.admits_upper(0, problem.norm, result.upper[0, 0]), (result.upper, truth.value(0, problem.norm))
+    assert truth.admits_lower(0, problem.norm, result.lower[0, 0]), (result.lower, truth.value(0, problem.norm))
+    assert result.status is not Status.CRASHED, result.detail
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["naive", "ibp", "recurjac", "lbp", "sdp", "enumerate", "bab", "auto"])
+def test_terms_of_a_gradient_that_cancel(method: str, dtype: torch.dtype) -> None:
+    """1-64-1, all neurons active: float32 said 0 for 2.4e-4, float64 1.48773215e-05 for 1.48773219e-05."""
+    random = torch.Generator().manual_seed(3)
+    weight = 100 * torch.randn(64, 1, generator=random, dtype=torch.float64)
+    out = torch.randn(1, 64, generator=random, dtype=torch.float64)
+    # The last term makes up for the others, but for what its own storage rounds.
+    stored, first = out.to(dtype).double(), weight.to(dtype).double()
+    out[0, -1] = -(stored[0, :-1] @ first[:-1, 0]) / first[-1, 0]
+    net = network((weight, torch.full((64,), 1e4)), (out, torch.zeros(1)))
+    check(interval(net, 0.0, 1.0, dtype), method)
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1e6, torch.float32), (1e13, torch.float64)])
+@pytest.mark.parametrize("method", ["naive", "ibp", "recurjac", "lbp", "sdp", "enumerate", "bab", "milp", "lp", "auto"])
+def test_biases_that_later_layers_cancel(method: str, size: float, dtype: torch.dtype) -> None:
+    """1-3-2-1-1 with large first biases: 0 was proved for 0.9; enumerate said EXACT 0."""
+    for seed in range(4):
+        random = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int, random: torch.Generator = random) -> torch.Tensor:
+            return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+        first, second, third, last = draw(3, 1), draw(2, 3), draw(1, 2), draw(1, 1)
+        bias = size * (0.5 + draw(3).abs())
+        # Exact: all numbers are stored ones, so that the kink lies inside the box in real numbers.
+        cancel = -(second.to(dtype).double() @ bias.to(dtype).double())
+        net = network((first, bias), (second, cancel), (third, 0.1 * draw(1)), (last, torch.zeros(1)))
+        check(interval(net, -1.0, 1.0, dtype), method)
+
+
+def test_a_slope_in_the_noise_is_not_called_constant() -> None:
+    """1000 relu(x + 5) - 1000.01 relu(x + 5) falls with slope 0.01 everywhere."""
+    weight = torch.tensor([[1000.0, -1000.01]])
+    net = network((torch.ones(2, 1), torch.full((2,), 5.0)), (weight, torch.zeros(1)))
+    answer = monotonicity(interval(net, -1.0, 1.0, torch.float32))
+    assert answer.directions[0, 0, 0] in (Direction.DECREASING, Direction.UNDECIDED)
+    assert monotonicity(interval(net, -1.0, 1.0, torch.float64)).directions[0, 0, 0] is Direction.DECREASING
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deep_networks_are_not_constant(seed: int) -> None:
+    """Random 10-6x100-3, radius 1e-4, float32: 'constant: proved' on 30 of 30."""
+    random = torch.Generator().manual_seed(seed)
+    sizes = [10, *[100] * 6, 3]
+    layers = [
+        (torch.randn(b, a, generator=random) * a**-0.5, 0.1 * torch.randn(b, generator=random))
+        for a, b in itertools.pairwise(sizes)
+    ]
+    problem = Problem.around(network(*layers), 0.3, 1e-4, dtype=torch.float32)
+    directions = monotonicity(problem, features=[0, 1], tightening=lipcompare.Tightening.INTERVAL).directions
+    assert Direction.CONSTANT not in directions.flatten().tolist()
+
+
+def test_a_kink_outside_the_box_does_not_count() -> None:
+    """relu(x - 1) on [0.9, 1 - 1e-15] is 0: a tolerance at the kink once made it 1, EXACT."""
+    net = network((torch.ones(1, 1), torch.tensor([-1.0])), (torch.ones(1, 1), torch.zeros(1)))
+    box = Box(*(torch.tensor([[v]], dtype=torch.float64) for v in (0.9, 1 - 1e-15)))
+    problem = Problem(net, box, Norm.INF)
+    for method in ("attack", "enumerate", "bab", "milp", "auto"):
+        result = lipcompare.bound(problem, method)
+        assert result.lower[0, 0] == 0.0, method
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+@pytest.mark.parametrize(("scale", "dtype"), [(1e-30, torch.float32), (1e-30, torch.float64), (1e-160, torch.float64)])
+def test_extreme_scales(scale: float, dtype: torch.dtype, norm: str) -> None:
+    """Weights of 1e-30 gave 0, those of 1e-160 an exception."""
+    random = torch.Generator().manual_seed(0)
+    layers = [(scale * torch.randn(b, a, generator=random).double(), torch.zeros(b)) for a, b in ((2, 3), (3, 1))]
+    problem = Problem.around(network(*layers), 0.1, 1.0, norm=norm, dtype=dtype)
+    truth = exact.truth(problem)
+    for method in ("naive", "ibp", "recurjac", "lbp", "sdp"):
+        upper = lipcompare.bound(problem, method).upper[0, 0]
+        assert 0 < upper < 1e-20 and truth.admits_upper(0, problem.norm, upper), method
