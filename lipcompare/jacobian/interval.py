@@ -104,7 +104,25 @@ def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reac
         radius, magnitude, size, support = m.absolute.adjoint(absolute)
         terms = magnitude + floor(dtype) * (support > 0)
         radius = radius + allowance(m.fan_out + SPARE, dtype) * terms
-        yield Reach(Interval(center - radius, center + radius), size, support)
+        rising, falling = _signs(m, interval, support)
+        lower, upper = center - radius, center + radius
+        # A sum of terms of one sign has that sign, whatever rounding may do to its size.
+        lower = torch.where(falling > 0, lower, lower.clamp(min=0))
+        upper = torch.where(rising > 0, upper, upper.clamp(max=0))
+        yield Reach(Interval(lower, upper), size, support)
+
+
+def _signs(m: LinearMap, interval: Interval, either: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive where any term of the adjoint may be positive, and where any may be negative.
+
+    ``either`` is the answer for a map that does not know its signs.
+    """
+    if m.positive is None or m.negative is None:
+        return either, either
+    dtype = interval.lower.dtype
+    sides = torch.stack([(interval.upper > 0).to(dtype), (interval.lower < 0).to(dtype)])
+    same, other = m.positive.adjoint(sides), m.negative.adjoint(sides)
+    return same[0] + other[1], same[1] + other[0]
 
 
 def sum_of(first: Reach, second: Reach) -> Reach:

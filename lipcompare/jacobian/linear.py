@@ -394,10 +394,8 @@ def _refined(
         bound = functional_bound(network, gates, functionals, known, node, weights, forward)
         upper[..., part] = bound[..., : len(part)]
         lower[..., part] = -bound[..., len(part) :]
-    if forward is not None:
-        # With planes a sign known before does not make them exact: keep the better of both.
-        upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
-        lower = torch.minimum(lower, upper)
+    # What one step says can only be tighter where planes are used, or by the rounding; its signs are exact.
+    upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.
     return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
 

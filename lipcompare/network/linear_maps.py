@@ -49,6 +49,20 @@ class LinearMap(ABC):
         """The map with the absolute value of every entry, for interval arithmetic."""
         return self._absolute()
 
+    def _part(self, sign: int) -> LinearMap | None:
+        """Absolute values of the entries of one sign; None if the map does not know them apart."""
+        return None
+
+    @cached_property
+    def positive(self) -> LinearMap | None:
+        """The map with its positive entries alone, for signs of sums; None if it does not know them apart."""
+        return self._part(1)
+
+    @cached_property
+    def negative(self) -> LinearMap | None:
+        """The map with the absolute values of its negative entries alone; None as for :attr:`positive`."""
+        return self._part(-1)
+
     @property
     def fan_in(self) -> int:
         """Upper bound on the terms summed in one output entry (for rounding-error allowances)."""
@@ -104,6 +118,37 @@ class Identity(LinearMap):
     def _absolute(self) -> LinearMap:
         return self
 
+    def _part(self, sign: int) -> LinearMap | None:
+        return self if sign > 0 else Zero(self.size, self.size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Zero(LinearMap):
+    """The map that gives nothing: the negative part of a selection."""
+
+    inputs: int
+    outputs: int
+
+    @property
+    def in_size(self) -> int:
+        return self.inputs
+
+    @property
+    def out_size(self) -> int:
+        return self.outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:-1], self.outputs)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y.new_zeros(*y.shape[:-1], self.inputs)
+
+    def _absolute(self) -> LinearMap:
+        return self
+
+    def _part(self, sign: int) -> LinearMap | None:
+        return self
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dense(LinearMap):
@@ -141,6 +186,9 @@ class Dense(LinearMap):
 
     def _absolute(self) -> LinearMap:
         return Dense(self.weight.abs(), self.blocks)
+
+    def _part(self, sign: int) -> LinearMap | None:
+        return Dense((sign * self.weight).clamp(min=0), self.blocks)
 
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -207,6 +255,9 @@ class Conv(LinearMap):
     def _absolute(self) -> LinearMap:
         return dataclasses.replace(self, weight=self.weight.abs())
 
+    def _part(self, sign: int) -> LinearMap | None:
+        return dataclasses.replace(self, weight=(sign * self.weight).clamp(min=0))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scale(LinearMap):
@@ -238,6 +289,9 @@ class Scale(LinearMap):
 
     def _absolute(self) -> LinearMap:
         return Scale(self.factor.abs())
+
+    def _part(self, sign: int) -> LinearMap | None:
+        return Scale((sign * self.factor).clamp(min=0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,6 +335,9 @@ class Select(LinearMap):
     def _absolute(self) -> LinearMap:
         return self
 
+    def _part(self, sign: int) -> LinearMap | None:
+        return self if sign > 0 else Zero(self.in_size, self.out_size)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Transposed(LinearMap):
@@ -312,6 +369,10 @@ class Transposed(LinearMap):
 
     def _absolute(self) -> LinearMap:
         return Transposed(self.base.absolute)
+
+    def _part(self, sign: int) -> LinearMap | None:
+        part = self.base.positive if sign > 0 else self.base.negative
+        return None if part is None else Transposed(part)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

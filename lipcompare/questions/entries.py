@@ -139,7 +139,12 @@ def _combined(entries: Interval, vectors: Tensor) -> Interval:
     error = allowance(len(size) + SPARE, middle.dtype) * (entries.magnitude @ size)
     error = error + floor(middle.dtype) * (error > 0)
     spread = entries.radius @ size + error
-    return Interval(middle - spread, middle + spread)
+    # A sum of terms of one sign has that sign, whatever rounding may do to its size.
+    above, below = ((side > 0).to(middle.dtype) for side in (entries.upper, -entries.lower))
+    along, against = ((side > 0).to(middle.dtype).T for side in (vectors, -vectors))
+    rising, falling = above @ along + below @ against, below @ along + above @ against
+    lower = torch.where(falling > 0, middle - spread, (middle - spread).clamp(min=0))
+    return Interval(lower, torch.where(rising > 0, middle + spread, (middle + spread).clamp(max=0)))
 
 
 def _gates(
