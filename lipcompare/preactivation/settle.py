@@ -26,7 +26,7 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_va
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.preactivation.backward import backward_plane, concretise
-from lipcompare.preactivation.interval import interval_affine
+from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +123,23 @@ def _seen(network: Network, box: Interval, count: int) -> dict[int, Interval]:
 
 
 def _allowances(network: Network, box: Interval, bounds: PreactivationBounds) -> dict[int, Tensor]:
-    """Rounding allowance (neurons,) of a linear function below or above any pre-activation in any part of the box."""
+    """Rounding allowance (neurons,) of a linear function below or above any pre-activation in any part of the box.
+
+    Relaxations over a part of the box have no larger slopes and offsets than those over the whole one.
+    """
     slacks: dict[int, Tensor] = {}
 
-    def activation(k: int, node: Activate, value: Interval) -> Interval:
-        return node.activation.image(bounds[k])
+    def activation(k: int, node: Activate, z: Reach) -> Reach:
+        lines = node.activation.relaxation(bounds[k])
+        return through_activation(node.activation, z._replace(interval=bounds[k]), lines)
 
-    def affine(k: int, node: Affine, terms: Terms[Interval]) -> Interval:
-        value, slacks[k] = interval_affine(node, terms)
-        return value
+    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+        reach = interval_affine(node, terms)
+        slacks[k] = pass_error(reach, network)
+        return reach
 
     whole = Interval(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
-    fold_forward(network, {0: whole}, activation, affine)
+    fold_forward(network, {0: at_input(whole)}, activation, affine)
     parents = {k: network.nodes[k].parents[0] for k in network.activations}
     return {k: slacks[p][0] if p in slacks else torch.zeros_like(box.lower) for k, p in parents.items()}
 
