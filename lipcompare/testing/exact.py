@@ -186,33 +186,44 @@ def truth(problem: Problem, example: int = 0, limit: int = 4096) -> Truth:
 
 def jacobians(network: Network, domain: Polytope, limit: int = 4096) -> set[Matrix]:
     """The Jacobians (outputs of inputs) of all patterns whose closed region in the domain is not empty."""
-    tables = {
-        k: [exact_matrix(m) for m in node.maps] for k, node in enumerate(network.nodes) if isinstance(node, Affine)
-    }
+    return {tuple(f.weights for f in outputs) for outputs, _ in pieces(network, domain, limit)}
+
+
+def least(network: Network, domain: Polytope, row: Sequence[float], limit: int = 4096) -> Fraction:
+    """The smallest value of a functional of the outputs over the domain."""
+    weights = tuple(map(Fraction, row))
+    return min(
+        _dot(weights, (f.at(point) for f in outputs))
+        for outputs, part in pieces(network, domain, limit)
+        for point in part.points
+    )
+
+
+def pieces(network: Network, domain: Polytope, limit: int = 4096) -> Iterator[tuple[list[Function], Polytope]]:
+    """The outputs as affine functions, and the closed region where they are so, for every pattern in the domain."""
+    affine = {k: node for k, node in enumerate(network.nodes) if isinstance(node, Affine)}
+    tables = {k: [exact_matrix(m) for m in node.maps] for k, node in affine.items()}
     size = network.in_size
     start = [Function(tuple(Fraction(int(i == j)) for j in range(size)), Fraction(0)) for i in range(size)]
-    found: set[Matrix] = set()
-    leaves = 0
 
-    def walk(k: int, values: list[list[Function]], domain: Polytope) -> None:
-        nonlocal leaves
+    def walk(k: int, values: list[list[Function]], domain: Polytope) -> Iterator[tuple[list[Function], Polytope]]:
         if k == len(network.nodes):
-            leaves += 1
-            if leaves > limit:
-                raise TooLarge(f"More than {limit} patterns are valid: this oracle is for tiny networks.")
-            found.add(tuple(f.weights for f in values[-1]))
+            yield values[-1], domain
             return
         node = network.nodes[k]
         if isinstance(node, Activate):
             for images, part in _sides(network, k, values[node.parent], domain):
-                walk(k + 1, [*values, images], part)
+                yield from walk(k + 1, [*values, images], part)
         else:
             assert isinstance(node, Affine)
-            walk(k + 1, [*values, _affine(node, tables[k], values)], domain)
+            yield from walk(k + 1, [*values, _affine(node, tables[k], values)], domain)
 
-    if not domain.empty:
-        walk(1, [start], domain)
-    return found
+    if domain.empty:
+        return
+    for count, piece in enumerate(walk(1, [start], domain)):
+        if count >= limit:
+            raise TooLarge(f"More than {limit} patterns are valid: this oracle is for tiny networks.")
+        yield piece
 
 
 def exact_matrix(linear: LinearMap) -> Matrix:

@@ -11,6 +11,7 @@ import lipcompare
 from lipcompare import Box, Norm, Problem, Status
 from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
+from lipcompare.preactivation import Tightening
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.testing import exact
 
@@ -89,7 +90,7 @@ def test_deep_networks_are_not_constant(seed: int) -> None:
         for a, b in itertools.pairwise(sizes)
     ]
     problem = Problem.around(network(*layers), 0.3, 1e-4, dtype=torch.float32)
-    directions = monotonicity(problem, features=[0, 1], tightening=lipcompare.Tightening.INTERVAL).directions
+    directions = monotonicity(problem, features=[0, 1], tightening=Tightening.INTERVAL).directions
     assert Direction.CONSTANT not in directions.flatten().tolist()
 
 
