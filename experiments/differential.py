@@ -1,11 +1,11 @@
 """Everything against everything, for hours: ``python -m experiments.differential --hours 8``.
 
-Random problems, and on each of them every method, the questions and the free solvers. Half of the problems are tiny and
-attack rounding (:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others
-are ordinary small networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against
-each other and against derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is
+Random problems, and on each of them methods, questions and free solvers. Half of the problems are tiny and attack
+rounding (:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are
+ordinary small networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each
+other and against derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is
 written to a file from which ``--replay`` makes it again. At the end, and every few minutes, the number of cases of each
-kind is printed. A case is one run of one method or question.
+kind is printed. A case is one run of one method or question on one problem.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Residual(nn.Module):
 
 
 def _imported(shape: tuple[int, ...], *layers: nn.Module) -> Network:
-    return from_module(nn.Sequential(*layers).double(), shape)
+    return from_module(nn.Sequential(*layers).double(), input_shape=shape)
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
@@ -162,7 +162,7 @@ def runs(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
     """Methods with their options: the cheap ones always, others in turn."""
     chosen: list[tuple[str, dict[str, Any]]] = [(m, {}) for m in CHEAP]
     chosen += [("lbp", {"tightening": t}) for t in (("interval", "crown")[spec.seed % 2],)]
-    others = [(m, {}) for m in sorted(METHODS) if m not in CHEAP]
+    others: list[tuple[str, dict[str, Any]]] = [(m, {}) for m in sorted(METHODS) if m not in CHEAP]
     others += [(m, {"solver": s}) for m in ("lp", "milp") for s in SOLVERS if s in solvers.names()]
     others += [("bab", {"bound": "lbp"}), ("sdp", {"cuts": 20})]
     return chosen + [others[(spec.seed * 5 + i * 3) % len(others)] for i in range(5)]

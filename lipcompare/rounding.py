@@ -87,6 +87,22 @@ def raised(bound: Tensor, operations: float) -> Tensor:
     return torch.where(bound > 0, torch.nextafter(higher, torch.full_like(higher, torch.inf)), bound)
 
 
+def lowered(bound: Tensor, operations: float) -> Tensor:
+    """The same downward: what a sum without cancellation is at least."""
+    lower = bound * (1 - allowance(operations + SPARE, bound.dtype))
+    return torch.where(lower > 0, torch.nextafter(lower, torch.zeros_like(lower)), 0.0)
+
+
+def root_above(square: Tensor, otherwise: Tensor) -> Tensor:
+    """The root of a bound on a square, rounded upward; infinite where squares are out of range.
+
+    ``otherwise`` is the size of the squares that went into it: where those underflow, the bound says nothing.
+    """
+    low = floor(square.dtype) / unit_roundoff(square.dtype) ** 2
+    known = (otherwise > low) | (otherwise == 0)
+    return torch.where(known, raised(square.clamp(min=0).sqrt(), 1), torch.inf)
+
+
 def above(value: Number) -> Number:
     """The next float64 above a positive number: one correctly rounded operation gave less than that. Zero stays."""
     if isinstance(value, Tensor):

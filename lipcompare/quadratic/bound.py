@@ -24,6 +24,7 @@ from lipcompare.quadratic.scaling import prepare
 from lipcompare.quadratic.scheduling import Tasks, batches, tasks_of
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
+from lipcompare.rounding import root_above
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -371,7 +372,7 @@ def _by_row(
     examples, rows = linear.shape
     upper, start = progress.upper, tasks.linear
     if setting.norm is Norm.TWO:
-        upper, start = upper.clamp(min=0).sqrt() * (1 + 1e-15), start.sqrt()
+        upper, start = root_above(upper, start), start.sqrt()
     flat = tasks.example * rows + tasks.row
 
     def largest(values: Tensor, fill: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps, coordinate_count, gate_maps
+from lipcompare.rounding import raised
 
 __all__ = [
     "Coordinates",
@@ -233,7 +234,7 @@ def l1_data(
     entry = torch.argsort((~undecided).to(torch.uint8), dim=-1, stable=True)[:, :width]
     entry_mask = undecided.gather(-1, entry)
     sign = slopes.masked_fill(undecided, 0.0)
-    given = intercepts.masked_fill(undecided, 0.0).sum(-1) * (1 + 1e-12)
+    given = raised(intercepts.masked_fill(undecided, 0.0).sum(-1), intercepts.shape[-1])
     constant = maps.entry_constant[example, row]
     weight = radius / scale.unsqueeze(-1)
     decided = torch.empty_like(radius)  # sum of the entries with a decided sign

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.problem import Norm
+from lipcompare.rounding import raised
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ def tasks_of(gradients: Gradients, linear: Tensor, norm: Norm, only_maximum: boo
         example, row = (linear >= 0).nonzero(as_tuple=True)
         value = linear[example, row]
         group = example if only_maximum else example * rows + row
-        value = value.square() * (1 + 1e-15) if norm is Norm.TWO else value
+        value = raised(value.square(), 1) if norm is Norm.TWO else value
         zero, one = torch.zeros_like(row), torch.ones_like(value)
         return Tasks(example, row, zero, one, value, group)
     interval = gradients.intervals[0]

@@ -22,6 +22,7 @@ from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, 
 from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
+from lipcompare.rounding import raised, root_above
 
 _CACHE = 2**17
 """Matrix entries of a batch of programs: more than this falls out of a processor's caches."""
@@ -108,7 +109,7 @@ class QuadraticRelaxation:
         row = torch.zeros_like(index)
         squared = self.norm is Norm.TWO
         if squared:
-            data = l2_data(maps, linear.square() * (1 + 1e-15), index, row)
+            data = l2_data(maps, raised(linear.square(), 1), index, row)
             floor, target = floor**2, target**2
         else:
             data = l1_data(maps, batch.gradients, linear, index, row)
@@ -134,7 +135,7 @@ class QuadraticRelaxation:
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
         if squared:
-            upper, value = upper.clamp(min=0).sqrt() * (1 + 1e-15), value.clamp(min=0).sqrt()
+            upper, value = root_above(upper, linear.square()), value.clamp(min=0).sqrt()
         return Relaxed(
             upper=torch.minimum(linear, upper),
             score=self.heuristic(Candidates(self.numbering, self.norm, batch, Moments(data, solution))),
