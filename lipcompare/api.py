@@ -123,7 +123,7 @@ def compare(
             try:
                 result = bound(problem, method, time_limit=time_limit, gap=gap, memory=memory, threads=threads)
             except LipcompareError as error:
-                result = _refused(problem, method, error)
+                result = refused(problem, method, error)
                 if isinstance(error, Contradiction):
                     contradictions.append(f"{label}: {error}")
             results.append(result)
@@ -144,7 +144,7 @@ def compare(
     return frame
 
 
-def _refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
+def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
     """The line of a method that raised on purpose: it proves nothing and says why."""
     kinds: dict[type[LipcompareError], Status] = {
         UnsupportedOperation: Status.UNSUPPORTED,

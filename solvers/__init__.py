@@ -7,11 +7,12 @@ minimised.
 
 from solvers.interface import Capabilities, Solver
 from solvers.program import Cones, ConicProgram, MixedIntegerProgram, Program, smat, svec
-from solvers.registry import SolverInfo, all_solvers, get, names
+from solvers.registry import SOLVERS, SolverInfo, all_solvers, get, names, register
 from solvers.running import OnProgress
 from solvers.solution import Limits, Solution, Status
 
 __all__ = [
+    "SOLVERS",
     "Capabilities",
     "Cones",
     "ConicProgram",
@@ -26,6 +27,7 @@ __all__ = [
     "all_solvers",
     "get",
     "names",
+    "register",
     "smat",
     "svec",
 ]

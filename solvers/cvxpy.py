@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from solvers.highs import refusal
-from solvers.interface import Capabilities, Solver, package_version
+from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, one_sided, smat_operator, svec
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, Status
@@ -66,7 +66,9 @@ class Cvxpy(Solver):
         if interface is None:
             return Capabilities(lp=True)
         psd = any(cone.__name__ in ("PSD", "SvecPSD") for cone in interface.SUPPORTED_CONSTRAINTS)
-        return Capabilities(lp=True, mip=bool(interface.MIP_CAPABLE), conic=psd)
+        return Capabilities(
+            lp=True, mip=bool(interface.MIP_CAPABLE), conic=psd, dual_tolerance=dual_tolerance(self.solver)
+        )
 
     def is_available(self) -> bool:
         return self.solver in found()

@@ -57,7 +57,9 @@ class Gurobi(Solver):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True)
+        return Capabilities(
+            lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True, dual_tolerance=1e-6
+        )
 
     def is_available(self) -> bool:
         return importlib.util.find_spec("gurobipy") is not None

@@ -31,7 +31,8 @@ class Capabilities:
     """What a back end can do. dual_bound: a MILP stopped early still has a proved bound (an LP or conic
     program has one at its optimum in any case). start: takes a MIP start. cutoff: prunes with it (others
     apply it afterwards, with the same answer but no time saved). callbacks: streams incumbents and bounds
-    into the trace while it runs."""
+    into the trace while it runs. dual_tolerance: the reduced cost that it takes for zero, so that its dual
+    bound may be too large by this times the ranges of the columns."""
 
     lp: bool = False
     mip: bool = False
@@ -40,6 +41,14 @@ class Capabilities:
     start: bool = False
     cutoff: bool = False
     callbacks: bool = False
+    dual_tolerance: float = 1e-7
+
+
+def dual_tolerance(solver: str) -> float:
+    """The default reduced-cost tolerance of a solver behind another package: 1e-6, but 1e-7 for those known to be
+    stricter (HiGHS, CBC, SCIP)."""
+    name = solver.upper()
+    return 1e-7 if any(strict in name for strict in ("HIGHS", "CBC", "SCIP")) else 1e-6
 
 
 class Solver(ABC):
@@ -82,12 +91,10 @@ class Solver(ABC):
         """Minimises `program` and returns what was proved, checked independently of the solver.
 
         start (n,): a point to begin from, NaN where unknown; used by MIP solvers that can, ignored by others.
-        cutoff: only points with an objective under it are wanted. If there are none the status is CUTOFF, x
-        is None
-            and dual_bound is (at least) the cutoff. A solver that prunes with a cutoff proves nothing beyond
+        cutoff: only points with an objective under it are wanted. If there are none the status is CUTOFF, x is
+            None and dual_bound is (at least) the cutoff. A solver that prunes with a cutoff proves nothing beyond
             it, so its dual bounds are taken as min(bound, cutoff).
-        on_progress(seconds, best objective or inf, dual bound): called from the solving thread whenever
-        either
+        on_progress(seconds, best objective or inf, dual bound): called from the solving thread whenever either
             improves; returning True stops the solve with status INTERRUPTED. What it raises is raised here.
 
         Ctrl-C gives a Solution with status INTERRUPTED, not a KeyboardInterrupt. Raises ValueError for a

@@ -19,7 +19,7 @@ import numpy as np
 
 from solvers import ctrl_c
 from solvers.highs import refusal
-from solvers.interface import Capabilities, Solver, package_version
+from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, Status
@@ -52,7 +52,7 @@ class Pulp(Solver):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(lp=True, mip=True)
+        return Capabilities(lp=True, mip=True, dual_tolerance=dual_tolerance(self.solver))
 
     def is_available(self) -> bool:
         return self.solver in found()

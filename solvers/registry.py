@@ -1,4 +1,5 @@
-"""Finds solvers by name."""
+"""Finds solvers by name. A new one is a file here and a line in ``SOLVERS``; one of another package is an entry point
+of the group ``lipcompare.solvers``, or a call of :func:`register`."""
 
 from __future__ import annotations
 
@@ -11,11 +12,38 @@ from solvers.cbc import Cbc
 from solvers.gurobi import Gurobi
 from solvers.highs import Highs
 from solvers.interface import Capabilities, Solver
+from solvers.plugins import Registry
+
+
+def _checked(name: str, entry: object) -> Callable[[], Solver]:
+    if not callable(entry):
+        raise TypeError(f"{entry!r} makes no solver: register a class that inherits solvers.Solver.")
+    made = entry()
+    if not isinstance(made, Solver) or made.name != name:
+        raise TypeError(f"{entry!r} makes no solver called {name!r}: it makes {made!r}.")
+    return entry
+
+
+SOLVERS: Registry[Callable[[], Solver]] = Registry(
+    "lipcompare.solvers", {"highs": Highs, "gurobi": Gurobi, "pulp": Cbc}, _checked
+)
+"""What makes a solver, by the solver's name in small letters."""
 
 _FAMILIES: dict[str, tuple[Callable[[str], Solver], Callable[[], tuple[str, ...]]]] = {
     "pulp": (pulp.Pulp, pulp.found),
     "cvxpy": (cvxpy.Cvxpy, cvxpy.found),
 }
+"""Packages with solvers behind them, each called FAMILY:NAME."""
+
+
+def register(name: str, make: Callable[[], Solver]) -> None:
+    """Make a solver of one's own known under its name, in this process.
+
+    Raises:
+        ValueError: the name is one of ours.
+        TypeError: it makes no solver of that name.
+    """
+    SOLVERS.register(name, make)
 
 
 @dataclass(frozen=True)
@@ -35,9 +63,8 @@ def get(name: str) -> Solver:
     A known solver that is not installed is returned too: its solves have status NOT_INSTALLED. Raises
     ValueError with the nearest names for an unknown one.
     """
-    single: dict[str, Solver] = {"highs": Highs(), "gurobi": Gurobi(), "pulp": Cbc()}
-    if name.lower() in single:
-        return single[name.lower()]
+    if name.lower() in SOLVERS:
+        return SOLVERS[name.lower()]()
     family, _, member = name.partition(":")
     if family in _FAMILIES and member:
         make, found = _FAMILIES[family]
@@ -54,7 +81,7 @@ def get(name: str) -> Solver:
 def names() -> tuple[str, ...]:
     """Every name that get accepts on this machine."""
     families = [f"{family}:{member}" for family, (_, found) in _FAMILIES.items() for member in found()]
-    return ("highs", "gurobi", "pulp", *families)
+    return (*SOLVERS, *families)
 
 
 def all_solvers() -> tuple[SolverInfo, ...]:

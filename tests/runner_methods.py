@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from lipcompare import METHODS, Problem
+from lipcompare import Problem, methods
 from lipcompare.budget import Budget, Clock
 from lipcompare.methods import Method
 from lipcompare.result import Bound, Status
@@ -117,7 +117,8 @@ class Steps(_Test):
 
 
 def register() -> None:
-    METHODS.update({m.name: m for m in (Segfault, Raises, Hog, Deaf, Steps)})
+    for method in (Segfault, Raises, Hog, Deaf, Steps):
+        methods.register(method)
 
 
 def cheap_study(examples: int = 10, pause: float = 0.02) -> Study:

@@ -12,15 +12,16 @@ import typer
 import lipcompare
 import solvers
 from lipcompare.api import bound as run_method
+from lipcompare.api import refused
 from lipcompare.cli import listing as cli_listing
 from lipcompare.cli import options as cli_options
 from lipcompare.cli import output as cli_output
 from lipcompare.cli import questions as cli_questions
 from lipcompare.cli import results as cli_results
-from lipcompare.cli.errors import console, errors, note
+from lipcompare.cli.errors import console, errors, note, terminate_as_interrupt
 from lipcompare.cli.input import Question, setting, settings
 from lipcompare.combine import intersect
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
 from lipcompare.problem import Problem
 from lipcompare.report import plots
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command ``lipcompare``."""
+    terminate_as_interrupt()
     app()
 
 
@@ -150,8 +152,7 @@ def bound(
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)
-        results = _run(problem, chosen, limits)
-        result = intersect(results, gap=gap)
+        result = _run(problem, chosen, limits)
         if json:
             typer.echo(cli_output.json_text(cli_output.as_json(problem, result)))
         else:
@@ -235,7 +236,7 @@ def compare(
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)
-        results = _run(problem, chosen, limits, shared_time=False)
+        results, contradiction = _compared(problem, chosen, limits)
         if json:
             content = {"problem": cli_output.problem_json(problem), "results": [r.to_dict() for r in results]}
             typer.echo(cli_output.json_text(content))
@@ -248,6 +249,8 @@ def compare(
         if plot is not None:
             with cli_output.writing(plot) as path:
                 plots.save(plots.comparison(frame, title=cli_output.describe(problem)), path)
+        if contradiction is not None:  # everything that was found is printed and written by now
+            raise contradiction
         raise typer.Exit(cli_output.exit_code(results))
 
 
@@ -269,11 +272,11 @@ def _check_plot(path: str | None) -> None:
         plots.check_format(path)
 
 
-def _chosen(name: str, options: Sequence[str]) -> list[Method]:
+def _chosen(name: str, options: Sequence[str]) -> Method:
     """The method of ``bound`` with its options."""
     if name == AUTO and options:
         raise InvalidInput(f"--option needs a --method to belong to. Known: {', '.join(sorted(METHODS))}.")
-    return [get(name, **settings(options))]
+    return get(name, **settings(options))
 
 
 def _several(names: str | None, options: Sequence[str]) -> list[Method]:
@@ -291,33 +294,43 @@ def _several(names: str | None, options: Sequence[str]) -> list[Method]:
     return [get(name, **given) for name, given in settings.items()]
 
 
-def _run(problem: Problem, chosen: Sequence[Method], limits: _Limits, *, shared_time: bool = True) -> list[Bound]:
-    """The methods one after another; Ctrl-C ends the last one and keeps the others.
+def _run(problem: Problem, method: Method, limits: _Limits, *, title: str = "") -> Bound:
+    """One method under the limits, with its progress on stderr."""
+    with cli_output.progress(console(stderr=True)) as announce:
+        display = announce(title or method.name)
+        return run_method(
+            problem,
+            method,
+            time_limit=limits.time_limit,
+            gap=limits.gap,
+            memory=int(limits.memory * 2**30),
+            threads=limits.threads,
+            on_progress=display.show,
+            on_note=display.note,
+        )
 
-    ``shared_time``: the time limit is for all of them together, not for each.
+
+def _compared(problem: Problem, chosen: Sequence[Method], limits: _Limits) -> tuple[list[Bound], Contradiction | None]:
+    """The methods one after another, and whether any contradicts itself or another one.
+
+    A method that fails keeps its line; Ctrl-C ends the last one and keeps the others.
     """
     results: list[Bound] = []
-    left = limits.time_limit
-    with cli_output.progress(console(stderr=True)) as announce:
-        for k, method in enumerate(chosen):
-            several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
-            display = announce(f"{method.name}{several}")
-            result = run_method(
-                problem,
-                method,
-                time_limit=max(left, 1e-3),
-                gap=limits.gap,
-                memory=int(limits.memory * 2**30),
-                threads=limits.threads,
-                on_progress=display.show,
-                on_note=display.note,
-            )
-            results.append(result)
-            if result.status is Status.INTERRUPTED:
-                break
-            if shared_time:
-                left -= result.seconds
-    return results
+    contradiction = None
+    for k, method in enumerate(chosen):
+        several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
+        try:
+            results.append(_run(problem, method, limits, title=f"{method.name}{several}"))
+        except LipcompareError as error:
+            results.append(refused(problem, method, error))
+            contradiction = error if isinstance(error, Contradiction) else contradiction
+        if results[-1].status is Status.INTERRUPTED:
+            break
+    try:
+        intersect(results)
+    except Contradiction as error:
+        contradiction = contradiction or error
+    return results, contradiction
 
 
 cli_questions.add_to(app)

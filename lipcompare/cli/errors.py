@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -27,6 +29,15 @@ def note(sentence: str) -> None:
     console(stderr=True).print(f"[bold]Note:[/] {escape(sentence)}", soft_wrap=True)
 
 
+def terminate_as_interrupt() -> None:
+    """Have SIGTERM, as ``timeout`` and batch systems send it, end a run as Ctrl-C does: with what was proved."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 @contextlib.contextmanager
 def errors(interrupted: str = "Interrupted before anything was proved.") -> Iterator[None]:
     """Every expected failure as one sentence on stderr and its exit code."""
@@ -42,6 +53,11 @@ def errors(interrupted: str = "Interrupted before anything was proved.") -> Iter
         _fail("Out of memory: take fewer examples, a smaller model, or another machine.", cli_output.OUT_OF_MEMORY)
     except KeyboardInterrupt:
         _fail(interrupted, cli_output.INTERRUPTED)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001  # a bug, with its traceback, and not the code of a contradiction
+        traceback.print_exception(error)
+        _fail("An unexpected error: a bug, please report it with what is printed above.", cli_output.UNEXPECTED)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

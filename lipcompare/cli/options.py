@@ -15,7 +15,8 @@ EXIT_CODES = """[bold]Exit codes[/bold]
   2  bad input
   3  an operation, method or solver that is not supported or not there
   4  out of memory
-130  interrupted; what was proved until then is printed"""
+  5  an unexpected error: a bug too, please report it
+130  interrupted or terminated; what was proved until then is printed"""
 
 Model = Annotated[
     str,

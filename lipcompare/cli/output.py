@@ -21,20 +21,20 @@ from lipcompare.api import tidy
 from lipcompare.budget import TracePoint
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.network import Network
 from lipcompare.problem import Box, Norm, NormBall, Problem
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import lower_text, upper_text
 
-OK, BUG, BAD_INPUT, UNAVAILABLE, OUT_OF_MEMORY, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, BUG, BAD_INPUT, UNAVAILABLE, OUT_OF_MEMORY, UNEXPECTED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 _CODES = {
     Status.UNSUPPORTED: UNAVAILABLE,
     Status.UNAVAILABLE: UNAVAILABLE,
     Status.LICENCE_TOO_SMALL: UNAVAILABLE,
     Status.OUT_OF_MEMORY: OUT_OF_MEMORY,
     Status.INTERRUPTED: INTERRUPTED,
-    Status.CRASHED: BUG,
+    Status.CRASHED: UNEXPECTED,
 }
 MOST_ROWS = 20
 
@@ -162,8 +162,12 @@ def comparison_table(problem: Problem, results: Sequence[Bound], *, title: str |
         table.add_row(result.method, *_mean_cells(result), seconds, escape(message))
     if len(results) > 1:
         table.add_section()
-        together = intersect(results)
-        table.add_row("together", *_mean_cells(together), seconds_text(together.seconds), "", style="bold")
+        try:
+            together = intersect(results)
+        except Contradiction as error:
+            table.add_row("together", "-", "-", "-", "-", escape(str(error)), style="bold red")
+        else:
+            table.add_row("together", *_mean_cells(together), seconds_text(together.seconds), "", style="bold")
     return table
 
 

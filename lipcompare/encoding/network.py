@@ -119,8 +119,9 @@ class Encoding:
         if self.choice is not None and len(self.choice.binary):
             value = self.choice.expression.value(full)
             best = int(value.argmax())
-            full[self.choice.binary] = np.arange(len(value)) == best
-            full[self.choice.value[best]] = value[best]
+            if value[best] > 0:
+                full[self.choice.binary[best]] = 1.0
+                full[self.choice.value[best]] = value[best]
         return full
 
 
@@ -332,7 +333,8 @@ class _Encoder:
         binary = self.builder.add_binaries(len(kept))
         value = self.builder.add_columns(np.zeros(len(kept)), np.maximum(high, 0.0))
         ones = sp.csr_matrix(np.ones((1, len(kept))))
-        self.builder.add_rows(1.0, Expression.columns(binary).mapped(ones), 1.0)
+        # None of them may be chosen, so every input stays in the program, also where no entry exceeds the floor.
+        self.builder.add_rows(0.0, Expression.columns(binary).mapped(ones), 1.0)
         self._switched(value, high, binary, on=True)
         # value <= candidate - low (1 - binary)
         slack = Expression.columns(value) + candidates.scaled(-np.ones(len(kept))) + Expression.columns(binary, -low)

@@ -1,4 +1,5 @@
-"""The methods, by name. A new one is a file here and a line in ``METHODS``."""
+"""The methods, by name. A new one is a file here and a line in ``METHODS``; one of another package is an entry point of
+the group ``lipcompare.methods``, or a call of :func:`register`."""
 
 from __future__ import annotations
 
@@ -21,10 +22,49 @@ from lipcompare.methods.lipsdp import LipSdp
 from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import Milp
 from lipcompare.methods.sdp import Sdp
+from solvers.plugins import Registry
 
-METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (Naive, Ibp, RecurJac, Lbp, Lp, LipSdp, Sdp, Milp, Bab, LipBab, Enumerate, Attack, Exact, Auto)
-}
+
+def _checked(name: str, entry: object) -> type[Method]:
+    """The class of a method under its own name.
+
+    Raises:
+        InvalidInput: something else.
+    """
+    if not (isinstance(entry, type) and issubclass(entry, Method)) or not hasattr(entry, "__dataclass_fields__"):
+        raise InvalidInput(f"{entry!r} is no method: a method is a frozen dataclass that inherits lipcompare.Method.")
+    missing = [field for field in ("name", "proves", "summary", "reference") if not hasattr(entry, field)]
+    if missing:
+        raise InvalidInput(f"The method {entry.__qualname__} lacks {', '.join(missing)}.")
+    if entry.name != name:
+        raise InvalidInput(f"The method {entry.__qualname__} is called {entry.name!r}, not {name!r}.")
+    return entry
+
+
+METHODS: Registry[type[Method]] = Registry(
+    "lipcompare.methods",
+    {
+        m.name: m
+        for m in (Naive, Ibp, RecurJac, Lbp, Lp, LipSdp, Sdp, Milp, Bab, LipBab, Enumerate, Attack, Exact, Auto)
+    },
+    _checked,
+)
+
+
+def register(cls: type[Method]) -> type[Method]:
+    """Add a method of one's own under its name; also a class decorator.
+
+    It is then known in this process. A study's workers import the module that defines it, which a script that is run
+    (``__main__``) is not: put the class in a module of its own.
+
+    Raises:
+        InvalidInput: no method, or a name that is taken by one of ours.
+    """
+    try:
+        return METHODS.register(_checked(cls.name, cls).name, cls)
+    except ValueError as error:
+        raise error if isinstance(error, InvalidInput) else InvalidInput(str(error)) from None
+
 
 __all__ = [
     "METHODS",
@@ -44,6 +84,7 @@ __all__ = [
     "RecurJac",
     "Sdp",
     "get",
+    "register",
 ]
 
 

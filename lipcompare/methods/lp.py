@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import ClassVar, final
 
 import numpy as np
@@ -16,6 +17,7 @@ from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
 from lipcompare.result import Bound, Status
+from lipcompare.witness import gradient_norms
 
 
 @final
@@ -67,6 +69,8 @@ class Lp(Method):
                 )
                 prepared = prepare(some, bounds, memory=budget.memory)
                 told.tighten(slice(None), prepared.upper.numpy())
+            center = some.box.interval.center[0]
+            attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
             # The largest bound first: it decides.
             for done, row in enumerate(np.argsort(-told.upper, kind="stable").tolist()):
                 if ends.passed():
@@ -78,7 +82,11 @@ class Lp(Method):
                 solution = solver.solve(program, limits)
                 # The duals are good to rounding; the allowance covers ours in recomputing the bound from them.
                 bound = -solution.dual_bound
-                told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)), 0.0))
+                # What is not finite, or under a value that is attained, is no bound but trouble.
+                if math.isfinite(bound) and bound >= attained[row] * (1 - 1e-9) - 1e-12:
+                    told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)), 0.0))
+                elif solution.status.is_proof:
+                    status, detail = Status.NUMERICAL, f"{self.solver}: {solution.status.value}"
                 outcome = STATUSES[solution.status]
                 if outcome is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # the solver turned it into a status

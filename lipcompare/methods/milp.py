@@ -33,7 +33,7 @@ from solvers.checks import violation
 
 STATUSES: dict[solvers.Status, Status] = {
     solvers.Status.OPTIMAL: Status.COMPLETE,
-    solvers.Status.CUTOFF: Status.COMPLETE,
+    solvers.Status.CUTOFF: Status.NUMERICAL,  # no program here is given one
     solvers.Status.TIME_LIMIT: Status.TIME_LIMIT,
     solvers.Status.TIME_LIMIT_NO_POINT: Status.TIME_LIMIT,
     solvers.Status.NODE_LIMIT: Status.NODE_LIMIT,
@@ -50,13 +50,12 @@ STATUSES: dict[solvers.Status, Status] = {
     solvers.Status.OUT_OF_MEMORY: Status.MEMORY_LIMIT,
     solvers.Status.SOLVER_ERROR: Status.NUMERICAL,
 }
-"""What a solver's status means for the method: the interval found by then holds in every case."""
+"""What a solver's status means for the method. A word is no bound: only a finite dual bound that agrees with bounds of
+our own counts, whatever the status."""
 
 FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Status.INTERRUPTED)
 """Statuses after which trying the next row is pointless."""
 
-DUAL_TOLERANCE = {"gurobi": 1e-6}
-"""The reduced cost that a solver takes for zero; 1e-7 for those not listed (HiGHS, CBC, SCIP)."""
 
 _EFFORT = Effort(samples=512, starts=4, ascent_steps=30, rounds=0, regions=60)
 """A short attack: the programs find what it misses."""
@@ -93,7 +92,8 @@ class Milp(Method):
 
     Each example first gets lower bounds from a short attack and upper bounds from linear bound propagation and, with
     ``screen``, the quadratic-gate relaxation. Rows whose upper bound is under the best lower bound are not solved. The
-    attack's point starts a program and its value is the cutoff, and both sides are compared with what the solver says.
+    attack's point starts a program, which ends once its row cannot be the largest, and both sides are compared with
+    what the solver says. That a program is infeasible or unbounded is not believed: each has a point and finite bounds.
 
     Solvers work with tolerances. A violated constraint or a fraction of a binary only makes their optimum larger, which
     leaves an upper bound valid (and no such point counts as a lower bound: every incumbent's pattern is given a point
@@ -282,16 +282,20 @@ class _Example:
         floor = best if self.problem.norm is Norm.ONE else 0.0
         encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), floor=floor)
         start = self._start(encoding, prepared, rows.index(leader), self.found.witnesses.get(leader))
-        cutoff = None
-        if self.lower[leader] < best or start is None:
-            cutoff = -best * (1 + gap / 4) - 1e-12
-        before = self.upper.copy()
+        before, known = self.upper.copy(), float(self.lower[rows].max())
         allowance = self._allowance(encoding)
+        decided = False
 
         def watch(_seconds: float, _objective: float, dual: float) -> bool:
-            self.upper[rows] = np.minimum(before[rows], max(-dual + allowance, best))
+            """Takes up the bound so far, and ends the solve once these rows cannot be the largest."""
+            nonlocal decided
+            if not math.isfinite(dual) or -dual + allowance < known:
+                return False  # not to be believed; what comes of it is seen at the end
+            proved = max(-dual + allowance, best)
+            self.upper[rows] = np.minimum(before[rows], proved)
             self.report()
-            return False
+            decided = proved <= best * (1 + gap / 4) + 1e-12
+            return decided
 
         solution = self.solver.solve(
             encoding.program,
@@ -302,19 +306,19 @@ class _Example:
                 threads=self.method.threads,
             ),
             start=start,
-            cutoff=cutoff,
             on_progress=watch,
         )
         self.upper = before
-        status = STATUSES[solution.status]
+        status = Status.COMPLETE if decided else STATUSES[solution.status]
         if status is not Status.COMPLETE:
             self.status, self.detail = status, solution.message
-        if solution.status is solvers.Status.NUMERICAL_TROUBLE:
+        if solution.status is solvers.Status.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
+            # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return
         proved = -solution.dual_bound + allowance
         value = None if solution.objective is None else -solution.objective
-        cross_check(self.method.solver, value, proved, float(self.lower[rows].max()), float(before[rows].max()))
-        if value is not None and solution.x is not None and value > float(self.lower[rows].max()) * (1 + 1e-9):
+        cross_check(self.method.solver, value, proved, known, float(before[rows].max()))
+        if value is not None and solution.x is not None and value > known * (1 + 1e-9):
             self._take(encoding, prepared, rows, solution.x)
         self.upper[rows] = np.minimum(before[rows], max(proved, float(self.lower[rows].max())))
         self.report()
@@ -330,8 +334,8 @@ class _Example:
         start = encoding.start(attained.point, row, pattern)
         fault = violation(encoding.program, start)
         value = -encoding.program.objective(start)
-        low = encoding.choice is None  # entries under the floor are not in a program for p = 1
-        if fault is not None or (low and abs(value - attained.value) > _AGREE * (1 + attained.value)):
+        exact = self.problem.norm is Norm.INF  # entries under the floor are not in a program for p = 1
+        if fault is not None or (exact and abs(value - attained.value) > _AGREE * (1 + attained.value)):
             raise Contradiction(
                 f"{self.method.name}: the program excludes a point with gradient norm {attained.value!r} that the "
                 f"attack found ({fault or f'it has {value!r} there'}). This is a bug: please report it with the model."
@@ -348,7 +352,7 @@ class _Example:
     def _allowance(self, encoding: Encoding) -> float:
         """What a solver's dual bound can be too small by."""
         program = encoding.program
-        return DUAL_TOLERANCE.get(self.method.solver, 1e-7) * float((program.upper - program.lower).sum())
+        return self.solver.capabilities.dual_tolerance * float((program.upper - program.lower).sum())
 
 
 def cross_check(solver: str, value: float | None, proved: float, lower: float, upper: float) -> None:

@@ -111,8 +111,9 @@ class _Refiner:
                 if self.left() <= 0 or (signs and below != bool(seen.lower[neuron] > 0)):
                     continue
                 end = self._least(program if below else _negated(program))
-                if not np.isfinite(end):
-                    continue
+                reached = float(seen.lower[neuron] if below else -seen.upper[neuron])
+                if not np.isfinite(end) or end > reached + _SLACK * (1 + abs(reached)):
+                    continue  # the program has a point and bounded columns: anything else is the solver's trouble
                 end -= _SLACK * max(1.0, abs(float(lower[neuron])), abs(float(upper[neuron])))
                 if below:
                     lower[neuron] = max(float(lower[neuron]), end)

@@ -221,9 +221,16 @@ def _resolve(setting: Setting) -> tuple[Method | str, tuple[Status, str] | None]
     if setting.method not in METHODS:
         return setting.method, (Status.UNAVAILABLE, f"No method is called {setting.method!r} in this version.")
     try:
-        return methods.get(setting.method, **setting.options), None
+        method = methods.get(setting.method, **setting.options)
     except InvalidInput as error:
         return setting.method, (Status.UNSUPPORTED, str(error))
+    if type(method).__module__ == "__main__":
+        advice = "which worker processes cannot import: put the class in a module of its own and import it from there."
+        return setting.method, (
+            Status.UNAVAILABLE,
+            f"{type(method).__name__} is defined in the script that runs, {advice}",
+        )
+    return method, None
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Option | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -386,6 +387,8 @@ class Troubled(Method):
             raise MemoryError
         if self.trouble == "interrupt":
             raise KeyboardInterrupt
+        if self.trouble == "bug":
+            raise ZeroDivisionError("nobody expected it")
         if self.trouble == "contradiction":
             raise Contradiction("Two results exclude each other.")
         return self.result(problem, Clock(budget), status=Status(Status[self.trouble]))
@@ -398,24 +401,68 @@ class Troubled(Method):
         ("interrupt", 130),
         ("unsupported", 3),
         ("contradiction", 1),
+        ("bug", 5),
         ("UNAVAILABLE", 3),
         ("LICENCE_TOO_SMALL", 3),
     ],
 )
 def test_exit_codes(trouble, code, monkeypatch) -> None:
-    monkeypatch.setitem(METHODS, "troubled", Troubled)
+    monkeypatch.setitem(METHODS._registered, "troubled", Troubled)
     result = run("bound", "net.npz", *BALL, "-m", "troubled", "-o", f"trouble={trouble}")
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
 
 
 def test_an_interrupted_comparison_prints_what_was_proved(monkeypatch) -> None:
-    monkeypatch.setitem(METHODS, "troubled", Troubled)
+    monkeypatch.setitem(METHODS._registered, "troubled", Troubled)
     result = run("compare", "net.npz", *BALL, "-m", "ibp,troubled,naive", "-o", "troubled.trouble=interrupt")
     assert result.exit_code == 130
     assert re.search(r"ibp +- +\d", result.stdout)
     assert "Interrupted" in result.stdout
     assert "naive" not in result.stdout
+
+
+def test_a_contradiction_in_a_comparison_keeps_its_rows(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(METHODS._registered, "troubled", Troubled)
+    out = tmp_path / "rows.csv"
+    arguments = ("-m", "ibp,troubled,naive", "-o", "troubled.trouble=contradiction", "--csv", str(out))
+    result = run("compare", "net.npz", *BALL, *arguments)
+    assert result.exit_code == 1 and "Two results exclude each other." in result.output
+    assert re.search(r"ibp +- +\d", result.stdout) and re.search(r"naive +- +\d", result.stdout)
+    assert list(pd.read_csv(out)["method"]) == ["ibp", "troubled", "naive"]
+
+
+SLOW = """
+import dataclasses, sys, time
+import numpy as np
+from lipcompare.budget import Clock, Kept
+from lipcompare.cli.app import main
+from lipcompare.methods import Method, register
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Slow(Method):
+    name, proves, summary, reference = "slow", "upper", "for tests", "none"
+    def supports(self, problem):
+        return None
+    def run(self, problem, budget):
+        Clock(budget).keep(Kept(0, np.full((problem.batch, problem.rows), 123.5)))
+        print("ready", file=sys.stderr, flush=True)
+        time.sleep(60)
+
+main()
+"""
+
+
+def test_a_terminated_run_prints_what_was_proved() -> None:
+    command = [sys.executable, "-c", SLOW, "bound", "net.npz", *BALL, "-m", "slow", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as process:
+        assert process.stderr is not None and "ready" in process.stderr.readline()
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    answer = json.loads(out)
+    assert process.returncode == 130 and answer["status"] == "interrupted" and answer["upper"] == [123.5]
 
 
 def test_an_interrupted_default_keeps_the_interval_so_far(monkeypatch) -> None:
@@ -427,7 +474,7 @@ def test_an_interrupted_default_keeps_the_interval_so_far(monkeypatch) -> None:
 
 
 def test_a_method_that_does_not_apply_keeps_its_line(monkeypatch) -> None:
-    monkeypatch.setitem(METHODS, "troubled", Troubled)
+    monkeypatch.setitem(METHODS._registered, "troubled", Troubled)
     arguments = ["compare", "net.npz", *BALL, "-m", "troubled,naive", "-o", "troubled.trouble=unsupported"]
     assert re.search(r"troubled +- +- +- +- +The method does not apply.*It applies to nothing", ok(*arguments))
 

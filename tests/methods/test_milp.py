@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 import lipcompare
 import solvers
 from experiments.models import cnn
-from lipcompare import Box, Contradiction, InvalidInput, Problem, Status
+from lipcompare import Box, Contradiction, InvalidInput, Method, Problem, Status
 from lipcompare.methods.base import HURRIED
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
 from lipcompare.programs.preactivation import Refinement
 from lipcompare.regions.program import Deepest
+from solvers.highs import Highs
+from solvers.running import Claim, Progress
 
 FAMILIES = sorted(f for f, make in nets.FAMILIES.items() if make(0).piecewise_linear)
 SMALL = {
@@ -250,3 +252,47 @@ def test_the_trace_only_improves() -> None:
     lowers, uppers = [p.lower for p in seen], [p.upper for p in seen]
     assert lowers == sorted(lowers) and uppers == sorted(uppers, reverse=True)
     assert seen[-1].upper == pytest.approx(result.overall_upper[0])
+
+
+LIES = {
+    "unbounded": Claim(solvers.Status.UNBOUNDED),
+    "infeasible": Claim(solvers.Status.INFEASIBLE),
+    "either": Claim(solvers.Status.INFEASIBLE_OR_UNBOUNDED),
+    "bound inf": Claim(solvers.Status.TIME_LIMIT, dual_bound=math.inf),
+    "bound 1e300": Claim(solvers.Status.TIME_LIMIT, dual_bound=1e300),
+    "bound 0": Claim(solvers.Status.TIME_LIMIT, dual_bound=0.0),
+    "bound nan": Claim(solvers.Status.TIME_LIMIT, dual_bound=math.nan),
+    "optimal without a point": Claim(solvers.Status.OPTIMAL, dual_bound=0.0),
+}
+
+
+@pytest.mark.parametrize("lie", sorted(LIES))
+@pytest.mark.parametrize(
+    ("norm", "method"),
+    [("inf", Milp()), ("1", Milp(tightening=Refinement.CROWN, rows=RowStrategy.MAXIMUM)), ("inf", Lp())],
+)
+def test_a_solvers_word_is_no_bound(norm: str, method: Method, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, oracle = hand_picked("dense", norm)
+
+    def claims(self: Highs, program: object, limits: object, start: object, cutoff: float, progress: Progress) -> Claim:
+        progress.report(math.inf, LIES[lie].dual_bound)
+        return LIES[lie]
+
+    monkeypatch.setattr(Highs, "_run", claims)
+    try:
+        result = lipcompare.bound(problem, method)
+    except Contradiction:  # the solver against the attack: an error, not a result
+        return
+    assert (result.overall_upper >= oracle.overall_upper * (1 - 1e-9)).all()
+    assert result.status is not Status.EXACT or result.overall_lower >= oracle.overall_lower * (1 - 1e-4)
+
+
+def test_rows_under_the_best_one_need_no_entry_above_it() -> None:
+    """A program of p = 1 leaves out entries under the best row's value, and once had no point then."""
+    torch.manual_seed(26)
+    layers = torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 5)
+    network = lipcompare.load(torch.nn.Sequential(*layers))
+    problem = Problem.around(network, torch.randn(1, 4), 1.0, norm="1")
+    result = lipcompare.bound(problem, "milp")
+    assert result.status is Status.EXACT
+    assert result.overall_upper[0] == pytest.approx(0.24567, abs=2e-5)

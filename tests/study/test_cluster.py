@@ -35,11 +35,11 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @pytest.fixture(autouse=True)
 def _methods() -> Iterator[None]:
-    before = dict(METHODS)
+    before = set(METHODS)
     runner_methods.register()
     yield
-    METHODS.clear()
-    METHODS.update(before)
+    for name in set(METHODS) - before:
+        METHODS.unregister(name)
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from runner_methods import QUIET, assert_same_rows, finished, rows
 
 from lipcompare import METHODS, InvalidInput, api
 from lipcompare.budget import duration
+from lipcompare.methods import register
 from lipcompare.result import Status
 from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess, WorkerError
@@ -30,11 +32,11 @@ from lipcompare.study.run import Limits, Setting, Study, Task, run
 
 @pytest.fixture(autouse=True)
 def _methods() -> Iterator[None]:
-    before = dict(METHODS)
+    before = set(METHODS)
     runner_methods.register()
     yield
-    METHODS.clear()
-    METHODS.update(before)
+    for name in set(METHODS) - before:
+        METHODS.unregister(name)
 
 
 def study(*settings: Setting, limits: Limits = Limits(time=5.0), radii: tuple[float, ...] = (0.1,)) -> Study:
@@ -160,10 +162,39 @@ def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path) -> None:
 
     Local.__module__, Local.__qualname__ = "runner_methods", "NotThere"
     runner_methods.NotThere = Local  # type: ignore[attr-defined]
-    METHODS["local"] = Local
+    register(Local)
     run([study(Setting("local"))], tmp_path / "r.sqlite", console=QUIET)
     row = rows(tmp_path / "r.sqlite").iloc[0]
     assert row["status"] == "crashed" and "NotThere" in row["message"]
+
+
+def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import dataclasses, sys\n"
+        "from lipcompare.budget import Clock\n"
+        "from lipcompare.methods import Method, register\n"
+        "from rich.console import Console\n"
+        "import nets\n"
+        "from lipcompare.study.run import Limits, Setting, Study, Task, run\n"
+        "@register\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Mine(Method):\n"
+        "    name, proves, summary, reference = 'mine', 'upper', 'of the script', 'none'\n"
+        "    def supports(self, problem):\n"
+        "        return None\n"
+        "    def run(self, problem, budget):\n"
+        "        return self.result(problem, Clock(budget))\n"
+        "if __name__ == '__main__':\n"
+        "    task = Task(nets.problem(nets.dense(0), 0.1), {'model': 'dense'})\n"
+        "    asked = Study('s', [task], [Setting('mine')], Limits(time=20.0))\n"
+        "    run([asked], sys.argv[1], console=Console(quiet=True))\n"
+    )
+    store = tmp_path / "r.sqlite"
+    path = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, str(script), str(store)], check=True, env={**os.environ, "PYTHONPATH": path})
+    row = rows(store).iloc[0]
+    assert row["status"] == "unavailable" and "put the class in a module of its own" in row["message"]
 
 
 def test_a_worker_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
