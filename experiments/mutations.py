@@ -27,6 +27,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,9 +74,14 @@ def good_files(folder: Path) -> list[Path]:
     from onnx import helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    layers = {"W0": rng.normal(size=(4, 3)), "b0": rng.normal(size=4), "W1": rng.normal(size=(2, 4)), "b1": np.ones(2)}
-    np.savez(folder / "a.npz", **layers)  # type: ignore[arg-type]
-    np.savez_compressed(folder / "b.npz", **{k: v.astype(np.float32) for k, v in layers.items()})  # type: ignore[arg-type]
+    layers: dict[str, Any] = {
+        "W0": rng.normal(size=(4, 3)),
+        "b0": rng.normal(size=4),
+        "W1": rng.normal(size=(2, 4)),
+        "b1": np.ones(2),
+    }
+    np.savez(folder / "a.npz", **layers)
+    np.savez_compressed(folder / "b.npz", **{k: v.astype(np.float32) for k, v in layers.items()})
     np.save(folder / "a.npy", rng.random((2, 3)))
     np.save(folder / "b.npy", rng.integers(0, 255, (2, 3), dtype=np.uint8))
     text = "".join(f"(declare-const X_{i} Real)\n(assert (>= X_{i} -0.5)) ; lower\n(assert (<= X_{i} (/ 1 2)))\n"
@@ -84,7 +90,7 @@ def good_files(folder: Path) -> list[Path]:
     (folder / "a.vnnlib").write_text(text)
     (folder / "b.vnnlib.gz").write_bytes(gzip.compress(text.encode()))
 
-    def model(nodes: list[object], shape: list[int], **weights: np.ndarray) -> object:
+    def model(nodes: list[Any], shape: list[int], **weights: Any) -> Any:
         info = helper.make_tensor_value_info
         tensors = [numpy_helper.from_array(v, k) for k, v in weights.items()]
         graph = helper.make_graph(nodes, "g", [info("x", 1, shape)], [info("y", 1, None)], tensors)
@@ -103,7 +109,7 @@ def good_files(folder: Path) -> list[Path]:
         node("ConstantOfShape", ["to2"], ["z"]), node("Add", ["v", "z"], ["y"]),
     ]  # fmt: skip
     numbers = {"to": [1, -1], "from": [0], "until": [5], "axis": [1], "to2": [1, 2]}
-    weights = {"c": rng.normal(size=(2, 1, 3, 3)).astype(np.float32), "low": np.array(-0.5, np.float32),
+    weights: dict[str, Any] = {"c": rng.normal(size=(2, 1, 3, 3)).astype(np.float32), "low": np.array(-0.5, np.float32),
                **{k: np.array(v, np.int64) for k, v in numbers.items()}}  # fmt: skip
     onnx.save(model(conv, [1, 1, 4, 4], **weights), folder / "b.onnx")
     torch.manual_seed(0)
