@@ -64,12 +64,14 @@ class Deepest:
             outside (then the region is empty or too thin to tell).
         empty: proved to hold no input.
         conflict: numbers of the gates whose rows contradict each other; empty unless the region is.
+        weights: multipliers of these rows, as :class:`Region` states them, which prove that.
     """
 
     point: np.ndarray | None
     depth: float
     empty: bool = False
     conflict: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
 
     @property
     def inside(self) -> np.ndarray | None:
@@ -165,7 +167,7 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     error = region.error + 4 * (len(center) + 4) * _U * size
     alone = middle + reach < -error
     if alone.any():
-        return Deepest(None, -np.inf, True, (int(region.gate[alone.argmax()]),))
+        return Deepest(None, -np.inf, True, (int(region.gate[alone.argmax()]),), (1.0,))
     # Rows that hold everywhere need no attention; the others are measured by their range over the box.
     cutting = middle - reach < error
     if not cutting.any():
@@ -183,7 +185,8 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     depth = -np.inf if u is None else float((scaled.A @ u + scaled.b).min())
     for y in _proposals(scaled, solution, u, depth) if depth < 0 else ():
         if scaled.contradiction(y):
-            return Deepest(None, -np.inf, True, tuple(int(g) for g in region.gate[cutting][y > 0]))
+            gates, weights = region.gate[cutting][y > 0], (y / scale)[y > 0]
+            return Deepest(None, -np.inf, True, tuple(gates.tolist()), tuple(weights.tolist()))
     return Deepest(None if u is None else np.clip(center + radius * u, region.lower, region.upper), depth)
 
 

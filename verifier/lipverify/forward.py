@@ -263,7 +263,7 @@ def maximum(
     offset: Array,
     walls: Planes | None,
     multipliers: Array | None = None,
-    sweeps: int = 3,
+    sweeps: int = 6,
 ) -> Array:
     """Upper bounds (t,) of affine functions over box and half-spaces, with the given or with good multipliers (t, m).
 

@@ -38,8 +38,7 @@ def quadratic_bound(
     Args:
         constant: ``theta_0``.
         theta: by gate number, missing ones count as 0.
-        lam: by entry of the gradient, for p = inf. Entries without one are linear where their sign is known, else
-            bounded by their interval.
+        lam: by entry of the gradient, for p = inf. Entries without one are taken as linear, or by their interval.
     """
     gates, limits, blocks, entries, entry_sums = _coordinates(network, arithmetic, slopes, row, found)
     n = len(gates) + 1
@@ -75,15 +74,18 @@ def quadratic_bound(
     if norm == "inf":
         rest = np.setdiff1d(np.arange(network.inputs), chosen)
         for j in rest:
-            if lower[j] >= 0 or upper[j] <= 0:
-                half = entries[:, j] / (2 if lower[j] >= 0 else -2)
-                matrix[0] = matrix[0] - half
-                matrix[:, 0] = matrix[:, 0] - half
-                weight[0] = weight[0] + np.abs(half)
-                weight[:, 0] = weight[:, 0] + np.abs(half)
-                error = error + gamma * entry_sums[j]
-            else:
+            # |J| <= s J + 2 max(-s J): linear with the sign s of the larger end, which rounding may have left open.
+            left = 2 * max(min(-lower[j], upper[j]), 0 * upper[j])
+            if left > largest[j]:
                 bound = bound + largest[j]
+                continue
+            half = entries[:, j] / (2 if upper[j] >= -lower[j] else -2)
+            matrix[0] = matrix[0] - half
+            matrix[:, 0] = matrix[:, 0] - half
+            weight[0] = weight[0] + np.abs(half)
+            weight[:, 0] = weight[:, 0] + np.abs(half)
+            error = error + gamma * entry_sums[j]
+            bound = bound + left
     matrix = matrix * limit * limit[:, None]
     rounding = arithmetic.gamma(network.inputs + n + 24) * (limit @ weight @ limit)
     delta = _shift(arithmetic, matrix)

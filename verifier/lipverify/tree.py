@@ -51,17 +51,20 @@ def tree_bound(
         target: effort beyond a bound of this size is not needed.
     """
     largest, leaves = arithmetic.zeros(1)[0], 0
-    waiting: list[tuple[int, ...]] = [()]
+    waiting: list[tuple[tuple[int, ...], Mapping[int, Interval]]] = [((), start)]
     for node in nodes.tolist():
         if not waiting:
             raise Refused("the tree has nodes after its last leaf")
-        decisions = waiting.pop()
+        decisions, known = waiting.pop()
+        domain, entries = _domain(network, arithmetic, lower, upper, decisions)
         if node >= 0:
             if node >= 2 * (network.gates + 2 * network.inputs):
                 raise Refused(f"decision {node} names nothing")
-            waiting += [(*decisions, node), (*decisions, node ^ 1)]
+            # What holds in a case holds in its parts, which see decisions of their own only after it.
+            inner = forward(network, arithmetic, domain, known, passes=2).bounds if decisions else known
+            waiting += [((*decisions, node), inner), ((*decisions, node ^ 1), inner)]
             continue
-        bound = _leaf_bound(network, arithmetic, lower, upper, row, norm, start, decisions, leaf(leaves), target)
+        bound = _leaf_bound(network, arithmetic, domain, entries, row, norm, known, leaf(leaves), target)
         if bound is not None:
             largest = max(largest, bound)
         leaves += 1
@@ -73,18 +76,16 @@ def tree_bound(
 def _leaf_bound(
     network: Network,
     arithmetic: Arithmetic,
-    lower: Array,
-    upper: Array,
+    domain: Domain,
+    entries: Array,
     row: Array,
     norm: str,
     start: Mapping[int, Interval],
-    decisions: tuple[int, ...],
     proof: Leaf,
     target: Array,
 ) -> Array | None:
     """Bound of one case; None where it holds no input."""
-    domain, entries = _domain(network, arithmetic, lower, upper, decisions)
-    found = forward(network, arithmetic, domain, start, passes=2)
+    found = forward(network, arithmetic, domain, start, passes=3)
     if found.empty:
         return None
     if proof.conflict and len(found.planes.offset):

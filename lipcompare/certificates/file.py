@@ -1,0 +1,81 @@
+"""The file of a certificate: an ``.npz`` without pickles; its member ``certificate`` is JSON that names the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lipcompare.errors import UnsupportedOperation
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.problem import Problem
+
+_DENSE_LIMIT = 2**24
+"""Entries of a matrix that is still written out: 128 MiB, where a certificate stops being something to hand on."""
+
+
+@dataclasses.dataclass(eq=False)
+class Writer:
+    """Collects arrays under names, and writes them with their header."""
+
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def add(self, name: str, values: Any, dtype: type = np.float64) -> str:
+        """Keep an array; returns its name."""
+        self.arrays[name] = np.ascontiguousarray(values, dtype)
+        return name
+
+    def save(self, header: dict[str, Any], path: str | os.PathLike[str]) -> int:
+        """Write the file as a whole; returns its size in bytes."""
+        text = json.dumps(header, allow_nan=False).encode()
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, certificate=np.frombuffer(text, np.uint8), **self.arrays)  # type: ignore[arg-type]
+        partial.replace(target)
+        return target.stat().st_size
+
+
+def describe(problem: Problem, writer: Writer) -> dict[str, Any]:
+    """The header's part on the question, of a problem with one example, in float64.
+
+    Raises:
+        UnsupportedOperation: activations without kinks at the origin, a domain that is no box, or matrices that are too
+            large to write out.
+    """
+    network = problem.network
+    return {
+        "format": "lipcompare certificate",
+        "version": 1,
+        "inputs": network.in_size,
+        "nodes": [_node(network, k, writer) for k in range(1, len(network.nodes))],
+        "box": [writer.add("lower", problem.box.lower[0].cpu()), writer.add("upper", problem.box.upper[0].cpu())],
+        "norm": str(problem.norm.value),
+        "functionals": writer.add("functionals", problem.functionals[0].cpu()),
+    }
+
+
+def _node(network: Network, k: int, writer: Writer) -> dict[str, Any]:
+    node = network.nodes[k]
+    if isinstance(node, Activate):
+        if not isinstance(node.activation, LeakyReLU):
+            raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
+        alpha = torch.as_tensor(node.activation.alpha, dtype=torch.float64).cpu().expand(node.size)
+        return {"kind": "kink", "size": node.size, "parent": node.parent, "alpha": writer.add(f"{k}.alpha", alpha)}
+    assert isinstance(node, Affine)
+    terms = []
+    for i, (parent, linear) in enumerate(node.terms):
+        if linear.in_size * linear.out_size > _DENSE_LIMIT:
+            raise UnsupportedOperation(
+                f"A map {linear.in_size} -> {linear.out_size} is too large to write out in a certificate."
+            )
+        matrix = linear.matrix(device=torch.device("cpu"), dtype=torch.float64)
+        terms.append({"parent": parent, "matrix": writer.add(f"{k}.{i}", matrix)})
+    bias = np.zeros(node.size) if node.bias is None else node.bias.cpu()
+    return {"kind": "affine", "size": node.size, "terms": terms, "bias": writer.add(f"{k}.bias", bias)}

@@ -1,0 +1,85 @@
+"""Certificates are written by one program and checked by another that shares nothing with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nets
+import numpy as np
+import pytest
+import torch
+from lipverify.certificate import read
+from lipverify.check import check
+
+import lipcompare
+from lipcompare import NormBall, Problem, UnsupportedOperation
+from lipcompare.certificates import write_certificate
+
+NETWORKS = {
+    "dense": nets.dense(0, (3, 8, 8, 3)),
+    "leaky": nets.dense(1, (2, 6, 6, 6, 2), 0.3),
+    "residual": nets.residual(2),
+    "conv": nets.conv(3),
+    "pooling": nets.pooling(1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [*((name, "inf") for name in NETWORKS), ("dense", "2"), ("dense", "1"), ("leaky", "2")]
+)
+def test_both_ends_are_proved_again(name: str, norm: str, tmp_path: Path) -> None:
+    problem = nets.problem(NETWORKS[name], 0.2, norm=norm)
+    result = lipcompare.bound(problem, "bab", time_limit=20)
+    summary = write_certificate(problem, result, tmp_path / "c.npz", time_limit=20)
+    proved = check(read(tmp_path / "c.npz"))
+    assert [f for row in proved for f in row.failures] == []
+    upper, lower = max(row.upper for row in proved), max(row.lower for row in proved)
+    assert lower <= upper and lower >= float(result.overall_lower[0]) * (1 - 1e-12)
+    assert upper <= float(result.overall_upper[0]) * (1 + 1e-5)
+    assert summary.leaves > 0 and summary.bytes < 2**20
+
+
+@pytest.mark.parametrize("method", ["ibp", "recurjac", "lbp"])
+def test_plain_bounds_are_derived_as_they_are(method: str, tmp_path: Path) -> None:
+    problem = nets.problem(NETWORKS["dense"], 0.3)
+    result = lipcompare.bound(problem, method, tightening="crown")
+    write_certificate(problem, result, tmp_path / "c.npz")
+    for row, upper in zip(check(read(tmp_path / "c.npz")), result.upper[0], strict=True):
+        assert not row.failures and row.upper == pytest.approx(float(upper), rel=1e-9)
+
+
+def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:
+    problem = nets.problem(nets.dense(4, (2, 4, 4, 2)), 0.3)
+    result = lipcompare.bound(problem, "milp")
+    write_certificate(problem, result, tmp_path / "c.npz")
+    for row in check(read(tmp_path / "c.npz"), exact=True):
+        assert not row.failures and row.lower <= row.upper
+
+
+def test_any_example_of_a_batch_and_either_precision(tmp_path: Path) -> None:
+    network = NETWORKS["dense"]
+    problem = Problem.around(network, torch.rand(3, network.in_size), 0.2, dtype=torch.float32)
+    result = lipcompare.bound(problem, "bab", time_limit=20)
+    write_certificate(problem, result, tmp_path / "c.npz", example=2)
+    file = read(tmp_path / "c.npz")
+    assert np.array_equal(file.lower, problem.box.lower[2].double().numpy())
+    assert max(row.lower for row in check(file)) >= float(result.overall_lower[2]) * (1 - 1e-12)
+
+
+def test_without_time_it_claims_less_and_says_so(tmp_path: Path) -> None:
+    problem = nets.problem(nets.dense(5, (4, 20, 20, 20, 3)), 0.5)
+    result = lipcompare.bound(problem, "bab", time_limit=20)
+    summary = write_certificate(problem, result, tmp_path / "c.npz", time_limit=0.0)
+    assert summary.upper > float(result.overall_upper[0])
+    assert [f for row in check(read(tmp_path / "c.npz")) for f in row.failures] == []
+
+
+def test_what_it_does_not_cover_is_an_error(tmp_path: Path) -> None:
+    smooth = lipcompare.load(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)))
+    problem = Problem.around(smooth, 0.0, 0.1)
+    with pytest.raises(UnsupportedOperation, match="piecewise linear"):
+        write_certificate(problem, lipcompare.bound(problem, "lbp"), tmp_path / "c.npz")
+    ball = Problem.around(NETWORKS["dense"], 0.0, 0.1, ball="2")
+    assert isinstance(ball.box, NormBall)
+    with pytest.raises(UnsupportedOperation, match="boxes only"):
+        write_certificate(ball, lipcompare.bound(ball, "lbp"), tmp_path / "c.npz")
