@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 class TracePoint(NamedTuple):
@@ -127,15 +129,54 @@ class Deadline:
 _CPU_TILE = 2**24
 """Bytes: passes whose tensors stay in the processor's cache run two to three times faster than larger ones."""
 
+CACHED_ENTRIES = 2**17
+"""Numbers (1 MiB of float64) in the matrices of a batch of programs: more fall out of a core's own cache."""
 
-def pass_bytes(budget: int, device: torch.device) -> int:
+BLOCK_ENTRIES = 2**24
+"""Numbers (128 MiB of float64) in a dense block that is made only to be summed up or stored sparsely."""
+
+
+class Copies(enum.IntEnum):
+    """Tensors of the size of a pass's widest value that are alive at its peak, for each item that it treats."""
+
+    PLANE = 6
+    """CROWN, per functional: it, its parts by sign, their products with the slopes, and the sum that goes on."""
+    DESCENT = 12
+    """Optimised slopes, per functional and activation: a plane's six, which autograd keeps, and as many for choices,
+    their gradients, both moments and what an update makes in between. Splits keep planes and half-spaces likewise."""
+    SUBDOMAIN = 8
+    """CROWN over many boxes: a plane's six and both ends."""
+    TANGENT = 5
+    """The recursion of gradients, per functional: it, its absolute value, what goes on, and two for the constant."""
+    POINT = 4
+    """A gradient at a point: the values and slopes that it is made with, itself and what goes on."""
+    SAMPLE = 8
+    """Gradients at many points at once, with the ends over them and where those were seen."""
+    EXAMPLE = 64
+    """All of propagation, per row of an example; generous, as nothing that it calls may run out of memory: intervals,
+    lines and gates of all layers, and passes for tiles of targets."""
+    PROGRAM = 40
+    """The interior point method, in matrices of a program's size: iterate, directions and Newton system; generous."""
+
+
+def tensor_bytes(copies: int, entries: int, like: Tensor) -> int:
+    """Memory of ``copies`` tensors of ``entries`` numbers each, in the precision of ``like``."""
+    return copies * entries * like.element_size()
+
+
+def pass_bytes(memory: int, device: torch.device) -> int:
     """Bytes that one pass should take: all of the budget on an accelerator, a cache-sized tile of it on a CPU."""
-    return min(budget, _CPU_TILE) if device.type == "cpu" else budget
+    return min(memory, _CPU_TILE) if device.type == "cpu" else memory
 
 
-def chunk_size(budget: int, device: torch.device, bytes_each: int) -> int:
-    """How many items of ``bytes_each`` one pass may hold; at least one."""
-    return max(1, pass_bytes(budget, device) // max(1, bytes_each))
+def chunk_size(memory: int, device: torch.device, bytes_each: int) -> int:
+    """How many items of ``bytes_each`` one pass should treat; at least one."""
+    return fitting(pass_bytes(memory, device), bytes_each)
+
+
+def fitting(memory: int, each: int) -> int:
+    """How many items fit, of which each takes so much; at least one."""
+    return max(1, memory // max(1, each))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

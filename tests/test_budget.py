@@ -5,10 +5,11 @@ from __future__ import annotations
 import nets
 import numpy as np
 import pytest
+import torch
 
 import lipcompare
 from lipcompare import Status
-from lipcompare.budget import Deadline
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
@@ -43,3 +44,14 @@ def test_more_time_is_never_worse() -> None:
         return found.upper.numpy()
 
     assert (upper(-1.0) > upper(float("inf"))).all()
+
+
+def test_how_much_fits() -> None:
+    single, double = (torch.zeros(1, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    assert tensor_bytes(Copies.PLANE, 10, double) == 2 * tensor_bytes(Copies.PLANE, 10, single) == 480
+    assert [fitting(1000, each) for each in (0, 1, 300, 1000, 1001)] == [1000, 1000, 3, 1, 1]
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert chunk_size(2**40, gpu, 2**20) == 2**20
+    assert chunk_size(2**40, cpu, 2**20) == 16  # a tile in the cache
+    assert chunk_size(2**22, cpu, 2**20) == 4  # or less, where the budget is less
+    assert chunk_size(1, cpu, 2**20) == 1

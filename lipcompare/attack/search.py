@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.attack.neighbours import search_regions
+from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
@@ -123,9 +124,8 @@ def _sample(
     corners = effort.samples // 4
     unit[:corners] = unit[:corners].round()
     unit[0] = 0.5
-    widest = max(node.size for node in problem.network.nodes)
-    itemsize = problem.box.lower.element_size()
-    chunk = max(1, memory // (4 * problem.batch * problem.rows * widest * itemsize))
+    entries = problem.batch * problem.rows * problem.network.widest
+    chunk = fitting(memory, tensor_bytes(Copies.POINT, entries, problem.box.lower))
     parts: list[Tensor] = []  # (batch, samples, rows)
     for part in unit.split(chunk):
         if parts and not keep_going():

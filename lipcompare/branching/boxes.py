@@ -19,7 +19,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
-from lipcompare.budget import Deadline
+from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
 from lipcompare.jacobian import GateRelaxation
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
@@ -57,10 +57,9 @@ class BoxEvaluator:
         self.numbering = Numbering(network)
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         self.smallest = self.box.radius * 2.0**-_HALVINGS
-        widest = max(node.size for node in network.nodes)
-        each = 64 * widest * self.box.lower.element_size()
-        self.at_once = max(1, self.memory // each)
-        self.points_at_once = max(1, self.memory // (4 * each))
+        each = tensor_bytes(Copies.EXAMPLE, network.widest, self.box.lower)
+        self.at_once = fitting(self.memory, each)
+        self.points_at_once = fitting(self.memory, 4 * each)
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""

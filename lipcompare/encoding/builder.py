@@ -10,13 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 import solvers
+from lipcompare.budget import BLOCK_ENTRIES, fitting
 from lipcompare.network.linear_maps import LinearMap
 
 Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]
-
-_CHUNK = 2**24
-"""Entries of the dense block through which a linear map is turned into a sparse matrix."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,7 +188,7 @@ class ProgramBuilder:
 
 def sparse_matrix(linear: LinearMap) -> sp.csr_matrix:
     """The matrix of a linear map, (out_size, in_size), float64, without ever holding all of it densely."""
-    step = max(1, _CHUNK // max(1, linear.out_size))
+    step = fitting(BLOCK_ENTRIES, linear.out_size)
     blocks = []
     for start in range(0, linear.in_size, step):
         stop = min(start + step, linear.in_size)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, chunk_size
+from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import Reach, at_output, nothing, sum_of, through_gate, through_maps
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, square_chord
@@ -383,7 +383,7 @@ def _refined(
     batch, rows, size = start.lower.shape
     lower, upper = start.lower.clone(), start.upper.clone()
     widest = max(n.size for n in network.nodes[node:])
-    chunk = chunk_size(memory, functionals.device, 2 * 5 * batch * rows * widest * functionals.element_size())
+    chunk = chunk_size(memory, functionals.device, tensor_bytes(Copies.TANGENT, 2 * batch * rows * widest, functionals))
     for part in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
         if deadline.passed():
             break

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from lipcompare.attack.search import Effort, kink_patterns, search
-from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.budget import Budget, Clock, Copies, Deadline, Kept, tensor_bytes
 from lipcompare.combine import best_witnesses, stacked
 from lipcompare.methods.base import Method, Piece, pieces
 from lipcompare.problem import Problem
@@ -45,10 +45,10 @@ class Attack(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         effort = Effort(self.samples, self.starts, self.ascent_steps, self.rounds, self.proposals, self.regions)
-        widest = max(node.size for node in problem.network.nodes)
-        at_once = 4 * problem.rows * effort.starts * 2 * effort.proposals * widest * problem.box.lower.element_size()
+        points = problem.rows * effort.starts * 2 * effort.proposals
+        each = tensor_bytes(Copies.POINT, points * problem.network.widest, problem.box.lower)
         found, hurried = [], False
-        for piece in pieces(problem, clock, at_once):
+        for piece in pieces(problem, clock, each):
             witnesses, late = self._search(piece, effort, budget)
             clock.keep(Kept(piece.first, np.full(witnesses.values.shape, np.inf), witnesses))
             found.append(witnesses)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.budget import Budget, Clock, Copies, Kept, fitting, tensor_bytes
 from lipcompare.domain import NormBall, Space
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, Witnesses
@@ -135,7 +135,7 @@ _REFINING = 0.9
 
 def pieces(problem: Problem, clock: Clock, bytes_each: int) -> Iterator[Piece]:
     """The batch in pieces whose work fits in memory, ``bytes_each`` for one example."""
-    size = max(1, clock.budget.memory // bytes_each)
+    size = fitting(clock.budget.memory, bytes_each)
     for start in range(0, problem.batch, size):
         some = problem.slice(start, start + size)
         left = clock.left
@@ -161,10 +161,9 @@ def in_pieces(
     return torch.cat(uppers), any_hurried
 
 
-def propagation_bytes(problem: Problem, factor: int = 64) -> int:
-    """What bound propagation takes per example: some copies of the widest layer for every row."""
-    widest = max(node.size for node in problem.network.nodes)
-    return factor * problem.rows * widest * problem.box.lower.element_size()
+def propagation_bytes(problem: Problem) -> int:
+    """What bound propagation takes per example."""
+    return tensor_bytes(Copies.EXAMPLE, problem.rows * problem.network.widest, problem.box.lower)
 
 
 def joined(parts: Iterable[Tensor]) -> Tensor:

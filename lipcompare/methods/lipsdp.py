@@ -75,7 +75,7 @@ class LipSdp(Method):
         order = undecided + (network.in_size if self._diagonal(problem.norm) else min(network.in_size, undecided + 1))
         if order > self.limit:
             return f"The matrix may have order {order}, the limit is {self.limit}: use sdp, or raise the limit."
-        widest = max(node.size for node in network.nodes)
+        widest = network.widest
         if (network.in_size + undecided) * widest > 2**27:
             return "The network's dense matrices are too large for LipSDP: use sdp or lbp."
         return None

@@ -145,6 +145,11 @@ class Network:
         return sum(sums) + max(node.size for node in self.nodes) + SPARE * len(self.nodes)
 
     @cached_property
+    def widest(self) -> int:
+        """Size of the largest node."""
+        return max(node.size for node in self.nodes)
+
+    @cached_property
     def neurons(self) -> int:
         """Number of activation neurons."""
         return sum(self.nodes[k].size for k in self.activations)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, chunk_size
+from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
@@ -154,9 +154,8 @@ def _refine(
         return patch_bounds(network, box, lines, node, undecided, current, memory=memory, deadline=deadline)
     lower, upper = current.lower.clone(), current.upper.clone()
     widest = max(n.size for n in network.nodes[: node + 1])
-    # A pass holds a handful of (batch, 2 targets, widest) tensors; with slopes to optimise, some for every layer.
-    copies = 6 if descent is None else 12 * (len(lines) + 1)
-    chunk = chunk_size(memory, lower.device, copies * 2 * batch * widest * lower.element_size())
+    copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
+    chunk = chunk_size(memory, lower.device, tensor_bytes(copies, 2 * batch * widest, lower))  # both signs of a target
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     for part in targets.split(chunk):
         if deadline.passed():

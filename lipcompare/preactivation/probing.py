@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, pass_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Conflicts, PreactivationBounds
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
@@ -42,8 +42,7 @@ def probe(
     undecided = (lower < 0) & (upper > 0)
     undecided &= (undecided.sum(-1) <= _MOST).unsqueeze(-1)
     example, neuron = undecided.nonzero(as_tuple=True)
-    widest = max(node.size for node in network.nodes)
-    room = max(1, pass_bytes(memory, lower.device) // (64 * 8 * widest))
+    room = chunk_size(memory, lower.device, tensor_bytes(Copies.EXAMPLE, network.widest, lower))
     pairs = []
     best_lower, best_upper = lower, upper
     for part in torch.arange(len(example), device=lower.device).split(room):

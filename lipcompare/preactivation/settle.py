@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, chunk_size
+from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import PreactivationBounds
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_backward, fold_forward
@@ -203,8 +203,8 @@ def _prove(
     assert isinstance(node, Activate)
     rows = box.lower.new_zeros(len(targets), node.size)
     rows[torch.arange(len(targets), device=rows.device), targets] = -side  # functions above -s z
-    widest = max(n.size for n in network.nodes)
-    at_once = min(effort.batch, chunk_size(memory, rows.device, 16 * len(targets) * widest * rows.element_size()))
+    each = tensor_bytes(Copies.SUBDOMAIN, 2 * len(targets) * network.widest, rows)
+    at_once = min(effort.batch, chunk_size(memory, rows.device, each))
     frontier, open_ = box, torch.ones(1, len(targets), dtype=torch.bool, device=rows.device)
     least = torch.full_like(side, torch.inf)
     alive = torch.ones_like(side, dtype=torch.bool)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, chunk_size
+from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
@@ -183,7 +183,7 @@ def _planes(
     """
     batch, size = wanted.shape
     widest = max(n.size for n in network.nodes[: node.parent + 1])
-    chunk = chunk_size(memory, slack.device, 24 * batch * widest * slack.element_size())
+    chunk = chunk_size(memory, slack.device, tensor_bytes(Copies.DESCENT, 2 * batch * widest, slack))
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
     for neurons in _first(wanted).split(chunk, dim=1) if bool(wanted.any()) else ():

@@ -7,13 +7,13 @@ import time
 
 import torch
 
+from lipcompare.budget import CACHED_ENTRIES, Copies
 from lipcompare.network.interval import Interval
 from lipcompare.programs.prepared import Prepared
 from lipcompare.quadratic.program import coordinate_count, entry_data, gate_maps
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import solve
 
-_CACHE = 2**17
 """Matrix entries of a batch of programs that still fit in a processor's caches."""
 
 
@@ -33,13 +33,13 @@ def entry_intervals(prepared: Prepared, row: int, *, memory: int = 2**30, deadli
     chord = torch.where((lower < 0) & (upper > 0), -lower * upper / (upper - lower).clamp(min=1e-300), 0.0)
     entries = chord.argsort(descending=True, stable=True)[: int((chord > 0).sum())]
     count = int(coordinate_count(prepared.gates, prepared.gradients)[0])
-    each = 8 * 40 * count * count
-    widest = max(node.size for node in prepared.problem.network.nodes)
+    each = 8 * Copies.PROGRAM * count * count
+    widest = prepared.problem.network.widest
     if not len(entries) or 8 * 4 * count * (widest + count + prepared.problem.network.in_size) + each > memory:
         return Interval(lower, upper)
     functionals = prepared.problem.functionals
     maps = gate_maps(prepared.problem.network, prepared.gates, functionals, prepared.gradients)
-    size = max(1, min(memory // each, _CACHE // count**2) // 2)
+    size = max(1, min(memory // each, CACHED_ENTRIES // count**2) // 2)
     for part in entries.split(size):
         if time.perf_counter() > deadline:
             break

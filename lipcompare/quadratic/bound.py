@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline
+from lipcompare.budget import Deadline, fitting
 from lipcompare.gates import Coupling, Gates
 from lipcompare.jacobian.linear import Gradients, norm_bound
 from lipcompare.network.graph import Network
@@ -253,7 +253,7 @@ def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
     signs = sign_count(setting.gradients)
     width, own = widths(pack, signs if setting.norm is Norm.INF else torch.zeros_like(signs), setting.memory)
     largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
-    room = max(1, setting.memory // program_bytes(int(pack.coordinates.max()), largest))
+    room = fitting(setting.memory, program_bytes(int(pack.coordinates.max()), largest))
     coupling = None if setting.coupling is None else setting.coupling.of(pack.examples)
     return _Prepared(pack, maps, gradients, place, width, own, room, coupling)
 
@@ -338,7 +338,7 @@ def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Pr
                 home[batch.part[again[early]]] = len(solved)
                 solved.append(_to_the_end(setting, progress, batch, again[early]))
             size = tightened_bytes(batch.data.size, setting.cuts, prepared.coupling is not None)
-            for some in again[~early].split(max(1, setting.memory // size)) if not bool(early.all()) else ():
+            for some in again[~early].split(fitting(setting.memory, size)) if not bool(early.all()) else ():
                 part = batch.part[some]
                 tightened = tighten(
                     batch.data.select(some), batch.solution.select(some), prepared.maps,

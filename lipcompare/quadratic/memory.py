@@ -14,12 +14,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lipcompare.budget import CACHED_ENTRIES, fitting
 from lipcompare.gates import Gates
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.coordinates import Lifted, coordinate_count, undecided_gates
 
-_CACHE = 2**17  # matrix entries of a batch on a CPU: more than this falls out of its caches
 _SIGNS = 0.25  # of the memory for signs at most, where not all of them fit
 
 
@@ -48,7 +48,7 @@ def packs(network: Network, gates: Gates, gradients: Gradients, rows: int, squar
     Args:
         squared: there are no signs, as for p = 2 and p = 1.
     """
-    widest = max(node.size for node in network.nodes)
+    widest = network.widest
     count = coordinate_count(gates, gradients)
     signs = torch.zeros_like(count) if squared else sign_count(gradients)
     result: list[Pack] = []
@@ -142,11 +142,11 @@ def widths(pack: Pack, signs: Tensor, memory: int) -> tuple[int, Tensor]:
     signs = signs[pack.examples]
     if pack.most_signs is not None:
         signs = signs.clamp(max=pack.most_signs)
-    own = [max(1, memory // program_bytes(n, j)) for n, j in zip(count.tolist(), signs.tolist(), strict=True)]
-    largest = max(1, memory // program_bytes(int(count.max()), int(signs.max())))
+    own = [fitting(memory, program_bytes(n, j)) for n, j in zip(count.tolist(), signs.tolist(), strict=True)]
+    largest = fitting(memory, program_bytes(int(count.max()), int(signs.max())))
     each = torch.tensor(own, device=count.device)
     if count.device.type == "cpu":
         size = count + signs
-        largest = min(largest, max(1, _CACHE // int(size.max()) ** 2))
-        each = torch.minimum(each, (_CACHE // size.square()).clamp(min=1))
+        largest = min(largest, max(1, CACHED_ENTRIES // int(size.max()) ** 2))
+        each = torch.minimum(each, (CACHED_ENTRIES // size.square()).clamp(min=1))
     return largest, each

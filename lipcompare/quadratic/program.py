@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from lipcompare.budget import BLOCK_ENTRIES, fitting
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
@@ -300,7 +301,7 @@ def entry_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor, entr
 def _chunks(maps: GateMaps, problems: int) -> tuple[Tensor, ...]:
     """Problems in portions whose input gradients' maps take about 128 MiB."""
     numbers = torch.arange(problems, device=maps.entry_linear.device)
-    chunks: tuple[Tensor, ...] = numbers.split(max(1, 2**24 // max(1, maps.entry_linear[0].numel())))
+    chunks: tuple[Tensor, ...] = numbers.split(fitting(BLOCK_ENTRIES, maps.entry_linear[0].numel()))
     return chunks
 
 

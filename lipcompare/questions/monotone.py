@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
@@ -110,8 +111,8 @@ def _extremes(
     # The diagonal too: over a domain in which one input moves it is a grid.
     half = samples // 2
     unit[:half] = torch.linspace(0, 1, half, dtype=torch.float64).unsqueeze(-1)
-    widest = max(node.size for node in problem.network.nodes)
-    each = max(1, memory // (8 * 8 * samples * problem.rows * widest))
+    entries = samples * problem.rows * problem.network.widest
+    each = fitting(memory, tensor_bytes(Copies.SAMPLE, entries, unit))
     parts = []
     for start in range(0, problem.batch, each):
         part = problem.slice(start, min(start + each, problem.batch))
@@ -132,9 +133,9 @@ def _at(problem: Problem, features: Sequence[int], points: np.ndarray, memory: i
     x = torch.as_tensor(points, device=problem.device, dtype=torch.float64)
     rows = problem.functionals.double().unsqueeze(2).expand(*x.shape[:3], -1).flatten(0, 2).unsqueeze(1)
     entry = torch.tensor(list(features), device=x.device).expand(x.shape[:3]).flatten()
-    widest = max(node.size for node in network.nodes)
+    each = tensor_bytes(Copies.EXAMPLE, network.widest, x)
     parts = []
-    for some in torch.arange(len(entry), device=x.device).split(max(1, memory // (64 * 8 * widest))):
+    for some in torch.arange(len(entry), device=x.device).split(fitting(memory, each)):
         flat = x.flatten(0, 2)[some]
         with torch.no_grad():
             gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))

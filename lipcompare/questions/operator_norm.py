@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.branching.driver import Stop
+from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates, has_patterns
@@ -192,11 +193,10 @@ def _largest_column(problem: Problem, gates: Gates, bounding: Bounding, memory: 
     turned = transpose(problem.network)
     moved = Gates({turned.gates[k]: slope for k, slope in gates.slopes.items() if k in turned.gates})
     columns = torch.eye(problem.network.in_size, device=problem.device, dtype=problem.dtype)
-    widest = max(node.size for node in problem.network.nodes)
-    at_once = max(1, memory // (64 * problem.batch * widest * columns.element_size()))
+    each = tensor_bytes(Copies.EXAMPLE, problem.batch * problem.network.widest, columns)
     parts = [
         _largest_row(turned.network, moved, part.expand(problem.batch, -1, -1), bounding, None, memory)
-        for part in columns.split(min(at_once, 256))
+        for part in columns.split(min(fitting(memory, each), 256))
     ]
     return torch.stack(parts).amax(0)
 

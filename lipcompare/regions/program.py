@@ -121,7 +121,7 @@ def region_of(
 
 def fits(network: Network, rows: int, memory: int) -> bool:
     """Whether the program of a region that so many neurons describe fits in memory on its way to the solver."""
-    return _COPIES * 8 * max(rows, max(node.size for node in network.nodes)) * network.in_size <= memory
+    return _COPIES * 8 * max(rows, network.widest) * network.in_size <= memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
 from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.subdomains import Subdomains
+from lipcompare.budget import CACHED_ENTRIES, Copies
 from lipcompare.gates import Gates
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
@@ -24,7 +25,6 @@ from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
 from lipcompare.rounding import raised, root_above
 
-_CACHE = 2**17
 """Matrix entries of a batch of programs: more than this falls out of a processor's caches."""
 
 
@@ -70,10 +70,10 @@ class QuadraticRelaxation:
         while start < len(order):
             # Programs of a batch are padded to the largest.
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= _CACHE:
+            while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= CACHED_ENTRIES:
                 stop += 1
             index = order[start:stop]
-            fits = 8 * 40 * int(size[index].max()) ** 2 <= self.settings.memory
+            fits = 8 * Copies.PROGRAM * int(size[index].max()) ** 2 <= self.settings.memory
             solved.append((self._solve if fits else self._fallback)(batch.select(index), floor, target))
             start = stop
         back = torch.argsort(order)
