@@ -22,7 +22,7 @@ def conv_networks(draw: st.DrawFn, largest: int = 220) -> Network:
     b = Builder(math.prod(grid), draw(st.integers(0, 10**6)))
     for _ in range(draw(st.integers(2, 4))):
         kind = draw(st.sampled_from(["conv", "conv", "residual", "transposed", "scaled", "average", "maximum"]))
-        if kind == "maximum":
+        if kind == "maximum" and grid[-1] >= 4:
             grid = _maximum(b, grid)
             continue
         start = b.last

@@ -22,6 +22,7 @@ from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import Reach, at_output, nothing, sum_of, through_gate, through_maps
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, square_chord
+from lipcompare.jacobian.patches import Relaxed, bounded_entries, plan
 from lipcompare.jacobian.smooth import Forward, Shares, planes
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import (
@@ -380,6 +381,15 @@ def _refined(
         start: what is known of the interval.
         wanted: mask (batch, rows, size).
     """
+    how = plan(network, node) if forward is None else None
+    if how is not None:
+        relaxed = {k: _relaxed(line, known, k) for k, line in known.lines.items()}
+        raw = bounded_entries(network, functionals, relaxed, node, start, wanted, how, memory=memory, deadline=deadline)
+        # As for a functional that is one entry.
+        rounding = allowance(2 * network.operations, functionals.dtype) * known.scales[node]
+        lower = torch.maximum(raw.lower - rounding, start.lower)
+        upper = torch.minimum(raw.upper + rounding, start.upper)
+        return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
     batch, rows, size = start.lower.shape
     lower, upper = start.lower.clone(), start.upper.clone()
     widest = max(n.size for n in network.nodes[node:])
@@ -398,6 +408,13 @@ def _refined(
     upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.
     return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
+
+
+def _relaxed(line: GateLines, known: Gradients, k: int) -> Relaxed:
+    """The lines of one activation as the passes on patches take them."""
+    slope = line.slope[:, :1] if line.slope.stride(1) == 0 else line.slope
+    value = known.intervals[k].center if k in known.constant else None
+    return Relaxed(slope, line.slope_spread, line.offset, line.offset_spread, value)
 
 
 def _without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:

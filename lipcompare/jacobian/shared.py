@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from lipcompare.budget import pass_bytes
 from lipcompare.gates import Gates
+from lipcompare.jacobian.grouping import Group, by_position, grouped
 from lipcompare.jacobian.interval import scales
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.grids import Grid, grids
@@ -28,22 +27,6 @@ from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.network.patches import Items, Patches, Table, positions_of, push_back, window_costs
 from lipcompare.rounding import allowance
-
-
-class Group(NamedTuple):
-    """Undecided gates by position: groups of gates with the same window, filled up to the same number.
-
-    Attributes:
-        example: (groups,).
-        place: (groups,) position in the image.
-        channel: (groups, slots).
-        filled: (groups, slots) which slots hold a gate.
-    """
-
-    example: Tensor
-    place: Tensor
-    channel: Tensor
-    filled: Tensor
 
 
 def shared_intervals(network: Network, gates: Gates, functionals: Tensor, *, memory: int) -> dict[int, Interval]:
@@ -71,9 +54,11 @@ def shared_intervals(network: Network, gates: Gates, functionals: Tensor, *, mem
             continue
         reach = half[k].unsqueeze(1) * (centers[k].abs() + errors[k].total() + rounding[k])
         node = network.nodes[k].parents[0]
-        weights = _by_position(reach, shapes[node])  # (batch x positions, channels, rows)
+        weights = by_position(reach, shapes[node]).unflatten(-1, (-1, rows)).flatten(0, 1)
         tile = pass_bytes(memory, functionals.device) // functionals.element_size()
-        for group in _groups(gates.unstable(k), shapes[node], window_costs(network, node).widest, rows, tile):
+        widest = window_costs(network, node).widest
+        slots = by_position(gates.unstable(k).unsqueeze(1), shapes[node])
+        for group in grouped(slots, most=tile // widest, together=tile // (widest * rows)):
             _spread_group(network, tables, errors, shapes, node, group, weights)
     return {k: _around(centers[k], errors[k].total() + rounding[k]) for k in centers}
 
@@ -117,34 +102,6 @@ class _Spread:
         return sums.permute(0, 3, 2, 1).flatten(2)
 
 
-def _by_position(values: Tensor, grid: Grid) -> Tensor:
-    """(batch, rows, size) as (batch x positions, channels, rows)."""
-    batch, rows, _ = values.shape
-    images = values.reshape(batch, rows, grid[0], -1)
-    return images.permute(0, 3, 2, 1).reshape(-1, grid[0], rows)
-
-
-def _groups(undecided: Tensor, grid: Grid, widest: int, rows: int, tile: int) -> Iterator[Group]:
-    """Undecided gates (batch, size) in groups that one pass holds: ``tile`` entries."""
-    batch, positions = undecided.shape[0], math.prod(grid[1:])
-    mask = undecided.reshape(batch, grid[0], positions).transpose(1, 2).reshape(-1, grid[0])
-    count = mask.sum(-1)
-    channel = mask.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
-    order = count.argsort(descending=True, stable=True)
-    counts = count[order].tolist()
-    start = 0
-    while start < len(counts) and counts[start] > 0:
-        most = counts[start]
-        slots = min(most, max(1, tile // widest))
-        groups = max(1, min(tile // (widest * slots), tile // (widest * rows)))
-        some = order[start : start + groups]
-        for first in range(0, most, slots):
-            slot = torch.arange(first, min(first + slots, most), device=mask.device)
-            filled = slot < count[some].unsqueeze(-1)
-            yield Group(some // positions, some % positions, channel[some][:, slot], filled)
-        start += groups
-
-
 def _spread_group(
     network: Network,
     tables: dict[int, Table],
@@ -152,12 +109,12 @@ def _spread_group(
     shapes: tuple[Grid, ...],
     node: int,
     group: Group,
-    by_position: Tensor,
+    reach: Tensor,
 ) -> None:
     """Go back from one group of gates, whose pre-activations are ``node``, and add to all spreads on the way."""
-    slots = group.channel.shape[1]
+    slots = group.slot.shape[1]
     positions = math.prod(shapes[node][1:])
-    weights = by_position[(group.example * positions + group.place).unsqueeze(-1), group.channel]
+    weights = reach[(group.example * positions + group.place).unsqueeze(-1), group.slot]
     weights = weights * group.filled.unsqueeze(-1)
     places, field = (v.repeat_interleave(slots, 0) for v in (positions_of(group.place, shapes[node]), group.example))
     items = Items(places, shapes[node][1:], field)
@@ -171,7 +128,7 @@ def _spread_group(
         parents = network.nodes[k].parents
         return (push_back(m, clean, shapes[p]) for p, m in zip(parents, maps, strict=True))
 
-    start = Patches.entries(items, group.channel.flatten(), shapes[node], by_position.dtype)
+    start = Patches.entries(items, group.slot.flatten(), shapes[node], reach.dtype)
     tangents = fold_backward(network, {node: start}, activation, affine)
     if tangents is not None:
         errors[0].add(tangents, group, weights)

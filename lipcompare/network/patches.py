@@ -132,11 +132,13 @@ class Patches:
         return cls(images.contiguous(), items, whole(grid), grid)
 
     @classmethod
-    def entries(cls, items: Items, channel: Tensor, grid: Grid, dtype: torch.dtype) -> Patches:
-        """Weight 1 on channel (items,) at each item's own place."""
+    def entries(
+        cls, items: Items, channel: Tensor, grid: Grid, dtype: torch.dtype, frame: Frame | None = None
+    ) -> Patches:
+        """Weight 1 on channel (items,) at each item's own place, or where the ``frame`` of one entry has it."""
         axes = len(grid) - 1
         values = F.one_hot(channel, grid[0]).to(dtype)
-        frame = Frame((0,) * axes, (1,) * axes, (1,) * axes)
+        frame = frame or Frame((0,) * axes, (1,) * axes, (1,) * axes)
         return cls(values.reshape(1, items.count, *(1,) * axes, grid[0]), items, frame, grid)
 
     def __add__(self, other: Patches) -> Patches:
@@ -188,6 +190,12 @@ class Table:
             return self.rows[:-1].reshape(1, *size, self.channels)
         rows = self.rows.index_select(0, self.index(patches) if index is None else index)
         return rows.reshape(patches.items.count, *size, self.channels)
+
+
+def dot(weights: Tensor, values: Tensor) -> Tensor:
+    """(signs, items, *window, channels) times (items or 1, *window, channels): (signs, items)."""
+    found: Tensor = torch.linalg.vecdot(weights.flatten(2), values.flatten(1))
+    return found
 
 
 def push_back(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
@@ -249,31 +257,63 @@ def _scaled(m: Scale, patches: Patches) -> Patches:
 
 def _conv_adjoint(m: Conv, patches: Patches) -> Patches:
     frame = spread(m, patches.frame)
-    values = patches.values
-    lead, size = values.shape[:2], patches.frame.size
-    kernel = tuple(m.weight.shape[2:])
-    flat = _product(values.reshape(-1, values.shape[-1]), _adjoint_weight(m), m.groups)
-    taps, channels = math.prod(kernel), m.in_shape[0]
-    if m.groups > 1:
-        flat = flat.view(-1, m.groups, taps, channels // m.groups).transpose(1, 2)
-    flat = flat.reshape(-1, *size, taps, channels)
-    out = values.new_zeros(flat.shape[0], *frame.size, m.in_shape[0])
-    for tap, place in enumerate(itertools.product(*map(range, kernel))):
-        here = tuple(
-            slice(k * d, k * d + (n - 1) * s + 1, s)
-            for k, d, n, s in zip(place, m.dilation, size, m.stride, strict=True)
-        )
-        out[(slice(None), *here)] += flat[..., tap, :]
-    out = out.view(*lead, *frame.size, m.in_shape[0])
-    cut = clipped(frame, m.in_shape[1:])
+    kernel = zip(m.weight.shape[2:], m.dilation, strict=True)
+    starts = itertools.product(*[range(0, d * k, d) for k, d in kernel])
+    out = _scattered(patches.values, _by_group(m), list(starts), m.stride, frame.size)
+    return _cut(out, patches.items, frame, m.in_shape)
+
+
+def _by_group(m: Conv, *, forward: bool = False) -> Tensor:
+    """Filters (groups, channels that come in, taps x channels that go out) of one group, for either direction."""
+    weight = m.weight.reshape(m.groups, -1, *m.weight.shape[1:]).flatten(3)
+    weight = weight.permute(0, 2, 3, 1) if forward else weight.permute(0, 1, 3, 2)
+    return weight.flatten(2)
+
+
+def _scattered(
+    values: Tensor, weight: Tensor, starts: list[tuple[int, ...]], stride: tuple[int, ...], size: tuple[int, ...]
+) -> Tensor:
+    """Every entry times all filters, added up where the taps put it.
+
+    Args:
+        values: (signs, items, *window, channels).
+        weight: as from :func:`_by_group`.
+        starts: where the taps put the window's first entry; the next ones follow at a distance of ``stride``.
+        size: of the windows that come out.
+    """
+    lead, window, taps = values.shape[:2], values.shape[2:-1], len(starts)
+    groups, channels = weight.shape[0], weight.shape[0] * weight.shape[2] // taps
+    rows = values.reshape(-1, values.shape[-1])
+    if groups == 1:
+        flat = rows @ weight[0]
+    else:
+        flat = (rows.view(len(rows), groups, -1).transpose(0, 1) @ weight).transpose(0, 1)
+        flat = flat.reshape(len(rows), groups, taps, -1).transpose(1, 2)
+    flat = flat.reshape(-1, *window, taps, channels)
+    out = values.new_zeros(flat.shape[0], *size, channels)
+    for tap, start in enumerate(starts):
+        axes = zip(start, window, stride, strict=True)
+        out[(slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in axes))] += flat[..., tap, :]
+    return out.view(*lead, *size, channels)
+
+
+def _cut(out: Tensor, items: Items, frame: Frame, grid: Grid) -> Patches:
+    """Patches of these windows, without what lies over the edge where they do not move."""
+    cut = clipped(frame, grid[1:])
     if cut != frame:
-        here = tuple(slice(b - a, b - a + n) for a, b, n in zip(frame.offset, cut.offset, cut.size, strict=True))
-        return Patches(out[(slice(None), slice(None), *here)].contiguous(), patches.items, cut, m.in_shape)
-    inside = frame.inside(m.in_shape[1:], patches.items.extent)
-    return Patches(out, patches.items, frame, m.in_shape, clean=inside)
+        axes = zip(frame.offset, cut.offset, cut.size, strict=True)
+        out = out[(slice(None), slice(None), *(slice(b - a, b - a + n) for a, b, n in axes))].contiguous()
+    return Patches(out, items, cut, grid, cut.inside(grid[1:], items.extent))
 
 
 def _conv_forward(m: Conv, patches: Patches, frame: Frame) -> Patches:
+    if max(m.stride) == 1:
+        frame = reached(m, patches.frame) or frame
+        backwards = [range(d * (k - 1), -1, -d) for k, d in zip(m.weight.shape[2:], m.dilation, strict=True)]
+        out = _scattered(
+            patches.values, _by_group(m, forward=True), list(itertools.product(*backwards)), m.stride, frame.size
+        )
+        return _cut(out, patches.items, frame, m.out_shape)
     frame = clipped(frame, m.out_shape[1:])
     values = patches.values
     kernel = tuple(m.weight.shape[2:])
@@ -293,27 +333,12 @@ def _conv_forward(m: Conv, patches: Patches, frame: Frame) -> Patches:
             *strides[:2],
             *(t * s for t, s in zip(spatial, m.stride, strict=True)),
             *(t * d for t, d in zip(spatial, m.dilation, strict=True)),
-            1,
+            strides[-1],
         ),
     )
     out = _windows_product(view.reshape(-1, math.prod(kernel), channels), m)
     inside = frame.inside(m.out_shape[1:], patches.items.extent)
     return Patches(out.view(*values.shape[:2], *frame.size, m.out_shape[0]), patches.items, frame, m.out_shape, inside)
-
-
-def _adjoint_weight(m: Conv) -> Tensor:
-    """(groups, out channels of one, taps x in channels of one) for :func:`_product`."""
-    weight = m.weight.reshape(m.groups, -1, *m.weight.shape[1:]).movedim(2, -1)
-    return weight.reshape(m.groups, weight.shape[1], -1)
-
-
-def _product(values: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """``values`` (rows, out channels) times the filters: (rows, taps x in channels)."""
-    if groups == 1:
-        return values @ weight[0]
-    rows, outs, taps = values.shape[0], weight.shape[1], weight.shape[2]
-    grouped = values.view(rows, groups, outs).transpose(0, 1) @ weight
-    return grouped.view(groups, rows, taps).transpose(0, 1)
 
 
 def _windows_product(columns: Tensor, m: Conv) -> Tensor:
@@ -325,7 +350,7 @@ def _windows_product(columns: Tensor, m: Conv) -> Tensor:
         # Few output channels and many rows: this order of the factors is twice as fast on a CPU.
         return (weight[0] @ columns.flatten(1).T).T.contiguous()
     grouped = columns.view(rows, columns.shape[1], m.groups, -1).permute(2, 0, 1, 3).flatten(2)
-    return (grouped @ weight.transpose(1, 2)).transpose(0, 1).reshape(rows, -1)
+    return (grouped @ weight.transpose(1, 2)).transpose(0, 1).reshape(rows, -1).contiguous()
 
 
 def positions_of(place: Tensor, grid: Grid) -> Tensor:
@@ -371,17 +396,11 @@ def window_costs(network: Network, node: int) -> Costs:
         nonlocal windows, images, widest
         found = []
         for p, m in zip(item.parents, maps, strict=True):
-            share = frame.volume / max(1, math.prod(shapes[k][1:]))
-            before, grid_chain = frame, between(m, shapes[p], shapes[k])
-            for part, shape, grid in zip(
-                reversed(factors(m)), reversed(grid_chain[:-1]), reversed(grid_chain[1:]), strict=True
-            ):
-                before = _frame_before(part, before, shape, grid)
+            before, operations, entries = frame_before(m, frame, shapes[p], shapes[k])
             found.append(before)
-            windows += int(min(1.0, share) * cost(m)) + _PASS * before.volume * shapes[p][0]
-            images += cost(m) + _PASS * network.nodes[p].size
-            taps = max((math.prod(f.weight.shape[2:]) for f in factors(m) if isinstance(f, Conv)), default=1)
-            widest = max(widest, before.volume * shapes[p][0], frame.volume * taps * shapes[p][0])
+            windows += operations
+            images += frame_before(m, whole(shapes[k]), shapes[p], shapes[k])[1]
+            widest = max(widest, entries)
         return found
 
     def add(a: Frame, b: Frame) -> Frame:
@@ -392,16 +411,34 @@ def window_costs(network: Network, node: int) -> Costs:
     return Costs(windows, images, widest)
 
 
-def _frame_before(m: LinearMap, frame: Frame, grid: Grid, here: Grid) -> Frame:
-    """Where the patches lie that :func:`_adjoint` makes."""
-    if isinstance(m, (Identity, Scale)) and grid == here:
-        return frame
-    base = m.base if isinstance(m, Transposed) else m
-    found: Frame | None = None
-    if isinstance(base, Conv):
-        matching = (base.in_shape, base.out_shape) == ((grid, here) if base is m else (here, grid))
-        if matching:
-            found = clipped(spread(base, frame), grid[1:]) if base is m else reached(base, frame)
-    if found is None or _covers(found, grid):
-        return whole(grid)
-    return found
+def frame_before(m: LinearMap, frame: Frame, grid: Grid, here: Grid) -> tuple[Frame, int, int]:
+    """Where the patches lie that :func:`push_back` makes, its operations for one item and its largest tensor."""
+    shapes = between(m, grid, here)
+    operations, widest = 0, 1
+    for part, before, after in zip(reversed(factors(m)), reversed(shapes[:-1]), reversed(shapes[1:]), strict=True):
+        share = min(1.0, frame.volume / max(1, math.prod(after[1:])))
+        base = part.base if isinstance(part, Transposed) else part
+        found: Frame | None = None
+        if isinstance(part, (Identity, Scale)) and before == after:
+            found = frame
+        elif isinstance(base, Conv):
+            taps, volume = math.prod(base.weight.shape[2:]), frame.volume
+            if part is base and (base.in_shape, base.out_shape) == (before, after):
+                found = clipped(spread(base, frame), before[1:])
+                widest = max(widest, volume * taps * before[0])
+            elif part is not base and (base.in_shape, base.out_shape) == (after, before):
+                reach = reached(base, frame)
+                found = None if reach is None else clipped(reach, before[1:])
+                windows = volume * before[0] if max(base.stride) == 1 else (found or whole(before)).volume * after[0]
+                widest = max(widest, windows * taps)
+        if found is None or _covers(found, before):
+            found = whole(before)
+        frame = found
+        operations += int(share * cost(part)) + _PASS * frame.volume * before[0]
+        widest = max(widest, frame.volume * before[0])
+    return frame, operations, widest
+
+
+def frame_after(m: LinearMap, frame: Frame, grid: Grid, there: Grid) -> tuple[Frame, int, int]:
+    """The same for :func:`push_on`, from ``grid`` to ``there``."""
+    return frame_before(Transposed(m), frame, there, grid)

@@ -13,7 +13,7 @@ from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.grids import Grid, grids
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.network.patches import Items, Patches, Table, located, push_back, window_costs
+from lipcompare.network.patches import Items, Patches, Table, dot, located, push_back, window_costs
 
 _GAIN = 0.7
 """Share of the operations on whole images below which patches are taken, which have more overhead each."""
@@ -43,12 +43,7 @@ class Biases:
             return patches.values.reshape(*patches.values.shape[:2], -1, len(self.channels)).sum(2) @ self.channels
         first = torch.zeros_like(patches.items.field)
         index = None if patches.is_whole else self.table.index(patches, first)
-        return _dot(patches.values, self.table.read(patches, index))
-
-
-def _dot(weights: Tensor, values: Tensor) -> Tensor:
-    """(signs, items, *window, channels) times (items or 1, *window, channels): (signs, items)."""
-    return torch.matmul(weights.flatten(2).unsqueeze(-2), values.flatten(1).unsqueeze(-1)).flatten(-3)
+        return dot(patches.values, self.table.read(patches, index))
 
 
 class PatchBackward:
@@ -78,8 +73,8 @@ class PatchBackward:
             table = self.lines[k]
             index = None if weights.is_whole and table.slope.fields == 1 else table.slope.index(weights)
             size = weights.values.abs()
-            constant.append(_dot(weights.values, table.offset.read(weights, index)))
-            constant.append(_dot(size, table.offset_spread.read(weights, index)))
+            constant.append(dot(weights.values, table.offset.read(weights, index)))
+            constant.append(dot(size, table.offset_spread.read(weights, index)))
             values = weights.values * table.slope.read(weights, index)
             return weights.with_values(values.addcmul_(size, table.spread.read(weights, index)))
 
@@ -95,8 +90,8 @@ class PatchBackward:
         weights = fold_backward(self.network, {node: start}, activation, affine)
         if weights is not None:
             index = None if weights.is_whole and self.center.fields == 1 else self.center.index(weights)
-            constant.append(_dot(weights.values, self.center.read(weights, index)))
-            constant.append(_dot(weights.values.abs(), self.radius.read(weights, index)))
+            constant.append(dot(weights.values, self.center.read(weights, index)))
+            constant.append(dot(weights.values.abs(), self.radius.read(weights, index)))
         total = torch.stack(constant).sum(0) if constant else self.center.rows.new_zeros(2, items.count)
         return -total[1], total[0]
 
