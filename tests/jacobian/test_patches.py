@@ -17,7 +17,7 @@ from lipcompare.network import Interval
 from lipcompare.preactivation import interval_bounds
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(images.conv_networks(), st.sampled_from([torch.float64, torch.float32]), st.integers(1, 2))
 def test_equal_to_whole_images(network: Network, dtype: torch.dtype, batch: int) -> None:
     problem = nets.problem(network, 0.1, batch=batch)

@@ -18,7 +18,7 @@ from lipcompare.preactivation.backward import backward_upper
 from lipcompare.preactivation.patches import patch_bounds
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(images.conv_networks(), st.sampled_from([torch.float64, torch.float32]), st.integers(1, 3))
 def test_equal_to_flat_vectors(network: Network, dtype: torch.dtype, batch: int) -> None:
     wanted = nets.problem(network, 0.1, batch=batch)
