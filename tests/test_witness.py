@@ -16,6 +16,7 @@ import lipcompare
 from lipcompare import Box, Contradiction, Problem
 from lipcompare.attack import search as attack
 from lipcompare.attack.search import kink_patterns
+from lipcompare.budget import Deadline
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
 from lipcompare.result import Witnesses
@@ -158,7 +159,7 @@ def test_sampling_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = attack.gradient_norms
     monkeypatch.setattr(attack, "gradient_norms", lambda *given: calls.append(1) or real(*given))
-    points = attack.search(problem, memory=1, keep_going=lambda: False)  # a pass per sample
+    points = attack.search(problem, memory=1, deadline=Deadline.after(0))  # a pass per sample
     assert points.shape[:2] == (problem.batch, problem.rows)
     assert len(calls) < 10 < attack.Effort.samples
 

@@ -7,12 +7,13 @@ the largest norm down until one turns out to have an interior.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.interval import Interval
@@ -25,25 +26,30 @@ _RAISE = 1 + 1e-9
 _ALL_PATTERNS = 11
 """Up to this many undecided neurons every pattern is tried."""
 _PAIRS = 4096
+"""Patterns tried at once."""
+_ENTRIES = 2**24
+"""Gates of all patterns tried at once: about a second of work, and 128 MiB."""
 _CROWN_ENTRIES = 1_000_000
 
 
 def search_regions(
-    problem: Problem, points: Tensor, values: Tensor, regions: int, *, keep_going: Callable[[], bool], memory: int
+    problem: Problem, points: Tensor, values: Tensor, regions: int, *, deadline: Deadline, memory: int
 ) -> tuple[Tensor, Tensor]:
     """Points (batch, rows, starts, inputs) and values (batch, rows, starts), with the better ones found put first.
 
-    ``regions`` is the number of linear programs that each example may solve.
+    ``regions`` is the number of linear programs that each example may solve; after ``deadline`` none is begun.
     """
     network = problem.network
     if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
         return points, values
     # Bounds only decide which neurons may flip; on a large network CROWN would cost more than the search gains.
     tightening = Tightening.CROWN if network.neurons * network.in_size <= _CROWN_ENTRIES else Tightening.INTERVAL
-    bounds = preactivation_bounds(network, problem.box.window, tightening, memory=memory)
+    bounds = preactivation_bounds(network, problem.box.window, tightening, memory=memory, deadline=deadline)
     gates = Gates.from_preactivations(network, bounds)
     for b in range(problem.batch):
-        search = _ExampleSearch(problem.example(b), gates.example(b), regions, keep_going)
+        if deadline.passed():
+            break
+        search = _ExampleSearch(problem.example(b), gates.example(b), regions, deadline)
         for row, point, value in search.run(points[b], values[b]):
             if value > values[b, row].max() * _RAISE:
                 points[b, row, 0], values[b, row, 0] = point, value
@@ -53,16 +59,17 @@ def search_regions(
 class _ExampleSearch:
     """The search on one example; counts its linear programs."""
 
-    def __init__(self, problem: Problem, gates: Gates, regions: int, keep_going: Callable[[], bool]) -> None:
+    def __init__(self, problem: Problem, gates: Gates, regions: int, deadline: Deadline) -> None:
         self.problem, self.network = problem, problem.network
         self.rows = problem.functionals[0]
         self.box = Interval(*(v[0] for v in problem.box.window))
         self.open = {k: gates.unstable(k)[0] for k in self.network.activations}
         self.neurons = [(k, i) for k, mask in self.open.items() for i in mask.nonzero().squeeze(-1).tolist()]
+        self.node, self.neuron = torch.tensor(self.neurons, dtype=torch.int64).reshape(-1, 2).unbind(1)
         # Large programs cost more: fewer of them are allowed.
         entries = max(1, len(self.neurons) * problem.network.in_size)
         self.left = min(regions, int(regions * 2e4 / entries))
-        self.keep_going = keep_going
+        self.deadline = deadline
         self.best = 0.0
 
     def run(self, points: Tensor, values: Tensor) -> Iterator[tuple[int, Tensor, float]]:
@@ -74,6 +81,8 @@ class _ExampleSearch:
         seen: set[tuple[int, bytes]] = set()
         optima: list[tuple[int, Tensor, float]] = []
         for flat in order.tolist():
+            if self.deadline.passed():
+                return
             row, start = divmod(flat, values.shape[1])
             pattern = self._active(points[row, start])
             if (row, self._key(pattern)) in seen:
@@ -85,8 +94,10 @@ class _ExampleSearch:
             optima.append(current)
             if len(optima) == 12 or not self.left:
                 break
-        optima.sort(key=lambda found: -found[2])
+        optima.sort(key=lambda optimum: -optimum[2])
         for row, point, value in optima:
+            if self.deadline.passed():
+                return
             current = (row, point, value)
             flips = self._everything() if len(self.neurons) <= _ALL_PATTERNS else self._flips(self._active(point), 2)
             while (better := self._step(row, current, flips, seen)) is not None:
@@ -104,20 +115,14 @@ class _ExampleSearch:
         return b"".join(pattern[k][mask].cpu().numpy().tobytes() for k, mask in self.open.items())
 
     def _flips(self, pattern: dict[int, Tensor], distance: int) -> dict[int, Tensor]:
-        """All patterns ``distance`` flips away (pairs: an evenly spread choice of at most 4096)."""
-        chosen = list(itertools.combinations(range(len(self.neurons)), distance))
-        chosen = chosen[:: 1 + len(chosen) // _PAIRS]
+        """All patterns one or two flips away, or an evenly spread choice of them: per node (patterns, neurons)."""
+        most = max(1, min(_PAIRS, _ENTRIES // self.network.neurons))
+        chosen = torch.from_numpy(_spread(len(self.neurons), distance, most))  # (patterns, distance)
         flipped = {k: v.expand(len(chosen), -1).clone() for k, v in pattern.items()}
-        for place in range(distance):
+        for flip in chosen.unbind(1):
             for k in self.open:
-                at = [
-                    (c, self.neurons[group[place]][1])
-                    for c, group in enumerate(chosen)
-                    if self.neurons[group[place]][0] == k
-                ]
-                if at:
-                    rows, columns = torch.tensor(at).T
-                    flipped[k][rows, columns] ^= True
+                rows = (self.node[flip] == k).nonzero().squeeze(-1)
+                flipped[k][rows, self.neuron[flip[rows]]] ^= True
         return flipped
 
     def _everything(self) -> dict[int, Tensor]:
@@ -139,7 +144,7 @@ class _ExampleSearch:
         functional = self.rows[row].expand(count, -1)
         norms = self.problem.norm.dual.of(self.network.pull_back(slopes, functional))
         for c in norms.argsort(descending=True, stable=True).tolist():
-            if norms[c] <= current[2] * _RAISE or not self.left or not self.keep_going():
+            if norms[c] <= current[2] * _RAISE or not self.left or self.deadline.passed():
                 return None
             pattern = {k: active[c] for k, active in patterns.items()}
             key = (row, self._key(pattern))
@@ -148,7 +153,7 @@ class _ExampleSearch:
             seen.add(key)
             self.left -= 1
             region = region_of(self.network, self.box, {k: s[c] for k, s in slopes.items()}, pattern, self.open)
-            inside = deepest(region).inside
+            inside = deepest(region, time_limit=self.deadline.left).inside
             if inside is None:
                 continue
             point = torch.as_tensor(inside).to(self.box.lower)
@@ -162,3 +167,16 @@ class _ExampleSearch:
         activation = self.network.activation(k)
         assert isinstance(activation, LeakyReLU)
         return activation.slopes(active, self.rows.dtype)
+
+
+def _spread(count: int, distance: int, most: int) -> np.ndarray:
+    """Sets of ``distance`` (1 or 2) of so many things in lexicographic order, evenly spread, about ``most`` of them."""
+    total = count if distance == 1 else count * (count - 1) // 2
+    number = np.arange(0, total, 1 + total // most)
+    if distance == 1:
+        return number[:, None]
+    # Pairs (i, j), i < j: those with first thing i begin at number starts[i].
+    first = np.arange(count)
+    starts = first * (2 * count - first - 1) // 2
+    i = np.searchsorted(starts, number, side="right") - 1
+    return np.stack([i, number - starts[i] + i + 1], axis=1)

@@ -10,13 +10,12 @@ example finds the same points whatever batch it is in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lipcompare.attack.neighbours import search_regions
-from lipcompare.budget import Copies, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
@@ -25,6 +24,9 @@ from lipcompare.witness import clarke, gradient_norms
 
 _KINKS = 500
 """Neurons at their kink whose slopes are tried, one after another."""
+
+_PASS = 1e9
+"""Operations of one pass over samples: about a tenth of a second, after which the clock is asked."""
 
 _TIE = 1e-9
 """Relative difference under which two values count as equal, so that rounding decides nothing."""
@@ -48,14 +50,8 @@ class Effort:
 
     def scaled(self, network: Network, rows: int) -> Effort:
         """The same plan within the allowed work."""
-        products = sum(
-            # Anything but a matrix product runs far below the processor's rate.
-            m.fan_in * m.out_size * (1 if isinstance(m, Dense) else 8)
-            for node in network.nodes
-            if isinstance(node, Affine)
-            for m in node.maps
-        )
-        per_point = 4.0 * (1 + rows) * products
+        products = _products(network)
+        per_point = _operations(network, rows)
         per_row_point = 8.0 * per_point / (1 + rows)
         plan = self.samples * per_point + rows * self.starts * per_row_point * (
             3 * self.ascent_steps + self.rounds * self.proposals
@@ -75,26 +71,42 @@ class Effort:
         )
 
 
+def _products(network: Network) -> int:
+    """Products of one forward pass; those of anything but a matrix count eightfold, being far below its rate."""
+    return sum(
+        m.fan_in * m.out_size * (1 if isinstance(m, Dense) else 8)
+        for node in network.nodes
+        if isinstance(node, Affine)
+        for m in node.maps
+    )
+
+
+def _operations(network: Network, rows: int) -> float:
+    """Operations of the gradient norms of some rows at one point."""
+    return 4.0 * (1 + rows) * _products(network)
+
+
 def search(
     problem: Problem,
     effort: Effort = Effort(),
     *,
     seed: int = 0,
     memory: int = 2**30,
-    keep_going: Callable[[], bool] = lambda: True,
+    deadline: Deadline | None = None,
 ) -> Tensor:
     """Points (batch, rows, inputs) of large gradient norm, one per example and row.
 
-    ``keep_going`` is asked between steps; when it says no, the best points so far are returned.
+    ``deadline`` is asked between steps; when it has passed, the best points so far are returned.
     """
+    deadline = deadline or Deadline()
     effort = effort.scaled(problem.network, problem.rows)
     random = torch.Generator().manual_seed(seed)
-    points, values = _sample(problem, effort, random, memory, keep_going)
+    points, values = _sample(problem, effort, random, memory, deadline)
     window = problem.box.window
     if bool((window.upper > window.lower).any()):
-        points, values = _ascend(problem, effort, points, values, keep_going)
-        points, values = _local_search(problem, effort, points, values, random, keep_going)
-        points, values = search_regions(problem, points, values, effort.regions, keep_going=keep_going, memory=memory)
+        points, values = _ascend(problem, effort, points, values, deadline)
+        points, values = _local_search(problem, effort, points, values, random, deadline)
+        points, values = search_regions(problem, points, values, effort.regions, deadline=deadline, memory=memory)
     best = _order(values)[..., :1]
     return _take(points, best).squeeze(2)
 
@@ -116,7 +128,7 @@ def _take(points: Tensor, index: Tensor) -> Tensor:
 
 
 def _sample(
-    problem: Problem, effort: Effort, random: torch.Generator, memory: int, keep_going: Callable[[], bool]
+    problem: Problem, effort: Effort, random: torch.Generator, memory: int, deadline: Deadline
 ) -> tuple[Tensor, Tensor]:
     """The best starts per row among the centre, random corners and random interior points, or the first of them."""
     lower, upper = (v.unsqueeze(1) for v in problem.box.window)
@@ -125,10 +137,12 @@ def _sample(
     unit[:corners] = unit[:corners].round()
     unit[0] = 0.5
     entries = problem.batch * problem.rows * problem.network.widest
-    chunk = fitting(memory, tensor_bytes(Copies.POINT, entries, problem.box.lower))
+    fits = fitting(memory, tensor_bytes(Copies.POINT, entries, problem.box.lower))
+    quick = int(_PASS / (problem.batch * _operations(problem.network, problem.rows)))
+    chunk = max(1, min(fits, quick))
     parts: list[Tensor] = []  # (batch, samples, rows)
     for part in unit.split(chunk):
-        if parts and not keep_going():
+        if parts and deadline.passed():
             break
         x = problem.box.clamp(lower + part * (upper - lower)).unsqueeze(2)
         parts.append(gradient_norms(problem.network, problem.functionals.unsqueeze(1), x, problem.norm))
@@ -145,7 +159,7 @@ def _norms(problem: Problem, points: Tensor) -> Tensor:
 
 
 def _ascend(
-    problem: Problem, effort: Effort, points: Tensor, values: Tensor, keep_going: Callable[[], bool]
+    problem: Problem, effort: Effort, points: Tensor, values: Tensor, deadline: Deadline
 ) -> tuple[Tensor, Tensor]:
     """Projected ascent on the smoothed gradient norm, with gates that sharpen as the steps shrink."""
     network = problem.network
@@ -155,7 +169,7 @@ def _ascend(
         spread = {k: (z.upper - z.lower)[:, None, None, :] + 1e-12 for k, z in _reach(problem).items()}
     x = points
     for step in range(effort.ascent_steps):
-        if not keep_going():
+        if deadline.passed():
             break
         progress = step / max(1, effort.ascent_steps - 1)
         width = 0.1 * 0.05**progress
@@ -197,14 +211,14 @@ def _local_search(
     points: Tensor,
     values: Tensor,
     random: torch.Generator,
-    keep_going: Callable[[], bool],
+    deadline: Deadline,
 ) -> tuple[Tensor, Tensor]:
     """Random steps of all sizes from every start, half of them along differences of the other starts."""
     radius = problem.box.window.radius[:, None, None, None, :]
     batch, rows, starts, inputs = points.shape
     half = max(1, effort.proposals // 2)
     for _ in range(effort.rounds):
-        if not keep_going():
+        if deadline.passed():
             break
         shape = (rows, starts, half)
         size = 10.0 ** (-3.0 * _draw(random, problem, *shape, 1))
@@ -224,15 +238,14 @@ def _local_search(
     return points, values
 
 
-def kink_patterns(
-    problem: Problem, points: Tensor, keep_going: Callable[[], bool] = lambda: True
-) -> dict[int, Tensor] | None:
+def kink_patterns(problem: Problem, points: Tensor, deadline: Deadline | None = None) -> dict[int, Tensor] | None:
     """Slopes (batch, rows, neurons) that a point on a kink may take and that give a larger norm; None without kinks.
 
     The norm is convex in each slope, so the ends of its range suffice; neurons whose pre-activation is 0 are flipped
-    one after another while that helps, or until ``keep_going`` says no. Where there are very many (max pooling over a
+    one after another while that helps, or until ``deadline``. Where there are very many (max pooling over a
     flat background ties everywhere) only the first ``_KINKS`` are tried.
     """
+    deadline = deadline or Deadline()
     network = problem.network
     masks = clarke(network.to(problem.device, torch.float64), points.double().reshape(-1, network.in_size)).kinks
     if not any(bool(mask.any()) for mask in masks.values()):
@@ -246,7 +259,7 @@ def kink_patterns(
         for k, mask in masks.items():
             range_ = network.activation(k).slopes_anywhere(slopes[k])
             for neuron in mask.any(0).nonzero().squeeze(-1).tolist():
-                if tried >= _KINKS or not keep_going():
+                if tried >= _KINKS or deadline.passed():
                     return slopes
                 tried += 1
                 here = mask[:, neuron].reshape(points.shape[:2])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -50,11 +48,11 @@ def settled(
     return settle(problem.network, inputs, bounds, memory=memory, deadline=Deadline.after(_SETTLE * seconds))
 
 
-def first_points(problem: Problem, seed: int, keep_going: Callable[[], bool], memory: int) -> list[Witness]:
+def first_points(problem: Problem, seed: int, deadline: Deadline, memory: int) -> list[Witness]:
     """One point per row of large gradient norm."""
-    return attained(problem, search(problem, Effort(), seed=seed, keep_going=keep_going, memory=memory))
+    return attained(problem, search(problem, Effort(), seed=seed, deadline=deadline, memory=memory), deadline)
 
 
-def attained(problem: Problem, points: torch.Tensor) -> list[Witness]:
+def attained(problem: Problem, points: torch.Tensor, deadline: Deadline | None = None) -> list[Witness]:
     """What one point per row (1, rows, inputs) attains, kinks used to advantage."""
-    return make_witnesses(problem, points, kink_patterns(problem, points)).example(0)
+    return make_witnesses(problem, points, kink_patterns(problem, points, deadline)).example(0)

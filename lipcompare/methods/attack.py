@@ -61,17 +61,11 @@ class Attack(Method):
         """Witnesses of a piece, and whether the time ended the search."""
         problem = piece.problem
         searching, whole = Deadline.after(_SEARCH * piece.seconds), Deadline.after(piece.seconds)
-        points = search(
-            problem, effort, seed=self.seed, memory=budget.memory, keep_going=lambda: not searching.passed()
-        )
-
-        def running() -> bool:
-            return not whole.passed()
-
-        witnesses = make_witnesses(problem, points, kink_patterns(problem, points, running))
+        points = search(problem, effort, seed=self.seed, memory=budget.memory, deadline=searching)
+        witnesses = make_witnesses(problem, points, kink_patterns(problem, points, whole))
         # Kinks have no volume, so no search meets them; people do ask about the kink they centre the box on.
         centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
-        patterns = kink_patterns(problem, centers, running)
+        patterns = kink_patterns(problem, centers, whole)
         if patterns is not None:
             witnesses = best_witnesses([witnesses, make_witnesses(problem, centers, patterns)])
         return witnesses, searching.missed or whole.passed()

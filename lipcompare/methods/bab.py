@@ -40,6 +40,8 @@ _DEFAULT = "default"
 ROOT_SHARE = 0.8
 """At most of the time limit for the bounds over whole boxes that every search starts from: a network that takes so long
 is too large for a search to make up for a loose start."""
+_ATTACK = 0.2
+"""At most of the time for the search for a first lower bound."""
 _ROUND = 0.02
 """Share of the time that is worth another round over searches that the time had stopped."""
 _STATUS = {
@@ -207,8 +209,8 @@ class Bab(Method):
         if path is not None and path.exists():
             search = load(path, key)
         else:
-            until = clock.elapsed + min(self.attack_seconds, 0.2 * (end - clock.elapsed))
-            search = Search.start(upper, first_points(problem, self.seed, lambda: clock.elapsed < until, budget.memory))
+            searching = Deadline.after(min(self.attack_seconds, _ATTACK * (end - clock.elapsed)))
+            search = Search.start(upper, first_points(problem, self.seed, searching, budget.memory))
         searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
         before = search.nodes
         checkpoint = Checkpoint(path, key) if path is not None else None

@@ -15,7 +15,7 @@ import torch
 
 import solvers
 from lipcompare.attack.search import Effort, kink_patterns, search
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import by_node
@@ -238,7 +238,7 @@ class _Example:
 
     def _attack(self) -> None:
         points = search(
-            self.problem, _EFFORT, seed=self.method.seed, memory=self.budget.memory, keep_going=lambda: self.left > 0
+            self.problem, _EFFORT, seed=self.method.seed, memory=self.budget.memory, deadline=Deadline.after(self.left)
         )
         patterns = kink_patterns(self.problem, points)
         witnesses = make_witnesses(self.problem, points, patterns)

@@ -1,0 +1,94 @@
+"""The search over neighbouring patterns: every flip once, better values only, and an end in time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import nets
+import pytest
+import torch
+from branching.brute import exact_rows
+
+import lipcompare
+from lipcompare import Problem
+from lipcompare.attack import neighbours
+from lipcompare.attack.neighbours import search_regions
+from lipcompare.attack.search import Effort, search
+from lipcompare.budget import Deadline
+from lipcompare.witness import gradient_norms
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("most", [1, 5, 100, 4096])
+def test_an_evenly_spread_choice_of_flips(count: int, distance: int, most: int) -> None:
+    every = list(itertools.combinations(range(count), distance))
+    assert [tuple(s) for s in neighbours._spread(count, distance, most).tolist()] == every[:: 1 + len(every) // most]
+
+
+def centre(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """The box's centre as every row's only start."""
+    points = problem.box.interval.center.unsqueeze(1).repeat(1, problem.rows, 1).unsqueeze(2)
+    values = gradient_norms(problem.network, problem.functionals.unsqueeze(2), points, problem.norm)
+    return points, values
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_the_centre_the_largest_region_is_found(seed: int) -> None:
+    """At most eleven undecided neurons: every pattern is tried."""
+    problem = nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed)
+    points, values = centre(problem)
+    before = values.clone()
+    points, values = search_regions(problem, points, values, 200, deadline=Deadline(), memory=2**30)
+    assert bool((values >= before).all()) and bool((values > before).any())
+    again = gradient_norms(problem.network, problem.functionals.unsqueeze(2), points, problem.norm)
+    torch.testing.assert_close(values, again)
+    assert bool(problem.box.contains(points).all())
+    assert float(values.max()) == pytest.approx(exact_rows(problem).max(), rel=1e-9)
+
+
+def test_no_program_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = nets.problem(nets.dense(1, (3, 20, 20, 2)), 0.5, batch=3)
+    solved = []
+    deepest = neighbours.deepest
+    monkeypatch.setattr(neighbours, "deepest", lambda *args, **kw: solved.append(1) or deepest(*args, **kw))
+    before = centre(problem)
+    after = search_regions(problem, *(t.clone() for t in before), 200, deadline=Deadline.after(-1), memory=2**30)
+    assert not solved and bool((after[0] == before[0]).all())
+    search_regions(problem, *(t.clone() for t in before), 5, deadline=Deadline(), memory=2**30)
+    assert 0 < len(solved) <= 15  # so many per example
+
+
+def test_sampling_asks_the_clock_between_small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much memory there is."""
+    problem = nets.problem(nets.dense(1, (8, 64, 64, 20)), 0.5, batch=4)
+    seen = []
+    norms = gradient_norms
+    monkeypatch.setattr(
+        "lipcompare.attack.search.gradient_norms", lambda n, c, x, p: seen.append(x.shape[1]) or norms(n, c, x, p)
+    )
+    search(problem, Effort(ascent_steps=0, rounds=0, regions=0), memory=2**40)
+    assert sum(seen) == Effort.samples and max(seen) < 600
+
+
+@pytest.mark.parametrize(("boxes", "classes"), [(300, 10), (1, 200)])
+def test_the_time_limit_holds(boxes: int, classes: int) -> None:
+    torch.manual_seed(0)
+    network = nets.dense(0, (16, 64, 64, classes))
+    problem = Problem.around(network, torch.rand(boxes, 16, dtype=torch.float64), 0.1)
+    lipcompare.bound(problem.example(0), "attack", samples=8, rounds=1, regions=1)  # imports
+    began = time.process_time()
+    result = lipcompare.bound(problem, "attack", time_limit=1.0)
+    assert time.process_time() - began < 1.1 * 1.0 + 0.5
+    assert (result.lower > 0).all()
+
+
+def test_wide_networks_are_not_written_out_flip_by_flip() -> None:
+    """20,000 neurons: a choice of flips, not 200 million pairs."""
+    network = nets.dense(0, (5, 20_000, 2))
+    problem = nets.problem(network, 0.3)
+    points, values = centre(problem)
+    began = time.process_time()
+    search_regions(problem, points, values, 2, deadline=Deadline.after(1.0), memory=2**30)
+    assert time.process_time() - began < 8
