@@ -25,9 +25,6 @@ from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Attained, Witnesses
 
-_EXACT_POINTS = 64
-"""Points of one call at which signs are decided exactly; each may take a fraction of a second."""
-
 
 def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: Norm) -> Tensor:
     """Dual norms of the gradients at points, as autograd takes them at kinks.
@@ -62,7 +59,7 @@ def clarke(network: Network, points: Tensor) -> Clarke:
     """Clarke derivatives at points (n, inputs), in exact arithmetic where rounding leaves a sign open.
 
     Pre-activations are enclosed by interval arithmetic that is rounded outward. Points with an enclosure around 0 are
-    evaluated exactly, the first ``_EXACT_POINTS`` of them and if the network is not too large.
+    evaluated exactly, as many as fit in a fraction of a second.
 
     Args:
         network: float64.
@@ -79,11 +76,16 @@ def clarke(network: Network, points: Tensor) -> Clarke:
         return Clarke(slopes, kinks, doubtful)
     exact = ExactSigns(network.to("cpu", torch.float64))
     ends = {k: network.activation(k).slopes_anywhere(slopes[k][0]) for k in kinked}
-    for i in open_.nonzero().squeeze(-1)[:_EXACT_POINTS].tolist():
-        try:
-            signs = exact.at(points[i].cpu())
-        except TooLarge:
-            break
+    known: dict[bytes, dict[int, np.ndarray]] = {}
+    for i in open_.nonzero().squeeze(-1).tolist():
+        point = points[i].cpu()
+        key = point.numpy().tobytes()  # rows often share a point
+        if key not in known:
+            try:
+                known[key] = exact.at(point)
+            except TooLarge:
+                continue
+        signs = known[key]
         for k in set(signs) & set(kinked):
             sign = torch.from_numpy(signs[k]).to(points.device)
             low, high = ends[k]

@@ -42,6 +42,8 @@ def search_regions(
     network = problem.network
     if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
         return points, values
+    if deadline.passed():
+        return points, values
     # Bounds only decide which neurons may flip; on a large network CROWN would cost more than the search gains.
     tightening = Tightening.CROWN if network.neurons * network.in_size <= _CROWN_ENTRIES else Tightening.INTERVAL
     bounds = preactivation_bounds(network, problem.box.window, tightening, memory=memory, deadline=deadline)

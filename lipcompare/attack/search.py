@@ -239,13 +239,15 @@ def _local_search(
 
 
 def kink_patterns(problem: Problem, points: Tensor, deadline: Deadline | None = None) -> dict[int, Tensor] | None:
-    """Slopes (batch, rows, neurons) that a point on a kink may take and that give a larger norm; None without kinks.
+    """Slopes (batch, rows, neurons) that points on kinks may take and that give a larger norm; None without any, or time.
 
     The norm is convex in each slope, so the ends of its range suffice; neurons whose pre-activation is 0 are flipped
     one after another while that helps, or until ``deadline``. Where there are very many (max pooling over a
     flat background ties everywhere) only the first ``_KINKS`` are tried.
     """
     deadline = deadline or Deadline()
+    if deadline.passed():
+        return None
     network = problem.network
     masks = clarke(network.to(problem.device, torch.float64), points.double().reshape(-1, network.in_size)).kinks
     if not any(bool(mask.any()) for mask in masks.values()):

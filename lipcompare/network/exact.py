@@ -20,8 +20,10 @@ from lipcompare.network.linear_maps import Composed, Identity, LinearMap, Scale,
 
 _ENTRIES = 2**22
 """Entries of a map, with its zeros, up to which it is written as a matrix."""
-_PRODUCTS = 1_000_000
-"""Products of one evaluation up to which it is done; they take about 0.3 s."""
+_PRODUCTS = 500_000
+"""Products of short numbers that all evaluations of one network together may take: a fraction of a second."""
+_SHORT = 3000
+"""Bits of a number whose product with a float takes twice as long as that of a short one."""
 _MANTISSA = 53
 
 
@@ -76,7 +78,7 @@ class ExactSigns:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._matrices: dict[int, tuple[LinearMap, scipy.sparse.csr_array]] = {}
-        self._cost = 0
+        self._cost = 0.0
 
     def at(self, point: Tensor) -> dict[int, np.ndarray]:
         """Signs (neurons,) of the pre-activations at ``point`` (inputs,), per activation node.
@@ -84,10 +86,9 @@ class ExactSigns:
         Nodes behind an activation without kinks are left out: their values are no rational numbers.
 
         Raises:
-            TooLarge: it would take more than a fraction of a second.
+            TooLarge: this and the evaluations before it would take more than a fraction of a second.
         """
         signs: dict[int, np.ndarray] = {}
-        self._cost = 0
 
         def activation(k: int, node: Activate, z: _Dyadic | None) -> _Dyadic | None:
             if z is None:
@@ -134,7 +135,8 @@ class ExactSigns:
         return self._matrices[id(m)][1]
 
     def _product(self, matrix: scipy.sparse.csr_array, x: _Dyadic) -> _Dyadic:
-        self._cost += matrix.nnz
+        bits = max((abs(v).bit_length() for v in x.numerator.tolist()), default=0)
+        self._cost += matrix.nnz * (1 + bits / _SHORT)
         if self._cost > _PRODUCTS:
             raise TooLarge
         weights = _Dyadic.of(matrix.data)
