@@ -14,7 +14,7 @@ from experiments.reference import Case, cases
 from experiments.train import CACHE, trained
 from lipcompare import Problem
 from lipcompare.gates import Coupling
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import Propagated, coupled, propagate
 from lipcompare.quadratic.patterns import explore
@@ -40,13 +40,13 @@ class Programs:
 
 def programs(problem: Problem, most: int, tightening: Tightening = Tightening.CROWN) -> Programs:
     """The programs of the ``most`` rows with the largest linear bounds, for p = inf."""
-    found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    found = propagate(problem, tightening, RELAXATIONS["lbp"], joint=False, memory=2**30)
     return _of_rows(problem, found, most, None)
 
 
 def coupled_programs(problem: Problem, most: int) -> Programs:
     """The same after probing, with what cuts need to know of the inputs."""
-    found = propagate(problem, Tightening.CROWN, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    found = propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=False, memory=2**30)
     probed, coupling = coupled(problem, found, memory=2**30)
     return _of_rows(problem, probed, most, coupling)
 

@@ -27,7 +27,7 @@ from experiments.data import clusters
 from experiments.models import mlp
 from experiments.train import Protocol, fit
 from lipcompare import Problem
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
 from lipcompare.quadratic.bound import sdp_bound
@@ -53,7 +53,7 @@ def drawn(seed: int) -> tuple[Problem, dict[str, object]]:
 def measured(seed: int) -> dict[str, object]:
     """One row of the data frame."""
     problem, about = drawn(seed)
-    found = propagate(problem, Tightening.CROWN, GateRelaxation.CHORDS, joint=False, memory=2**30)
+    found = propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=False, memory=2**30)
     begun = time.perf_counter()
     result = sdp_bound(problem.network, found.gates, problem.functionals, found.gradients, problem.norm)
     return about | {

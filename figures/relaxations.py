@@ -16,7 +16,7 @@ import torch
 from matplotlib.axes import Axes
 
 from figures.style import GREY, PAGE, Settings, looks, main, new_figure, save, style
-from lipcompare.jacobian.linear import GateRelaxation, gate_lines
+from lipcompare.jacobian.linear import LineRule, chords, constants
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 
@@ -24,12 +24,12 @@ LOWER, UPPER = -1.0, 2.0
 SHADE = "#E6E6E6"
 
 
-def gate(axes: Axes, relaxation: GateRelaxation, name: str, title: str) -> None:
+def gate(axes: Axes, rule: LineRule, name: str, title: str) -> None:
     """The set of (J, aJ) with a in [0, 1], and the two lines around it."""
     x = np.linspace(LOWER, UPPER, 301)
     axes.fill_between(x, np.minimum(x, 0), np.maximum(x, 0), color=SHADE, label="$u = aJ$, $0 ≤ a ≤ 1$")
     one = torch.ones((), dtype=torch.float64)
-    lines = gate_lines(Interval(LOWER * one, UPPER * one), Interval(0 * one, one), relaxation)
+    lines = rule(Interval(LOWER * one, UPPER * one), Interval(0 * one, one))
     middle, spread, far = float(lines.slope), float(lines.slope_spread), float(lines.offset_spread)
     center = 0.0 if lines.offset is None else float(lines.offset)
     color = looks([name])[name].color
@@ -69,8 +69,8 @@ def draw(settings: Settings) -> Iterator[Path]:
     with style():
         figure = new_figure(PAGE, 2.5)
         first, second, third = figure.subplots(1, 3)
-        gate(first, GateRelaxation.CHORDS, "paper", "Gate: the paper's chords")
-        gate(second, GateRelaxation.CONSTANTS, "RecurJac", "Gate: RecurJac's interval")
+        gate(first, chords, "paper", "Gate: the paper's chords")
+        gate(second, constants, "RecurJac", "Gate: RecurJac's interval")
         absolute(third)
         yield from save(figure, settings.out, "relaxations")
 

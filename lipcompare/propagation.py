@@ -11,7 +11,7 @@ from torch import Tensor
 from lipcompare.budget import Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import Coupling, Gates, PreactivationBounds
-from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
+from lipcompare.jacobian import Gradients, Relaxation, gradient_intervals, norm_bound
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
@@ -39,7 +39,7 @@ class Propagated:
 def propagate(
     problem: Problem,
     tightening: Tightening,
-    relaxation: GateRelaxation,
+    relaxation: Relaxation,
     *,
     joint: bool,
     memory: int,
@@ -57,12 +57,12 @@ def propagate(
     network, region, functionals = problem.network, problem.box.region, problem.functionals
     bounds = preactivation_bounds(network, region, tightening, memory=memory, deadline=first)
     bounded = not isinstance(problem.box, Space)  # elsewhere pre-activations say nothing about slopes
-    gates = Gates.from_preactivations(network, bounds, lines=joint and bounded)
+    gates = Gates.from_preactivations(network, bounds, lines=joint and bounded and relaxation.planes)
     forward = ForwardBound.of(network, region, bounds) if gates.lines else None
-    gradients = gradient_intervals(
-        network, gates, functionals, relaxation, norm=problem.norm, forward=forward, memory=memory, deadline=second
+    gradients = relaxation.gradients(
+        network, gates, functionals, norm=problem.norm, forward=forward, memory=memory, deadline=second
     )
-    upper = norm_bound(network, gates, functionals, gradients, problem.norm, forward)
+    upper = relaxation.norms(network, gates, functionals, gradients, problem.norm, forward)
     return Propagated(bounds, gates, gradients, upper, first.missed or second.missed)
 
 

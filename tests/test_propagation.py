@@ -6,13 +6,13 @@ import nets
 import pytest
 import torch
 
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import Propagated, coupled, propagate
 
 
 def run(problem, *, joint: bool = True, seconds: float = torch.inf) -> Propagated:
-    return propagate(problem, Tightening.CROWN, GateRelaxation.CHORDS, joint=joint, memory=2**30, seconds=seconds)
+    return propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=joint, memory=2**30, seconds=seconds)
 
 
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))

@@ -20,7 +20,7 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Box, Problem
@@ -74,7 +74,7 @@ class BoxEvaluator:
         functionals = self.problem.functionals[0][rows].unsqueeze(1)
         parts = dataclasses.replace(self.problem, box=Box(*boxes), functionals=functionals)
         bound = propagate(
-            parts, self.tightening, GateRelaxation.CHORDS, joint=True, memory=self.memory, seconds=self.deadline.left
+            parts, self.tightening, RELAXATIONS["lbp"], joint=True, memory=self.memory, seconds=self.deadline.left
         )
         upper = torch.where(bound.upper.isnan(), torch.inf, bound.upper).squeeze(1)
         index = (upper > target).nonzero().squeeze(-1)

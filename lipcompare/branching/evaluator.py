@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare import jacobian
 from lipcompare.branching.bounds import Relaxation, Relaxed
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
@@ -17,7 +18,7 @@ from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
+from lipcompare.jacobian import Gradients
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
@@ -41,7 +42,7 @@ class NetworkEvaluator:
     Attributes:
         problem: one example.
         bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
-        relaxation: what bounds the gradient.
+        relaxation: what bounds the gradient beyond ``propagation``, which comes first.
         sweeps, passes: effort for the decisions' half-spaces in re-propagation.
         memory: bytes that one pass may take.
         programs: linear programs solved so far.
@@ -51,6 +52,7 @@ class NetworkEvaluator:
     problem: Problem
     bounds: Mapping[int, Interval]
     relaxation: Relaxation
+    propagation: jacobian.Relaxation = jacobian.RELAXATIONS["lbp"]
     sweeps: int = 3
     passes: int = 2
     memory: int = 2**30
@@ -120,11 +122,11 @@ class NetworkEvaluator:
         """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
         network, norm = self.problem.network, self.problem.norm
         functionals = self.problem.functionals[0][row].unsqueeze(1)
-        gradients = gradient_intervals(
+        gradients = self.propagation.gradients(
             network, gates, functionals, norm=norm, memory=self.memory, deadline=self.deadline
         )
         crossed, gradients = _with_signs(gradients, entries)
-        linear = norm_bound(network, gates, functionals, gradients, norm).squeeze(1)
+        linear = self.propagation.norms(network, gates, functionals, gradients, norm).squeeze(1)
         return crossed, Subdomains(
             gates=gates,
             functionals=functionals,

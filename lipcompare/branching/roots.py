@@ -8,7 +8,7 @@ import torch
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Deadline
 from lipcompare.gates import has_patterns
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.preactivation.settle import settle, worthwhile
@@ -25,7 +25,7 @@ def root_bounds(
 
     ``seconds``: time for refining intervals.
     """
-    linear = propagate(problem, tightening, GateRelaxation.CHORDS, joint=True, memory=memory, seconds=seconds)
+    linear = propagate(problem, tightening, RELAXATIONS["lbp"], joint=True, memory=memory, seconds=seconds)
     upper: np.ndarray = linear.upper[0].cpu().numpy()
     return dict(linear.bounds), upper
 

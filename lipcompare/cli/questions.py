@@ -14,10 +14,11 @@ from lipcompare.cli import output as cli_output
 from lipcompare.cli.errors import console, errors, note
 from lipcompare.cli.input import Question
 from lipcompare.errors import InvalidInput, nearest
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods import get
 from lipcompare.problem import Norm
 from lipcompare.questions import (
-    Bounding,
+    NAIVE,
     certified_radius,
     directional_bounds,
     exact_operator_norms,
@@ -26,16 +27,13 @@ from lipcompare.questions import (
     operator_norm_bounds,
 )
 
-ENTRIES = (Bounding.LBP, Bounding.RECURJAC, Bounding.IBP)
-"""What bounds single entries."""
-
 EXACT = "lipbab"
 """What proves operator norms to the gap: a search over activation regions."""
 
 HowEntries = Annotated[
     str,
     typer.Option(
-        "--method", "-m", help=f"How to bound: {', '.join(b.value for b in ENTRIES)}.",
+        "--method", "-m", help=f"How to bound: {', '.join(RELAXATIONS)}.",
         rich_help_panel=cli_options.RUN,
     ),
 ]  # fmt: skip
@@ -92,16 +90,16 @@ def jacobian(
     lipcompare jacobian net.onnx --center 0.5 -e 0.1 --direction d.npy --json
     """
     with errors():
-        bounding = _bounding(method)
+        _check_method(method)
         problem = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
             functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere,
         ).problem(note)  # fmt: skip
         started = time.perf_counter()
         if direction is None:
-            bounds = jacobian_bounds(problem, bounding)
+            bounds = jacobian_bounds(problem, method)
         else:
-            bounds = directional_bounds(problem, cli_input.directions(direction, problem.network), bounding)
+            bounds = directional_bounds(problem, cli_input.directions(direction, problem.network), method)
         seconds = time.perf_counter() - started
         along = "input" if direction is None else "direction"
         if json:
@@ -153,14 +151,14 @@ def monotone(
     lipcompare monotone net.onnx --features 0:6 -i rows.npy -e 0.1 --out answer.npz
     """
     with errors():
-        bounding = _bounding(method)
+        _check_method(method)
         problem = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
             functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere,
         ).problem(note)  # fmt: skip
         started = time.perf_counter()
         chosen = None if features is None else cli_input.indices(features, "--features", problem.network.in_size)
-        answer = monotonicity(problem, chosen, bounding)
+        answer = monotonicity(problem, chosen, method)
         seconds = time.perf_counter() - started
         if json:
             typer.echo(cli_output.json_text(cli_answers.monotone_json(problem, answer, method, seconds)))
@@ -257,7 +255,7 @@ def operator_norm(
         str,
         typer.Option(
             "--method", "-m",
-            help=f"The upper bound: {', '.join(b.value for b in Bounding)}; or {EXACT}, which proves the value.",
+            help=f"The upper bound: {', '.join((*RELAXATIONS, NAIVE))}; or {EXACT}, which proves the value.",
             rich_help_panel=cli_options.RUN,
         ),
     ] = "lbp",
@@ -280,16 +278,17 @@ def operator_norm(
     """
     with errors():
         norms = Norm.parse(norm)
-        bounding = None if method == EXACT else _bounding(method, tuple(Bounding), EXACT)
+        if method != EXACT:
+            _check_method(method, NAIVE, EXACT)
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
             device=device, dtype=dtype, ball=ball, everywhere=everywhere,
         )  # fmt: skip
         network, domain = question.domain(note)
-        if bounding is None:
+        if method == EXACT:
             found = exact_operator_norms(network, domain, norms, gap=gap, time_limit=time_limit)
         else:
-            found = operator_norm_bounds(network, domain, norms, bounding)
+            found = operator_norm_bounds(network, domain, norms, method)
         if json:
             typer.echo(cli_output.json_text(cli_answers.operator_json(network, domain, found, method)))
         else:
@@ -300,8 +299,7 @@ def operator_norm(
             raise typer.Exit(cli_output.INTERRUPTED)
 
 
-def _bounding(name: str, allowed: tuple[Bounding, ...] = ENTRIES, *others: str) -> Bounding:
-    known = {b.value: b for b in allowed}
-    if name not in known:
-        raise InvalidInput(f"Method {name!r} does not answer this question.{nearest(name, [*known, *others])}")
-    return known[name]
+def _check_method(name: str, *others: str) -> None:
+    """Whether a question knows the method, before the model is read."""
+    if name not in (*RELAXATIONS, *others):
+        raise InvalidInput(f"Method {name!r} does not answer this question.{nearest(name, [*RELAXATIONS, *others])}")

@@ -6,16 +6,19 @@ extension: cuts of the semidefinite bound may know the box and the pre-activatio
 """
 
 from lipcompare.jacobian.interval import interval_gradient
-from lipcompare.jacobian.linear import GateRelaxation, Gradients, functional_bound, gradient_intervals, norm_bound
+from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
 from lipcompare.jacobian.norms import interval_norm, norm_product
+from lipcompare.jacobian.relaxations import RELAXATIONS, Relaxation, relaxation_named
 
 __all__ = [
-    "GateRelaxation",
+    "RELAXATIONS",
     "Gradients",
+    "Relaxation",
     "functional_bound",
     "gradient_intervals",
     "interval_gradient",
     "interval_norm",
     "norm_bound",
     "norm_product",
+    "relaxation_named",
 ]

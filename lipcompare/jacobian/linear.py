@@ -10,9 +10,8 @@ not depend on any undecided gate it is a known constant and the recursion ends t
 from __future__ import annotations
 
 import dataclasses
-import enum
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,13 +37,6 @@ from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
 from lipcompare.rounding import allowance, power_of_two, raised, scaled, unit_roundoff
-
-
-class GateRelaxation(enum.Enum):
-    """Lines around ``u = a J`` where the sign of ``J`` is undecided (where it is decided the lines are exact)."""
-
-    CHORDS = "chords"  # the convex hull: the paper
-    CONSTANTS = "constants"  # the interval of u: RecurJac (Zhang et al. 2019, arXiv 1810.11783)
 
 
 class GateLines(NamedTuple):
@@ -122,12 +114,15 @@ class Gradients:
         return Gradients(intervals, lines, self.constant, {k: v.double() for k, v in self.scales.items()})
 
 
-def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) -> GateLines:
-    """Lines around ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``; the fields broadcast.
+LineRule = Callable[[Interval, Interval], GateLines]
+"""Lines around ``u = a J`` from the ranges of ``J`` and of ``a``; they hold with their stored coefficients."""
 
-    They hold with their stored coefficients. Those are off by at most 4 (middle) and 12 (spread) roundoffs times the
-    steepest slope, the offsets by as much times the largest gradient, so the offsets cover 32. Where the gate is
-    decided its line is exact.
+
+def chords(gradient: Interval, slope: Interval) -> GateLines:
+    """The convex hull of ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``: the paper. The fields broadcast.
+
+    The coefficients are off by at most 4 (middle) and 12 (spread) roundoffs times the steepest slope, the offsets by
+    as much times the largest gradient, so the offsets cover 32. Where the gate is decided its line is exact.
     """
     (lo, hi), (lower, upper) = slope, gradient
     below, above = lower.clamp(max=0), upper.clamp(min=0)
@@ -135,21 +130,27 @@ def gate_lines(gradient: Interval, slope: Interval, relaxation: GateRelaxation) 
     width = torch.where(mixed, above - below, torch.ones_like(above))
     rise = torch.where(mixed, above / width, (above > 0).to(lower.dtype))
     reach = (hi - lo) * rise
-    # Chords: above, through (below, lo below) and (above, hi above); below, through the two other corners.
+    # Above, through (below, lo below) and (above, hi above); below, through the two other corners.
     middle = ((hi + lo) / 2).expand_as(reach)
-    spread = reach - (hi - lo) / 2
     error = 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above)
     error = torch.where(hi > lo, error, 0.0)
-    if relaxation is GateRelaxation.CHORDS:
-        return GateLines(middle, spread, None, error - reach * below)
-    # A constant is only needed where both the gate and the sign are undecided.
-    flat = mixed & (hi > lo)
-    zero = torch.zeros_like(reach)
+    return GateLines(middle, reach - (hi - lo) / 2, None, error - reach * below)
+
+
+def constants(gradient: Interval, slope: Interval) -> GateLines:
+    """The interval of ``a J`` where both the gate and the sign of ``J`` are undecided, exact lines elsewhere (RecurJac,
+    Zhang et al. 2019, arXiv 1810.11783). The fields broadcast; what is said of rounding in :func:`chords` holds."""
+    (lo, hi), (lower, upper) = slope, gradient
+    below, above = lower.clamp(max=0), upper.clamp(min=0)
+    hull = chords(gradient, slope)
+    flat = (below < 0) & (above > 0) & (hi > lo)
+    zero = torch.zeros_like(hull.slope_spread)
     highest = torch.maximum(hi * above, lo * below)
     lowest = torch.minimum(hi * below, lo * above)
+    error = torch.where(hi > lo, 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above), 0.0)
     return GateLines(
-        torch.where(flat, zero, middle),
-        torch.where(flat, zero, spread),
+        torch.where(flat, zero, hull.slope),
+        torch.where(flat, zero, hull.slope_spread),
         torch.where(flat, (highest + lowest) / 2, zero),
         torch.where(flat, (highest - lowest) / 2, zero) + error,
     )
@@ -178,7 +179,7 @@ def gradient_intervals(
     network: Network,
     gates: Gates,
     functionals: Tensor,
-    relaxation: GateRelaxation = GateRelaxation.CHORDS,
+    rule: LineRule = chords,
     *,
     norm: Norm | None = Norm.INF,
     forward: Forward | None = None,
@@ -193,6 +194,7 @@ def gradient_intervals(
 
     Args:
         functionals: (batch, rows, outputs).
+        rule: the lines around a gate.
         norm: what the input's gradient is for; None leaves it at one step of interval arithmetic.
         forward: bounds on functionals of pre-activations. With it, gates that carry lines of their slope are also
             relaxed jointly, and every bound is the better of the two.
@@ -223,7 +225,7 @@ def gradient_intervals(
                 forward=forward, memory=memory, deadline=deadline,
             )  # fmt: skip
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
-        lines[k] = gate_lines(intervals[k], slope, relaxation)
+        lines[k] = rule(intervals[k], slope)
         size = lines[k].size(step.size)
         if forward is not None and k in gates.lines:
             steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))

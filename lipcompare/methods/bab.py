@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from lipcompare.branching.bounds import BOUNDS, Settings
+from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
@@ -22,6 +22,7 @@ from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import has_patterns
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
@@ -111,8 +112,7 @@ class Bab(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.bound not in BOUNDS:
-            raise InvalidInput(f"Option 'bound' of 'bab' cannot be {self.bound!r}.{nearest(self.bound, BOUNDS)}")
+        tree_bound(self.bound)
         names = [_DEFAULT, *HEURISTICS]
         if self.heuristic not in names:
             raise InvalidInput(
@@ -124,7 +124,7 @@ class Bab(Method):
         chosen = self.heuristic != _DEFAULT
         if not has_patterns(network) and chosen:
             return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
-        if chosen and HEURISTICS[self.heuristic].reads_moments and not BOUNDS[self.bound].has_moments(problem.norm):
+        if chosen and HEURISTICS[self.heuristic].reads_moments and not tree_bound(self.bound).has_moments(problem.norm):
             return (
                 f"The heuristic {self.heuristic!r} reads the quadratic-gate bound for p = inf and p = 2: take area or "
                 "babsr here."
@@ -178,13 +178,14 @@ class Bab(Method):
         """The evaluator of one example."""
         if not has_patterns(problem.network):
             return BoxEvaluator(problem, memory=memory)
-        bound, norm = BOUNDS[self.bound], problem.norm
+        bound, norm = tree_bound(self.bound), problem.norm
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
         settings = Settings(tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth)
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
             relaxation=bound.relaxation(Numbering(problem.network), norm, HEURISTICS[name], settings),
+            propagation=RELAXATIONS[bound.propagation],
             sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
             passes=self.passes or bound.passes,
             memory=memory,

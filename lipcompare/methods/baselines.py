@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from torch import Tensor
-
-from lipcompare.budget import Budget, Clock, Deadline
-from lipcompare.gates import Gates
-from lipcompare.jacobian import interval_gradient, interval_norm, norm_product
-from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
-from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.budget import Budget, Clock
+from lipcompare.jacobian import norm_product
+from lipcompare.methods.base import Method
+from lipcompare.methods.lbp import propagated
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.result import Bound
 
@@ -53,15 +51,4 @@ class Ibp(Method):
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        clock = Clock(budget)
-
-        def bound(piece: Piece) -> tuple[Tensor, bool]:
-            some, deadline = piece.problem, Deadline.after(piece.refining)
-            bounds = preactivation_bounds(
-                some.network, some.box.region, self.tightening, memory=budget.memory, deadline=deadline
-            )
-            gates = Gates.from_preactivations(some.network, bounds)
-            gradient = interval_gradient(some.network, gates, some.functionals)
-            return interval_norm(gradient, some.norm), deadline.missed
-
-        return self.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
+        return propagated(self, problem, budget, self.tightening, "ibp")

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from lipcompare.budget import Budget, Clock
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import relaxation_named
 from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
@@ -25,6 +25,11 @@ class Lbp(Method):
     end, and to p = 1, where the largest entry of the gradient is bounded entry by entry. Slopes of smooth activations
     are relaxed jointly with the gradient that they multiply (the paper's appendix) unless ``joint`` is off; each bound
     is the better of that and of the slope's range alone.
+
+    Attributes:
+        tightening: pre-activation bounds that the gates come from.
+        joint: planes for smooth activations.
+        relaxation: another entry of the table of relaxations (:mod:`lipcompare.jacobian.relaxations`).
     """
 
     name: ClassVar[str] = "lbp"
@@ -35,12 +40,16 @@ class Lbp(Method):
 
     tightening: Tightening = Tightening.ALPHA_CROWN
     joint: bool = True
+    relaxation: str = "lbp"
+
+    def __post_init__(self) -> None:
+        relaxation_named(self.relaxation)
 
     def supports(self, problem: Problem) -> str | None:
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        return _run(self, problem, budget, GateRelaxation.CHORDS, joint=self.joint)
+        return propagated(self, problem, budget, self.tightening, self.relaxation, joint=self.joint)
 
 
 @final
@@ -60,16 +69,18 @@ class RecurJac(Method):
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        return _run(self, problem, budget, GateRelaxation.CONSTANTS, joint=False)
+        return propagated(self, problem, budget, self.tightening, "recurjac")
 
 
-def _run(method: Lbp | RecurJac, problem: Problem, budget: Budget, relaxation: GateRelaxation, *, joint: bool) -> Bound:
-    """Problem -> pre-activations -> gates -> Jacobian bound."""
-    clock = Clock(budget)
+def propagated(
+    method: Method, problem: Problem, budget: Budget, tightening: Tightening, name: str, *, joint: bool = False
+) -> Bound:
+    """Problem -> pre-activations -> gates -> Jacobian bound by a relaxation of the table."""
+    clock, relaxation = Clock(budget), relaxation_named(name)
 
     def bound(piece: Piece) -> tuple[Tensor, bool]:
         found = propagate(
-            piece.problem, method.tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining
+            piece.problem, tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining
         )
         return found.upper, found.hurried
 

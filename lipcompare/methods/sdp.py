@@ -11,7 +11,7 @@ from torch import Tensor
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
-from lipcompare.jacobian import GateRelaxation
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import HURRIED, Method, Piece, as_array, in_pieces, joined, propagation_bytes
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
@@ -68,7 +68,7 @@ class Sdp(Method):
             linear = propagate(
                 some,
                 self.tightening,
-                GateRelaxation.CHORDS,
+                RELAXATIONS["lbp"],
                 joint=True,
                 memory=budget.memory,
                 seconds=_REFINING * piece.seconds,

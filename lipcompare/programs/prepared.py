@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lipcompare.encoding.network import Encoding, encode
 from lipcompare.gates import Gates, PreactivationBounds
-from lipcompare.jacobian import GateRelaxation, Gradients, gradient_intervals, norm_bound
+from lipcompare.jacobian import RELAXATIONS, Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
@@ -37,7 +37,7 @@ class Prepared:
 
 def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:
     """What bound propagation gives for one example within the time; looser bounds on a network too large for it."""
-    found = propagate(problem, tightening, GateRelaxation.CHORDS, joint=False, memory=memory, seconds=seconds)
+    found = propagate(problem, tightening, RELAXATIONS["lbp"], joint=False, memory=memory, seconds=seconds)
     return Prepared(problem, found.bounds, found.gates, found.gradients, found.upper[0], found.hurried)
 
 

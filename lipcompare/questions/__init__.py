@@ -2,12 +2,12 @@
 monotonicity, certified radii, operator norms."""
 
 from lipcompare.questions.certify import Certificate, certified_radius
-from lipcompare.questions.entries import Bounding, EntryBounds, directional_bounds, jacobian_bounds
+from lipcompare.questions.entries import EntryBounds, directional_bounds, jacobian_bounds
 from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
-from lipcompare.questions.operator_norm import OperatorNorm, exact_operator_norms, operator_norm_bounds
+from lipcompare.questions.operator_norm import NAIVE, OperatorNorm, exact_operator_norms, operator_norm_bounds
 
 __all__ = [
-    "Bounding",
+    "NAIVE",
     "Certificate",
     "Direction",
     "EntryBounds",

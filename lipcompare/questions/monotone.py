@@ -17,7 +17,7 @@ from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
-from lipcompare.questions.entries import Bounding, directional_bounds
+from lipcompare.questions.entries import directional_bounds
 
 
 class Direction(enum.Enum):
@@ -63,7 +63,7 @@ class Monotonicity:
 def monotonicity(
     problem: Problem,
     features: Sequence[int] | None = None,
-    bounding: Bounding | str = Bounding.LBP,
+    relaxation: str = "lbp",
     *,
     tightening: Tightening = Tightening.ALPHA_CROWN,
     samples: int = 128,
@@ -86,7 +86,7 @@ def monotonicity(
     if not chosen or any(not 0 <= f < inputs for f in chosen):
         raise InvalidInput(f"Features are indices 0..{inputs - 1}; got {list(chosen)}.")
     axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
-    bounds = directional_bounds(problem, axes, bounding, tightening=tightening, memory=memory)
+    bounds = directional_bounds(problem, axes, relaxation, tightening=tightening, memory=memory)
     low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
     least, _ = _at(problem, chosen, highest, memory)
     _, most = _at(problem, chosen, lowest, memory)

@@ -21,22 +21,20 @@ from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates, has_patterns
-from lipcompare.jacobian import (
-    gradient_intervals,
-    interval_gradient,
-    interval_norm,
-    norm_bound,
-)
+from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
 from lipcompare.methods.lipbab import lipbab_operator_norm
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.transpose import transpose
-from lipcompare.preactivation import ForwardBound, Tightening, interval_bounds, preactivation_bounds
+from lipcompare.preactivation import ForwardBound, Tightening, interval_bounds
 from lipcompare.problem import Problem
-from lipcompare.questions.entries import Bounding
+from lipcompare.questions.entries import gates_and_lines
 from lipcompare.rounding import lowered, raised
 from lipcompare.witness import clarke
+
+NAIVE = "naive"
+"""In place of a relaxation: the product of the layers' norms, which needs no gates."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ def operator_norm_bounds(
     network: Network,
     box: Box,
     norm: Norm | str | float,
-    bounding: Bounding | str = Bounding.LBP,
+    relaxation: str = "lbp",
     *,
     effort: Effort = Effort(),
     seed: int = 0,
@@ -73,20 +71,21 @@ def operator_norm_bounds(
 
     Args:
         norm: ``p``, on inputs and outputs.
-        bounding: how the upper bound is computed.
+        relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`), or ``naive``, the product of norms of
+            the layers, which holds on all inputs.
         effort: of the search for the lower bound.
 
     Raises:
         Contradiction: the two bounds exclude each other (a bug).
     """
     started = time.perf_counter()
-    norm, bounding = Norm.parse(norm), Bounding(bounding)
+    norm = Norm.parse(norm)
     problem = Problem(network, box, Norm.INF)
     with torch.no_grad():
-        if bounding is Bounding.NAIVE:
+        if relaxation == NAIVE:
             upper = _layer_product(problem.network, norm, problem.functionals)
         else:
-            upper = _local_bound(problem, norm, bounding, memory)
+            upper = _local_bound(problem, norm, relaxation_named(relaxation), memory)
         lower, points, kinks = _search(problem, norm, effort, seed, memory)
     if not bool((lower <= upper).all()):
         raise Contradiction(f"The operator norm's lower bound {lower} is above its upper bound {upper}: a bug.")
@@ -136,32 +135,23 @@ def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
     return size.nan_to_num(nan=torch.inf)
 
 
-def _local_bound(problem: Problem, norm: Norm, bounding: Bounding, memory: int) -> Tensor:
+def _local_bound(problem: Problem, norm: Norm, relaxation: Relaxation, memory: int) -> Tensor:
     """Upper bounds (batch,) from gates over the domain."""
-    network, region = problem.network, problem.box.region
-    tightening = Tightening.CROWN if bounding is Bounding.IBP else Tightening.ALPHA_CROWN
-    bounds = preactivation_bounds(network, region, tightening, memory=memory)
-    joint = bounding is Bounding.LBP and not isinstance(problem.box, Space)
-    gates = Gates.from_preactivations(network, bounds, lines=joint)
-    forward = ForwardBound.of(network, region, bounds) if gates.lines else None
+    network = problem.network
+    gates, forward = gates_and_lines(problem, relaxation, Tightening.ALPHA_CROWN, memory)
     if norm is Norm.INF:
-        return _largest_row(network, gates, problem.functionals, bounding, forward, memory)
+        return _largest_row(network, gates, problem.functionals, relaxation, forward, memory)
     if norm is Norm.ONE:
-        return _largest_column(problem, gates, bounding, memory)
+        return _largest_column(problem, gates, relaxation, memory)
     # ||J||_2^2 <= ||J||_1 ||J||_inf; |J| <= M entrywise gives ||J||_2 <= ||M||_2; J = C + E with |E| <= R gives
     # ||J||_2 <= ||C||_2 + ||R||_2; and the spectral norm is at most the Frobenius norm.
-    rows = _largest_row(network, gates, problem.functionals, bounding, forward, memory)
-    columns = _largest_column(problem, gates, bounding, memory)
+    rows = _largest_row(network, gates, problem.functionals, relaxation, forward, memory)
+    columns = _largest_column(problem, gates, relaxation, memory)
     bounds_2 = [raised(rows.sqrt() * columns.sqrt(), 3)]
-    if bounding is Bounding.IBP:
-        entries = interval_gradient(network, gates, problem.functionals)
-    else:
-        known = gradient_intervals(
-            network, gates, problem.functionals, bounding.relaxation, norm=Norm.TWO, forward=forward, memory=memory
-        )
-        entries = known.intervals[0]
-        each = norm_bound(network, gates, problem.functionals, known, Norm.TWO, forward)
-        bounds_2.append(norm_above(each, Norm.TWO))
+    known = relaxation.gradients(network, gates, problem.functionals, norm=Norm.TWO, forward=forward, memory=memory)
+    entries = known.intervals[0]
+    each = relaxation.norms(network, gates, problem.functionals, known, Norm.TWO, forward)
+    bounds_2.append(norm_above(each, Norm.TWO))
     center = entries.center
     # Around the centre as it is stored.
     radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
@@ -176,26 +166,23 @@ def _largest_row(
     network: Network,
     gates: Gates,
     functionals: Tensor,
-    bounding: Bounding,
+    relaxation: Relaxation,
     forward: ForwardBound | None,
     memory: int,
 ) -> Tensor:
     """Upper bounds (batch,) on the largest l1 norm of a row."""
-    if bounding is Bounding.IBP:
-        entries = interval_gradient(network, gates, functionals)
-        return interval_norm(entries, Norm.INF).amax(-1)
-    known = gradient_intervals(network, gates, functionals, bounding.relaxation, forward=forward, memory=memory)
-    return norm_bound(network, gates, functionals, known, Norm.INF, forward).amax(-1)
+    known = relaxation.gradients(network, gates, functionals, forward=forward, memory=memory)
+    return relaxation.norms(network, gates, functionals, known, Norm.INF, forward).amax(-1)
 
 
-def _largest_column(problem: Problem, gates: Gates, bounding: Bounding, memory: int) -> Tensor:
+def _largest_column(problem: Problem, gates: Gates, relaxation: Relaxation, memory: int) -> Tensor:
     """Upper bounds (batch,) on the largest l1 norm of a column: rows of the transposed Jacobian, a few at a time."""
     turned = transpose(problem.network)
     moved = Gates({turned.gates[k]: slope for k, slope in gates.slopes.items() if k in turned.gates})
     columns = torch.eye(problem.network.in_size, device=problem.device, dtype=problem.dtype)
     each = tensor_bytes(Copies.EXAMPLE, problem.batch * problem.network.widest, columns)
     parts = [
-        _largest_row(turned.network, moved, part.expand(problem.batch, -1, -1), bounding, None, memory)
+        _largest_row(turned.network, moved, part.expand(problem.batch, -1, -1), relaxation, None, memory)
         for part in columns.split(min(fitting(memory, each), 256))
     ]
     return torch.stack(parts).amax(0)

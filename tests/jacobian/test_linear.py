@@ -8,8 +8,8 @@ import torch
 
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import GateRelaxation, functional_bound, gradient_intervals, interval_gradient, norm_bound
-from lipcompare.jacobian.linear import gate_lines
+from lipcompare.jacobian import functional_bound, gradient_intervals, interval_gradient, norm_bound
+from lipcompare.jacobian.linear import LineRule, chords, constants
 from lipcompare.network import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm, Problem
@@ -30,13 +30,13 @@ def patterns(gates: Gates, count: int, seed: int = 0) -> dict[int, torch.Tensor]
     return slopes
 
 
-@pytest.mark.parametrize("relaxation", list(GateRelaxation))
-def test_lines_hold_the_product_and_chords_touch_its_corners(relaxation: GateRelaxation) -> None:
+@pytest.mark.parametrize("rule", [chords, constants])
+def test_lines_hold_the_product_and_chords_touch_its_corners(rule: LineRule) -> None:
     random = torch.Generator().manual_seed(1)
     ends = torch.randn(2, 200, generator=random, dtype=torch.float64).sort(0).values
     slopes = torch.randn(2, 200, generator=random, dtype=torch.float64).sort(0).values
     gradient, slope = Interval(ends[0], ends[1]), Interval(slopes[0], slopes[1])
-    lines = gate_lines(gradient, slope, relaxation)
+    lines = rule(gradient, slope)
     offset = 0.0 if lines.offset is None else lines.offset
     gaps = []
     for a in slope:
@@ -47,20 +47,20 @@ def test_lines_hold_the_product_and_chords_touch_its_corners(relaxation: GateRel
             assert bool((a * j >= middle - spread - 1e-12).all())
             gaps.append(torch.stack([middle + spread - a * j, a * j - middle + spread]))
     touched = torch.stack(gaps).amin(0)
-    if relaxation is GateRelaxation.CHORDS:
+    if rule is chords:
         assert float(touched.max()) < 1e-12
 
 
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
-@pytest.mark.parametrize("relaxation", list(GateRelaxation))
-def test_intervals_hold_all_patterns_and_norms_are_above(family: str, relaxation: GateRelaxation) -> None:
+@pytest.mark.parametrize("rule", [chords, constants])
+def test_intervals_hold_all_patterns_and_norms_are_above(family: str, rule: LineRule) -> None:
     problem = nets.problem(nets.FAMILIES[family](6), 0.25, batch=2)
     gates, rows = gates_of(problem), problem.functionals
     slopes = patterns(gates, 60)
     gradient = problem.network.pull_back(slopes, rows.expand(60, *rows.shape))
     step = interval_gradient(problem.network, gates, rows)
     for norm in Norm:
-        found = gradient_intervals(problem.network, gates, rows, relaxation, norm=norm)
+        found = gradient_intervals(problem.network, gates, rows, rule, norm=norm)
         entries = found.intervals[0]
         assert bool((gradient >= entries.lower - 1e-12).all())
         assert bool((gradient <= entries.upper + 1e-12).all())
@@ -75,11 +75,11 @@ def test_intervals_are_tighter_than_one_step_and_chords_than_constants() -> None
         problem = nets.problem(nets.dense(seed, (4, 8, 8, 8, 2)), 0.3)
         gates, rows = gates_of(problem), problem.functionals
         step = interval_gradient(problem.network, gates, rows).radius.sum()
-        chords, constants = (
+        hulls, boxes = (
             gradient_intervals(problem.network, gates, rows, r, norm=Norm.ONE).intervals[0].radius.sum()
-            for r in GateRelaxation
+            for r in (chords, constants)
         )
-        gains += torch.stack([1 - constants / step, 1 - chords / constants])
+        gains += torch.stack([1 - boxes / step, 1 - hulls / boxes])
     assert bool((gains > 0.1).all())
 
 

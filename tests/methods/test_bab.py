@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import InvalidInput, Network, Problem, Status
-from lipcompare.branching.bounds import BOUNDS
+from lipcompare.branching import bounds
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop
 from lipcompare.budget import Deadline
 from lipcompare.methods.bab import Bab, Schedule, by_class, in_turn, outcome
@@ -83,7 +83,7 @@ def test_patterns_that_hold_nowhere_are_ruled_out(seed, method):
 
 
 @pytest.mark.parametrize("norm", ["inf", "2", "1"])
-@pytest.mark.parametrize("bound", list(BOUNDS))
+@pytest.mark.parametrize("bound", bounds.names())
 def test_every_norm(norm, bound):
     for seed in range(3):
         check(nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
@@ -95,7 +95,7 @@ def test_a_value_at_a_kink_counts():
     assert result.upper[0, 0] == pytest.approx(2) and result.lower[0, 0] == pytest.approx(2)
 
 
-@pytest.mark.parametrize("bound", list(BOUNDS))
+@pytest.mark.parametrize("bound", bounds.names())
 def test_boxes_with_few_inputs_are_halved(bound):
     problem = nets.problem(nets.dense(2, (1, 12, 10, 2)), 2.0)
     check(problem, Bab(bound=bound, **QUICK))

@@ -72,9 +72,16 @@ class TreeBound(Protocol):
         sweeps, passes: how much re-propagation of a decision pays beside the bound's own cost.
     """
 
-    name: ClassVar[str]
     sweeps: ClassVar[int]
     passes: ClassVar[int]
+
+    @property
+    def name(self) -> str:
+        """How users ask for it."""
+
+    @property
+    def propagation(self) -> str:
+        """The relaxation (:mod:`lipcompare.jacobian.relaxations`) that bounds every subdomain before this does."""
 
     def has_moments(self, norm: Norm) -> bool:
         """Whether heuristics that read moments work on it."""

@@ -15,12 +15,18 @@ from lipcompare.problem import Norm
 
 
 @final
-class Lbp:
-    """The linear bound in the tree (arXiv 2210.07394, section 3.4)."""
+@dataclasses.dataclass(frozen=True)
+class Propagated:
+    """A relaxation of the chain rule in the tree; with ``lbp`` it is the paper's (arXiv 2210.07394, section 3.4)."""
 
-    name: ClassVar[str] = "lbp"
     sweeps: ClassVar[int] = 1
     passes: ClassVar[int] = 1
+
+    propagation: str = "lbp"
+
+    @property
+    def name(self) -> str:
+        return self.propagation
 
     def has_moments(self, norm: Norm) -> bool:
         return False

@@ -33,6 +33,7 @@ class Sdp:
     """The quadratic-gate bound: a subdomain costs more and closes sooner."""
 
     name: ClassVar[str] = "sdp"
+    propagation: ClassVar[str] = "lbp"
     sweeps: ClassVar[int] = 3
     passes: ClassVar[int] = 2
 
