@@ -183,6 +183,7 @@ def gradient_intervals(
     *,
     norm: Norm | None = Norm.INF,
     forward: Forward | None = None,
+    within: Mapping[int, Interval] | None = None,
     memory: int = 2**30,
     deadline: Deadline | None = None,
 ) -> Gradients:
@@ -198,6 +199,7 @@ def gradient_intervals(
         norm: what the input's gradient is for; None leaves it at one step of interval arithmetic.
         forward: bounds on functionals of pre-activations. With it, gates that carry lines of their slope are also
             relaxed jointly, and every bound is the better of the two.
+        within: intervals that are known already, (batch, rows, size) per activation and for the input.
         memory: bytes that one pass may take; targets are chunked to respect it.
         deadline: when it has passed, entries that were not bounded yet keep the interval of one step.
     """
@@ -212,6 +214,8 @@ def gradient_intervals(
     def activation(k: int, node: Activate, step: Reach) -> Reach:
         """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
         scales[k] = step.scale
+        if within is not None:
+            step = step._replace(interval=step.interval.intersect(within[k]))
         if k in fixed:
             value = _constant_gradient(network, gates, functionals, k)
             error = allowance(network.operations, value.dtype) * step.scale
@@ -237,6 +241,8 @@ def gradient_intervals(
     last = len(network.nodes) - 1
     found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
     start = nothing(network, functionals) if found is None else found
+    if within is not None:
+        start = start._replace(interval=start.interval.intersect(within[0]))
     scales[0] = start.scale
     known = Gradients({0: start.interval, **intervals}, lines, frozenset(constant), scales, joint)
     if norm is None:
@@ -383,6 +389,8 @@ def _refined(
         start: what is known of the interval.
         wanted: mask (batch, rows, size).
     """
+    if deadline.passed():
+        return start
     how = plan(network, node) if forward is None else None
     if how is not None:
         relaxed = {k: _relaxed(line, known, k) for k, line in known.lines.items()}

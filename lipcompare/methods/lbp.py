@@ -7,9 +7,9 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.jacobian import relaxation_named
-from lipcompare.methods.base import Method, Piece, in_pieces, propagation_bytes
+from lipcompare.methods.base import Method, Piece, as_array, in_pieces, propagation_bytes
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate
@@ -79,9 +79,15 @@ def propagated(
     clock, relaxation = Clock(budget), relaxation_named(name)
 
     def bound(piece: Piece) -> tuple[Tensor, bool]:
+        def report(upper: Tensor) -> None:
+            clock.keep(Kept(piece.first, as_array(upper)))
+            if problem.batch == piece.problem.batch:
+                clock.record(0.0, float(upper.max()))
+
         found = propagate(
-            piece.problem, tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining
-        )
+            piece.problem, tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining,
+            report=report,
+        )  # fmt: skip
         return found.upper, found.hurried
 
     return method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
