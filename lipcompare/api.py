@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
@@ -224,7 +223,7 @@ def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
     if result.witnesses is not None:
         attained = check_witnesses(problem, result.witnesses)
         lower = np.fmax(np.minimum(result.lower, attained), 0.0)
-    bad = ~agree(lower, upper, crossing_scale(upper, double=problem.dtype == torch.float64))
+    bad = ~agree(lower, upper, crossing_scale(upper))
     if bool(bad.any()):
         b, row = (int(v) for v in np.argwhere(bad)[0])
         raise Contradiction(

@@ -41,7 +41,7 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4) -> Bound:
         return bounds[0]
     lowers, uppers = np.stack([b.lower for b in bounds]), np.stack([b.upper for b in bounds])
     lower, upper = lowers.max(0), uppers.min(0)
-    crossed = ~agree(lower, upper, crossing_scale(upper, double=all(b.dtype == "float64" for b in bounds)))
+    crossed = ~agree(lower, upper, crossing_scale(upper))
     if crossed.any():
         example, row = (int(v) for v in np.argwhere(crossed)[0])
         one = bounds[int(lowers[:, example, row].argmax())].method

@@ -168,8 +168,11 @@ def agree(lower: np.ndarray, upper: np.ndarray, scale: np.ndarray | float) -> np
     return allowed
 
 
-def crossing_scale(upper: np.ndarray, *, double: bool) -> np.ndarray:
-    """How far the ends of an interval may cross by the rounding of the precision that they were computed in."""
-    relative = 1e-9 if double else 1e-3
-    scale: np.ndarray = relative * (1 + np.abs(upper))
+def crossing_scale(upper: np.ndarray) -> np.ndarray:
+    """How far the ends of an interval may cross: by what a solver's own multipliers may be off by.
+
+    Bounds of this package are rounded outward and witnesses are checked in float64, so neither needs any; a bound that
+    is evaluated at a solver's multipliers is relative to terms that nearly cancel.
+    """
+    scale: np.ndarray = 1e-9 * np.where(np.isfinite(upper), np.abs(upper), 0.0)
     return scale

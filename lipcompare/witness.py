@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lipcompare.errors import Contradiction
 from lipcompare.gates import by_node
-from lipcompare.network.chain import chain_length
 from lipcompare.network.exact import ExactSigns, TooLarge
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Attained, Witnesses
+from lipcompare.rounding import allowance, floor, lowered
 
 
 def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: Norm) -> Tensor:
@@ -177,7 +177,7 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
     values = problem.norm.dual.of(gradients)
     spread = {k: mask * _width(network, k, mask) for k, mask in doubtful.items() if bool(mask.any())}
     attained = problem.norm.dual.of((gradients.abs() - _error(network, slopes, spread, rows)).clamp(min=0))
-    attained = attained * (1 - 2 * (network.in_size + 4) * torch.finfo(attained.dtype).eps)
+    attained = lowered(attained, network.in_size)
     claims = torch.as_tensor(witnesses.values)
     # A claim from single precision may be off by its rounding; more than that means that the witness is wrong.
     slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
@@ -204,13 +204,12 @@ def _error(network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, 
     absolute = _absolute(network)
     sizes = {k: v.abs() for k, v in slopes.items()}
     size = absolute.pull_back(sizes, rows.abs())
-    # eps is 2 u; the size is computed too, hence not N u but twice that.
-    gamma = chain_length(network) * torch.finfo(size.dtype).eps
-    error = gamma * size
+    gamma = allowance(network.operations, size.dtype)
+    error = gamma * (size + floor(size.dtype))
     if spread:
         wide = {k: v + spread[k] if k in spread else v for k, v in sizes.items()}
         reach = absolute.pull_back(wide, rows.abs())
-        error = (reach - size).clamp(min=0) + gamma * reach
+        error = (reach - size).clamp(min=0) + 2 * gamma * (reach + floor(size.dtype))
     return error
 
 

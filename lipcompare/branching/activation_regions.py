@@ -23,6 +23,7 @@ from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
 from lipcompare.regions.program import deepest, fits, region_of
 from lipcompare.result import Witness
+from lipcompare.rounding import raised
 from lipcompare.witness import clarke
 
 Measure = Callable[[Tensor], Tensor]
@@ -59,15 +60,15 @@ class RegionEvaluator:
         split = split_bounds(network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory)
         functionals = self.problem.functionals.expand(count, -1, -1)
         gradients = interval_gradient(network, split.gates, functionals)
-        upper = self.measure(gradients.magnitude)
+        # The norm of a magnitude is a sum without cancellation, or a singular value.
+        upper = raised(self.measure(gradients.magnitude), 8 * sum(gradients.lower.shape[-2:]))
         low, high = (numbering.join({k: s[end] for k, s in split.gates.slopes.items()}) for end in (0, 1))
         results = []
         for i, node in enumerate(nodes):
             if bool(split.empty[i]):
                 results.append(Assessment(-np.inf))
                 continue
-            # A relative allowance for the rounding of the sums behind the interval.
-            value = float(upper[i, node.row]) * (1 + 1e-12)
+            value = float(upper[i, node.row])
             if value <= target:
                 results.append(Assessment(value))
                 continue
@@ -94,8 +95,8 @@ class RegionEvaluator:
             return Assessment(-np.inf)
         witnesses = self._attained(located.point, slopes)
         if not len(undecided):
-            exact = self._values(slopes)[node.row]
-            return Assessment(min(value, exact * (1 + 1e-12)), witnesses=witnesses)
+            # All gates are decided, so the interval is a gradient and its rounding.
+            return Assessment(value, witnesses=witnesses)
         return Assessment(value, (2 * int(undecided[0]) + 1,), witnesses=witnesses)
 
     def _attained(self, point: np.ndarray | None, pattern: Mapping[int, Tensor]) -> tuple[Witness, ...]:

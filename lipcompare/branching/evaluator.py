@@ -18,7 +18,7 @@ from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import Gradients
+from lipcompare.jacobian import Gradients, pattern_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
@@ -226,8 +226,10 @@ class _Unsettled:
         leaf = not bool(self.relevant[i].any())
         if leaf:
             slopes = torch.where(self.undecided[i], self.owner.reference, self.low[i])
-            value = self._norm(i, slopes)
-            upper = min(upper, value * (1 + 1e-12))
+            value, problem = self._norm(i, slopes), self.owner.problem
+            pattern = {k: v.unsqueeze(0) for k, v in self.owner.numbering.split(slopes).items()}
+            rows = self.functionals[i].reshape(1, 1, -1)
+            upper = min(upper, float(pattern_bound(problem.network, pattern, rows, problem.norm)))
             if upper <= target:
                 return Assessment(upper)
         else:

@@ -25,6 +25,7 @@ from torch import Tensor
 import solvers
 from lipcompare.gates import Gates
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
+from lipcompare.rounding import SPARE, allowance
 
 Vector = NDArray[np.float64]
 
@@ -173,7 +174,8 @@ def certified(tangent: Tangents, groups: NDArray[np.intp], x: Vector, *, diagona
         slack[inputs + i] -= multipliers[i] * rows[i]
         slack[:, inputs + i] -= multipliers[i] * rows[i]
         slack[inputs + i, inputs + i] += 2.0 * multipliers[i]
-    rounding = 4 * (len(slack) + 8) * np.finfo(float).eps * float(np.linalg.norm(slack) + 1.0)
+    # Forming an entry takes three operations, decomposing the matrix as many as its size.
+    rounding = 4 * allowance(len(slack) + SPARE, torch.float64) * float(np.linalg.norm(slack) + 1.0)
     lacking = max(0.0, -float(np.linalg.eigvalsh(slack)[0])) + rounding
     total = float(x[:weights].sum()) + lacking * (1 + count) * (inputs if diagonal else 1)
-    return math.sqrt(total) * size * (1 + 1e-12)
+    return math.sqrt(total * (1 + allowance(weights + SPARE, torch.float64))) * size * (1 + allowance(4, torch.float64))

@@ -7,7 +7,7 @@ extension: cuts of the semidefinite bound may know the box and the pre-activatio
 
 from lipcompare.jacobian.interval import interval_gradient
 from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
-from lipcompare.jacobian.norms import interval_norm, norm_product
+from lipcompare.jacobian.norms import interval_norm, norm_product, pattern_bound
 from lipcompare.jacobian.relaxations import RELAXATIONS, Relaxation, relaxation_named
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "interval_norm",
     "norm_bound",
     "norm_product",
+    "pattern_bound",
     "relaxation_named",
 ]

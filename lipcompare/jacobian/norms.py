@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 import torch
 from torch import Tensor
 
+from lipcompare.gates import Gates
+from lipcompare.jacobian.interval import interval_gradient
 from lipcompare.network.activations import Activation
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
@@ -37,6 +39,16 @@ def norm_above(values: Tensor, norm: Norm) -> Tensor:
     """The norm of the last axis, rounded upward."""
     size = norm.of(values)
     return size if norm is Norm.INF else raised(size, values.shape[-1])
+
+
+def pattern_bound(network: Network, slopes: Mapping[int, Tensor], functionals: Tensor, norm: Norm) -> Tensor:
+    """Upper bounds (batch, rows) on the dual norm of the gradient under fixed slopes (batch, neurons).
+
+    Args:
+        functionals: (batch, rows, outputs).
+    """
+    gates = Gates({k: Interval(slope, slope) for k, slope in slopes.items()})
+    return interval_norm(interval_gradient(network, gates, functionals), norm)
 
 
 def absolute_chord(gradient: Interval) -> tuple[Tensor, Tensor]:

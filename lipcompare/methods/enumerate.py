@@ -11,6 +11,7 @@ import torch
 
 from lipcompare.budget import Budget, Clock
 from lipcompare.gates import Gates
+from lipcompare.jacobian import pattern_bound
 from lipcompare.methods.base import Method
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
@@ -60,11 +61,10 @@ class Enumerate(Method):
             upper[b] = reach if clock.running() else np.inf
         witnesses = as_witnesses(double, attained)
         lower = witnesses.values
-        # The patterns' norms are sums of a few products.
-        upper = np.maximum(upper * (1 + 1e-12), lower)
+        upper = np.maximum(upper, lower)
         if not clock.running():
             return self.result(problem, clock, lower=lower, status=Status.TIME_LIMIT, witnesses=witnesses)
-        closed = bool((upper - lower <= budget.gap * upper + 1e-12).all())
+        closed = bool((upper - lower <= budget.gap * upper).all())
         status = Status.EXACT if closed else Status.COMPLETE
         detail = "" if closed else "A pattern with a larger norm holds on a set too thin to decide in floating point."
         return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)
@@ -78,13 +78,14 @@ def _example(problem: Problem, clock: Clock) -> tuple[Attained, np.ndarray]:
     best = Attained(problem.rows, [Witness(row, value, center.numpy()) for row, value in enumerate(values)])
     reach = best.lower.copy()
     if not network.activations:
-        return best, reach
+        return best, pattern_bound(network, {}, problem.functionals, norm)[0].numpy()
     gates = Gates.from_preactivations(network, preactivation_bounds(network, problem.box.interval, Tightening.CROWN))
     for pattern, x in patterns(problem, gates, clock):
         slopes = pattern_slopes(gates, pattern)
-        norms = norm.dual.of(network.pull_back(slopes, problem.functionals[0])).numpy()
+        one = {k: slope.unsqueeze(0) for k, slope in slopes.items()}
+        norms = pattern_bound(network, one, problem.functionals, norm)[0].numpy()
         reach = np.maximum(reach, norms)
-        for row in np.flatnonzero(norms > best.lower * (1 + 1e-12)).tolist():
+        for row in np.flatnonzero(norms > best.lower).tolist():
             witness = attain(problem, gates, row, x, pattern)
             if witness is not None:
                 best.note(witness)

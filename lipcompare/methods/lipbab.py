@@ -14,12 +14,14 @@ from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds
 from lipcompare.budget import Budget, Clock, Kept
-from lipcompare.gates import has_patterns
+from lipcompare.gates import Gates, has_patterns
+from lipcompare.jacobian import interval_gradient
 from lipcompare.methods.bab import ROOT_SHARE, outcome
 from lipcompare.methods.base import Method
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Witness
+from lipcompare.rounding import raised
 
 
 @final
@@ -131,7 +133,8 @@ def lipbab_operator_norm(
         jacobian = network.pull_back(network.slopes(network.values(center)), example.functionals[0])
         start = Witness(0, float(norms(jacobian)), center.cpu().numpy())
         if not network.activations:
-            upper = start.value * (1 + 1e-12)  # as the evaluator allows for the rounding of a Jacobian
+            entries = interval_gradient(network, Gates({}), example.functionals)
+            upper = float(raised(norms(entries.magnitude), 8 * sum(entries.lower.shape[-2:])))
             return OperatorNorm(lower=start.value, upper=upper, stop=Stop.DONE, point=start.point, nodes=0)
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(example, bounds, norms, norms)

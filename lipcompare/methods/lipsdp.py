@@ -14,12 +14,15 @@ import solvers
 from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
+from lipcompare.jacobian.interval import scales
+from lipcompare.jacobian.norms import norm_above
 from lipcompare.methods.base import Method
 from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Status
+from lipcompare.rounding import allowance
 
 
 class Multipliers(enum.Enum):
@@ -95,10 +98,13 @@ class LipSdp(Method):
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):
             example = double.example(b)
-            rows = _rows(example, _gates(self, example, self.tightening))
+            gates = _gates(self, example, self.tightening)
+            rows, rounding = _rows(example, gates), _rounding(example, gates)
             for row, tangent in enumerate(rows):
                 if not tangent.count:
-                    upper[b, row] = float(problem.norm.dual.of(torch.from_numpy(tangent.output))) * (1 + 1e-12)
+                    upper[b, row] = (
+                        float(norm_above(torch.from_numpy(tangent.output), problem.norm.dual)) + rounding[row]
+                    )
                     continue
                 if not clock.running():
                     return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
@@ -106,7 +112,7 @@ class LipSdp(Method):
                 value, outcome, message = self._row(problem.norm, tangent, solver, left)
                 if outcome is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # the solver turned it into a status
-                upper[b, row] = np.fmin(upper[b, row], value)
+                upper[b, row] = np.fmin(upper[b, row], value + rounding[row])
                 clock.keep(Kept(0, upper))
                 clock.record(0.0, float(upper.max()))
                 if outcome is not Status.COMPLETE:
@@ -141,3 +147,15 @@ def _gates(method: LipSdp, problem: Problem, tightening: Tightening) -> Gates:
 
 def _rows(problem: Problem, gates: Gates) -> list[Tangents]:
     return tangents(problem.network, gates, problem.functionals[0])
+
+
+def _rounding(problem: Problem, gates: Gates) -> np.ndarray:
+    """What the rounding of the programs' data may take from the norms of an example's rows, (rows,).
+
+    An entry of the data is a sum over paths between undecided gates, so for any choice of slopes the gradient that the
+    data describe differs from the true one by at most the allowance times the sum of absolute values over all paths.
+    """
+    network = problem.network
+    error = allowance(network.operations, problem.dtype) * scales(network, gates, problem.functionals)[0][0]
+    found: np.ndarray = norm_above(error, problem.norm.dual).numpy()
+    return found

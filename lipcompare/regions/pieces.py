@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.network.chain import chain_length
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
+from lipcompare.rounding import allowance
 
 
 class AffinePiece(NamedTuple):
@@ -58,7 +58,7 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
         magnitude: (inputs,).
     """
     # eps is 2 u; N u stays far below one half.
-    gamma = 2 * chain_length(network) * torch.finfo(magnitude.dtype).eps
+    gamma = 2 * allowance(network.operations, magnitude.dtype)
     errors: dict[int, Tensor] = {}
 
     def activation(k: int, node: Activate, size: Tensor) -> Tensor:
