@@ -32,7 +32,7 @@ _DENSE_LIMIT = 4_000_000  # entries of a map that is still worth a singular valu
 
 def interval_norm(gradient: Interval, norm: Norm) -> Tensor:
     """Largest dual norm over an interval (..., inputs): (...); infinite where an unbounded slope met a zero."""
-    return norm_above(gradient.magnitude.nan_to_num(nan=torch.inf), norm.dual)
+    return norm_above(gradient.magnitude.nan_to_num(nan=torch.inf, posinf=torch.inf), norm.dual)
 
 
 def norm_above(values: Tensor, norm: Norm) -> Tensor:

@@ -132,7 +132,7 @@ def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
     """Product of operator norms, branches added: (batch,)."""
     product = layer_product(network, norm, like)
     size = torch.full((like.shape[0],), product, dtype=torch.float64, device=like.device)
-    return size.nan_to_num(nan=torch.inf)
+    return size.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _local_bound(problem: Problem, norm: Norm, relaxation: Relaxation, memory: int) -> Tensor:
@@ -159,7 +159,7 @@ def _local_bound(problem: Problem, norm: Norm, relaxation: Relaxation, memory: i
     if all(bool(t.isfinite().all()) for t in spectral):
         largest, middle, spread = (spectral_norm(t) for t in spectral)
         bounds_2 += [largest, raised(middle + spread, 1)]
-    return torch.stack(bounds_2).nan_to_num(nan=torch.inf).amin(0)
+    return torch.stack(bounds_2).nan_to_num(nan=torch.inf, posinf=torch.inf).amin(0)
 
 
 def _largest_row(

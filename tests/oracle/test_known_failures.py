@@ -13,7 +13,7 @@ from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
 from lipcompare.questions.monotone import Direction, monotonicity
-from lipcompare.testing import exact
+from lipcompare.testing import exact, hostile
 
 
 def network(*layers: tuple[torch.Tensor, torch.Tensor]) -> Network:
@@ -115,3 +115,11 @@ def test_extreme_scales(scale: float, dtype: torch.dtype, norm: str) -> None:
     for method in ("naive", "ibp", "recurjac", "lbp", "sdp"):
         upper = lipcompare.bound(problem, method).upper[0, 0]
         assert 0 < upper < 1e-20 and truth.admits_upper(0, problem.norm, upper), method
+
+
+def test_a_bound_out_of_range_is_infinite() -> None:
+    """Magnitudes beyond float32 once became its largest number, below a truth of 3.6e40."""
+    problem = hostile.problem("scales", 20, "1", torch.float32)
+    truth = exact.truth(problem)
+    for method in ("naive", "ibp", "recurjac", "lbp"):
+        assert truth.admits_upper(0, problem.norm, lipcompare.bound(problem, method).upper[0, 0]), method

@@ -1,0 +1,201 @@
+"""Every margin for rounding is needed: with one of them set to zero, something no longer holds in real numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+import lipcompare
+from lipcompare.jacobian import norms
+from lipcompare.jacobian.linear import GateLines, chords, constants
+from lipcompare.network import LeakyReLU
+from lipcompare.network.interval import Interval
+from lipcompare.problem import Norm, Problem
+from lipcompare.rounding import product_above
+from lipcompare.testing import exact, hostile
+from lipcompare.witness import check_witnesses, make_witnesses
+
+
+def nothing(*_: object, **__: object) -> float:
+    return 0.0
+
+
+def unchanged(value: Tensor, *_: object) -> Tensor:
+    return value
+
+
+def interval(count: int = 4000) -> Interval:
+    """Random intervals around 0 in float32."""
+    random = torch.Generator().manual_seed(0)
+    ends = torch.rand(2, 1, count, generator=random)
+    return Interval(-ends[0], ends[1])
+
+
+def bound_holds(family: str, seed: int, norm: str, dtype: torch.dtype, method: str) -> bool:
+    problem = hostile.problem(family, seed, norm, dtype)
+    upper, truth = lipcompare.bound(problem, method).upper, exact.truth(problem)
+    return all(truth.admits_upper(row, problem.norm, float(upper[0, row])) for row in range(problem.rows))
+
+
+def activation_lines_hold(alpha: float) -> bool:
+    """Both lines at both ends; products of float32 are exact in float64, whose own rounding is far below theirs."""
+    z = interval()
+    activation = LeakyReLU(alpha).to(torch.device("cpu"), torch.float32)
+    lines = activation.relaxation(z, torch.full_like(z.lower, 1 / 3))
+    low_slope, low, high_slope, high = (v.double() for v in lines)
+    ends = torch.stack([z.lower, torch.zeros_like(z.lower), z.upper]).double()
+    values = torch.maximum(ends, activation.alpha * ends)
+    return bool((high_slope * ends + high >= values).all() and (low_slope * ends + low <= values).all())
+
+
+def gate_lines_hold(relaxation: Callable[[Interval, Interval], GateLines]) -> bool:
+    gradient = interval()
+    slope = Interval(torch.full_like(gradient.lower, 0.1), torch.full_like(gradient.lower, 0.9))
+    lines = relaxation(gradient, slope)
+    middle, spread, half = (v.double() for v in (lines.slope, lines.slope_spread, lines.offset_spread))
+    offset = 0.0 if lines.offset is None else lines.offset.double()
+    holds = True
+    for j in gradient:
+        for a in slope:
+            u, j64 = a.double() * j.double(), j.double()
+            holds &= bool(((middle + spread) * j64 + offset + half >= u).all())
+            holds &= bool(((middle - spread) * j64 + offset - half <= u).all())
+    return holds
+
+
+def chord_holds(chord: Callable[[Interval], tuple[Tensor, Tensor]], value: Callable[[Tensor], Tensor]) -> bool:
+    gradient = interval()
+    slope, intercept = (v.double() for v in chord(gradient))
+    return all(bool((slope * end.double() + intercept >= value(end.double())).all()) for end in gradient)
+
+
+def norm_holds() -> bool:
+    values = torch.rand(500, 40, generator=torch.Generator().manual_seed(0))
+    found = [norms.norm_above(values, norm).double() for norm in (Norm.ONE, Norm.TWO)]
+    true = [torch.linalg.vector_norm(values.double(), ord=p, dim=-1) for p in (1, 2)]
+    return all(bool((f >= t).all()) for f, t in zip(found, true, strict=True))
+
+
+def small_norms_hold() -> bool:
+    return 0.9e-30 < float(Norm.TWO.of(torch.tensor([0.6e-30, 0.8e-30]))) < 1.1e-30
+
+
+def products_hold() -> bool:
+    pairs = [(0.1, 0.3), (1e-200, 1e-200), (1 / 3, 1 / 7), (3.3, 1e-9)]
+    return all(Fraction(float(norms.product_above(a, b))) >= Fraction(a) * Fraction(b) for a, b in pairs)
+
+
+def spectral_norms_hold() -> bool:
+    """Of rank one and whole numbers: the product of two lengths."""
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(1, 1000, (200, size), generator=random).double() for size in (5, 7))
+    found = norms.spectral_norm((a.unsqueeze(2) * b.unsqueeze(1)).float()).double().tolist()
+    squares = (a.square().sum(1), b.square().sum(1))
+    return all(
+        Fraction(f) ** 2 >= Fraction(int(s)) * Fraction(int(t))
+        for f, s, t in zip(found, *(v.tolist() for v in squares), strict=True)
+    ) and not any(math.isinf(f) for f in found)
+
+
+def witnesses_hold(norm: str) -> bool:
+    """What is reported at random points, against the truth at the point alone."""
+    for seed in range(1, 40):
+        whole = hostile.problem("cancelling terms", 3 * seed + 1, norm, torch.float64)
+        center = whole.box.lower
+        problem = Problem(whole.network, lipcompare.Box(center, center), whole.norm)
+        points = center.unsqueeze(1).expand(-1, problem.rows, -1)
+        attained, truth = check_witnesses(problem, make_witnesses(problem, points)), exact.truth(problem)
+        if not all(truth.admits_lower(row, whole.norm, float(attained[0, row])) for row in range(problem.rows)):
+            return False
+    return True
+
+
+def square(value: Tensor) -> Tensor:
+    return value.square()
+
+
+def plain_length(value: Tensor) -> Tensor:
+    return value.square().sum(-1).sqrt()
+
+
+def plain_product(a: float, b: float) -> float:
+    return a * b
+
+
+MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
+    "bounds passed back to the input": (
+        "lipcompare.preactivation.forward.outward",
+        lambda z, refined, network: refined,
+        lambda: bound_holds("cancelling pre-activations", 7, "2", torch.float32, "lbp"),
+    ),
+    "intervals of gradients": (
+        "lipcompare.jacobian.interval.allowance",
+        nothing,
+        lambda: bound_holds("small scales", 1, "2", torch.float32, "ibp"),
+    ),
+    "functionals of gradients": (
+        "lipcompare.jacobian.linear.allowance",
+        nothing,
+        lambda: bound_holds("small scales", 1, "2", torch.float32, "lbp"),
+    ),
+    "lines of a ReLU": (
+        "lipcompare.network.activations.leaky.unit_roundoff",
+        nothing,
+        lambda: activation_lines_hold(0),
+    ),
+    "lines of a leaky ReLU": (
+        "lipcompare.network.activations.leaky.unit_roundoff",
+        nothing,
+        lambda: activation_lines_hold(-0.7),
+    ),
+    "chords of gates": (
+        "lipcompare.jacobian.linear.unit_roundoff",
+        nothing,
+        lambda: gate_lines_hold(chords),
+    ),
+    "constants around gates": (
+        "lipcompare.jacobian.linear.unit_roundoff",
+        nothing,
+        lambda: gate_lines_hold(constants),
+    ),
+    "chords of absolute values": (
+        "lipcompare.jacobian.norms.unit_roundoff",
+        nothing,
+        lambda: chord_holds(norms.absolute_chord, torch.abs),
+    ),
+    "chords of squares": (
+        "lipcompare.jacobian.norms.unit_roundoff",
+        nothing,
+        lambda: chord_holds(norms.square_chord, square),
+    ),
+    "norms": ("lipcompare.jacobian.norms.raised", unchanged, norm_holds),
+    "scaled norms": ("lipcompare.domain.euclidean", plain_length, small_norms_hold),
+    "products of norms": ("lipcompare.jacobian.norms.product_above", plain_product, products_hold),
+    "spectral norms": ("lipcompare.jacobian.norms.raised", unchanged, spectral_norms_hold),
+    "gradients of witnesses": ("lipcompare.witness.allowance", nothing, lambda: witnesses_hold("inf")),
+    "data of LipSDP": (
+        "lipcompare.methods.lipsdp._rounding",
+        lambda problem, gates: [0.0] * problem.rows,
+        lambda: bound_holds("cancelling terms", 4, "inf", torch.float64, "lipsdp"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_a_margin_is_needed(name: str) -> None:
+    target, replacement, holds = MARGINS[name]
+    assert holds()
+    with mock.patch(target, replacement):
+        assert not holds()
+
+
+def test_products_of_positive_numbers_are_positive() -> None:
+    tiny = torch.tensor([1e-300, 0.0], dtype=torch.float64)
+    found = product_above(tiny, tiny)
+    assert isinstance(found, Tensor) and found[0] > 0 and found[1] == 0
