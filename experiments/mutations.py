@@ -59,9 +59,10 @@ class Outcome:
         """What is wrong with it; empty if nothing is."""
         if self.code not in ALLOWED:
             return f"exit code {self.code}"
-        if "Traceback" in self.said or (self.code and not self.said.startswith("Error: ")):
+        lines = [line for line in self.said.splitlines() if line and not line.startswith("Note: ")]
+        if "Traceback" in self.said or (self.code and not any(line.startswith("Error: ") for line in lines)):
             return "no sentence"
-        if self.code and self.said.strip().count("\n"):
+        if len(lines) > 1:
             return "more than one line"
         if self.memory > MEMORY:
             return f"{self.memory / 2**20:.0f} MiB"

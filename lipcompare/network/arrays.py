@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 from lipcompare.network.room import Room
 
 Array = np.ndarray[Any, Any]
+_LONGEST_HEADER = 2**17
 
 
 def read_npy(path: str | os.PathLike[str]) -> Array:
@@ -40,9 +42,12 @@ def read_npz(path: str | os.PathLike[str], room: Room, names: re.Pattern[str]) -
 
 
 def _read(file: IO[bytes], size: int, room: Room) -> Array:
-    version = np.lib.format.read_magic(file)
+    # A header says how long it is in up to ten digits, and a read of that many bytes allocates them first.
+    start = io.BytesIO(file.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(file)
+    shape, fortran, dtype = header(start)
+    file.seek(start.tell())
     if dtype.hasobject:
         raise ValueError("it holds Python objects, and reading those could run code")
     needed = math.prod(shape) * dtype.itemsize

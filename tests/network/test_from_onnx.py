@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -150,6 +151,22 @@ CASES: dict[str, Any] = {
         _node("Resize", ["x", "", "scales"], "r", mode="nearest", coordinate_transformation_mode="asymmetric",
               nearest_mode="floor"), _node("DepthToSpace", ["r"], "d", blocksize=2), _node("Relu", ["d"], "y")],
         {"scales": np.array([1, 1, 2, 3], np.float32)}, [1, 4, 2, 3], 4), [1, 4, 2, 3]),
+    "bilinear": lambda: (_model([
+        _node("Resize", ["x", "", "scales"], "r", mode="linear"), _node("Relu", ["r"], "s"),
+        _node("Resize", ["s", "", "", "sizes"], "y", mode="cubic", coordinate_transformation_mode="align_corners")],
+        {"scales": np.array([1, 1, 2, 1.5], np.float32), "sizes": np.array([1, 2, 5, 7], I64)}, [1, 2, 3, 4], 4),
+        [1, 2, 3, 4]),
+    "einsum, cumsum": lambda: (_model([
+        _node("Einsum", ["x", "w"], "e", equation="bij,jk->bki"), _node("CumSum", ["e", "one"], "y", exclusive=1,
+              reverse=1)], {"w": _weights(4, 5), "one": np.array(1, I64)}, [1, 3, 4], 3), [1, 3, 4]),
+    "powers": lambda: (_model([
+        _node("Pow", ["x", "two"], "p"), _node("Mul", ["x", "x"], "q"), _node("Add", ["p", "w"], "r"),
+        _node("Tanh", ["q"], "s"), _node("Sub", ["r", "s"], "t"), _node("Pow", ["two", "x"], "u"),
+        _node("Add", ["t", "u"], "y")], {"two": np.array(2, np.float32), "w": _weights(4)}, [1, 4], 2), [1, 4]),
+    "quantised weights": lambda: (_model([
+        _node("DequantizeLinear", ["w", "scale", "zero"], "v"), _node("MatMul", ["x", "v"], "y")],
+        {"w": RANDOM.integers(-9, 9, (4, 3)).astype(np.int8), "scale": np.array(0.25, np.float32),
+         "zero": np.array(1, np.int8)}, [1, 4], 2, opset=19), [1, 4]),
     "masks": lambda: (_model([
         _node("Where", ["mask", "x", "other"], "w"), _node("Expand", ["w", "to"], "e"), _node("Cast", ["e"], "y",
             to=1)],
@@ -166,6 +183,31 @@ def test_import_agrees_with_onnx(name: str) -> None:
     assert isinstance(network.nodes[-1], Affine)
     assert network.in_size == np.prod(shape)
     _agrees(network, model, shape)
+
+
+def test_gelu_tanh_taken_apart() -> None:
+    numbers = {"three": 3.0, "c": 0.044715, "d": math.sqrt(2 / math.pi), "one": 1.0, "half": 0.5}
+    nodes = [
+        _node("Pow", ["x", "three"], "p"), _node("Mul", ["p", "c"], "q"), _node("Add", ["x", "q"], "r"),
+        _node("Mul", ["r", "d"], "s"), _node("Tanh", ["s"], "t"), _node("Add", ["t", "one"], "u"),
+        _node("Mul", ["x", "u"], "v"), _node("Mul", ["v", "half"], "y"),
+    ]  # fmt: skip
+    network = from_onnx(_model(nodes, {k: np.array(v, np.float32) for k, v in numbers.items()}, [1, 4], 2))
+    (k,) = network.activations
+    assert network.activation(k).name == "gelu_tanh"
+    x = torch.linspace(-2, 2, 4, dtype=torch.float64)
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(network.forward(x), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_linear_regressor() -> None:
+    node = _node("LinearRegressor", ["x"], "y", domain="ai.onnx.ml", coefficients=[1.0, -2.0, 0.5, 3.0, 0.0, 1.5],
+                 intercepts=[0.5, -1.0], targets=2)  # fmt: skip
+    model = _model([node], {}, [1, 3], 2)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    network = from_onnx(model)
+    x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(network.forward(x), torch.tensor([-1.0, 6.5], dtype=torch.float64))
 
 
 def test_shapes_without_the_batch_axis() -> None:

@@ -207,6 +207,24 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (2, 4, 4)),
     "unfold": (lambda: _tower(nn.Unfold(2, stride=2), nn.Linear(4, 3)), (2, 4, 4)),
     "zero padding": (lambda: _tower(nn.ZeroPad2d(1), CNN(2, 3, 3), nn.ConstantPad2d((0, 1, 2, 0), 0.3)), (2, 4, 4)),
+    "einsum": (lambda: Apply(lambda x: torch.einsum("bij,kj,jl->bkil", x, torch.linspace(-1, 1, 8).to(x).view(2, 4),
+                                                    torch.linspace(0, 1, 12).to(x).view(4, 3)).relu()), (3, 4)),
+    "einsum of batches": (lambda: Apply(lambda x: torch.einsum("bij,bjk->kb", x, torch.ones(1, 4, 2).to(x))), (3, 4)),
+    "bilinear": (lambda: _tower(CNN(2, 3, 2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU(),
+                                nn.Upsample(size=(5, 9), mode="bilinear", align_corners=True)), (2, 4, 5)),
+    "bicubic": (lambda: nn.Upsample(size=(9, 4), mode="bicubic"), (2, 4, 5)),
+    "linear, trilinear": (lambda: _tower(nn.Upsample(scale_factor=2.5, mode="linear"), nn.Unflatten(1, (1, 2, 2)),
+                                         nn.Upsample(scale_factor=2, mode="trilinear")), (4, 4)),
+    "cumsum": (lambda: Apply(lambda x: F.relu(x).cumsum(1) - x.cumsum(-1)), (3, 4)),
+    "lerp, addcmul, addcdiv": (lambda: Apply(lambda x: torch.lerp(F.relu(x), x, 0.3) + torch.addcmul(
+        x, x, torch.linspace(0, 1, 4).to(x), value=2) - torch.addcdiv(x, x, torch.full_like(x, 3.0))), (4,)),
+    "instance norm with statistics": (lambda: _tower(nn.Conv1d(2, 3, 2), nn.InstanceNorm1d(
+        3, affine=True, track_running_stats=True), nn.ReLU()), (2, 5)),
+    "rrelu": (lambda: _tower(nn.Linear(3, 4), nn.RReLU(0.1, 0.5)), (3,)),
+    "thresholds that do not jump": (lambda: _tower(nn.Linear(3, 4), nn.Threshold(0.2, 0.2), nn.Hardshrink(0.0)), (3,)),
+    "powers": (lambda: Apply(lambda x: 2**x - 0.5 * x**2 + torch.exp2(x) * 3 + (x * x).relu() + x**1), (3,)),
+    "groupsort of five": (lambda: Apply(lambda x: x.view(-1, 3, 5).sort(-1)[0] + x.view(-1, 3, 5).sort(1, True)[0]),
+                          (15,)),
     "mean over everything": (lambda: Apply(lambda x: F.relu(x).mean() + F.relu(-x).sum(-1)), (2, 3)),
     "scalar per example": (lambda: _tower(nn.Linear(4, 1), nn.Flatten(0)), (4,)),
     "normalisation with buffers": (lambda: Apply(lambda x, bn: bn((x - torch.tensor([0.1, 0.2]).view(1, 2, 1)) / 0.3),
@@ -218,7 +236,7 @@ def _prepare(make: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     model = make().double()
     for part in model.modules():
-        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d)):
             nn.init.normal_(part.running_mean, std=0.3)
             nn.init.uniform_(part.running_var, 0.5, 1.5)
             if part.affine:
@@ -373,10 +391,17 @@ class Attention(nn.Module):
         (Attention(), (3, 4), "not supported"),
         (Apply(lambda x: x.softmax(-1)), (4,), "softmax"),
         (Apply(lambda x: x @ x.transpose(1, 2)), (3, 4), "both depend on the input"),
-        (Apply(lambda x: x * x), (4,), "both depend on the input"),
+        (Apply(lambda x: x * x.flip(1)), (4,), "both depend on the input"),
+        (Apply(lambda x: x**x), (4,), "base and exponent both vary"),
+        (Apply(lambda x: (-2) ** x), (4,), "no function of real numbers"),
+        (Apply(lambda x: x**2.5), (4,), "the power 2.5"),
+        (Apply(lambda x: torch.einsum("bi,bi->b", x, x)), (4,), "both depend on the input"),
+        (nn.Threshold(0.2, 0.1), (4,), "jumps from 0.1 to 0.2"),
+        (nn.Hardshrink(0.5), (4,), "jumps at -0.5 and 0.5"),
+        (nn.GLU(), (4,), "both depend on the input"),
+        (nn.InstanceNorm1d(3), (3, 4), "statistics of its input"),
         (Apply(lambda x: 1 / x), (4,), "reciprocal"),
         (Apply(lambda x: torch.where(x > 0, x, x - 1)), (4,), "multiples"),
-        (Apply(lambda x: x.sort(-1)[0]), (4,), "pairs"),
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "layer_norm"),
         (nn.BatchNorm2d(2, track_running_stats=False), (2, 3, 3), "batch norm"),
     ],

@@ -236,6 +236,11 @@ def exp() -> Smooth:
     return Smooth("exp", f.exp, f.exp, f.exp)
 
 
+def square() -> Smooth:
+    """``z^2``; its slope is bounded only where the pre-activation is."""
+    return Smooth("square", f.square, f.square_1, f.square_2, (0.0,))
+
+
 def erf() -> Smooth:
     """The error function."""
     flex = math.sqrt(0.5)
@@ -250,6 +255,6 @@ def arctan() -> Smooth:
 
 TABLE: dict[str, Callable[[], Smooth]] = {
     g.__name__: g
-    for g in (sigmoid, tanh, softplus, elu, silu, gelu, gelu_tanh, mish, softsign, hardswish, exp, erf, arctan)
+    for g in (sigmoid, tanh, softplus, elu, silu, gelu, gelu_tanh, mish, softsign, hardswish, exp, square, erf, arctan)
 }
 """Every smooth activation, with its default parameters."""

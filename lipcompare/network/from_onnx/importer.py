@@ -13,10 +13,11 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
 from lipcompare.network.agreement import check_agreement
-from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, OnnxNode, move, supported
+from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, READERS, OnnxNode, move, supported
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, unsupported
 from lipcompare.network.lowering.constants import from_numpy
+from lipcompare.network.lowering.decomposed import Pending, settle
 from lipcompare.network.room import MEMORY, Room, count
 from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
@@ -116,7 +117,7 @@ def _lower(
     graph: GraphProto, opsets: Mapping[str, int], constants: Mapping[str, Tensor], input_name: str, builder: Builder
 ) -> tuple[Builder, Operand]:
     read = {name for proto in graph.node for name in proto.input} | {output.name for output in graph.output}
-    env: dict[str, Operand] = {**constants, input_name: builder.input}
+    env: dict[str, Operand | Pending] = {**constants, input_name: builder.input}
     for proto in graph.node:
         node = OnnxNode(proto, int(opsets.get(proto.domain, opsets.get("", 1))))
         undefined = [n for n in proto.input if n and n not in env]
@@ -139,19 +140,27 @@ def _lower(
             )
     if graph.output[0].name not in env:
         raise InvalidInput(f"No node computes the output {graph.output[0].name!r}: export the model again.")
-    return builder, env[graph.output[0].name]
+    output = env[graph.output[0].name]
+    if isinstance(output, Pending):
+        try:
+            output = settle(builder, output)
+        except NotLinear as reason:
+            raise unsupported("Pow", f"output {graph.output[0].name!r}", str(reason), supported()) from None
+    return builder, output
 
 
-def _apply(builder: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> Sequence[Operand]:
+def _apply(builder: Builder, node: OnnxNode, operands: Sequence[Any]) -> Sequence[Operand | Pending]:
     kind = node.kind
     if kind == "Shape" and isinstance(operands[0], Value):
         shape = torch.tensor(operands[0].shape, dtype=torch.int64)
         return [shape[node.attributes.get("start", 0) : node.attributes.get("end")]]
     if kind == "Size" and isinstance(operands[0], Value):
         return [torch.tensor(operands[0].size)]
-    if not any(isinstance(o, Value) for o in operands):
+    if not any(isinstance(o, Value | Pending) for o in operands):
         results = node.evaluate([None if o is None else _numpy(o) for o in operands], builder.room)
         return [from_numpy(r, f"A result of {builder.at}") for r in results]
+    if kind not in READERS:
+        operands = [settle(builder, o) if isinstance(o, Pending) else o for o in operands]
     if kind in LOWERINGS:
         return [LOWERINGS[kind](builder, node, *operands)]
     if kind in MOVEMENTS:

@@ -8,16 +8,19 @@ in :data:`MOVEMENTS` and need no rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.errors import InvalidInput
 from lipcompare.network.lowering import (
     arithmetic,
+    axes,
     convolution,
+    decomposed,
     native,
     piecewise,
     pooling,
@@ -27,12 +30,16 @@ from lipcompare.network.lowering import (
 )
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, fixed, rearrange, reshape
 from lipcompare.network.lowering.convolution import Windows
+from lipcompare.network.lowering.decomposed import Pending
 from lipcompare.network.room import Room, count
 
-Lowering = Callable[..., Operand]
+Lowering = Callable[..., Operand | Pending]
+
+# What may read a result that is no value yet (see the module ``decomposed``).
+READERS = frozenset({"Add", "Sub", "Mul", "Tanh", "Identity"})
 
 # Operators that an activation node computes, and that have no attributes.
-_NATIVE = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Mish", "HardSwish", "Exp", "Erf", "Atan")
+_NATIVE = ("Relu", "Sigmoid", "Softplus", "Softsign", "Mish", "HardSwish", "Exp", "Erf", "Atan")
 
 # Result entries are copies of operand entries (or of a constant).
 _MOVEMENT_NAMES = """
@@ -80,7 +87,9 @@ class OnnxNode:
             [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in feeds],
             [helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in self.proto.output if n],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        # The reference implementation starts there, and what was said before means the same.
+        opset = max(self.opset, 19) if self.kind == "DequantizeLinear" else self.opset
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         return list(ReferenceEvaluator(model).run(None, feeds))
 
     def _result_shapes(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[int, ...]]:
@@ -107,7 +116,7 @@ class OnnxNode:
 # Operators that may compute constants but are not lowered when they depend on the input.
 _FOLDED_NAMES = """
     Shape Size ConstantOfShape Range Equal Less Greater LessOrEqual GreaterOrEqual Not And Or Floor Ceil Round Mod Sqrt
-    Pow Log Reciprocal Sign ReduceProd EyeLike NonZero ArgMax ArgMin OneHot
+    Log Reciprocal Sign ReduceProd EyeLike NonZero ArgMax ArgMin OneHot DequantizeLinear
 """
 _FOLDED = frozenset(_FOLDED_NAMES.split())
 
@@ -135,7 +144,7 @@ def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list
     if node.attributes.get("reduction", "none") != "none":
         raise NotLinear("scattering with a reduction is not supported")
     if node.kind in ("Resize", "Upsample") and node.attributes.get("mode", "nearest") != "nearest":
-        raise NotLinear("only nearest-neighbour resizing is supported")
+        return [_interpolate(b, node, *operands)]  # type: ignore[arg-type]  # its first operand is always there
     if any(isinstance(o, Value) for i, o in enumerate(fixed) if i not in slots):
         raise NotLinear("where its entries go depends on the input")
     arrays = [None if o is None or isinstance(o, Value) else o.numpy() for o in fixed]
@@ -153,6 +162,39 @@ def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list
     ]
 
 
+def _interpolate(b: Builder, node: OnnxNode, x: Operand, *where: Operand | None) -> Operand:
+    """Linear or cubic resizing, one axis after another; ``where``: region, scales and sizes (first of all scales)."""
+    a, rank = node.attributes, len(x.shape)
+    numbers = [None if w is None or 0 in w.shape else fixed(w, "size") for w in where]
+    scales = numbers[0] if len(numbers) == 1 else numbers[1]
+    sizes = numbers[2] if len(numbers) > 2 else None
+    simple = not a.get("axes") and a.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if not simple or a.get("coordinate_transformation_mode") == "tf_crop_and_resize" or rank < 2:
+        raise NotLinear("linear resizing is supported for all axes, without a region or an aspect ratio")
+    if (scales is None) == (sizes is None):
+        raise InvalidInput(f"{b.at} needs either scales or sizes: export the model again.")
+    for axis in range(rank):
+        scale = 1.0 if scales is None else float(scales[axis])
+        size = int(x.shape[axis] * scale) if sizes is None else int(sizes[axis])
+        if (scale, size) != (1.0, x.shape[axis]):
+            x = axes.along(b, x, axis, partial(_resized, b, node, axis, scale, size, rank), size)
+    return x
+
+
+def _resized(b: Builder, node: OnnxNode, axis: int, scale: float, size: int, rank: int, vectors: Tensor) -> Tensor:
+    """The vectors (count, n) resized along an axis, by laying them side by side on another one."""
+    other = 0 if axis else 1
+    shape, scales, sizes = [1] * rank, [1.0] * rank, [1] * rank
+    shape[axis], shape[other] = vectors.shape[1], len(vectors)
+    scales[axis], sizes[axis], sizes[other] = scale, size, len(vectors)
+    given = [np.array(scales)] if len(node.proto.input) == 2 else [np.zeros(0), np.array(scales), np.array(sizes)]
+    rows = vectors.T if axis < other else vectors
+    named = [g if n else None for g, n in zip(given, node.proto.input[1:], strict=False)]
+    (y,) = node.evaluate([rows.reshape(shape).numpy(), *named], b.room)
+    y = torch.from_numpy(np.array(y, dtype=np.float64))
+    return y.reshape(size, len(vectors)).T if axis < other else y.reshape(len(vectors), size)
+
+
 def _without(node: OnnxNode, name: str) -> OnnxNode:
     proto = type(node.proto)()
     proto.CopyFrom(node.proto)
@@ -162,8 +204,8 @@ def _without(node: OnnxNode, name: str) -> OnnxNode:
     return OnnxNode(proto, node.opset)
 
 
-def _binary(function: Callable[[Builder, Operand, Operand], Operand]) -> Lowering:
-    def lower(b: Builder, node: OnnxNode, x: Operand, y: Operand) -> Operand:
+def _binary(function: Callable[[Builder, Any, Any], Operand | Pending]) -> Lowering:
+    def lower(b: Builder, node: OnnxNode, x: Any, y: Any) -> Operand | Pending:
         if node.opset < 7 and node.attributes.get("broadcast") and len(y.shape) < len(x.shape):
             axis = node.attributes.get("axis", len(x.shape) - len(y.shape)) % len(x.shape)
             y = reshape(y, (*y.shape, *(1,) * (len(x.shape) - axis - len(y.shape))))
@@ -184,7 +226,7 @@ def _fold(function: Callable[[Builder, Operand, Operand], Operand]) -> Lowering:
 
 
 def _average(b: Builder, node: OnnxNode, *operands: Operand) -> Operand:
-    whole = _fold(arithmetic.add)(b, node, *operands)
+    whole: Any = _fold(arithmetic.add)(b, node, *operands)
     return arithmetic.multiply(b, whole, torch.tensor(1 / len(operands), dtype=torch.float64))
 
 
@@ -298,6 +340,25 @@ def _selu(b: Builder, node: OnnxNode, x: Operand) -> Operand:
     return scaled.selu(b, x, a.get("alpha", scaled.SELU_ALPHA), a.get("gamma", scaled.SELU_SCALE))
 
 
+def _difference(b: Builder, x: Operand | Pending, y: Operand | Pending) -> Operand | Pending:
+    return decomposed.add(b, x, y, -1.0)
+
+
+def _cumsum(b: Builder, node: OnnxNode, x: Operand, axis: Operand) -> Operand:
+    a = node.attributes
+    exclusive, reverse = bool(a.get("exclusive", 0)), bool(a.get("reverse", 0))
+    return axes.running_sum(b, x, int(fixed(axis, "axis")), exclusive=exclusive, reverse=reverse)
+
+
+def _linear_regressor(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+    a = node.attributes
+    if a.get("post_transform", "NONE") != "NONE":
+        raise NotLinear(f"its post_transform {a['post_transform']!r} is not supported")
+    weight = torch.tensor(a["coefficients"], dtype=torch.float64).reshape(a.get("targets", 1), -1)
+    bias = torch.tensor(a["intercepts"], dtype=torch.float64) if a.get("intercepts") else None
+    return arithmetic.dense(b, x, weight, bias)
+
+
 def _swish(b: Builder, node: OnnxNode, x: Operand) -> Operand:
     return scaled.silu(b, x, node.attributes.get("alpha", 1.0))
 
@@ -315,13 +376,13 @@ def _same(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
     return x
 
 
-def _plain(function: Callable[[Builder, Operand], Operand]) -> Lowering:
+def _plain(function: Callable[[Builder, Any], Operand | Pending]) -> Lowering:
     """An operator of one operand without attributes."""
     return lambda b, node, x: function(b, x)
 
 
 LOWERINGS: dict[str, Lowering] = {
-    "Add": _binary(arithmetic.add), "Sub": _binary(arithmetic.subtract), "Mul": _binary(products.multiply),
+    "Add": _binary(decomposed.add), "Sub": _binary(_difference), "Mul": _binary(decomposed.multiply),
     "Div": _binary(products.divide), "Neg": _plain(arithmetic.negate),
     "Sum": _fold(arithmetic.add), "Mean": _average,
     "MatMul": lambda b, node, x, y: arithmetic.matmul(b, x, y), "Gemm": _gemm,
@@ -335,6 +396,9 @@ LOWERINGS: dict[str, Lowering] = {
     "Elu": lambda b, node, x: scaled.elu(b, x, node.attributes.get("alpha", 1.0)),
     "Celu": lambda b, node, x: scaled.celu(b, x, node.attributes.get("alpha", 1.0)), "Selu": _selu, "Swish": _swish,
     "Max": _fold(piecewise.maximum), "Min": _fold(lambda b, x, y: piecewise.maximum(b, x, y, smallest=True)),
+    "Tanh": _plain(decomposed.tanh), "Pow": lambda b, node, x, y: decomposed.raise_to(b, x, y),
+    "Einsum": lambda b, node, *xs: arithmetic.einsum(b, node.attributes["equation"], xs), "CumSum": _cumsum,
+    "ai.onnx.ml.LinearRegressor": _linear_regressor,
     "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
     "Gelu": lambda b, node, x: native.gelu(b, x, node.attributes.get("approximate", "none")),
     **{name: _plain(native.native(name.lower())) for name in _NATIVE},

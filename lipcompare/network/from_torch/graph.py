@@ -20,7 +20,7 @@ from lipcompare.network.from_torch.operations import LOWERINGS, READERS, support
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Value, unsupported
 from lipcompare.network.lowering.constants import double
-from lipcompare.network.lowering.decomposed import Pending
+from lipcompare.network.lowering.decomposed import Pending, settle
 from lipcompare.network.room import Room
 
 
@@ -106,7 +106,11 @@ def lower(graph: TorchGraph, name: str, room: Room) -> Network:
             env[mutated] = result
     output = _resolve(graph.output, env)
     if isinstance(output, Pending):
-        raise _unsupported(next(call for call in graph.calls if env.get(call.name) is output), output.reason)
+        last = next(call for call in graph.calls if env.get(call.name) is output)
+        try:
+            output = settle(builder, output)
+        except NotLinear as reason:
+            raise _unsupported(last, str(reason)) from None
     if not isinstance(output, (Value, Tensor)):
         raise InvalidInput("The model returns something that is not one tensor: wrap it so that it returns one tensor.")
     shape = tuple(output.shape)
@@ -143,9 +147,8 @@ def _apply(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[s
     plain = operation.removesuffix("_") if _writes(target) else operation
     if not _depends([*args, *kwargs.values()]):
         return _fold(builder, target, args, kwargs)
-    pending = _pending([*args, *kwargs.values()])
-    if pending is not None and plain not in READERS:
-        raise NotLinear(pending.reason)
+    if plain not in READERS:
+        args, kwargs = _settled(builder, args), _settled(builder, kwargs)
     if plain in LOWERINGS:
         return LOWERINGS[plain](builder, *args, **_known(kwargs))
     if is_movement(plain):
@@ -192,11 +195,13 @@ def _depends(item: Any) -> bool:
     return isinstance(item, (Value, Pending))
 
 
-def _pending(item: Any) -> Pending | None:
-    """The first result that is no value yet."""
+def _settled(builder: Builder, item: Any) -> Any:
+    """The same with values in place of results that are none yet."""
+    if isinstance(item, Mapping):
+        return {key: _settled(builder, part) for key, part in item.items()}
     if isinstance(item, (list, tuple)):
-        return next((found for part in item if (found := _pending(part)) is not None), None)
-    return item if isinstance(item, Pending) else None
+        return [_settled(builder, part) for part in item]
+    return settle(builder, item) if isinstance(item, Pending) else item
 
 
 def _resolve(item: Any, env: Mapping[str, Any]) -> Any:

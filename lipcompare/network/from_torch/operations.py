@@ -16,6 +16,7 @@ from torch import Tensor
 from lipcompare.network.from_torch.moves import MOVEMENTS
 from lipcompare.network.lowering import (
     arithmetic,
+    axes,
     convolution,
     decomposed,
     native,
@@ -219,7 +220,61 @@ def _sort(
     if rest and (rest[0] is None or isinstance(rest[0], bool)) and len(rest) > 1:
         rest = rest[1:]  # the overload whose first argument is ``stable``
     dim = rest[0] if rest else dim
-    return [piecewise.sort_pairs(b, x, dim, descending=bool(rest[1]) if len(rest) > 1 else descending), None]
+    return [piecewise.sort(b, x, dim, descending=bool(rest[1]) if len(rest) > 1 else descending), None]
+
+
+def _instance_norm(
+    b: Builder, x: Operand, weight: Any, bias: Any, mean: Any, variance: Any, use_input_stats: bool,
+    momentum: float, eps: float, *_: Any,
+) -> Operand:  # fmt: skip
+    if use_input_stats:
+        raise NotLinear("instance norm by the statistics of its input is not piecewise linear")
+    return arithmetic.batch_norm(b, x, weight, bias, mean, variance, float(eps))
+
+
+def _glu(b: Builder, x: Operand, dim: int = -1) -> Operand:
+    first, gate = (rearrange(b, [x], lambda t, k=k: t.chunk(2, dim)[k]) for k in (0, 1))
+    return products.multiply(
+        b, first, gate.sigmoid() if isinstance(gate, Tensor) else native.native("sigmoid")(b, gate)
+    )
+
+
+def _rrelu(
+    b: Builder, x: Operand, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *_: Any
+) -> Operand:
+    if training:
+        raise NotLinear("RReLU in training mode draws random numbers; call model.eval() before exporting")
+    return piecewise.leaky(b, x, (float(lower) + float(upper)) / 2)
+
+
+# Linear and cubic up-sampling, one axis after another: name and rank.
+_INTERPOLATIONS = (
+    ("upsample_linear1d", 1), ("upsample_bilinear2d", 2), ("upsample_trilinear3d", 3), ("upsample_bicubic2d", 2),
+)  # fmt: skip
+
+
+def _interpolation(name: str, rank: int) -> Lowering:
+    operation = getattr(torch.ops.aten, name).default
+
+    def lower(b: Builder, x: Operand, size: Sequence[int] | None, align_corners: bool, *factors: Any) -> Operand:
+        listed = factors[0] if factors and isinstance(factors[0], (list, tuple)) else factors
+        scales = [*(listed or ()), *[None] * rank][:rank]
+        spatial = x.shape[-rank:]
+        sizes = [int(n * s) for n, s in zip(spatial, scales, strict=True)] if size is None else [int(n) for n in size]
+        for i, (wanted, scale) in enumerate(zip(sizes, scales, strict=True)):
+
+            def op(t: Tensor, i: int = i, wanted: int = wanted, scale: float | None = scale) -> Tensor:
+                """That axis alone: the others have one entry, which stays."""
+                lengths, results = [1] * rank, [1] * rank
+                lengths[i], results[i] = t.shape[1], wanted
+                alone = [scale if k == i else None for k in range(rank)]
+                y: Tensor = operation(t.reshape(len(t), 1, *lengths), results, align_corners, *alone)
+                return y.reshape(len(t), wanted)
+
+            x = axes.along(b, x, i - rank, op, wanted)
+        return x
+
+    return lower
 
 
 def _pad(b: Builder, x: Operand, widths: Any, mode: Any = "constant", value: Any = None) -> Operand:
@@ -327,7 +382,17 @@ _TABLE: dict[str, Lowering] = {
     "relu6": lambda b, x: piecewise.clip(b, x, 0.0, 6.0),
     "hardsigmoid": _hard_sigmoid,
     "tanh": decomposed.tanh, "log1p": decomposed.log1p, "expm1": decomposed.expm1,
-    "pow": lambda b, x, exponent: decomposed.power(b, x, float(exponent)),
+    "pow": decomposed.raise_to, "exp2": lambda b, x: decomposed.exponential(b, 2.0, x),
+    "einsum": lambda b, equation, operands, **_: arithmetic.einsum(b, equation, operands),
+    "cumsum": lambda b, x, dim: axes.running_sum(b, x, dim),
+    "lerp": lambda b, x, end, weight: arithmetic.lerp(b, x, end, _number(weight)),
+    "addcmul": lambda b, x, y, z, value=1: _add(b, x, _mul(b, y, z), value),
+    "addcdiv": lambda b, x, y, z, value=1: _add(b, x, _div(b, y, z), value),
+    "instance_norm": _instance_norm, "glu": _glu, "rrelu": _rrelu,
+    "rrelu_with_noise": lambda b, x, noise, *rest, **named: _rrelu(b, x, *rest, **named),
+    "threshold": lambda b, x, threshold, value: piecewise.threshold(b, x, float(threshold), float(value)),
+    "hardshrink": lambda b, x, lambd=0.5: piecewise.hard_shrink(b, x, float(lambd)),
+    **{name: _interpolation(name, rank) for name, rank in _INTERPOLATIONS},
     "square": lambda b, x: decomposed.power(b, x, 2.0),
     "softplus": _softplus, "elu": _elu, "celu": lambda b, x, alpha=1.0: scaled.celu(b, x, float(alpha)),
     "selu": lambda b, x: scaled.selu(b, x, scaled.SELU_ALPHA, scaled.SELU_SCALE),

@@ -7,6 +7,7 @@ attributes; everything that knows what an operation *means* is here, once:
 ``native``       activations that are nodes of the network
 ``unchanged``    dropout, casts, copies
 ``arithmetic``   sums, products with constants, dense layers, batch norm, sums and means over axes
+``axes``         what is linear along one axis: running sums, interpolation
 ``convolution``  convolution and its transpose
 ``pooling``      average and max pooling
 ``piecewise``    abs, clip, min, max, sort, ...: all from ReLUs

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lipcompare.errors import InvalidInput
 from lipcompare.network.linear_maps import Dense, Identity, LinearMap, Scale, Select, Transposed
 from lipcompare.network.lowering.builder import (
     Builder,
@@ -108,6 +109,49 @@ def matmul(b: Builder, x: Operand, y: Operand) -> Operand:
     weights = y.expand(*batch, *y.shape[-2:]).reshape(-1, *y.shape[-2:])
     parts = [dense(b, rearrange(b, [xs], lambda t, i=i: t[i]), w.T) for i, w in enumerate(weights)]
     return reshape(rearrange(b, parts, lambda *ts: torch.stack(ts)), (*batch, rows, columns))
+
+
+def einsum(b: Builder, equation: str, operands: Sequence[Operand]) -> Operand:
+    """A sum of products in Einstein's notation, all factors but one constant."""
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    if "->" not in equation or "." in equation or any(len(set(n)) < len(n) for n in (*names, output)):
+        raise NotLinear("einsum is supported with its result named, and without ellipses and diagonals")
+    if len(names) != len(operands) or any(len(n) != len(x.shape) for n, x in zip(names, operands, strict=True)):
+        raise InvalidInput(f"{b.at}: the equation {equation!r} does not fit its operands.")
+    moving = [k for k, x in enumerate(operands) if isinstance(x, Value)]
+    if len(moving) != 1:
+        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
+    (k,) = moving
+    ours, x = names[k], operands[k]
+    sizes = {c: n for name, y in zip(names, operands, strict=True) for c, n in zip(name, y.shape, strict=True)}
+    used = {c for name in (*names[:k], *names[k + 1 :]) for c in name}
+    gone = [i for i, c in enumerate(ours) if c not in used and c not in output]
+    if gone:
+        x, ours = total(b, x, gone, False), "".join(c for c in ours if c in used or c in output)
+    shared = [c for c in ours if c in used and c in output]
+    summed = [c for c in ours if c in used and c not in output]
+    kept = [c for c in ours if c not in used]
+    new = [c for c in output if c not in ours]
+    b.require([sizes[c] for c in (*shared, *summed, *new)])
+    rest = [y.to(torch.float64) for y in operands if isinstance(y, Tensor)]
+    pattern = ",".join(n for i, n in enumerate(names) if i != k) + "->" + "".join((*shared, *summed, *new))
+    factor = torch.einsum(pattern, *rest) if rest else torch.ones((), dtype=torch.float64)
+
+    def size(letters: Sequence[str]) -> int:
+        return math.prod(sizes[c] for c in letters)
+
+    order = [ours.index(c) for c in (*shared, *kept, *summed)]
+    flat = reshape(rearrange(b, [x], lambda t: t.permute(order)), (size(shared), size(kept), size(summed)))
+    product = matmul(b, flat, factor.reshape(size(shared), size(summed), size(new)))
+    found = [*shared, *kept, *new]
+    wide = reshape(product, [sizes[c] for c in found])
+    return rearrange(b, [wide], lambda t: t.permute([found.index(c) for c in output]))
+
+
+def lerp(b: Builder, start: Operand, end: Operand, weight: Operand) -> Operand:
+    """``start + weight (end - start)``."""
+    return add(b, start, multiply(b, subtract(b, end, start), weight))
 
 
 def batch_norm(

@@ -17,7 +17,7 @@ from lipcompare.network.activations import Activation, LeakyReLU, Smooth, smooth
 from lipcompare.network.graph import Activate, Affine
 from lipcompare.network.linear_maps import Scale
 from lipcompare.network.lowering import arithmetic, piecewise, products, scaled
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value
+from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value
 
 _CUBE = 0.044715
 _TANH = math.sqrt(2 / math.pi)
@@ -60,6 +60,20 @@ class Cubic(Pending):
         """All of it plus ``constant + first z``."""
         c0, c1, c2, c3 = self.coefficients
         return Cubic(self.z, (c0 + constant, c1 + first, c2, c3))
+
+
+def settle(b: Builder, x: Pending) -> Operand:
+    """A result as a value, where a network can hold it after all: a polynomial of degree two."""
+    if not isinstance(x, Cubic) or x.coefficients[3] != 0:
+        raise NotLinear(x.reason)
+    c0, c1, c2, _ = x.coefficients
+    squares = b.activate(x.z, smooth.square())
+    y = arithmetic.add(b, arithmetic.multiply(b, squares, _number(c2)), arithmetic.multiply(b, x.z, _number(c1)))
+    return arithmetic.add(b, y, _number(c0)) if c0 else y
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -210,9 +224,9 @@ def _is(item: Activate, what: str | float) -> bool:
 
 
 def power(b: Builder, x: Operand, exponent: float) -> Operand | Cubic:
-    """``x^2`` and ``x^3``, for tanh-GELU."""
+    """``x^2``, and ``x^3`` for tanh-GELU."""
     if isinstance(x, Tensor):
-        return x**exponent
+        return x.to(torch.float64) ** exponent
     if exponent == 1:
         return x
     if exponent not in (2, 3):
@@ -220,6 +234,33 @@ def power(b: Builder, x: Operand, exponent: float) -> Operand | Cubic:
     root = _root(b, x)
     second, third = (root.scale**n if exponent == n else 0.0 for n in (2, 3))
     return Cubic(Value(root.node, x.shape), (0.0, 0.0, second, third))
+
+
+def exponential(b: Builder, base: float, x: Operand) -> Operand:
+    """``base^x``."""
+    if isinstance(x, Tensor):
+        return base ** x.to(torch.float64)
+    if not base > 0 or math.isinf(base):
+        raise NotLinear(f"the power of {base:g} is no function of real numbers")
+    return scaled.stretched(b, x, smooth.exp(), math.log(base), 1.0)
+
+
+def raise_to(b: Builder, x: Operand | float, y: Operand | float) -> Operand | Cubic:
+    """``x^y``, one of them a number."""
+    if isinstance(y, Value):
+        if isinstance(x, Value) or (isinstance(x, Tensor) and not _same(x)):
+            raise NotLinear("a power whose base and exponent both vary is not supported")
+        return exponential(b, float(x.reshape(-1)[0]) if isinstance(x, Tensor) else float(x), y)
+    if isinstance(x, Value):
+        if isinstance(y, Tensor) and not _same(y):
+            raise NotLinear("powers that differ from entry to entry are not supported")
+        return power(b, x, float(y.reshape(-1)[0]) if isinstance(y, Tensor) else float(y))
+    base, exponent = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
+    return base**exponent
+
+
+def _same(x: Tensor) -> bool:
+    return x.numel() > 0 and bool((x == x.reshape(-1)[0]).all())
 
 
 def _root(b: Builder, x: Value) -> products.Scaled:
@@ -253,7 +294,7 @@ def _multiply(b: Builder, x: Operand | Pending, y: Operand | Pending) -> Operand
             return replace(x, scale=x.scale * part.shift, shift=x.shift * part.shift)
         if part.shift == 0:
             return _gelu(b, x, part.scale)
-    raise NotLinear(_reason(x, y))
+    return products.multiply(b, *(settle(b, v) if isinstance(v, Pending) else v for v in (x, y)))
 
 
 def add(b: Builder, x: Operand | Pending, y: Operand | Pending, alpha: float = 1.0) -> Operand | Pending:
@@ -267,7 +308,8 @@ def add(b: Builder, x: Operand | Pending, y: Operand | Pending, alpha: float = 1
             return x.times(first).plus(second * part.shift, second * part.scale)
         if isinstance(x, CubicTanh) and part is not None and part.node < 0:
             return replace(x, scale=x.scale * first, shift=x.shift * first + second * part.shift)
-        raise NotLinear(_reason(x, y))
+        one, two = (settle(b, v) if isinstance(v, Pending) else v for v in (x, y))
+        return arithmetic.add(b, arithmetic.multiply(b, one, _number(first)), two, second)
     return arithmetic.add(b, x, y, alpha)
 
 
@@ -294,6 +336,8 @@ def tanh(b: Builder, x: Operand | Pending) -> Operand | CubicTanh:
         return b.activate(x, smooth.tanh())
     if isinstance(x, Cubic):
         c0, c1, c2, c3 = x.coefficients
+        if c3 == 0:
+            return b.activate(as_value(b, settle(b, x)), smooth.tanh())
         k = c1 / _TANH
         if c0 == c2 == 0 and k != 0 and math.isclose(c3, _TANH * _CUBE * k**3, rel_tol=1e-5):
             return CubicTanh(x.z, k, 1.0, 0.0)

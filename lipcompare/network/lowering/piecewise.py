@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -155,16 +157,50 @@ def maximum_over(b: Builder, x: Value, table: Tensor, *, smallest: bool = False)
     return as_value(b, take(b, x, rows[0].reshape(shape)))
 
 
-def sort_pairs(b: Builder, x: Operand, axis: int, *, descending: bool) -> Operand:
-    """Entries sorted along an axis of length at most two (GroupSort of 2)."""
+def sort(b: Builder, x: Operand, axis: int, *, descending: bool) -> Operand:
+    """Entries sorted along an axis (GroupSort), by Batcher's merging network of maxima and minima of pairs.
+
+    K. E. Batcher, Sorting networks and their applications, 1968: ``n log(n)^2 / 4`` comparisons in ``log(n)^2 / 2``
+    layers, each of disjoint pairs.
+    """
+    axis = axis % max(1, len(x.shape))
     size = x.shape[axis] if len(x.shape) else 1
-    if size == 1:
-        return x
-    if size != 2:
-        raise NotLinear(f"sorting {size} entries is not supported, only pairs (GroupSort of 2)")
-    first, second = (rearrange(b, [x], lambda t, i=i: t.select(axis, i)) for i in (0, 1))
-    ends = [maximum(b, first, second, smallest=smallest) for smallest in (not descending, descending)]
-    return rearrange(b, ends, lambda *ts: torch.stack(ts, axis))
+    for lows, highs in _merging_network(size):
+        low, high = torch.tensor(lows), torch.tensor(highs)
+        first, second = (rearrange(b, [x], lambda t, i=i: t.index_select(axis, i)) for i in (low, high))
+        ends = [maximum(b, first, second, smallest=smallest) for smallest in (not descending, descending)]
+        x = rearrange(b, [x, *ends], lambda t, p, q, i=low, j=high: t.index_copy(axis, i, p).index_copy(axis, j, q))
+    return x
+
+
+def _merging_network(size: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Layers of pairs to compare: the places of the smaller and of the larger entry."""
+    merged = 1
+    while merged < size:
+        step = merged
+        while step >= 1:
+            starts = range(step % merged, size - step, 2 * step)
+            pairs = [i for first in starts for i in range(first, min(first + step, size - step))
+                     if i // (2 * merged) == (i + step) // (2 * merged)]  # fmt: skip
+            yield pairs, [i + step for i in pairs]
+            step //= 2
+        merged *= 2
+
+
+def threshold(b: Builder, x: Operand, at: float, value: float) -> Operand:
+    """``x`` where it is above ``at``, ``value`` elsewhere."""
+    if at != value:
+        raise NotLinear(f"it jumps from {value:g} to {at:g}, and where a function jumps it has no Lipschitz constant")
+    return clip(b, x, at, None)
+
+
+def hard_shrink(b: Builder, x: Operand, width: float) -> Operand:
+    """``x`` where it is beyond ``width`` from zero, zero elsewhere."""
+    if width > 0:
+        raise NotLinear(
+            f"it jumps at -{width:g} and {width:g}, and where a function jumps it has no Lipschitz constant"
+        )
+    return x
 
 
 def _bound(value: Operand | float | None) -> Tensor | None:
