@@ -103,6 +103,7 @@ def bound(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     norm: cli_options.NormName = "inf",
     functional: cli_options.Functional = "outputs",
     method: cli_options.MethodName = AUTO,
@@ -148,7 +149,7 @@ def bound(
         chosen = _chosen(method, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere, memory,
+            device, dtype, ball, everywhere, memory, logits,
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)
@@ -180,6 +181,7 @@ def compare(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     norm: cli_options.NormName = "inf",
     functional: cli_options.Functional = "outputs",
     methods: Annotated[
@@ -232,7 +234,7 @@ def compare(
         chosen = _several(methods, option or [])
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere, memory,
+            device, dtype, ball, everywhere, memory, logits,
         )  # fmt: skip
         _check_plot(plot)
         problem = question.problem(note)

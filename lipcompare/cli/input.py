@@ -45,6 +45,7 @@ class Question:
     ball: str = "inf"
     everywhere: bool = False
     memory: float = 1.0  # GiB
+    logits: bool = False
 
     def problem(self, note: Callable[[str], None]) -> Problem:
         """The problem; ``note`` takes remarks for the user.
@@ -93,7 +94,7 @@ class Question:
 
     def _network(self) -> Network:
         shape = None if self.input_shape is None else _shape(self.input_shape)
-        return load(self.model, input_shape=shape, memory=int(self.memory * 2**30))
+        return load(self.model, input_shape=shape, memory=int(self.memory * 2**30), logits=self.logits)
 
     def _check_combination(self, ball: Norm) -> None:
         sources = {

@@ -75,6 +75,9 @@ InputShape = Annotated[
     str | None,
     typer.Option(help="Shape of one input, such as 1,28,28, for a model that does not say.", rich_help_panel=QUESTION),
 ]
+Logits = Annotated[
+    bool, typer.Option("--logits", help="Leave out a softmax at the model's end.", rich_help_panel=QUESTION)
+]
 NormName = Annotated[
     str, typer.Option("--norm", "-p", help="Norm on the input: inf, 2 or 1.", rich_help_panel=QUESTION)
 ]

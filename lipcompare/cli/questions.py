@@ -63,6 +63,7 @@ def jacobian(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     functional: cli_options.Functional = "outputs",
     direction: Annotated[
         str | None,
@@ -93,7 +94,7 @@ def jacobian(
         _check_method(method)
         problem = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
-            functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere,
+            functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere, logits=logits,
         ).problem(note)  # fmt: skip
         started = time.perf_counter()
         if direction is None:
@@ -133,6 +134,7 @@ def monotone(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     functional: cli_options.Functional = "outputs",
     method: HowEntries = "lbp",
     device: cli_options.Device = "cpu",
@@ -154,7 +156,7 @@ def monotone(
         _check_method(method)
         problem = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
-            functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere,
+            functional=functional, device=device, dtype=dtype, ball=ball, everywhere=everywhere, logits=logits,
         ).problem(note)  # fmt: skip
         started = time.perf_counter()
         chosen = None if features is None else cli_input.indices(features, "--features", problem.network.in_size)
@@ -190,6 +192,7 @@ def certify(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     method: cli_options.MethodName = "lbp",
     option: cli_options.Option = None,
     steps: Annotated[
@@ -214,7 +217,7 @@ def certify(
         chosen = get(method, **cli_input.settings(option or []))
         question = Question(
             model, input_, center, clip=clip, input_index=input_index, scale=scale, input_shape=input_shape,
-            norm=norm, device=device, dtype=dtype,
+            norm=norm, device=device, dtype=dtype, logits=logits,
         )  # fmt: skip
         network, points = question.examples(note)
         classes = None if label is None else question.labels(label, len(points))
@@ -245,6 +248,7 @@ def operator_norm(
     input_index: cli_options.InputIndex = None,
     scale: cli_options.Scale = 1.0,
     input_shape: cli_options.InputShape = None,
+    logits: cli_options.Logits = False,
     norm: Annotated[
         str,
         typer.Option(
@@ -282,7 +286,7 @@ def operator_norm(
             _check_method(method, NAIVE, EXACT)
         question = Question(
             model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape,
-            device=device, dtype=dtype, ball=ball, everywhere=everywhere,
+            device=device, dtype=dtype, ball=ball, everywhere=everywhere, logits=logits,
         )  # fmt: skip
         network, domain = question.domain(note)
         if method == EXACT:

@@ -15,6 +15,7 @@ from lipcompare.network.from_npz import from_npz
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.from_torch import from_exported, from_module, from_pt2
 from lipcompare.network.graph import Network
+from lipcompare.network.lowering.heads import no_softmax
 from lipcompare.network.room import MEMORY
 
 Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
@@ -23,7 +24,12 @@ _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
 def load(
-    source: Source, *, input_shape: Sequence[int] | None = None, name: str | None = None, memory: int = MEMORY
+    source: Source,
+    *,
+    input_shape: Sequence[int] | None = None,
+    name: str | None = None,
+    memory: int = MEMORY,
+    logits: bool = False,
 ) -> Network:
     """Read a trained network.
 
@@ -34,6 +40,7 @@ def load(
             a file only where its own shape is ambiguous.
         name: name of the network; by default the file's or the class's.
         memory: bytes that loading may take, beyond what the source's own size explains.
+        logits: leave out a softmax (or its logarithm) at the end; the network's outputs are what it reads.
 
     Returns:
         The network in float64 on the CPU, checked against its source on random inputs.
@@ -49,9 +56,9 @@ def load(
         _require_shape(source, input_shape)
         return source if name is None else replace(source, name=name)
     if isinstance(source, nn.Module):
-        return from_module(source, input_shape=input_shape, name=name, memory=memory)
+        return from_module(source, input_shape=input_shape, name=name, memory=memory, logits=logits)
     if isinstance(source, ExportedProgram):
-        return from_exported(source, input_shape=input_shape, name=name or "network", memory=memory)
+        return from_exported(source, input_shape=input_shape, name=name or "network", memory=memory, logits=logits)
     if not isinstance(source, (str, os.PathLike)):
         raise InvalidInput(
             f"Cannot read a network from {type(source).__name__}: give a torch.nn.Module, an ExportedProgram, or the "
@@ -73,9 +80,11 @@ def load(
             raise InvalidInput(f"{shown(path)} is not a file: check the path.")
     name = name or shown(path.stem)
     if suffix == ".onnx":
-        return from_onnx(path, input_shape=input_shape, name=name, memory=memory)
+        return from_onnx(path, input_shape=input_shape, name=name, memory=memory, logits=logits)
     if suffix == ".pt2":
-        return from_pt2(path, input_shape=input_shape, name=name, memory=memory)
+        return from_pt2(path, input_shape=input_shape, name=name, memory=memory, logits=logits)
+    if logits:
+        raise no_softmax("a linear layer")
     network = from_npz(path, name=name, memory=memory)
     _require_shape(network, input_shape)
     return network

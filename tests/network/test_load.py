@@ -332,3 +332,32 @@ def test_all_sources_give_the_same_network(tmp_path: Path) -> None:
     x = torch.randn(5, 3, dtype=torch.float64)
     results = [load(source).forward(x) for source in sources]
     assert all(torch.equal(results[0], r) for r in results[1:])
+
+
+@pytest.mark.parametrize("head", [nn.Softmax(-1), nn.LogSoftmax(-1)])
+def test_a_softmax_at_the_end_can_be_left_out(tmp_path: Path, head: nn.Module) -> None:
+    onnx = pytest.importorskip("onnx")
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    whole = nn.Sequential(*body, head)
+    kind = type(head).__name__
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["h"]), onnx.helper.make_node(kind, ["h"], ["s"]),
+             onnx.helper.make_node("Identity", ["s"], ["y"])]  # fmt: skip
+    info, weight = onnx.helper.make_tensor_value_info, np.ones((3, 2), np.float32)
+    graph = onnx.helper.make_graph(nodes, "g", [info("x", 1, [1, 3])], [info("y", 1, [1, 2])],
+                                   [onnx.numpy_helper.from_array(weight, "w")])  # fmt: skip
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "a.onnx",
+    )
+    file = _save(whole, tmp_path / "a.pt2", (3,))
+    x = torch.randn(3, dtype=torch.float64)
+    for source in (whole, file):
+        with pytest.raises(UnsupportedOperation, match=r"load\(\.\.\., logits=True\) or --logits leaves it out"):
+            load(source)
+        torch.testing.assert_close(load(source, logits=True).forward(x), body(x))
+    with pytest.raises(UnsupportedOperation, match="--logits leaves it out"):
+        load(tmp_path / "a.onnx")
+    torch.testing.assert_close(load(tmp_path / "a.onnx", logits=True).forward(x), x.sum().expand(2))
+    with pytest.raises(InvalidInput, match="the model ends in 'linear': drop it"):
+        load(body, logits=True)

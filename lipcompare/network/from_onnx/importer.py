@@ -13,11 +13,12 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
 from lipcompare.network.agreement import check_agreement
-from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, READERS, OnnxNode, move, supported
+from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, READERS, SOFTMAX, OnnxNode, move, supported
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, unsupported
 from lipcompare.network.lowering.constants import from_numpy
 from lipcompare.network.lowering.decomposed import Pending, settle
+from lipcompare.network.lowering.heads import no_softmax
 from lipcompare.network.room import MEMORY, Room, count
 from lipcompare.network.shapes import one_example, one_of_each
 from lipcompare.network.simplify import simplify
@@ -34,6 +35,7 @@ def from_onnx(
     input_shape: Sequence[int] | None = None,
     name: str | None = None,
     memory: int = MEMORY,
+    logits: bool = False,
 ) -> Network:
     """Import an ONNX model with one tensor input and one output.
 
@@ -42,6 +44,7 @@ def from_onnx(
         input_shape: shape of one example without the batch axis; needed only where the file's own is ambiguous.
         name: name of the network (default: the file's name).
         memory: bytes that the import may take beyond what the file's own size explains.
+        logits: leave out a softmax at the end.
 
     Raises:
         InvalidInput: the ``onnx`` package is missing, the file is broken, the model does not fit in memory, a dimension
@@ -53,6 +56,7 @@ def from_onnx(
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with reading(path or "The model", "ONNX file", "export the model again"):
         model, default, size = _read(source)
+        model = _without_softmax(model) if logits else model
         return _import(model, input_shape, name or default, Room(memory, size))
 
 
@@ -111,6 +115,28 @@ def _read(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str,
         onnx.load_external_data_for_model(model, str(path.parent))
     size = sum((path.parent / name).stat().st_size for name in beside)
     return model, shown(path.stem), path.stat().st_size + size
+
+
+def _without_softmax(model: ModelProto) -> ModelProto:
+    """A copy of the model that ends before the softmax that is its last operation."""
+    from onnx import helper
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    (output,) = model.graph.output
+    name, dropped = output.name, set[str]()
+    while name in makers and makers[name].op_type in ("Identity", "Cast"):
+        dropped.add(name)
+        name = makers[name].input[0]
+    last = makers[name].op_type if name in makers else "its input"
+    if last not in SOFTMAX:
+        raise no_softmax(last)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    before = helper.make_tensor_value_info(makers[name].input[0], output.type.tensor_type.elem_type, None)
+    copy.graph.output[0].CopyFrom(before)
+    del copy.graph.node[:]
+    copy.graph.node.extend(node for node in model.graph.node if not {name, *dropped}.intersection(node.output))
+    return copy
 
 
 def _lower(

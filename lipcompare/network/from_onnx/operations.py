@@ -21,6 +21,7 @@ from lipcompare.network.lowering import (
     axes,
     convolution,
     decomposed,
+    heads,
     native,
     piecewise,
     pooling,
@@ -35,6 +36,7 @@ from lipcompare.network.room import Room, count
 
 Lowering = Callable[..., Operand | Pending]
 
+SOFTMAX = ("Softmax", "LogSoftmax")
 # What may read a result that is no value yet (see the module ``decomposed``).
 READERS = frozenset({"Add", "Sub", "Mul", "Tanh", "Identity"})
 
@@ -123,7 +125,7 @@ _FOLDED = frozenset(_FOLDED_NAMES.split())
 
 def supported() -> list[str]:
     """Names of all supported operators, sorted."""
-    return sorted({*LOWERINGS, *MOVEMENTS, "Constant", "ConstantOfShape", "Shape"})
+    return sorted({*LOWERINGS, *MOVEMENTS} - {*SOFTMAX} | {"Constant", "ConstantOfShape", "Shape"})
 
 
 def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list[Operand]:
@@ -399,6 +401,7 @@ LOWERINGS: dict[str, Lowering] = {
     "Tanh": _plain(decomposed.tanh), "Pow": lambda b, node, x, y: decomposed.raise_to(b, x, y),
     "Einsum": lambda b, node, *xs: arithmetic.einsum(b, node.attributes["equation"], xs), "CumSum": _cumsum,
     "ai.onnx.ml.LinearRegressor": _linear_regressor,
+    **dict.fromkeys(SOFTMAX, heads.softmax),
     "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
     "Gelu": lambda b, node, x: native.gelu(b, x, node.attributes.get("approximate", "none")),
     **{name: _plain(native.native(name.lower())) for name in _NATIVE},

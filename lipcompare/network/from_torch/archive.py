@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.errors import InvalidInput, reading
-from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph
+from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, without_softmax
 from lipcompare.network.from_torch.importer import from_graph
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.constants import require_finite
@@ -38,7 +38,7 @@ _INTERNAL = (
     "_native_batch_norm_legit_no_training", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_to_copy", "_prelu_kernel",
     "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "_weight_norm", "_weight_norm_interface",
     "_unsafe_view", "_reshape_alias", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-    "_upsample_nearest_exact3d", "_safe_softmax", "_softmax",
+    "_upsample_nearest_exact3d", "_safe_softmax", "_softmax", "_log_softmax",
 )  # fmt: skip
 _SAVE_AGAIN = "save it again with torch.export.save(program, path)"
 
@@ -49,6 +49,7 @@ def from_pt2(
     input_shape: Sequence[int] | None = None,
     name: str | None = None,
     memory: int = MEMORY,
+    logits: bool = False,
 ) -> Network:
     """Import a file that ``torch.export.save`` wrote.
 
@@ -57,6 +58,7 @@ def from_pt2(
         input_shape: shape of one example without the batch axis, needed only where the program's own is ambiguous.
         name: name of the network (default: the file's name).
         memory: bytes that the import may take beyond what the file's own size explains.
+        logits: leave out a softmax at the end.
 
     Raises:
         InvalidInput: the file is broken, does not fit in memory, was written by an old version of torch, or has
@@ -68,6 +70,7 @@ def from_pt2(
         room = Room(memory, path.stat().st_size)
         with zipfile.ZipFile(path) as archive:
             graph = _read(_Archive(path, archive, room), input_shape)
+        graph = without_softmax(graph) if logits else graph
         return from_graph(graph, name or path.stem, room)
 
 

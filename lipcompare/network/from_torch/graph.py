@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.from_torch.moves import aten, is_movement, move, result_shapes
-from lipcompare.network.from_torch.operations import LOWERINGS, READERS, supported
+from lipcompare.network.from_torch.operations import LOWERINGS, READERS, SOFTMAX, supported
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.builder import Builder, NotLinear, Value, unsupported
 from lipcompare.network.lowering.constants import double
 from lipcompare.network.lowering.decomposed import Pending, settle
+from lipcompare.network.lowering.heads import no_softmax
 from lipcompare.network.room import Room
 
 
@@ -116,6 +117,30 @@ def lower(graph: TorchGraph, name: str, room: Room) -> Network:
     shape = tuple(output.shape)
     outer = shape[1:] if graph.batched and shape[:1] == (1,) else shape
     return builder.finish(output, graph.input_shape[1:] if graph.batched else graph.input_shape, outer, name)
+
+
+def without_softmax(graph: TorchGraph) -> TorchGraph:
+    """The graph up to the softmax that is its last operation.
+
+    Raises:
+        InvalidInput: it ends in another operation.
+    """
+    calls = {call.name: call for call in graph.calls}
+    output, dropped = graph.output, set[str]()
+    while isinstance(output, Ref) and output.name in calls:
+        call = calls[output.name]
+        operation = call.target.split(".")[1]
+        dropped.add(call.name)
+        if operation in SOFTMAX:
+            kept = tuple(call for call in graph.calls if call.name not in dropped)
+            return replace(graph, calls=kept, output=call.args[0])
+        if operation not in _COPIES:
+            raise no_softmax(operation)
+        output = call.args[0]
+    raise no_softmax("its input")
+
+
+_COPIES = ("alias", "clone", "detach", "contiguous", "to", "_to_copy")
 
 
 def evaluate(graph: TorchGraph, x: Tensor) -> Tensor:

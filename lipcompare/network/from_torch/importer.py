@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, summary
 from lipcompare.network.agreement import check_agreement
-from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower
+from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower, without_softmax
 from lipcompare.network.graph import Network
 from lipcompare.network.lowering.constants import require_finite, require_real
 from lipcompare.network.room import MEMORY, Room, count
@@ -25,7 +25,12 @@ T = TypeVar("T")
 
 
 def from_module(
-    module: nn.Module, *, input_shape: Sequence[int] | None = None, name: str | None = None, memory: int = MEMORY
+    module: nn.Module,
+    *,
+    input_shape: Sequence[int] | None = None,
+    name: str | None = None,
+    memory: int = MEMORY,
+    logits: bool = False,
 ) -> Network:
     """Import a torch module in evaluation mode.
 
@@ -35,6 +40,7 @@ def from_module(
         input_shape: shape of one example without the batch axis; may be left out if the first layer is a ``Linear``.
         name: name of the network (default: the class name).
         memory: bytes that the import may take beyond what the module's own size explains.
+        logits: leave out a softmax at the end.
 
     Raises:
         InvalidInput: the model does not run or cannot be traced, has NaN or infinite weights, does not fit in memory,
@@ -54,6 +60,8 @@ def from_module(
         example = _example(module, shape, guess)
         program = _run(lambda: torch.export.export(module, (example,)), "torch.export cannot trace the model")
         graph = graph_of(program, input_shape=shape)
+        if logits:
+            return from_graph(without_softmax(graph), name or type(module).__name__, room)
         network = simplify(lower(graph, name or type(module).__name__, room))
         device, dtype = example.device, example.dtype
         check_agreement(network, lambda x: _only(module(x[None].to(device, dtype))).cpu(), dtype)
@@ -122,6 +130,7 @@ def from_exported(
     input_shape: Sequence[int] | None = None,
     name: str = "network",
     memory: int = MEMORY,
+    logits: bool = False,
 ) -> Network:
     """Import an exported program with one tensor input, exported with batch size 1 or a dynamic batch.
 
@@ -129,12 +138,13 @@ def from_exported(
         program: from ``torch.export.export``, decomposed or not.
         input_shape: shape of one example without the batch axis, needed only where the program's own is ambiguous.
         name: name of the network.
-        memory: as for :func:`from_module`.
+        memory, logits: as for :func:`from_module`.
 
     Raises:
         InvalidInput, UnsupportedOperation: as :func:`from_module`.
     """
     graph = graph_of(program, input_shape=input_shape)
+    graph = without_softmax(graph) if logits else graph
     return from_graph(graph, name, Room(memory, _bytes_of(graph.constants.values())))
 
 

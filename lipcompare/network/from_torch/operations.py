@@ -19,6 +19,7 @@ from lipcompare.network.lowering import (
     axes,
     convolution,
     decomposed,
+    heads,
     native,
     piecewise,
     pooling,
@@ -34,6 +35,7 @@ Lowering = Callable[..., Any]
 
 # Operators that an activation node computes, and that take no argument but its input.
 _NATIVE = ("relu", "sigmoid", "silu", "mish", "hardswish", "exp", "erf", "atan")
+SOFTMAX = ("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax")
 _NO_EFFECT = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 # What may read a result that is no value yet (see the module ``decomposed``).
 READERS = frozenset(
@@ -46,7 +48,8 @@ _CASTS = ("to", "_to_copy", "type_as", "float", "double", "_autocast_to_full_pre
 
 def supported() -> list[str]:
     """Names of all supported operators, sorted."""
-    return sorted(name.removeprefix("aten.") for name in {*LOWERINGS, *MOVEMENTS} if "._" not in name)
+    known = {*LOWERINGS, *MOVEMENTS} - {f"aten.{name}" for name in SOFTMAX}
+    return sorted(name.removeprefix("aten.") for name in known if "._" not in name)
 
 
 def _number(x: Any) -> Any:
@@ -387,6 +390,7 @@ _TABLE: dict[str, Lowering] = {
     "cumsum": lambda b, x, dim: axes.running_sum(b, x, dim),
     "lerp": lambda b, x, end, weight: arithmetic.lerp(b, x, end, _number(weight)),
     "addcmul": lambda b, x, y, z, value=1: _add(b, x, _mul(b, y, z), value),
+    **dict.fromkeys(SOFTMAX, heads.softmax),
     "addcdiv": lambda b, x, y, z, value=1: _add(b, x, _div(b, y, z), value),
     "instance_norm": _instance_norm, "glu": _glu, "rrelu": _rrelu,
     "rrelu_with_noise": lambda b, x, noise, *rest, **named: _rrelu(b, x, *rest, **named),
