@@ -75,7 +75,8 @@ def test_subdomains_are_bounded_alike_in_any_company() -> None:
     together = relaxation(batch, 0.0, 0.0)
     for i in range(len(batch.linear)):
         alone = relaxation(batch.select(torch.tensor([i])), 0.0, 0.0)
-        torch.testing.assert_close(together.upper[i : i + 1], alone.upper, rtol=1e-6, atol=0)
+        # Iterates of single precision, certified in double.
+        torch.testing.assert_close(together.upper[i : i + 1], alone.upper, rtol=1e-5, atol=0)
         torch.testing.assert_close(together.value[i : i + 1], alone.value, rtol=1e-9, atol=0)
 
 
