@@ -3,7 +3,7 @@
 A part is bounded by a program of its own, with gates decided, bounds tightened and everything scaled anew. Multipliers
 are kept by the names of gates and inputs, in the network's units, so that they can be matched: gates that were decided
 drop out, and signs that were decided move ``1 / (4 lam_j)`` to the constant's multiplier, which keeps the parent's
-value (docs/quadratic-gates.md, "Child problems"). An interior point method wants a start that is well inside: what is
+value (docs/quadratic-gates.md, "Branching"). An interior point method wants a start that is well inside: what is
 inherited is mixed with the cold start.
 """
 

@@ -1,7 +1,8 @@
 """The quadratic-gate semidefinite bound on gradient norms, batched over examples and rows.
 
 A function of the network, the gates, the functionals and the gradient intervals, never of an input. The mathematics
-is in docs/quadratic-gates.md. Everything runs in float64 whatever the problem's precision: the certificate needs it.
+is in docs/quadratic-gates.md. Data and certificate are in float64 whatever the problem's precision; iterations need
+less at first.
 """
 
 from __future__ import annotations
