@@ -14,14 +14,15 @@ from lipcompare.preactivation import interval_bounds
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import prepare
-from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Dual, dual_value, slack_matrix, solve
+from lipcompare.quadratic.solver import certificate
+from lipcompare.quadratic.solver.certificate import _formation, certify
+from lipcompare.quadratic.solver.interior_point import Dual, default_start, dual_value, slack_matrix, solve
 
 UNIT = torch.finfo(torch.float64).eps / 2
 
 
-def data_of() -> SdpData:
-    problem = nets.problem(nets.dense(3, (3, 6, 6, 2)), 0.5)
+def data_of(sizes: tuple[int, ...] = (3, 6, 6, 2), eps: float = 0.5) -> SdpData:
+    problem = nets.problem(nets.dense(3, sizes), eps)
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, problem.functionals)
@@ -49,11 +50,21 @@ def rump(data: SdpData, dual: Dual) -> torch.Tensor:
 
 def test_a_factorisation_proves_no_less_than_rumps_margin() -> None:
     """Even of a matrix that is far inside: its smallest eigenvalue is only known up to the margin."""
-    data = data_of()
-    dual = feasible(data)
-    charged = certify(data, dual) - dual_value(data, dual) - data.offset
-    assert bool((charged >= rump(data, dual) * data.bound).all())
-    assert bool((charged <= 1e-7 * dual_value(data, dual).abs() + 1e-9).all())
+    data = data_of((6, 16, 16, 16, 3), 0.8)
+    dual = dataclasses.replace(default_start(data), d=torch.zeros_like(data.scale))
+    # A cost that leaves S far inside.
+    data = dataclasses.replace(data, cost=data.cost - 20 * torch.diag_embed(data.mask.double()))
+    assert bool((torch.linalg.eigvalsh(slack_matrix(data, dual))[:, 0] > 1e-2).all())
+    margin = rump(data, dual) * data.bound
+    value = dual_value(data, dual) + data.offset
+    # What else is charged: rounding in S, in the coefficients, and in the sum itself, which must not hide the margin.
+    formation = _formation(data, dual, UNIT) + data.slack + (dual.theta.abs() * data.limit * data.gate_slack).sum(-1)
+    terms = 8 * (data.mask.sum(-1) + data.entry_mask.sum(-1) + 16)
+    total = terms * UNIT * (value.abs() + dual.theta.abs().sum(-1)) * 1.01
+    rest = certify(data, dual) - value - formation - total
+    assert bool((margin > 4 * UNIT * terms).all())
+    assert bool((rest >= 0.99 * margin).all())
+    assert bool((rest <= 1e-7 * value.abs()).all())
 
 
 @pytest.mark.parametrize("field", ["slack", "offset"])
@@ -74,15 +85,26 @@ def test_errors_of_gates_are_weighted_with_their_multipliers() -> None:
     torch.testing.assert_close(certify(more, dual), certify(data, dual) + added, rtol=1e-12, atol=0)
 
 
-def test_rounding_of_large_coefficients_is_charged() -> None:
-    """``S`` has entries of size 1e8 that cancel in the trace's favour nowhere: 1e8 u must show in the bound."""
+def test_rounding_of_coefficients_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of()
     dual = feasible(data)
-    heavy = 1e8 * torch.eye(data.size, dtype=torch.float64)
-    large = dataclasses.replace(data, cost=data.cost - heavy * data.mask.unsqueeze(-1))
-    charged = certify(large, dual) - dual_value(large, dual) - large.offset
-    size = (1e8 * data.limit.square()).sum(-1)
-    assert bool((charged >= 20 * UNIT * size).all())
+    charge = _formation(data, dual, UNIT)
+    points = explore(data).points
+    for seed in range(5):
+        random = torch.Generator().manual_seed(seed)
+
+        def off(value: torch.Tensor, random: torch.Generator = random) -> torch.Tensor:
+            """Every coefficient off by a unit roundoff, enlarged so that the difference is not rounding itself."""
+            sides = 2 * torch.randint(0, 2, value.shape, generator=random) - 1
+            return value * (1 + 1e-6 * sides)
+
+        moved = dataclasses.replace(data, columns=off(data.columns), entries=off(data.entries))
+        change = slack_matrix(moved, dual) - slack_matrix(data, dual)
+        worst = ((points @ change) * points).sum(-1).abs().amax(-1) * (UNIT / 1e-6)
+        assert bool((worst <= charge).all()) and bool((worst > 0).all())
+    plain = certify(data, dual)
+    monkeypatch.setattr(certificate, "_formation", lambda data, dual, unit: charge + 0.25)
+    torch.testing.assert_close(certify(data, dual), plain + 0.25, rtol=1e-12, atol=0)
 
 
 def test_a_point_outside_pays_for_its_smallest_eigenvalue() -> None:
