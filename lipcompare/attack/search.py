@@ -242,8 +242,8 @@ def kink_patterns(problem: Problem, points: Tensor, deadline: Deadline | None = 
     """Slopes (batch, rows, neurons) that points on kinks may take and that give a larger norm; None without kinks.
 
     The norm is convex in each slope, so the ends of its range suffice; neurons whose pre-activation is 0 are flipped
-    one after another while that helps, or until ``deadline``, after which there are none. Where there are very many (max pooling over a
-    flat background ties everywhere) only the first ``_KINKS`` are tried.
+    one after another while that helps, or until ``deadline``, after which there are none. Where there are very many
+    (max pooling over a flat background ties everywhere) only the first ``_KINKS`` are tried.
     """
     deadline = deadline or Deadline()
     if deadline.passed():

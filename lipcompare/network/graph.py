@@ -165,21 +165,25 @@ class Network:
         return node.activation
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Network:
-        """The same network on another device or in another precision."""
+        """The same network on another device or in another precision; itself where it is there already.
+
+        So what its maps know of themselves (their absolute values) is found once, and weights are checked once.
+        """
         device = torch.device(device)
 
         def move(node: Node) -> Node:
             if isinstance(node, Affine):
-                return dataclasses.replace(
-                    node,
-                    maps=tuple(m.to(device, dtype) for m in node.maps),
-                    bias=None if node.bias is None else node.bias.to(device=device, dtype=dtype),
-                )
+                maps = tuple(m.to(device, dtype) for m in node.maps)
+                bias = None if node.bias is None else node.bias.to(device=device, dtype=dtype)
+                same = bias is node.bias and all(map(operator.is_, maps, node.maps))
+                return node if same else dataclasses.replace(node, maps=maps, bias=bias)
             if isinstance(node, Activate):
-                return dataclasses.replace(node, activation=node.activation.to(device, dtype))
+                activation = node.activation.to(device, dtype)
+                return node if activation is node.activation else dataclasses.replace(node, activation=activation)
             return node
 
-        return dataclasses.replace(self, nodes=tuple(map(move, self.nodes)))
+        nodes = tuple(map(move, self.nodes))
+        return self if all(map(operator.is_, nodes, self.nodes)) else dataclasses.replace(self, nodes=nodes)
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Value of every node for inputs ``x`` of shape (..., in_size)."""

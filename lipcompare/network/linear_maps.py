@@ -74,14 +74,20 @@ class LinearMap(ABC):
         return self.out_size
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """The same map with its weights on ``device`` in ``dtype`` (index tensors keep their integer type)."""
+        """The same map with its weights on ``device`` in ``dtype``; itself where they are there already.
+
+        Index tensors keep their integer type.
+        """
         changes: dict[str, Tensor | LinearMap] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            moved = value
             if isinstance(value, Tensor):
-                changes[field.name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+                moved = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
             elif isinstance(value, LinearMap):
-                changes[field.name] = value.to(device, dtype)
+                moved = value.to(device, dtype)
+            if moved is not value:
+                changes[field.name] = moved
         return dataclasses.replace(self, **changes) if changes else self
 
     def matrix(self, *, device: torch.device | None = None, dtype: torch.dtype = torch.float64) -> Tensor:

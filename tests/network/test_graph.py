@@ -10,7 +10,7 @@ import torch
 
 from lipcompare import Network
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
-from lipcompare.network.graph import adjoints, affine_value, fold_backward, fold_forward, linear_value
+from lipcompare.network.graph import adjoints, affine_value, fold_backward, fold_forward, linear_value, tensors
 from lipcompare.network.linear_maps import Dense, Identity, Scale
 from tests import nets
 
@@ -222,3 +222,28 @@ def test_terms_broadcast() -> None:
     )
     assert total.shape == (3, 2)
     assert torch.equal(total, torch.full((3, 2), 2.0))
+
+
+@pytest.mark.parametrize("make", [*NETWORKS, nets.mixed, lambda seed: nets.dense(seed, alpha=0.1)])
+def test_a_network_moves_only_where_it_is_not(make) -> None:
+    network = make(0)
+    assert network.to("cpu", torch.float64) is network
+    single = network.to("cpu", torch.float32)
+    assert single is not network
+    assert single.to("cpu", torch.float32) is single
+    x = torch.rand(3, network.in_size, dtype=torch.float64)
+    assert single.forward(x.float()).dtype == torch.float32
+    torch.testing.assert_close(single.forward(x.float()).double(), network.forward(x), rtol=1e-4, atol=1e-5)
+    tensors_in_single = [t for node in single.nodes if isinstance(node, Affine) for t in tensors(node)]
+    assert {t.dtype for t in tensors_in_single} == {torch.float32}
+
+
+def test_one_weight_elsewhere_is_moved() -> None:
+    network = diamond()
+    nodes = list(network.nodes)
+    nodes[1] = Affine((0,), nodes[1].maps, nodes[1].bias.float())
+    mixed = Network(tuple(nodes), (1,), (1,))
+    moved = mixed.to("cpu", torch.float64)
+    assert moved is not mixed
+    assert moved.nodes[1].bias.dtype == torch.float64
+    assert moved.nodes[4] is mixed.nodes[4]

@@ -73,9 +73,11 @@ class LeakyReLU(Activation):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         if isinstance(self.alpha, Tensor):
-            return dataclasses.replace(self, alpha=self.alpha.to(device=device, dtype=dtype))
+            moved = self.alpha.to(device=device, dtype=dtype)
+            return self if moved is self.alpha else dataclasses.replace(self, alpha=moved)
         # A number is a weight like any other: it is the one that the precision stores.
-        return dataclasses.replace(self, alpha=float(torch.tensor(self.alpha, dtype=dtype)))
+        stored = float(torch.tensor(self.alpha, dtype=dtype))
+        return self if stored == self.alpha else dataclasses.replace(self, alpha=stored)
 
 
 def relu() -> LeakyReLU:
