@@ -10,10 +10,13 @@ of everything that determines it: architecture, data, protocol and seed. A .json
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,6 @@ def trained(
     accuracy = accuracy_on(module, data, device)
     module = module.cpu()
     cache.mkdir(parents=True, exist_ok=True)
-    torch.save(module.state_dict(), path)
     facts: dict[str, Any] = {
         "model": name,
         "data": data.name,
@@ -93,8 +95,22 @@ def trained(
         "protocol": dataclasses.asdict(protocol),
         "torch": str(torch.__version__),
     }
-    record.write_text(json.dumps(facts, indent=2) + "\n")
+    with _whole(path) as unfinished:
+        torch.save(module.state_dict(), unfinished)
+    with _whole(record) as unfinished:
+        unfinished.write_text(json.dumps(facts, indent=2) + "\n")
     return Trained(chosen, module, accuracy, path)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file that takes its name once it is written: a run that is killed leaves no half of one for the next."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def fingerprint(module: nn.Module, data: Dataset, protocol: Protocol) -> str:

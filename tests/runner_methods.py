@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import fcntl
 import os
+import pickle
+import stat
 import sys
 import time
 from pathlib import Path
@@ -116,8 +119,54 @@ class Steps(_Test):
         return self.result(problem, clock, upper=upper, status=Status.NODE_LIMIT)
 
 
+@final
+@dataclasses.dataclass(frozen=True)
+class Faulty(_Test):
+    """Breaks what lies between a worker process and the runner.
+
+    ``interrupted``: returns that status. ``closed``: closes the pipe to the runner and sleeps. ``byte``: sends one bad
+    byte there and sleeps. ``object``: sends a pickle that is no message. ``zero``: records an upper bound of 0 and
+    dies.
+    """
+
+    name: ClassVar[str] = "faulty"
+
+    way: str = "interrupted"
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        clock = Clock(budget)
+        if _warming_up(problem):
+            return self.result(problem, clock)
+        if self.way == "interrupted":
+            return self.result(problem, clock, status=Status.INTERRUPTED)
+        if self.way == "zero":
+            clock.record(0.0, 0.0)
+            os._exit(3)
+        pipe = _pipe_to_runner()
+        if self.way == "closed":
+            os.close(pipe)
+        else:
+            os.write(pipe, b"\xff" if self.way == "byte" else pickle.dumps({"no": "message"}))
+        time.sleep(600)
+        raise AssertionError
+
+
+def _pipe_to_runner() -> int:
+    """The worker's copy of its standard output, which by now writes to the runner while 1 writes to stderr."""
+    pipes = [fd for fd in range(3, 64) if _is_pipe_for_writing(fd)]
+    return pipes[0]
+
+
+def _is_pipe_for_writing(fd: int) -> bool:
+    try:
+        writes = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        return writes and stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
 def register() -> None:
-    for method in (Segfault, Raises, Hog, Deaf, Steps):
+    for method in (Segfault, Raises, Hog, Deaf, Steps, Faulty):
         methods.register(method)
 
 

@@ -21,6 +21,11 @@ _CONNECT = 30.0
 _of_thread = threading.local()
 
 
+def keep(network: Network) -> Network:
+    """A network as a task of its own: the scheduler knows how to make it again when the workers that hold it go."""
+    return network
+
+
 def run_isolated(cell: Cell, network: Network) -> Record:
     """What a Dask worker does with a cell."""
     if not hasattr(_of_thread, "process"):
@@ -53,16 +58,17 @@ class Cluster(Lanes):
             )
         self._completed = distributed.as_completed
         self._cells = {f"lipcompare-{cell.key}": cell for cell in cells}
-        # On every worker, so that the loss of one loses no network.
-        self._networks = {h: self._client.scatter(networks[h], broadcast=True) for h in {c.network_hash for c in cells}}
+        self._networks = networks
         self._futures: list[Any] = []
 
     def results(self, done: Callable[[], set[str]]) -> Iterator[Finished]:
+        wanted = dict.fromkeys(cell.network_hash for cell in self._cells.values())
+        held = {h: self._client.submit(keep, self._networks[h], key=f"lipcompare-network-{h}") for h in wanted}
         self._futures = [
             self._client.submit(
                 run_isolated,
                 cell,
-                self._networks[cell.network_hash],
+                held[cell.network_hash],
                 key=key,
                 resources={"GPU": 1} if cell.device == "cuda" else None,
                 priority=-position,
@@ -74,7 +80,7 @@ class Cluster(Lanes):
             # Waits for a result that its worker took along as it went, which is computed again.
             error = future.exception()
             if future.status == "cancelled":
-                raise WorkerError("The cluster lost the study's networks, as all its workers went: run again to go on.")
+                raise WorkerError("The scheduler gave the study up, as when it is started anew: run again to go on.")
             if error is None:
                 yield cell, future.result()
             else:

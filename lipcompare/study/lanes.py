@@ -77,7 +77,8 @@ class Local(Lanes):
             except IndexError:
                 break
             record = process.run(cell, self._networks[cell.network_hash])
-            if record.status != Status.INTERRUPTED.name.lower():
+            # A cell that was running when everything was stopped is no result; one that was interrupted by itself is.
+            if not (self._stopping.is_set() and record.status == Status.INTERRUPTED.name.lower()):
                 self._finished.put((cell, record))
         process.close()
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from lipcompare.budget import TracePoint
 from lipcompare.errors import LipcompareError
@@ -23,10 +23,19 @@ from lipcompare.result import Status
 from lipcompare.store.database import Origin, Record
 from lipcompare.study.definition import Cell
 from lipcompare.study.record import without_result
-from lipcompare.study.worker import Done, Message, Ready, Running
+from lipcompare.study.worker import Done, Job, Message, Ready, Running
 
 _START = 180.0
 """Seconds that a process may take to import, or a method to warm up, on a machine under load."""
+
+_TRIES = 3
+"""Times that a process is started before its start counts as failed."""
+
+_PAUSE = 1.0
+"""Seconds between two tries, times their number: what was short a moment ago may be there again."""
+
+_DYING = 2.0
+"""Seconds that a process which has closed its output has to end by itself, so that its exit code can be told."""
 
 _POLL = 0.05
 _MEMORY_WORDS = re.compile(
@@ -38,6 +47,20 @@ class WorkerError(LipcompareError):
     """Worker processes do not start."""
 
 
+class Garbled(NamedTuple):
+    """The process sent what is no message of its own; nothing that it says from here on can be understood.
+
+    Attributes:
+        why: in words.
+    """
+
+    why: str
+
+
+Heard = Message | Garbled | None
+"""What comes out of a process; None: its end."""
+
+
 class CellProcess:
     """Runs cells one after another in a process of their own; a crash loses the running cell's result, nothing else.
 
@@ -46,7 +69,7 @@ class CellProcess:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._messages: queue.Queue[Message | None] = queue.Queue()
+        self._messages: queue.Queue[Heard] = queue.Queue()
         self._errors: IO[bytes] | None = None
         self._silence = 0
         """Where in its stderr the present cell begins."""
@@ -55,25 +78,31 @@ class CellProcess:
         self._network = ""
         self._idle_memory = 0
         self._stopped = False
+        self._worked = False
+        """Whether a process has ever started."""
 
     def run(self, cell: Cell, network: Network) -> Record:
         """The cell's row, whatever happens to the process.
 
         Raises:
-            WorkerError: the process does not start.
+            WorkerError: no process has ever started, so that the fault is not the cell's.
         """
         if cell.refusal is not None:
             return without_result(cell, *cell.refusal)
         if self._process is None or self._process.poll() is not None or self._threads != cell.limits.threads:
-            self._start(cell.limits.threads)
+            try:
+                self._start(cell.limits.threads)
+            except WorkerError as error:
+                if not self._worked:
+                    raise
+                return without_result(cell, Status.UNAVAILABLE, str(error))
         self._idle_memory = max(self._idle_memory, self._memory())
         job = (cell, network if self._network != cell.network_hash else None)
         self._network = cell.network_hash
         assert self._process is not None and self._process.stdin is not None
         self._silence = self._errors.seek(0, os.SEEK_END) if self._errors else 0
-        with contextlib.suppress(OSError):  # a process that died says so below
-            pickle.dump(job, self._process.stdin)
-            self._process.stdin.flush()
+        # By a thread, as a process that does not read would keep the writer past every limit.
+        threading.Thread(target=_write, args=(job, self._process.stdin), daemon=True).start()
         record = self._wait(cell)
         if record.status == Status.OUT_OF_MEMORY.name.lower():
             self._kill()  # its memory may stay fragmented
@@ -100,29 +129,36 @@ class CellProcess:
                         cell, Status.TIME_LIMIT, detail, seconds=seconds, trace=trace, where=self._origin
                     )
                 continue
-            if isinstance(message, Done):
+            if isinstance(message, Done) and message.record.key == cell.key:
                 return message.record
             if isinstance(message, Running):
                 started = time.perf_counter()
             elif isinstance(message, TracePoint):
                 trace.append(message)
             elif message is None:
-                return self._crashed(cell, time.perf_counter() - (started or asked), trace)
+                return self._crashed(cell, time.perf_counter() - (started or asked), trace, "")
+            else:
+                why = message.why if isinstance(message, Garbled) else "another cell's row"
+                said = f"The process sent what is no message ({why}) and was killed."
+                return self._crashed(cell, time.perf_counter() - (started or asked), trace, said)
 
-    def _crashed(self, cell: Cell, seconds: float, trace: list[TracePoint]) -> Record:
+    def _crashed(self, cell: Cell, seconds: float, trace: list[TracePoint], said: str) -> Record:
+        """The row of a process that ended, or that can no longer be talked to (``said``: why, if that is known)."""
         assert self._process is not None
-        if sys.platform != "win32":  # leave its number taken until the solvers that it started are dead as well
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        ended = not said and _ends(self._process)
         _end(self._process)
         code = self._process.wait()
         text = self._last_words()
-        reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if not said:
+            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            said = f"The process ended with {reason}" if ended else "The process closed its output and was killed"
+            said = f"{said}: {text or 'without a word'}"
         if _MEMORY_WORDS.search(text):
-            status, detail = Status.OUT_OF_MEMORY, f"The process ended with {reason}: {text}"
+            status, detail = Status.OUT_OF_MEMORY, said
         elif self._stopped:
             status, detail = Status.INTERRUPTED, ""
         else:
-            status, detail = Status.CRASHED, f"The process ended with {reason}: {text or 'without a word'}"
+            status, detail = Status.CRASHED, said
         self._kill()
         return without_result(cell, status, detail, seconds=seconds, trace=trace, where=self._origin)
 
@@ -137,25 +173,42 @@ class CellProcess:
         return " ".join([*spoken[-1:], *lines[fatal : fatal + 1]])[:500]
 
     def _start(self, threads: int) -> None:
+        """Start a process, if need be at the second or third try."""
+        for number in range(1, _TRIES + 1):
+            try:
+                self._launch(threads)
+            except WorkerError:
+                if number == _TRIES or self._stopped:
+                    raise
+                time.sleep(number * _PAUSE)
+            else:
+                self._worked = True
+                return
+
+    def _launch(self, threads: int) -> None:
         self._kill()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
         environment = dict(os.environ)
         environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
         # In a session of its own, so that Ctrl-C reaches the runner alone.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from lipcompare.study.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from lipcompare.study.worker import main; main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory or no number for another process
+            self._kill()
+            raise WorkerError(f"A worker process does not start: {error}.") from error
         self._threads = threads
         self._messages = queue.Queue()
         threading.Thread(target=_read, args=(self._process.stdout, self._messages), daemon=True).start()
         try:
-            message = self._messages.get(timeout=_START)
+            message: Heard = self._messages.get(timeout=_START)
         except queue.Empty:
             message = None
         if not isinstance(message, Ready):
@@ -209,10 +262,41 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read(stream: IO[bytes], messages: queue.Queue[Message | None]) -> None:
+def _ends(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process ends by itself within ``_DYING`` seconds.
+
+    Its number stays taken until it is waited for, so that the solvers that it started can still be killed with it.
+    """
+    until = time.monotonic() + _DYING
+    while time.monotonic() < until:
+        if sys.platform == "win32":
+            if process.poll() is not None:
+                return True
+        elif os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        time.sleep(_POLL)
+    return False
+
+
+def _write(job: Job, stream: IO[bytes]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a process that died, or was killed meanwhile, says so elsewhere
+        pickle.dump(job, stream)
+        stream.flush()
+
+
+def _read(stream: IO[bytes], messages: queue.Queue[Heard]) -> None:
     """Hand on what the process says; None when it has ended, even in the middle of a message."""
-    try:
-        while True:
-            messages.put(pickle.load(stream))  # noqa: S301  # from a process that this one started
-    except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-        messages.put(None)
+    while True:
+        try:
+            message = pickle.load(stream)  # noqa: S301  # from a process that this one started
+        except (EOFError, OSError):
+            messages.put(None)
+            return
+        except Exception as error:  # noqa: BLE001  # damaged pickles raise anything; whoever reads makes a row of it
+            ended = stream.closed or (isinstance(error, pickle.UnpicklingError) and "truncated" in str(error))
+            messages.put(None if ended else Garbled(f"{type(error).__name__}: {error}"))
+            return
+        if not isinstance(message, (Ready, Running, TracePoint, Done)):
+            messages.put(Garbled(f"a {type(message).__name__}"))
+            return
+        messages.put(message)

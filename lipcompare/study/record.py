@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import lipcompare
@@ -21,7 +22,15 @@ from lipcompare.study.definition import Cell
 
 
 def from_bound(cell: Cell, result: Bound) -> Record:
-    """The row of a cell whose method returned."""
+    """The row of a cell whose method returned; bounds that are no numbers are a crash, and end no run."""
+    rows = int(cell.functionals.shape[1])
+    if result.lower.shape != (1, rows) or result.upper.shape != (1, rows):
+        detail = f"The method returned bounds of shape {result.upper.shape}, not {(1, rows)}."
+        return without_result(cell, Status.CRASHED, detail, seconds=result.seconds)
+    if np.isnan(result.lower).any() or np.isnan(result.upper).any():
+        return without_result(
+            cell, Status.CRASHED, "The method returned a bound that is no number (NaN).", seconds=result.seconds
+        )
     return _record(
         cell,
         lower=float(result.overall_lower[0]),
@@ -50,10 +59,11 @@ def without_result(
 ) -> Record:
     """The row of a cell whose method never returned: refused, killed or crashed.
 
-    Of the trace only upper bounds count: nobody checked the witnesses of the lower ones.
+    Of the trace only upper bounds count: nobody checked the witnesses of the lower ones. Nor does a bound of zero, which
+    says that the network is constant: of a method that then failed it is rather what its numbers started from.
     """
     rows = int(cell.functionals.shape[1])
-    points = [TracePoint(p.seconds, 0.0, p.upper) for p in trace]
+    points = [TracePoint(p.seconds, 0.0, p.upper if p.upper > 0 else math.inf) for p in trace]  # NaN too is none
     upper = min((p.upper for p in points), default=math.inf)
     if math.isfinite(upper):
         detail = f"{detail} The upper bound is the last that it reported."
@@ -120,7 +130,7 @@ def _record(
         dtype=dtype,
         origin=origin,
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        trace=tuple(trace),
+        trace=tuple(p for p in trace if not any(map(math.isnan, p))),
     )
 
 

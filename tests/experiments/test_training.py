@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_training_is_reproducible_and_cached(tmp_path, monkeypatch) -> None:
     assert cached.accuracy == first.accuracy
     assert not cached.module.training
     assert torch.equal(cached.module[1].weight, first.module[1].weight)
+
+
+def test_a_run_that_dies_as_it_saves_leaves_no_half_of_a_model(tmp_path, monkeypatch) -> None:
+    save = torch.save
+
+    def half(state, path) -> None:
+        save(state, path)
+        os.truncate(path, os.path.getsize(path) // 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        trained("mlp3_w16", Protocol(epochs=0), cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert trained("mlp3_w16", Protocol(epochs=0), cache=tmp_path).path.exists()
 
 
 def test_the_fingerprint_follows_what_determines_the_model() -> None:

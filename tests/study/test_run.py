@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
 import signal
@@ -14,19 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nets
+import numpy as np
 import pandas as pd
 import pytest
 import runner_methods
+import torch
 from runner_methods import QUIET, assert_same_rows, finished, rows
 
+import lipcompare
 from lipcompare import METHODS, InvalidInput, api
-from lipcompare.budget import duration
+from lipcompare.budget import TracePoint, duration
 from lipcompare.methods import register
 from lipcompare.result import Status
 from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess, WorkerError
 from lipcompare.study.progress import StudyProgress
-from lipcompare.study.record import origin, without_result
+from lipcompare.study.record import from_bound, origin, without_result
 from lipcompare.study.run import Limits, Setting, Study, Task, run
 
 
@@ -86,6 +90,81 @@ def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -
     assert frame.loc["deaf", "upper"] == 1e6 and "last that it reported" in frame.loc["deaf", "message"]
     assert 1.4 < frame.loc["deaf", "seconds"] < 30
     assert run([study(*settings, limits=limits)], tmp_path / "r.sqlite", console=QUIET).ran == 1  # the absent one
+
+
+def test_what_a_worker_does_to_its_pipe_becomes_a_row(tmp_path: Path) -> None:
+    """Each of these made the run wait for ever, past every limit."""
+    ways = {
+        "interrupted": ("interrupted", "Interrupted."),
+        "closed": ("crashed", "closed its output and was killed"),
+        "byte": ("crashed", "sent what is no message"),
+        "object": ("crashed", "sent what is no message (a dict)"),
+        "zero": ("crashed", "exit code 3"),
+    }
+    settings = [*(Setting("faulty", {"way": way}, series=way) for way in ways), Setting("naive")]
+    asked = study(*settings, limits=Limits(time=60.0))
+    assert run([asked], tmp_path / "r.sqlite", jobs=2, console=QUIET).ran == len(settings)
+    frame = rows(tmp_path / "r.sqlite").set_index("series")
+    for way, (status, words) in ways.items():
+        assert frame.loc[way, "status"] == status and words in frame.loc[way, "message"], frame.loc[way]
+        assert frame.loc[way, "upper"] == math.inf and frame.loc[way, "seconds"] < 30
+    assert frame.loc["naive", "status"] == "complete"
+    again = run([asked], tmp_path / "r.sqlite", console=QUIET)
+    assert again.statuses == {"interrupted": 1}  # which says nothing about the cell, so that it is tried again
+
+
+@pytest.mark.parametrize("bad", ["nan", "shape"])
+def test_a_bound_that_is_no_number_is_a_row(bad: str) -> None:
+    (cell,) = plan([study(Setting("naive"))]).cells.values()
+    problem = nets.problem(nets.dense(0), 0.1)
+    good = api.bound(problem, "naive")
+    upper = np.full_like(good.upper, math.nan) if bad == "nan" else good.upper[0]
+    record = from_bound(cell, dataclasses.replace(good, upper=upper, trace=(TracePoint(0.1, 0.0, math.nan),)))
+    assert (record.status, record.upper, record.trace) == ("crashed", math.inf, ())
+    assert ("NaN" if bad == "nan" else "shape") in record.message
+
+
+def test_a_process_that_dies_as_it_starts_is_tried_again_and_then_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipcompare.study.process._PAUSE", 0.0)
+    real, tries = CellProcess._launch, []
+
+    def launch(self: CellProcess, threads: int) -> None:
+        tries.append(threads)
+        if len(tries) in (1, 3, 4, 5):
+            raise WorkerError("A worker process does not start: a moment of weakness.")
+        real(self, threads)
+
+    monkeypatch.setattr(CellProcess, "_launch", launch)
+    work = plan([study(Setting("naive"), Setting("raises"), Setting("segfault"), Setting("lbp"))])
+    process = CellProcess()
+    try:
+        ends = [process.run(cell, work.networks[cell.network_hash]) for cell in work.cells.values()]
+    finally:
+        process.close()
+    assert [record.status for record in ends] == ["complete", "crashed", "crashed", "unavailable"]
+    assert "a moment of weakness" in ends[-1].message and len(tries) == 5
+
+
+def test_a_process_that_does_not_read_its_job_meets_its_limit(tmp_path: Path) -> None:
+    """A network larger than the pipe's buffer kept the runner in its write for ever."""
+    network = nets.dense(0)
+    wide = lipcompare.load(torch.nn.Sequential(torch.nn.Linear(400, 600), torch.nn.ReLU(), torch.nn.Linear(600, 2)))
+    work = plan([study(Setting("naive"), limits=Limits(time=0.2, grace=0.2))])
+    (cell,) = work.cells.values()
+    process = CellProcess()
+    try:
+        assert process.run(cell, network).status == "complete"
+        assert process._process is not None
+        os.kill(process._process.pid, signal.SIGSTOP)
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr("lipcompare.study.process._START", 0.5)
+        other = dataclasses.replace(cell, network_hash="another", key="another")
+        assert process.run(other, wide).status == "time_limit"
+        monkey.undo()
+    finally:
+        process.close()
 
 
 def test_one_cell_in_two_studies_is_computed_once(tmp_path: Path) -> None:
