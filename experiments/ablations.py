@@ -8,6 +8,7 @@ Then: python -m figures.ablations. The solvers of LipMIP are compared by python 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.study import Choices, main
-from experiments.tiny import RADII, sweep
+from experiments.sweeps import RADII, Sweep, sweep
 from lipcompare.study.run import Setting, Study
 
 TIGHTENINGS = ("interval", "crown", "alpha-crown")
@@ -41,14 +42,14 @@ NAMES = ("ablation_relaxation", "ablation_cuts", "ablation_branching")
 def studies(chosen: Choices, console: Console) -> Sequence[Study]:
     """Two networks at two radii (one for branching, where 0.1 is easy), or four at three."""
     models = {"mlp3_w32": 32, "mlp_d4_w32": 32}
-    if chosen.full:
-        models |= {"mlp3_w128": 128, "mlp_d6_w32": 32}
-    radii = RADII if chosen.full else (0.1, 0.3)
-    hard = (0.3,) if not chosen.full else radii
+    full = {**models, "mlp3_w128": 128, "mlp_d6_w32": 32}
+    easy = Sweep("width", models, (0.1, 0.3), full, RADII)
+    cuts = dataclasses.replace(easy, seconds=20.0)
+    hard = dataclasses.replace(easy, radii=(0.3,), seconds=6.0)
     return [
-        sweep(NAMES[0], "width", models, radii, chosen, console, RELAXATION),
-        sweep(NAMES[1], "width", models, radii, chosen, console, [*CUTS, Setting("attack", series="attack")], 20.0),
-        sweep(NAMES[2], "width", models, hard, chosen, console, BRANCHING, 6.0),
+        sweep(NAMES[0], easy, chosen, console, RELAXATION),
+        sweep(NAMES[1], cuts, chosen, console, [*CUTS, Setting("attack", series="attack")]),
+        sweep(NAMES[2], hard, chosen, console, BRANCHING),
     ]
 
 

@@ -18,8 +18,8 @@ import lipcompare
 from experiments.data import dataset
 from experiments.train import Protocol, trained
 from lipcompare import METHODS, Bound, Problem
-from lipcompare.cli import output as cli_output
-from lipcompare.report import plots
+from lipcompare.cli.printing.bounds import exit_code, print_comparison
+from lipcompare.report.figures.comparison import comparison, save
 
 EPS = 0.1
 """Radius of the box around the image; pixels lie in 0..1."""
@@ -46,17 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     frame = lipcompare.compare(
         problem, list(METHODS), time_limit=chosen.time_limit, on_result=lambda _, result: results.append(result)
     )
-    cli_output.print_comparison(console, problem, results)
+    print_comparison(console, problem, results)
 
     np.savez(chosen.out / "digits_mlp.npz", **weights(model.module))  # type: ignore[arg-type]  # the stub takes names for options
     np.save(chosen.out / "digit.npy", image)
     frame.to_csv(chosen.out / "comparison.csv", index=False)
-    plots.save(plots.comparison(frame, title=f"digits_mlp, radius {EPS}"), chosen.out / "comparison.png")
+    save(comparison(frame, title=f"digits_mlp, radius {EPS}"), chosen.out / "comparison.png")
     console.print(f"Written to {chosen.out}: comparison.png, comparison.csv, digits_mlp.npz, digit.npy")
     console.print(
         f"Next: lipcompare bound {chosen.out}/digits_mlp.npz --input {chosen.out}/digit.npy --eps 0.1 --clip 0,1"
     )
-    return cli_output.exit_code(results)
+    return exit_code(results)
 
 
 def weights(module: torch.nn.Sequential) -> dict[str, np.ndarray]:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments import ablations, images, radius, study, tiny_cnn, tiny_depth, tiny_width
+from experiments import ablations, images, study, sweeps
 from lipcompare.study.run import Study
 
-PARTS = (tiny_width, tiny_depth, tiny_cnn, radius, ablations, images)
+PARTS = (sweeps, ablations, images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ import lipcompare
 from experiments.data import Dataset, dataset
 from experiments.train import CACHE, Protocol, trained
 from lipcompare import Network
-from lipcompare.errors import InvalidInput, LipcompareError
+from lipcompare.errors import InvalidInput, LipcompareError, nearest
 from lipcompare.store.database import Store
 from lipcompare.study.run import Limits, Setting, Study, run
 
@@ -96,14 +97,27 @@ class Choices:
         return network, dataset(done.model.data, self.data_root), done.accuracy
 
 
-Build = Callable[[Choices, Console], Sequence[Study]]
+Build = Callable[..., Sequence[Study]]
+"""Makes studies from the choices and a console, and from the names of those that are wanted where it has several."""
 
 
-def main(build: Build, about: str | None, arguments: Sequence[str] | None = None) -> int:
-    """Run the studies that ``build`` makes from the command line's choices; the exit code."""
+def main(build: Build, about: str | None, arguments: Sequence[str] | None = None, *, names: Sequence[str] = ()) -> int:
+    """Run the studies that ``build`` makes from the command line's choices; the exit code.
+
+    Args:
+        names: of studies among which the command line may choose.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if names:
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} (default: all)")
     add_options(parser)
     given = parser.parse_args(arguments)
+    if names:
+        unknown = [name for name in given.names if name not in names]
+        if unknown:
+            print(f"Error: Unknown study {unknown[0]!r}.{nearest(unknown[0], names)}", file=sys.stderr)
+            return 2
+        build = partial(build, names=given.names or names)
     return guarded(lambda: 130 if compute(build, choices(given), given, progress_console()) else 0)
 
 

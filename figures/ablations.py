@@ -29,9 +29,9 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.report import figures as report_plots
-from lipcompare.report import style as report_style
-from lipcompare.report import tables as report_tables
+from lipcompare.report.figures.store import CUT_SHORT, tightness
+from lipcompare.report.style import plain_log
+from lipcompare.report.tables import by_group
 
 STUDIES = {
     "ablation_relaxation": "Relaxation and pre-activation bounds",
@@ -45,7 +45,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     """Per series the geometric means of tightness and seconds over the tasks, and whether any was cut short."""
     logs = rows.assign(ratio=np.log(rows["ratio"]), seconds=np.log(rows["seconds"].clip(lower=1e-4)))
     groups = logs.groupby("series", sort=False)
-    short = groups["status"].agg(lambda s: s.isin(report_plots.CUT_SHORT).any())
+    short = groups["status"].agg(lambda s: s.isin(CUT_SHORT).any())
     return np.exp(groups[["ratio", "seconds"]].mean()).assign(short=short)
 
 
@@ -87,14 +87,14 @@ def draw(settings: Settings) -> Iterator[Path]:
     """A figure and a table per ablation."""
     results = {name: Results.read(settings, name).frame for name in STUDIES}
     # What one study proves about a problem counts in all.
-    tight = report_plots.tightness(pd.concat(results.values(), ignore_index=True))
+    tight = tightness(pd.concat(results.values(), ignore_index=True))
     for name, title in STUDIES.items():
         rows = tight[tight["study"] == name]
         if not rows.empty:  # else its methods are not in this version, as the table says
             with style():
                 yield from save(_figure(name, rows, title), settings.out, name)
         group = ["label.model", "label.eps"]
-        table = report_tables.by_group(results[name], group, title, heading="{}, radius {}")
+        table = by_group(results[name], group, title, heading="{}, radius {}")
         yield from save_table(table, settings.out, name)
 
 
@@ -110,8 +110,8 @@ def _figure(name: str, rows: pd.DataFrame, title: str) -> Figure:
         relaxations(right, rows, "seconds")
         left.set_ylabel("upper bound / best known lower bound")
         right.set_ylabel("seconds")
-        report_style.plain_log(left, "y")
-        report_style.plain_log(right, "y")
+        plain_log(left, "y")
+        plain_log(right, "y")
     short = "; †: some cut short" if name != "ablation_relaxation" and means(rows)["short"].any() else ""
     figure.suptitle(f"{title} (geometric means over {tasks} problems{short})", x=0.01, ha="left", fontsize=9)
     return figure

@@ -20,21 +20,18 @@ from figures import (
     images,
     monotonicity,
     pareto,
-    radius,
     relaxation_sweeps,
     relaxations,
     solver_swap,
-    tiny_cnn,
-    tiny_depth,
-    tiny_width,
+    sweeps,
     traces,
 )
 from figures.style import OUT, STORE, Settings
 from lipcompare.errors import LipcompareError
 
 FROM_STORE: dict[str, Callable[[Settings], Iterable[Path]]] = {
-    m.__name__.partition(".")[2]: m.draw
-    for m in (tiny_width, tiny_depth, tiny_cnn, radius, images, ablations, pareto, traces, relaxations, graphs)
+    **sweeps.DRAWS,
+    **{m.__name__.partition(".")[2]: m.draw for m in (images, ablations, pareto, traces, relaxations, graphs)},
 }
 FROM_CSV: dict[str, Callable[[list[str]], int]] = {
     "monotonicity": monotonicity.main,

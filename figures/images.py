@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from figures.style import Results, Settings, main, save, save_table, style
-from lipcompare.report import figures as report_plots
-from lipcompare.report import tables as report_tables
+from lipcompare.report.figures.store import pareto
+from lipcompare.report.tables import by_group
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -32,10 +32,10 @@ def draw(settings: Settings) -> Iterator[Path]:
     """The table over all models, and one table and one figure of tightness against time."""
     frame = Results.read(settings, "images").frame
     group = ["label.model", "label.radius"]
-    table = report_tables.by_group(frame, group, caption(frame), heading="{}, radius {}")
+    table = by_group(frame, group, caption(frame), heading="{}, radius {}")
     yield from save_table(table, settings.out, "images")
     with style():
-        yield from save(report_plots.pareto(frame, title="Image classifiers"), settings.out, "images")
+        yield from save(pareto(frame, title="Image classifiers"), settings.out, "images")
 
 
 if __name__ == "__main__":

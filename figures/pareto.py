@@ -13,7 +13,7 @@ from pathlib import Path
 
 from figures.style import Results, Settings, main, save, style
 from lipcompare.errors import LipcompareError
-from lipcompare.report import figures as report_plots
+from lipcompare.report.figures.store import pareto, profile
 
 STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn", "radius", "images")
 
@@ -25,8 +25,8 @@ def draw(settings: Settings) -> Iterator[Path]:
     if frame.empty:
         raise LipcompareError("The store has no rows of the study.")
     with style():
-        yield from save(report_plots.pareto(frame, title="All problems of the study"), settings.out, "pareto")
-        yield from save(report_plots.profile(frame, results.trace), settings.out, "profile")
+        yield from save(pareto(frame, title="All problems of the study"), settings.out, "pareto")
+        yield from save(profile(frame, results.trace), settings.out, "profile")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from figures.style import Results, Settings, main, save, style
-from lipcompare.report import figures as report_plots
+from lipcompare.report.figures.store import over_time
 
 STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn")
 PANELS = 3
@@ -34,7 +34,7 @@ def draw(settings: Settings) -> Iterator[Path]:
     frame = results.frame.merge(chosen, on=["study", "task"])
     titles = {r.task: f"{r.network}, radius {r.radius:.2g}" for r in frame.itertuples()}
     with style():
-        figure = report_plots.over_time(trace[trace["series"].isin(kept)], frame, titles=titles)
+        figure = over_time(trace[trace["series"].isin(kept)], frame, titles=titles)
         yield from save(figure, settings.out, "traces")
 
 

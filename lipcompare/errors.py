@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,13 @@ def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[No
         raise
     except Exception as error:
         raise InvalidInput(f"{shown(path)} is not a readable {kind} ({summary(error)}): {advice}.") from error
+
+
+def require_file(path: str | os.PathLike[str]) -> None:
+    """Raises InvalidInput if a path is not that of a file."""
+    with reading(path, "file", "check the path"):
+        if not Path(path).is_file():
+            raise InvalidInput(f"{shown(path)} is not a file: check the path.")
 
 
 def summary(error: BaseException) -> str:

@@ -1,33 +1,35 @@
-"""The command line: ``lipcompare bound``, ``compare``, ``methods`` and ``solvers``; the others are in cli_questions and
-cli_results."""
+"""The command line: what each command is called, takes and says of itself.
+
+What the commands do is in ``cli/commands``, which is loaded when one runs: ``--help``, ``--version`` and a wrong path
+answer without torch.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-import lipcompare
-import solvers
-from lipcompare.api import bound as run_method
-from lipcompare.api import refused
-from lipcompare.cli import listing as cli_listing
-from lipcompare.cli import options as cli_options
-from lipcompare.cli import output as cli_output
-from lipcompare.cli import questions as cli_questions
-from lipcompare.cli import results as cli_results
-from lipcompare.cli.errors import console, errors, note, terminate_as_interrupt
-from lipcompare.cli.input import Question, setting, settings
-from lipcompare.combine import intersect
-from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
-from lipcompare.methods import METHODS, Method, get
-from lipcompare.problem import Problem
-from lipcompare.report import plots
-from lipcompare.result import Bound, Status
+from lipcompare.cli.asked import (
+    BoundOptions,
+    CertifyOptions,
+    CompareOptions,
+    JacobianOptions,
+    MonotoneOptions,
+    OperatorNormOptions,
+    PlotOptions,
+    ReportOptions,
+    ResultsOptions,
+)
+from lipcompare.cli.errors import terminate_as_interrupt
+from lipcompare.cli.options import EXIT_CODES, takes
 
-AUTO = "auto"
+_STORE_INTERRUPTED = "Interrupted; run the command again."
+_STORE_CODES = """[bold]Exit codes[/bold]
+
+  0  done
+  2  bad input; one sentence on stderr says what to change
+130  interrupted"""
 
 app = typer.Typer(
     name="lipcompare",
@@ -36,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=cli_options.EXIT_CODES,
+    epilog=EXIT_CODES,
 )
 
 
@@ -48,7 +50,9 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(lipcompare.__version__)
+        from lipcompare import __version__
+
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -64,72 +68,9 @@ def _app(
     """
 
 
-# Beyond any machine, and within what the libraries underneath can count.
-_MOST_MEMORY, _MOST_THREADS = 1_000_000, 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class _Limits:
-    """The budget of each method, as the user gave it."""
-
-    time_limit: float
-    gap: float
-    memory: float
-    threads: int
-
-    def __post_init__(self) -> None:
-        if not self.time_limit > 0:
-            raise InvalidInput("--time-limit must be a positive number of seconds.")
-        if not 0 <= self.gap < 1:
-            raise InvalidInput("--gap must be at least 0 and under 1, such as 0.01 for one per cent.")
-        if not 0 < self.memory <= _MOST_MEMORY:
-            raise InvalidInput(f"--memory must be a positive number of GiB, at most {_MOST_MEMORY:,}.")
-        if not 1 <= self.threads <= _MOST_THREADS:
-            raise InvalidInput(f"--threads must be at least 1 and at most {_MOST_THREADS:,}.")
-
-
-@app.command(epilog=cli_options.EXIT_CODES)
-def bound(
-    model: cli_options.Model,
-    input_: cli_options.Input = None,
-    center: cli_options.Center = None,
-    eps: cli_options.Eps = None,
-    lower: cli_options.Lower = None,
-    upper: cli_options.Upper = None,
-    vnnlib: cli_options.Vnnlib = None,
-    clip: cli_options.Clip = None,
-    ball: cli_options.Ball = "inf",
-    everywhere: cli_options.Everywhere = False,
-    input_index: cli_options.InputIndex = None,
-    scale: cli_options.Scale = 1.0,
-    input_shape: cli_options.InputShape = None,
-    logits: cli_options.Logits = False,
-    norm: cli_options.NormName = "inf",
-    functional: cli_options.Functional = "outputs",
-    method: cli_options.MethodName = AUTO,
-    option: cli_options.Option = None,
-    time_limit: cli_options.TimeLimit = 60.0,
-    gap: cli_options.Gap = 1e-4,
-    memory: cli_options.Memory = 1.0,
-    threads: cli_options.Threads = 1,
-    device: cli_options.Device = "cpu",
-    dtype: cli_options.Dtype = "float64",
-    json: cli_options.Json = False,
-    witness: Annotated[
-        str | None,
-        typer.Option(
-            help="Write the bounds and the points that attain the lower ones (.npz).",
-            metavar="FILE",
-            rich_help_panel=cli_options.OUT,
-        ),
-    ] = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(
-            help="Draw the interval over time (.png, .pdf, .svg).", metavar="FILE", rich_help_panel=cli_options.OUT
-        ),
-    ] = None,
-) -> None:
+@app.command(epilog=EXIT_CODES)
+@takes(BoundOptions)
+def bound(given: BoundOptions) -> None:
     """Bound the local Lipschitz constant of a network on a box of inputs (or a ball, or everywhere).
 
     Every number printed is proved: "at least" by a point that was checked,
@@ -144,80 +85,14 @@ def bound(
     lipcompare bound net.onnx --center 0.5 --eps 1 --ball 2 --norm 2
     lipcompare bound net.onnx --everywhere --norm 2
     """
-    with errors():
-        limits = _Limits(time_limit, gap, memory, threads)
-        chosen = _chosen(method, option or [])
-        question = Question(
-            model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere, memory, logits,
-        )  # fmt: skip
-        _check_plot(plot)
-        problem = question.problem(note)
-        result = _run(problem, chosen, limits)
-        if json:
-            typer.echo(cli_output.json_text(cli_output.as_json(problem, result)))
-        else:
-            cli_output.print_result(console(), problem, result)
-        if witness is not None:
-            cli_output.write_witness(witness, result)
-        if plot is not None:
-            with cli_output.writing(plot) as path:
-                plots.save(plots.trace([result], title=f"{problem.network.name}, {result.method}"), path)
-        raise typer.Exit(cli_output.exit_code([result]))
+    from lipcompare.cli.commands import bounds
+
+    bounds.bound(given)
 
 
-@app.command(epilog=cli_options.EXIT_CODES)
-def compare(
-    model: cli_options.Model,
-    input_: cli_options.Input = None,
-    center: cli_options.Center = None,
-    eps: cli_options.Eps = None,
-    lower: cli_options.Lower = None,
-    upper: cli_options.Upper = None,
-    vnnlib: cli_options.Vnnlib = None,
-    clip: cli_options.Clip = None,
-    ball: cli_options.Ball = "inf",
-    everywhere: cli_options.Everywhere = False,
-    input_index: cli_options.InputIndex = None,
-    scale: cli_options.Scale = 1.0,
-    input_shape: cli_options.InputShape = None,
-    logits: cli_options.Logits = False,
-    norm: cli_options.NormName = "inf",
-    functional: cli_options.Functional = "outputs",
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            "--methods",
-            "-m",
-            help="Names separated by commas (default: all).",
-            show_default=False,
-            rich_help_panel=cli_options.RUN,
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", "-o", help="An option of one method, method.name=value.", rich_help_panel=cli_options.RUN
-        ),
-    ] = None,
-    time_limit: cli_options.TimeLimit = 60.0,
-    gap: cli_options.Gap = 1e-4,
-    memory: cli_options.Memory = 1.0,
-    threads: cli_options.Threads = 1,
-    device: cli_options.Device = "cpu",
-    dtype: cli_options.Dtype = "float64",
-    json: cli_options.Json = False,
-    csv: Annotated[
-        str | None,
-        typer.Option(help="Write a row per example and method.", metavar="FILE", rich_help_panel=cli_options.OUT),
-    ] = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(
-            help="Draw the methods side by side (.png, .pdf, .svg).", metavar="FILE", rich_help_panel=cli_options.OUT
-        ),
-    ] = None,
-) -> None:
+@app.command(epilog=EXIT_CODES)
+@takes(CompareOptions)
+def compare(given: CompareOptions) -> None:
     """Run several methods on the same boxes and set their results side by side.
 
     A method that does not apply keeps its line and says why. The exit code is 0
@@ -229,111 +104,162 @@ def compare(
     lipcompare compare net.onnx -i images.npy -e 2/255 --methods lbp,attack
     lipcompare compare net.npz --center 0.5 -e 0.1 --csv out.csv --plot out.png
     """
-    with errors():
-        limits = _Limits(time_limit, gap, memory, threads)
-        chosen = _several(methods, option or [])
-        question = Question(
-            model, input_, center, eps, lower, upper, vnnlib, clip, input_index, scale, input_shape, norm, functional,
-            device, dtype, ball, everywhere, memory, logits,
-        )  # fmt: skip
-        _check_plot(plot)
-        problem = question.problem(note)
-        results, contradiction = _compared(problem, chosen, limits)
-        if json:
-            content = {"problem": cli_output.problem_json(problem), "results": [r.to_dict() for r in results]}
-            typer.echo(cli_output.json_text(content))
-        else:
-            cli_output.print_comparison(console(), problem, results)
-        frame = cli_output.frame(problem, results)
-        if csv is not None:
-            with cli_output.writing(csv) as path:
-                frame.to_csv(path, index=False)
-        if plot is not None:
-            with cli_output.writing(plot) as path:
-                plots.save(plots.comparison(frame, title=cli_output.describe(problem)), path)
-        if contradiction is not None:  # everything that was found is printed and written by now
-            raise contradiction
-        raise typer.Exit(cli_output.exit_code(results))
+    from lipcompare.cli.commands import bounds
+
+    bounds.compare(given)
 
 
 @app.command()
 def methods() -> None:
     """List the methods: what each proves, for which norms, where it comes from, and its options."""
-    console().print(cli_listing.methods_table())
+    from lipcompare.cli.commands import registries
+
+    registries.methods()
 
 
-@app.command(name="solvers")
-def list_solvers() -> None:
+@app.command()
+def solvers() -> None:
     """List the optimisation solvers: which are there, their licences, and what each can do."""
-    console().print(cli_listing.solvers_table(solvers.all_solvers()))
+    from lipcompare.cli.commands import registries
+
+    registries.solvers()
 
 
-def _check_plot(path: str | None) -> None:
-    """Before the work rather than after it."""
-    if path is not None:
-        plots.check_format(path)
+@app.command(epilog=EXIT_CODES)
+@takes(JacobianOptions)
+def jacobian(given: JacobianOptions) -> None:
+    """Bound every entry of the Jacobian over a box, or its products with given directions.
 
+    Entry (i, j) is the derivative of functional i in input j. A sign that is
+    proved says whether the functional rises or falls in that input.
 
-def _chosen(name: str, options: Sequence[str]) -> Method:
-    """The method of ``bound`` with its options."""
-    if name == AUTO and options:
-        raise InvalidInput(f"--option needs a --method to belong to. Known: {', '.join(sorted(METHODS))}.")
-    return get(name, **settings(options))
+    [bold]Examples[/bold]
 
-
-def _several(names: str | None, options: Sequence[str]) -> list[Method]:
-    """The methods of ``compare`` with their options."""
-    wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
-    if not wanted:
-        raise InvalidInput(f"--methods names no method. Known: {', '.join(sorted(METHODS))}.")
-    settings: dict[str, dict[str, str]] = {name: {} for name in wanted}
-    for text in options:
-        name, value = setting(text)
-        method, dot, field = name.partition(".")
-        if not dot or method not in settings:
-            raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(wanted)}.")
-        settings[method][field] = value
-    return [get(name, **given) for name, given in settings.items()]
-
-
-def _run(problem: Problem, method: Method, limits: _Limits, *, title: str = "") -> Bound:
-    """One method under the limits, with its progress on stderr."""
-    with cli_output.progress(console(stderr=True)) as announce:
-        display = announce(title or method.name)
-        return run_method(
-            problem,
-            method,
-            time_limit=limits.time_limit,
-            gap=limits.gap,
-            memory=int(limits.memory * 2**30),
-            threads=limits.threads,
-            on_progress=display.show,
-            on_note=display.note,
-        )
-
-
-def _compared(problem: Problem, chosen: Sequence[Method], limits: _Limits) -> tuple[list[Bound], Contradiction | None]:
-    """The methods one after another, and whether any contradicts itself or another one.
-
-    A method that fails keeps its line; Ctrl-C ends the last one and keeps the others.
+    lipcompare jacobian net.onnx --center 0.5 --eps 0.1
+    lipcompare jacobian net.onnx -i x.npy -e 8/255 -f margins:3 --out entries.npz
+    lipcompare jacobian net.onnx --center 0.5 -e 0.1 --direction d.npy --json
     """
-    results: list[Bound] = []
-    contradiction = None
-    for k, method in enumerate(chosen):
-        several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
-        try:
-            results.append(_run(problem, method, limits, title=f"{method.name}{several}"))
-        except LipcompareError as error:
-            results.append(refused(problem, method, error))
-            contradiction = error if isinstance(error, Contradiction) else contradiction
-        if results[-1].status is Status.INTERRUPTED:
-            break
-    try:
-        intersect(results)
-    except Contradiction as error:
-        contradiction = contradiction or error
-    return results, contradiction
+    from lipcompare.cli.commands import questions
+
+    questions.jacobian(given)
 
 
-cli_questions.add_to(app)
-cli_results.add_to(app)  # last, as the help lists commands in this order
+@app.command(epilog=EXIT_CODES)
+@takes(MonotoneOptions)
+def monotone(given: MonotoneOptions) -> None:
+    """Decide whether each functional is monotone in the chosen inputs over a box.
+
+    Four answers: proved increasing, proved decreasing, neither (with two points
+    where the derivative has opposite signs), or undecided.
+
+    [bold]Examples[/bold]
+
+    lipcompare monotone net.onnx --features 0,3 --lower 0 --upper 1
+    lipcompare monotone net.onnx --features 0:6 -i rows.npy -e 0.1 --out answer.npz
+    """
+    from lipcompare.cli.commands import questions
+
+    questions.monotone(given)
+
+
+@app.command(epilog=EXIT_CODES)
+@takes(CertifyOptions)
+def certify(given: CertifyOptions) -> None:
+    """Certify radii within which the network's class does not change, from Lipschitz constants of the margins.
+
+    If L bounds the gradient of "label's output minus another" over a ball of
+    radius r, no input within min(r, margin / L) has the other class.
+
+    [bold]Examples[/bold]
+
+    lipcompare certify net.onnx -i images.npy --scale 255 --clip 0,1
+    lipcompare certify net.onnx -i x.npy --label 3 --norm 2 --method sdp
+    """
+    from lipcompare.cli.commands import questions
+
+    questions.certify(given)
+
+
+@app.command(name="operator-norm", epilog=EXIT_CODES)
+@takes(OperatorNormOptions)
+def operator_norm(given: OperatorNormOptions) -> None:
+    """Bound the operator norm p -> p of the whole Jacobian: the Lipschitz constant with the same norm on both sides.
+
+    For p = inf it is the largest l1 norm of a row of the Jacobian, for p = 1 of
+    a column, for p = 2 its largest singular value, each over all the inputs.
+
+    [bold]Examples[/bold]
+
+    lipcompare operator-norm net.onnx --center 0.5 --eps 0.1 --norm 2
+    lipcompare operator-norm net.npz --lower 0 --upper 1 --norm 1 --method lipbab
+    """
+    from lipcompare.cli.commands import questions
+
+    questions.operator_norm(given)
+
+
+@app.command(epilog=_STORE_CODES)
+@takes(ResultsOptions, interrupted=_STORE_INTERRUPTED)
+def results(given: ResultsOptions) -> None:
+    """List, filter and export the rows of a results store.
+
+    A cell is one problem put to one method. Every number shown is proved; "-"
+    says that nothing is, and the status says in words why a method stopped.
+
+    [bold]Examples[/bold]
+
+    lipcompare results results.sqlite
+    lipcompare results results.sqlite --study images --method sdp --method lbp
+    lipcompare results results.sqlite --status time_limit --status crashed
+    lipcompare results results.sqlite --study images --export images.csv
+    lipcompare results results.sqlite --trace --export trace.parquet
+    lipcompare results results.sqlite -s images -k example=3 -m LipMIP --forget
+    """
+    from lipcompare.cli.commands import store
+
+    store.results(given)
+
+
+@app.command(epilog=_STORE_CODES)
+@takes(ReportOptions, interrupted=_STORE_INTERRUPTED)
+def report(given: ReportOptions) -> None:
+    """Write a results store down as one web page.
+
+    The page needs no network: what ran where, tables with the best values
+    marked, pictures, and why each cell that did not finish stopped. The raw
+    rows lie beside it as CSV files.
+
+    [bold]Examples[/bold]
+
+    lipcompare report results.sqlite
+    lipcompare report results.sqlite -o results/report
+    """
+    from lipcompare.cli.commands import store
+
+    store.report(given)
+
+
+@app.command(epilog=_STORE_CODES)
+@takes(PlotOptions, interrupted=_STORE_INTERRUPTED)
+def plot(given: PlotOptions) -> None:
+    """Draw one picture of a results store.
+
+    [bold]Kinds[/bold]
+
+    values     the interval that each method proves, and its time
+    sweep      value and time against width, depth or radius
+    pareto     tightness against time, all problems
+    profile    share of the problems solved to a gap, against time
+    traces     the interval of each method over time
+    statuses   how the cells of each method ended
+
+    [bold]Examples[/bold]
+
+    lipcompare plot results.sqlite -o pareto.pdf
+    lipcompare plot results.sqlite --kind sweep --study tiny_width -o width.svg
+    lipcompare plot results.sqlite --kind values -k width=32 -s tiny_width -o w.png
+    lipcompare plot results.sqlite --kind traces -m LipMIP -m bab -o traces.png
+    """
+    from lipcompare.cli.commands import store
+
+    store.plot(given)

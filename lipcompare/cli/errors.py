@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lipcompare.cli import output as cli_output
-from lipcompare.errors import Contradiction, LipcompareError, UnsupportedOperation
+from lipcompare.errors import Contradiction, LipcompareError, UnsupportedOperation, shown, summary
+
+OK, BUG, BAD_INPUT, UNAVAILABLE, OUT_OF_MEMORY, UNEXPECTED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+"""The exit codes."""
+
+NOTHING_PROVED = "Interrupted before anything was proved."
+
+
+class _Piped(io.TextIOBase):
+    """A stream that is no terminal: lines without the blanks that fill a table, names in whatever it can encode."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._encoding = stream.encoding or "utf-8"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # of a stream that has one
+        return self._encoding
+
+    def write(self, text: str) -> int:
+        trimmed = re.sub(r" +(?=\n)", "", text)
+        self._stream.write(trimmed.encode(self._encoding, "backslashreplace").decode(self._encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def console(*, stderr: bool = False) -> Console:
     """As wide as the terminal, or 120 columns where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False)
+    if stream.isatty():
+        return Console(stderr=stderr, highlight=False)
+    return Console(file=_Piped(stream), width=120, highlight=False)
 
 
 def note(sentence: str) -> None:
@@ -39,25 +67,30 @@ def terminate_as_interrupt() -> None:
 
 
 @contextlib.contextmanager
-def errors(interrupted: str = "Interrupted before anything was proved.") -> Iterator[None]:
+def errors(interrupted: str = NOTHING_PROVED) -> Iterator[None]:
     """Every expected failure as one sentence on stderr and its exit code."""
     try:
         yield
     except Contradiction as error:
-        _fail(str(error), cli_output.BUG)
+        _fail(str(error), BUG)
     except UnsupportedOperation as error:
-        _fail(str(error), cli_output.UNAVAILABLE)
+        _fail(str(error), UNAVAILABLE)
     except LipcompareError as error:
-        _fail(str(error), cli_output.BAD_INPUT)
-    except (MemoryError, torch.cuda.OutOfMemoryError):
-        _fail("Out of memory: take fewer examples, a smaller model, or another machine.", cli_output.OUT_OF_MEMORY)
+        _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        _fail(interrupted, cli_output.INTERRUPTED)
+        _fail(interrupted, INTERRUPTED)
     except (typer.Exit, typer.Abort):
         raise
+    except OSError as error:
+        where = f"{shown(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        _fail(f"{where}{error.strerror or summary(error)}: check the path and its permissions.", BAD_INPUT)
     except Exception as error:  # noqa: BLE001  # a bug, with its traceback, and not the code of a contradiction
+        from lipcompare.budget import is_out_of_memory  # loads torch, which is there if it is what failed
+
+        if is_out_of_memory(error):
+            _fail("Out of memory: take fewer examples, a smaller model, or another machine.", OUT_OF_MEMORY)
         traceback.print_exception(error)
-        _fail("An unexpected error: a bug, please report it with what is printed above.", cli_output.UNEXPECTED)
+        _fail("An unexpected error: a bug, please report it with what is printed above.", UNEXPECTED)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -1,10 +1,20 @@
-"""The options of the command line, each declared once with the help that a user reads."""
+"""The options of the command line, each declared once with the help that a user reads, and the groups in which commands
+take them. Loads nothing heavy: ``--help`` is made from this alone."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from lipcompare.cli.errors import NOTHING_PROVED, errors
+from lipcompare.errors import InvalidInput, require_file
 
 BOX, QUESTION, RUN, OUT = "The box", "The question", "The run", "The output"
 
@@ -113,3 +123,164 @@ Threads = Annotated[int, typer.Option(help="CPU threads; more pay off on large n
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=RUN)]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.", rich_help_panel=OUT)]
+
+
+STATUSES = (
+    "complete", "exact", "time_limit", "node_limit", "memory_limit", "interrupted", "unsupported", "unavailable",
+    "licence_too_small", "out_of_memory", "numerical", "crashed", "pending",
+)  # fmt: skip
+"""How a cell may have ended, as ``lipcompare.store.filter`` has it, which takes long to load."""
+
+StoreFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="A results store that a study wrote (.sqlite).", show_default=False)
+]
+
+
+def _which(*names: str, text: str) -> Any:
+    return typer.Option(*names, help=f"{text}; may be repeated.", rich_help_panel="Which cells")
+
+
+@dataclasses.dataclass(frozen=True)
+class Which:
+    """The cells of a store that are meant."""
+
+    study: Annotated[list[str] | None, _which("--study", "-s", text="Of this study")] = None
+    task: Annotated[
+        list[str] | None, _which("--task", "-k", text='With this text in the problem\'s name, such as "width=32"')
+    ] = None
+    method: Annotated[
+        list[str] | None, _which("--method", "-m", text="Of this method, by its name or by its name in the study")
+    ] = None
+    status: Annotated[list[str] | None, _which("--status", text=f"That ended in this way: {', '.join(STATUSES)}")] = (
+        None
+    )
+
+
+# Beyond any machine, and within what the libraries underneath can count.
+_MOST_MEMORY, _MOST_THREADS = 1_000_000, 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """A network and inputs of it."""
+
+    model: Model
+    input: Input = None
+    center: Center = None
+    clip: Clip = None
+    input_index: InputIndex = None
+    scale: Scale = 1.0
+    input_shape: InputShape = None
+    logits: Logits = False
+
+    def __post_init__(self) -> None:
+        _require_model(self.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """A network and a set of its inputs, in one of the ways of giving one."""
+
+    model: Model
+    input: Input = None
+    center: Center = None
+    eps: Eps = None
+    lower: Lower = None
+    upper: Upper = None
+    vnnlib: Vnnlib = None
+    clip: Clip = None
+    ball: Ball = "inf"
+    everywhere: Everywhere = False
+    input_index: InputIndex = None
+    scale: Scale = 1.0
+    input_shape: InputShape = None
+    logits: Logits = False
+
+    def __post_init__(self) -> None:
+        _require_model(self.model)
+
+
+def _require_model(path: str) -> None:
+    """That there is such a file is known before anything is loaded to read it; other kinds are told apart there."""
+    if Path(path).suffix.lower() in (".onnx", ".pt2", ".npz"):
+        require_file(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The budget of each method, as the user gave it."""
+
+    time_limit: TimeLimit = 60.0
+    gap: Gap = 1e-4
+    memory: Memory = 1.0
+    threads: Threads = 1
+
+    def __post_init__(self) -> None:
+        if not self.time_limit > 0:
+            raise InvalidInput("--time-limit must be a positive number of seconds.")
+        if not 0 <= self.gap < 1:
+            raise InvalidInput("--gap must be at least 0 and under 1, such as 0.01 for one per cent.")
+        if not 0 < self.memory <= _MOST_MEMORY:
+            raise InvalidInput(f"--memory must be a positive number of GiB, at most {_MOST_MEMORY:,}.")
+        if not 1 <= self.threads <= _MOST_THREADS:
+            raise InvalidInput(f"--threads must be at least 1 and at most {_MOST_THREADS:,}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where and in which precision to compute."""
+
+    device: Device = "cpu"
+    dtype: Dtype = "float64"
+
+
+T = TypeVar("T")
+
+
+def takes(
+    options: type[T], *, interrupted: str = NOTHING_PROVED
+) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Make a command of a function that takes one object: its options are the fields of that dataclass and of the
+    dataclasses among them, read once. What goes wrong, also in reading them, is one sentence and an exit code.
+
+    Args:
+        interrupted: what is said where Ctrl-C ends the command without a result.
+    """
+    parameters = list(_parameters(options))
+
+    def decorate(body: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(body)
+        def command(**given: Any) -> None:
+            with errors(interrupted):
+                body(_read(options, given))
+
+        del command.__wrapped__  # its signature is not the command's
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _parameters(options: type[Any]) -> Iterator[inspect.Parameter]:
+    """One per option, the groups' among them."""
+    types = typing.get_type_hints(options, include_extras=True)
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(types[field.name]):
+            yield from _parameters(types[field.name])
+            continue
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]
+        )
+
+
+def _read(options: type[T], given: dict[str, Any]) -> T:
+    types = typing.get_type_hints(options)
+    values = {
+        field.name: _read(types[field.name], given)
+        if dataclasses.is_dataclass(types[field.name])
+        else given[field.name]
+        for field in dataclasses.fields(options)  # type: ignore[arg-type]  # a dataclass, as all that come here are
+    }
+    return options(**values)

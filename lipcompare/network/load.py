@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.export import ExportedProgram
 
-from lipcompare.errors import InvalidInput, nearest, reading, shown
+from lipcompare.errors import InvalidInput, nearest, require_file, shown
 from lipcompare.network.from_npz import from_npz
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.from_torch import from_exported, from_module, from_pt2
@@ -75,9 +75,7 @@ def load(
         raise InvalidInput(
             f"{shown(path)}: unknown kind of file {suffix!r}.{nearest(suffix, ('.onnx', '.pt2', '.npz'))}"
         )
-    with reading(path, "file", "check the path"):
-        if not path.is_file():
-            raise InvalidInput(f"{shown(path)} is not a file: check the path.")
+    require_file(path)
     name = name or shown(path.stem)
     if suffix == ".onnx":
         return from_onnx(path, input_shape=input_shape, name=name, memory=memory, logits=logits)

@@ -15,11 +15,20 @@ from matplotlib.figure import Figure
 
 from lipcompare.budget import duration
 from lipcompare.errors import InvalidInput, nearest
-from lipcompare.report import figures as report_plots
-from lipcompare.report import tables as report_tables
+from lipcompare.report.figures.store import (
+    contradictions,
+    distinct,
+    over_time,
+    pareto,
+    profile,
+    statuses,
+    sweep,
+    values,
+)
 from lipcompare.report.style import ordered, style
+from lipcompare.report.tables import by_group
 from lipcompare.rounding import lower_text, upper_text
-from lipcompare.store import export as store_export
+from lipcompare.store import export
 from lipcompare.store.database import Store
 from lipcompare.store.filter import Filter
 from lipcompare.store.schema import in_words
@@ -42,7 +51,7 @@ img{max-width:100%;height:auto}nav a{margin-right:1rem}summary{cursor:pointer}
 """
 
 
-def write_report(store: str | Path, out: str | Path) -> Path:
+def write_report(store: Store, out: str | Path) -> Path:
     """Write ``index.html`` and the raw rows (``rows.csv``, ``trace.csv``) into a folder; the page's path.
 
     Raises:
@@ -50,20 +59,20 @@ def write_report(store: str | Path, out: str | Path) -> Path:
         InvalidInput: the store has no study.
     """
     folder = Path(out)
-    with Store(store, read_only=True) as kept:
-        frame, trace = kept.frame(), kept.trace()
-        if frame.empty:
-            raise InvalidInput(f"{store} has no study to report on: run one first.")
-        with in_words(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            store_export.write(frame, folder / "rows.csv")
-            store_export.write(trace, folder / "trace.csv")
-            page = folder / "index.html"
-            page.write_text(_page(Path(store).name, frame, trace), encoding="utf-8")
+    frame, trace = store.frame(), store.trace()
+    if frame.empty:
+        raise InvalidInput(f"{store.path} has no study to report on: run one first.")
+    damage = "" if store.saved is None else f"The store is damaged; {store.saved}, and these alone are shown."
+    with in_words(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        export.write(frame, folder / "rows.csv")
+        export.write(trace, folder / "trace.csv")
+        page = folder / "index.html"
+        page.write_text(_page(store.path.name, frame, trace, damage), encoding="utf-8")
     return page
 
 
-def plot(store: str | Path, kind: str, *, wanted: Filter = Filter()) -> Figure:
+def plot(store: Store, kind: str, *, wanted: Filter = Filter()) -> Figure:
     """One picture of a store.
 
     Args:
@@ -75,30 +84,29 @@ def plot(store: str | Path, kind: str, *, wanted: Filter = Filter()) -> Figure:
     """
     if kind not in PLOTS:
         raise InvalidInput(f"Unknown plot {kind!r}.{nearest(kind, PLOTS)}")
-    with Store(store, read_only=True) as kept:
-        frame, trace = wanted.select(kept.frame()), kept.trace()
+    frame, trace = wanted.select(store.frame()), store.trace()
     if frame.empty:
-        raise InvalidInput(f"No cell of {store} is such: drop a condition, or run a study first.")
+        raise InvalidInput(f"No cell of {store.path} is such: drop a condition, or run a study first.")
     trace = trace.merge(frame[["study", "task", "series"]], on=["study", "task", "series"])
     with style():
         if kind == "statuses":
-            return report_plots.statuses(frame)
+            return statuses(frame)
         frame = frame[frame["status"].notna()]
         if kind == "values":
-            return report_plots.values(frame)
+            return values(frame)
         if kind == "pareto":
-            return report_plots.pareto(frame)
+            return pareto(frame)
         if kind == "profile":
-            return report_plots.profile(frame, trace)
+            return profile(frame, trace)
         if kind == "traces":
-            return report_plots.over_time(_richest(trace, 3), frame)
+            return over_time(_richest(trace, 3), frame)
         drawn = next(_sweeps(frame), None)
     if drawn is None:
         raise InvalidInput(f"Nothing varies along one of {', '.join(_AXES)}: there is no sweep to draw.")
     return drawn[1]
 
 
-def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
+def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame, damage: str) -> str:
     studies = list(dict.fromkeys(frame["study"]))
     links = " ".join(f'<a href="#{html.escape(s)}">{html.escape(s)}</a>' for s in studies)
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -110,7 +118,7 @@ def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
         f"<h1>Local Lipschitz constants: {html.escape(name)}</h1>"
         f"<p>{_progress(frame)} Written {made}. Raw data: <a href='rows.csv'>rows.csv</a> (a row per cell), "
         f"<a href='trace.csv'>trace.csv</a> (a row per point of an interval over time).</p><nav>{links}</nav>"
-        f"<p>{_consistency(frame)}</p>"
+        f"<p>{_consistency(frame)}</p><p>{html.escape(damage)}</p>"
         f"<h2>Where it ran</h2>{_origins(frame)}<h2>All studies</h2>{_overall(frame, trace)}{sections}</body></html>"
     )
 
@@ -119,18 +127,25 @@ def _progress(frame: pd.DataFrame) -> str:
     done = int(frame["status"].notna().sum())
     seconds = frame["seconds"].sum()
     return (
-        f"{frame['study'].nunique()} studies, {len(frame)} cells, {done} of them finished; {duration(seconds)} of "
-        "computing."
+        f"{_count(frame['study'].nunique(), 'study', 'studies')}, {_count(len(frame), 'cell', 'cells')}, "
+        f"{done} of them finished; {duration(seconds)} of computing."
     )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _consistency(frame: pd.DataFrame) -> str:
     """Whether the methods agree: every upper bound against the largest lower bound on the same problem."""
-    wrong = report_plots.contradictions(frame)
+    wrong = contradictions(frame)
     if wrong.empty:
         return "On every problem all upper bounds are above all lower bounds."
     names = ", ".join(f"{r.series} on {r.study} {r.task}" for r in wrong.head(5).itertuples())
-    return f"<b>{len(wrong)} upper bounds contradict a lower bound, which is a bug: {html.escape(names)}</b>"
+    return (
+        f"<b>{_count(len(wrong), 'upper bound contradicts', 'upper bounds contradict')} a lower bound, which is a bug: "
+        f"{html.escape(names)}</b>"
+    )
 
 
 def _origins(frame: pd.DataFrame) -> str:
@@ -138,8 +153,8 @@ def _origins(frame: pd.DataFrame) -> str:
     columns = ["platform", "cpu", "gpu", "device", "dtype", "threads", "versions", "revision"]
     done = frame[frame["status"].notna()]
     lines = []
-    for values, rows in done.groupby(columns, sort=False):
-        platform, cpu, gpu, device, dtype, threads, versions, revision = values
+    for key, rows in done.groupby(columns, sort=False):
+        platform, cpu, gpu, device, dtype, threads, versions, revision = key
         packages = ", ".join(f"{k} {v}" for k, v in json.loads(str(versions)).items())
         cells = [
             platform,
@@ -159,16 +174,16 @@ def _origins(frame: pd.DataFrame) -> str:
 
 
 def _overall(frame: pd.DataFrame, trace: pd.DataFrame) -> str:
-    done = report_plots.distinct(frame[frame["status"].notna()])
-    parts = [_image(lambda: report_plots.statuses(frame), "How the cells of each method ended")]
+    done = distinct(frame[frame["status"].notna()])
+    parts = [_image(lambda: statuses(frame), "How the cells of each method ended")]
     # The variants of a single study would crowd the pictures of all; problems that few methods met would bend shares.
     counts = done["series"].value_counts()
     done = done[done["series"].isin(counts[counts >= counts.max() / 2].index)]
     methods = done.groupby("problem_hash")["series"].transform("nunique")
     done = done[methods >= methods.max() / 2]
-    parts.append(_image(lambda: report_plots.pareto(done), "Tightness against time"))
+    parts.append(_image(lambda: pareto(done), "Tightness against time"))
     kept = trace.merge(done[["study", "task", "series"]], on=["study", "task", "series"])
-    parts.append(_image(lambda: report_plots.profile(done, kept), "Share of problems solved to a gap, against time"))
+    parts.append(_image(lambda: profile(done, kept), "Share of problems solved to a gap, against time"))
     return "".join(parts)
 
 
@@ -179,19 +194,20 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
     # A network has one name per study, though another study may have computed the cell under another name.
     models = ", ".join(dict.fromkeys(map(str, done.get("label.model", done["network"]))))
     parts.append(
-        f"<p>{done['problem_hash'].nunique()} problems on {html.escape(models)}; {frame['series'].nunique()} methods; "
+        f"<p>{_count(done['problem_hash'].nunique(), 'problem', 'problems')} on {html.escape(models)}; "
+        f"{_count(frame['series'].nunique(), 'method', 'methods')}; "
         f"time limit {limits}. {len(done)} of {len(frame)} cells finished.</p>"
     )
     if done.empty:
         return "".join(parts)
     for group, heading in _groups(done):
-        table = report_tables.by_group(done, group, "Value and time per method", heading=heading)
+        table = by_group(done, group, "Value and time per method", heading=heading)
         parts.append(table.html())
     for title, figure in _drawn(done):
         parts.append(_image(lambda figure=figure: figure, title))  # type: ignore[misc]  # bound now
     rich = _richest(trace, 3)
     if not rich.empty:
-        parts.append(_image(lambda: report_plots.over_time(rich, done), "Interval over time"))
+        parts.append(_image(lambda: over_time(rich, done), "Interval over time"))
     parts += [_troubles(done), _rows(done)]
     return "".join(parts)
 
@@ -229,7 +245,7 @@ def _sweeps(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         for key, rows in groups:
             values = key if isinstance(key, tuple) else (key,)
             title = ", ".join(f"{o.removeprefix('label.')} {v:g}" for o, v in zip(others, values, strict=True))
-            yield title or f"by {axis}", report_plots.sweep(rows, column, axis, title=title)
+            yield title or f"by {axis}", sweep(rows, column, axis, title=title)
         return
 
 

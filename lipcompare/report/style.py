@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -119,12 +120,17 @@ def line_style(look: Look) -> dict[str, Any]:
     return {"color": look.color, "linestyle": look.line, "marker": look.marker, "markerfacecolor": face}
 
 
+def literal(text: str) -> str:
+    """A name as matplotlib is to draw it: its dollar signs begin no formula, its control characters become "?"."""
+    return "".join("?" if unicodedata.category(c) == "Cc" else c for c in text).replace("$", r"\$")
+
+
 def handle(name: str, look: Look, *, line: bool = True) -> Line2D:
     """The entry of a legend."""
     drawn = line_style(look)
     if not line:
         drawn["linestyle"] = "none"
-    return Line2D([], [], label=name, **drawn)
+    return Line2D([], [], label=literal(name), **drawn)
 
 
 def plain_log(axes: Axes, which: str) -> None:

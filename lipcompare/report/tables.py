@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lipcompare.report.figures import CUT_SHORT, RAN
+from lipcompare.report.figures.store import CUT_SHORT, RAN
 from lipcompare.report.style import ordered
 from lipcompare.rounding import lower_text, upper_text
+from lipcompare.store.export import csv_cell
 
 WIDEST = 4
 """Groups of columns side by side; more of them go into further blocks below, so that a table fits a page."""
@@ -123,14 +124,15 @@ class Table:
         """A column ``best`` after each group names the columns whose value is the best one."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([self.corner, *(f"{g} {what}" for g in self.groups for what in (*self.columns, "best"))])
+        heads = [self.corner, *(f"{g} {what}" for g in self.groups for what in (*self.columns, "best"))]
+        writer.writerow(map(csv_cell, heads))
         for name, cells in self.rows:
             line = [name]
             for k in range(0, len(cells), len(self.columns)):
                 group = cells[k : k + len(self.columns)]
                 line += [c.text for c in group]
                 line.append(" ".join(what for what, c in zip(self.columns, group, strict=True) if c.best))
-            writer.writerow(line)
+            writer.writerow(map(csv_cell, line))
         return out.getvalue()
 
     def html(self) -> str:

@@ -19,8 +19,8 @@ import pandas as pd
 
 from lipcompare.budget import TracePoint
 from lipcompare.result import Status
-from lipcompare.store import schema as store_schema
-from lipcompare.store.schema import StoreError
+from lipcompare.store.repair import JSON, REAL, Saved, salvage
+from lipcompare.store.schema import DamagedStore, StoreError, connect, damage_sentence, in_words, transaction
 
 __all__ = ["Member", "Origin", "Record", "Store", "StoreError"]
 
@@ -28,8 +28,6 @@ Label = str | int | float | bool
 
 _AGAIN = frozenset({Status.UNAVAILABLE.name.lower(), Status.INTERRUPTED.name.lower()})
 """Statuses that say nothing about the cell, only about the moment: a later run tries again."""
-
-_NUMBERS = ("lower", "upper", "seconds", "radius", "time_limit", "gap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +104,20 @@ class Member:
 class Store:
     """An open results store; a context manager. One object belongs to one thread.
 
+    Of a damaged store that is only read, the rows that are whole are given.
+
+    Attributes:
+        saved: how much of a damaged store is whole; None unless it is damaged.
+
     Raises:
         StoreError: from any method, when the file cannot be read or written. A write is all or nothing.
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        self._connection = store_schema.connect(self.path, read_only=read_only)
+        self._read_only = read_only
+        self._connection = connect(self.path, read_only=read_only)
+        self.saved: Saved | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -136,13 +141,13 @@ class Store:
         ]
         questions = {(study, row[1], row[6]) for row in rows}
         insert = "INSERT OR REPLACE INTO members (study, task, series, position, key, labels, problem) VALUES "
-        with store_schema.in_words(self.path), store_schema.transaction(self._connection):
+        with in_words(self.path), transaction(self._connection):
             self._connection.executemany("DELETE FROM members WHERE study = ? AND task = ? AND problem != ?", questions)
             self._connection.executemany(insert + "(?, ?, ?, ?, ?, ?, ?)", rows)
 
     def done(self) -> set[str]:
         """Keys of the cells that need no further run."""
-        with store_schema.in_words(self.path):
+        with in_words(self.path):
             rows = self._connection.execute("SELECT key, status FROM cells")
             return {row["key"] for row in rows if row["status"] not in _AGAIN}
 
@@ -151,7 +156,7 @@ class Store:
         values = _columns(record)
         names = ", ".join(values)
         slots = ", ".join("?" * len(values))
-        with store_schema.in_words(self.path), store_schema.transaction(self._connection):
+        with in_words(self.path), transaction(self._connection):
             old = self._connection.execute("SELECT status FROM cells WHERE key = ?", (record.key,)).fetchone()
             if old is not None and old["status"] not in _AGAIN:
                 return
@@ -164,7 +169,7 @@ class Store:
 
     def forget(self, keys: Iterable[str]) -> int:
         """Delete cells with their traces, so that the next run computes them again; how many."""
-        with store_schema.in_words(self.path), store_schema.transaction(self._connection):
+        with in_words(self.path), transaction(self._connection):
             wanted = [(key,) for key in dict.fromkeys(keys)]
             return self._connection.executemany("DELETE FROM cells WHERE key = ?", wanted).rowcount
 
@@ -187,7 +192,6 @@ class Store:
             (study, study),
         )
         frame = frame.drop(columns=["key", "position"]).rename(columns={"cell": "key"})
-        frame = frame.astype(dict.fromkeys(_NUMBERS, float))  # where no cell is finished they would be None
         given = [json.loads(text) for text in frame.pop("labels")]
         if labels and given:
             extra = pd.DataFrame(given, index=frame.index)
@@ -197,10 +201,11 @@ class Store:
     def rows(self, study: str) -> pd.DataFrame:
         """A row per finished member and functional: task, series, row, lower, upper."""
         frame = self._frame(
-            "SELECT m.task, m.series, c.rows_lower AS lower, c.rows_upper AS upper FROM members m "
+            "SELECT m.task, m.series, c.rows_lower, c.rows_upper FROM members m "
             "JOIN cells c USING (key) WHERE m.study = ? ORDER BY m.position",
             (study,),
         )
+        frame = frame.rename(columns={"rows_lower": "lower", "rows_upper": "upper"})
         for end in ("lower", "upper"):
             frame[end] = [[math.inf if v is None else float(v) for v in json.loads(text)] for text in frame[end]]
         frame["row"] = [list(range(len(values))) for values in frame["lower"]]
@@ -216,10 +221,30 @@ class Store:
         )
 
     def _frame(self, query: str, values: Sequence[object] = ()) -> pd.DataFrame:
-        with store_schema.in_words(self.path):
+        """The rows of a query, whole ones alone if the store turns out to be damaged."""
+        try:
+            return self._rows(query, values)
+        except DamagedStore:
+            if not self._read_only or self.saved is not None:
+                raise
+            whole, self.saved = salvage(self.path)
+            self._connection.close()
+            self._connection = whole
+            return self._rows(query, values)
+
+    def _rows(self, query: str, values: Sequence[object]) -> pd.DataFrame:
+        with in_words(self.path):
             cursor = self._connection.execute(query, values)
             columns = [column[0] for column in cursor.description]
-            return pd.DataFrame([tuple(row) for row in cursor], columns=columns)
+            frame = pd.DataFrame([tuple(row) for row in cursor], columns=columns)
+        try:
+            for name in ("labels", *JSON):
+                for text in frame[name].dropna().unique() if name in frame else ():
+                    json.loads(text)
+            # Where no cell is finished the numbers would be None.
+            return frame.astype({name: float for name in REAL if name in frame})
+        except (TypeError, ValueError) as error:
+            raise DamagedStore(damage_sentence(self.path, str(error))) from error
 
 
 def _columns(record: Record) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +37,35 @@ def write(frame: pd.DataFrame, path: str | Path) -> None:
     with in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".csv":
-            frame.to_csv(path, index=False)
+            csv_safe(frame).to_csv(path, index=False)
         else:
             frame.to_parquet(path, index=False, engine="pyarrow")
+
+
+def csv_safe(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with :func:`csv_cell` of every text in it; Parquet needs no such thing."""
+    texts = {name: column.map(csv_cell) for name, column in frame.items() if column.dtype.kind not in "fiub"}
+    return frame.assign(**{str(name): column for name, column in texts.items()})
+
+
+def csv_cell(value: object) -> object:
+    """A text that a spreadsheet shows and does not compute: names may come from whoever sent a model.
+
+    What begins like a formula gets an apostrophe before it, unless it is a number or a single sign; control characters
+    become question marks. Anything but a text stays as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    text = "".join("?" if unicodedata.category(c) == "Cc" else c for c in value)
+    return f"'{text}" if text[:1] in tuple("=+-@") and len(text) > 1 and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_format(path: str | Path) -> None:

@@ -55,6 +55,10 @@ class StoreError(LipcompareError):
     """The results store cannot be read or written."""
 
 
+class DamagedStore(StoreError):
+    """Parts of the file are no longer what was written."""
+
+
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open a store; a writer makes it if it is missing.
 
@@ -96,13 +100,41 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
     with transaction(connection):
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables == 0:
-            for statement in filter(str.strip, _TABLES.split(";")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            _make_tables(connection)
         elif _check(connection, path) == 1:
             for statement in _FROM_1_TO_2:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make an empty store of the present version."""
+    _make_tables(connection)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, _TABLES.split(";")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+
+
+def connect_raw(path: Path) -> sqlite3.Connection:
+    """Open a store as it is, to read what can be read.
+
+    Raises:
+        StoreError: no such file, or another program's.
+    """
+    if not path.is_file():
+        raise StoreError(f"There is no results store {path}: run a study first.")
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    try:
+        _check(connection, path)
+    except (sqlite3.Error, StoreError):
+        connection.close()
+        raise
+    return connection
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:
@@ -117,6 +149,14 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
             "that wrote it, or name another file."
         )
     return version
+
+
+_DAMAGE = ("malformed", "could not decode", "corrupt")
+
+
+def damage_sentence(path: Path, what: str) -> str:
+    """What is wrong and what to do."""
+    return f"{path} is damaged ({what}): lipcompare results {path} --repair keeps what is whole."
 
 
 @contextlib.contextmanager
@@ -138,7 +178,8 @@ def in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(_sentence(path, error)) from error
+        damaged = any(word in str(error).lower() for word in _DAMAGE)
+        raise (DamagedStore if damaged else StoreError)(_sentence(path, error)) from error
 
 
 def _sentence(path: Path, error: Exception) -> str:
@@ -149,7 +190,9 @@ def _sentence(path: Path, error: Exception) -> str:
         )
     if "locked" in text:
         return f"Another program kept {path} locked for {BUSY_SECONDS:g} s: end it and run again."
-    if "not a database" in text or "malformed" in text:
+    if any(word in text for word in _DAMAGE):
+        return damage_sentence(path, str(error))
+    if "not a database" in text:
         return f"{path} is not a results store ({error}): name another file."
     if (
         isinstance(error, OSError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from lipcompare.study.process import CellProcess, WorkerError
 from lipcompare.study.record import without_result
 
 _CONNECT = 30.0
+_RESUBMISSIONS = 5
+"""Times that a cell which the scheduler forgot is submitted again."""
 
 _of_thread = threading.local()
 
@@ -57,37 +60,51 @@ class Cluster(Lanes):
                 f"The Dask scheduler at {address} has no workers: start some with `dask worker {address}`."
             )
         self._completed = distributed.as_completed
-        self._cells = {f"lipcompare-{cell.key}": cell for cell in cells}
+        self._cells = {cell.key: cell for cell in cells}
         self._networks = networks
-        self._futures: list[Any] = []
+        self._futures: dict[Any, Cell] = {}
+        self._submitted = 0
 
     def results(self, done: Callable[[], set[str]]) -> Iterator[Finished]:
-        wanted = dict.fromkeys(cell.network_hash for cell in self._cells.values())
-        held = {h: self._client.submit(keep, self._networks[h], key=f"lipcompare-network-{h}") for h in wanted}
-        self._futures = [
-            self._client.submit(
-                run_isolated,
-                cell,
-                held[cell.network_hash],
-                key=key,
-                resources={"GPU": 1} if cell.device == "cuda" else None,
-                priority=-position,
-            )
-            for position, (key, cell) in enumerate(self._cells.items())
-        ]
-        for future in self._completed(self._futures, loop=self._client.loop):
-            cell = self._cells[future.key]
+        held: dict[str, Any] = {}
+        for position, cell in enumerate(self._cells.values()):
+            self._submit(cell, -position, held)
+        finishing = self._completed(list(self._futures), loop=self._client.loop)
+        tries: collections.Counter[str] = collections.Counter()
+        for future in finishing:
+            cell = self._futures.pop(future)
             # Waits for a result that its worker took along as it went, which is computed again.
             error = future.exception()
-            if future.status == "cancelled":
-                raise WorkerError("The scheduler gave the study up, as when it is started anew: run again to go on.")
-            if error is None:
+            if future.status == "cancelled":  # the scheduler forgot it: with the workers that held its network, it may
+                tries[cell.key] += 1
+                if tries[cell.key] > _RESUBMISSIONS:
+                    raise WorkerError(f"The scheduler gave cells up {_RESUBMISSIONS} times: run again to go on.")
+                held.pop(cell.network_hash, None)
+                finishing.add(self._submit(cell, 0, held))
+            elif error is None:
                 yield cell, future.result()
             else:
                 detail = f"On the cluster: {type(error).__name__}: {error}"
                 yield cell, without_result(cell, Status.CRASHED, detail)
 
+    def _submit(self, cell: Cell, priority: int, held: dict[str, Any]) -> Any:
+        """The future of a cell, whose network is a task of its own, shared with other cells."""
+        self._submitted += 1
+        if cell.network_hash not in held:
+            key = f"lipcompare-network-{cell.network_hash}-{self._submitted}"
+            held[cell.network_hash] = self._client.submit(keep, self._networks[cell.network_hash], key=key)
+        future = self._client.submit(
+            run_isolated,
+            cell,
+            held[cell.network_hash],
+            key=f"lipcompare-{cell.key}-{self._submitted}",
+            resources={"GPU": 1} if cell.device == "cuda" else None,
+            priority=priority,
+        )
+        self._futures[future] = cell
+        return future
+
     def stop(self) -> list[Finished]:
-        self._client.cancel(self._futures, force=True)
+        self._client.cancel(list(self._futures), force=True)
         self._client.close()
         return []

@@ -59,8 +59,8 @@ def without_result(
 ) -> Record:
     """The row of a cell whose method never returned: refused, killed or crashed.
 
-    Of the trace only upper bounds count: nobody checked the witnesses of the lower ones. Nor does a bound of zero, which
-    says that the network is constant: of a method that then failed it is rather what its numbers started from.
+    Of the trace only upper bounds count: nobody checked the witnesses of the lower ones. A bound of zero, which says
+    that the network is constant, does not: of a method that then failed it is rather what its numbers started from.
     """
     rows = int(cell.functionals.shape[1])
     points = [TracePoint(p.seconds, 0.0, p.upper if p.upper > 0 else math.inf) for p in trace]  # NaN too is none

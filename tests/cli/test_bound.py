@@ -496,3 +496,43 @@ def test_trained_networks_from_elsewhere(shared) -> None:
         "--vnnlib", str(networks / "vnncomp" / "specs" / "reach_prob_density_vdp_0.vnnlib"), "-m", "lbp", "--json",
     )  # fmt: skip
     assert json.loads(out)["upper"][0] > 0
+
+
+def test_piped_tables_have_no_trailing_blanks() -> None:
+    result = run("compare", "net.npz", *BALL, "-m", "naive,lbp")
+    assert result.exit_code == 0 and not [line for line in result.stdout.splitlines() if line.endswith(" ")]
+
+
+def test_a_witness_goes_to_the_file_that_is_named(tmp_path) -> None:
+    out = tmp_path / "out.txt"
+    result = run("bound", "net.npz", *BALL, "-m", "attack", *QUICK, "--witness", str(out))
+    assert result.exit_code == 0 and [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+    with np.load(out) as arrays:
+        assert set(arrays) >= {"lower", "upper", "points"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["x" * 300 + ".npz", *BALL],
+        [b"n\xff.npz".decode("utf-8", "surrogateescape"), *BALL],
+        ["net.npz", "--input", "x" * 300 + ".npy", "--eps", "1"],
+        ["net.npz", *BALL, "--memory", "1e300"],
+        ["net.npz", *BALL, "--threads", "1000000000000"],
+        ["net.npz", *BALL, "-m", "naive", "--witness", "w" * 300],
+        ["net.npz", *BALL, "-m", "naive", "--plot", "p" * 300 + ".png"],
+    ],
+)
+def test_names_and_sizes_beyond_any_system_are_one_sentence(arguments) -> None:
+    result = run("bound", *arguments)
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_a_folder_without_permission_is_one_sentence(tmp_path, monkeypatch) -> None:
+    def denied(self, *arguments, **options) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    result = run("bound", "net.npz", *BALL, "-m", "naive", "--witness", str(tmp_path / "a" / "w.npz"))
+    assert result.exit_code == 2 and "Permission denied" in result.stderr and "Traceback" not in result.stderr

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from lipcompare.cli.app import app
 from lipcompare.report.pages import PLOTS
-from lipcompare.store import export as store_export
+from lipcompare.store import export
 from lipcompare.store.database import Store
 
 
@@ -163,6 +163,24 @@ def test_a_mistake_gets_one_sentence_that_names_the_fix(arguments: list[str], sa
 
 
 def test_parquet_without_pyarrow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     result = run("results", "r.sqlite", "--export", "rows.parquet")
     assert result.exit_code == 2 and "pip install pyarrow" in result.stderr
+
+
+def test_a_damaged_store_is_read_and_repaired(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    with Store(path) as store:
+        store.declare("s", [member(), member("b", task="other")])
+        store.put(record())
+        store.put(record("b", options={"whole": 1}))
+        store._connection.execute("PRAGMA journal_mode = DELETE")
+    path.write_bytes(path.read_bytes().replace(b'{"tightening": "crown"}', b'{"tightening": "crown"!'))
+    for command in (["results", str(path)], ["report", str(path), "-o", str(tmp_path / "out")]):
+        result = run(*command)
+        assert result.exit_code == 0 and "whole are 1 cells" in flat(result.stderr), result.output
+        assert "--repair keeps them" in flat(result.stderr)
+    assert "is repaired: whole are 1 cells" in flat(ok("results", str(path), "--repair"))
+    result = run("results", str(path), "--json")
+    assert result.exit_code == 0 and "damaged" not in result.stderr
+    assert run("results", str(path), "--repair", "--forget", "-s", "s").exit_code == 2

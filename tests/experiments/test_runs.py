@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import lipcompare
-from experiments import images, reproduce, study, tiny_width
+from experiments import images, reproduce, study, sweeps
 from experiments.data import Dataset
 from experiments.models import model
 from experiments.readers import Split
@@ -63,14 +63,17 @@ def test_a_script_fills_a_store_and_resumes(
         return Trained(chosen, chosen.build().eval(), 0.5, tmp_path)
 
     monkeypatch.setattr(study, "trained", untrained)
-    arguments = ["--store", str(tmp_path / "r.sqlite"), "--methods", "NaiveUB;ibp"]
-    assert study.main(tiny_width.studies, "about", arguments) == 0
+    names = tuple(sweeps.SWEEPS)
+    arguments = ["tiny_width", "--store", str(tmp_path / "r.sqlite"), "--methods", "NaiveUB;ibp"]
+    assert study.main(sweeps.studies, "about", ["tiny_wdth"], names=names) == 2
+    assert "Did you mean 'tiny_width'?" in capsys.readouterr().err
+    assert study.main(sweeps.studies, "about", arguments, names=names) == 0
     assert "6 of 6 cells computed" in capsys.readouterr().err
-    assert study.main(tiny_width.studies, "about", [*arguments, "--again", "ibp"]) == 0
+    assert study.main(sweeps.studies, "about", [*arguments, "--again", "ibp"], names=names) == 0
     assert "3 of 6 cells computed" in capsys.readouterr().err
     with Store(tmp_path / "r.sqlite") as store:
         assert store.frame("tiny_width")["series"].value_counts().to_dict() == {"NaiveUB": 3, "IBP": 3}
-    assert study.main(tiny_width.studies, "about", ["--examples", "-1"]) == 2
+    assert study.main(sweeps.studies, "about", ["--examples", "-1"], names=names) == 2
     assert "cannot be negative" in capsys.readouterr().err
 
 

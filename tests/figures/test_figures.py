@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from figures import branching, everything, images, pareto, radius, solver_swap, style
+from figures import branching, everything, images, pareto, solver_swap, style, sweeps
 from lipcompare.errors import LipcompareError
 
 
@@ -31,7 +31,7 @@ def test_figures(settings: style.Settings, name: str) -> None:
 
 def test_equal_results_give_equal_files(settings: style.Settings, tmp_path: Path) -> None:
     again = style.Settings(settings.store, tmp_path)
-    for one, other in zip(radius.draw(settings), radius.draw(again), strict=True):
+    for one, other in zip(sweeps.draw("radius", settings), sweeps.draw("radius", again), strict=True):
         assert one.read_bytes() == other.read_bytes(), one
 
 
@@ -43,6 +43,16 @@ def test_a_missing_study_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     store.close()
     with pytest.raises(LipcompareError, match=r"python -m experiments\.ablations"):
         style.Results.read(style.Settings(tmp_path / "empty.sqlite"), "ablation_cuts")
+
+
+def test_a_sweep_is_drawn_by_its_name(
+    settings: style.Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(settings.store), "--out", str(tmp_path)]
+    assert style.main(sweeps.DRAWS, "about", ["tiny_cnn", *where]) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == {"tiny_cnn"}
+    assert style.main(sweeps.DRAWS, "about", ["tiny_cn", *where]) == 2
+    assert "Did you mean 'tiny_cnn'?" in capsys.readouterr().err
 
 
 def test_everything_draws_what_there_is(

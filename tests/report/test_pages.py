@@ -9,14 +9,26 @@ from pathlib import Path
 import made_up
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lipcompare import InvalidInput
-from lipcompare.report.figures import best_known, contradictions, pareto, profile, tightness
-from lipcompare.report.pages import PLOTS, plot, write_report
+from lipcompare.report import pages
+from lipcompare.report.figures.store import best_known, contradictions, pareto, profile, tightness
+from lipcompare.report.pages import PLOTS
 from lipcompare.report.style import looks, ordered
 from lipcompare.report.tables import WIDEST, by_group
 from lipcompare.store.database import Store, StoreError
 from lipcompare.store.filter import Filter
+
+
+def write_report(path: Path, out: Path) -> Path:
+    with Store(path, read_only=True) as kept:
+        return pages.write_report(kept, out)
+
+
+def plot(path: Path, kind: str, *, wanted: Filter = Filter()) -> Figure:
+    with Store(path, read_only=True) as kept:
+        return pages.plot(kept, kind, wanted=wanted)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +72,7 @@ def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeyp
     wrong = frame.assign(upper=frame["upper"].where(~first, frame["lower"].max() / 10))
     assert contradictions(wrong)["series"].tolist() == ["paper"]
     monkeypatch.setattr(Store, "frame", lambda *_: wrong)
-    assert "1 upper bounds contradict" in write_report(store, tmp_path).read_text()
+    assert "1 upper bound contradicts" in write_report(store, tmp_path).read_text()
 
 
 def test_wide_tables_are_cut_into_blocks(store: Path) -> None:
@@ -171,3 +183,23 @@ def test_every_series_has_its_own_look() -> None:
     variants = looks([f"{method}, {level}" for method in ("IBP", "lbp", "sdp") for level in "abcdef"])
     assert len({(look.marker, look.line, look.hollow) for look in variants.values()}) == len(variants)
     assert all(look.color == looks([name.split(",")[0]])[name.split(",")[0]].color for name, look in variants.items())
+
+
+NASTY = "$\\frac{$"
+
+
+def test_names_are_names_and_no_formulas(tmp_path: Path) -> None:
+    """Neither matplotlib's, which ended the report with a traceback, nor a spreadsheet's, nor the page's."""
+    for name in (NASTY, "=cmd()|x", "<b>&\x1b[31m", "@SUM(1)"):
+        path = tmp_path / f"{abs(hash(name))}.sqlite"
+        labels = {"model": name, "eps": 0.1, "width": 3}
+        with Store(path) as store:
+            made_up._put(store, name, labels, 2.0, (name, "sdp", "attack"))
+            made_up._put(store, name, {**labels, "width": 4}, 3.0, (name, "sdp", "attack"))
+        page = write_report(path, tmp_path / "out")
+        for kind in PLOTS:
+            plot(path, kind).savefig(tmp_path / "picture.svg")
+        assert "<b>&" not in page.read_text()
+        rows = pd.read_csv(tmp_path / "out" / "rows.csv", keep_default_na=False)
+        for text in (rows["series"][0], rows["study"][0], rows["label.model"][0]):
+            assert text[0] not in "=+-@" and "\x1b" not in text

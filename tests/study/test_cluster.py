@@ -90,14 +90,14 @@ def _kill_midway(worker: subprocess.Popen[bytes], path: Path) -> None:
     worker.wait()
 
 
-class _LostAtFirst:
-    """A future whose worker went after it had finished: Dask computes it again."""
+class _Future:
+    """A future whose worker went after it had finished: Dask computes it again, or forgets it."""
 
-    def __init__(self, key: str, record: Record) -> None:
-        self.key, self.record, self.status = key, record, "lost"
+    def __init__(self, key: str, record: Record, forgotten: bool) -> None:
+        self.key, self.record, self.status = key, record, "cancelled" if forgotten else "lost"
 
     def exception(self) -> None:
-        self.status = "finished"
+        self.status = "finished" if self.status == "lost" else self.status
 
     def result(self) -> Record:
         assert self.status == "finished"
@@ -105,28 +105,53 @@ class _LostAtFirst:
 
 
 class _Client:
-    """A scheduler with one worker that answers with futures of that kind."""
+    """A scheduler with one worker that forgets the first futures that it gives out."""
 
     loop = None
+    forgets = 0
 
     def __init__(self, address: str, **options: object) -> None:
-        pass
+        self.networks: list[object] = []
 
     def nthreads(self) -> dict[str, int]:
         return {"worker": 1}
 
     def submit(self, function: object, what: object, *others: object, key: str, **options: object) -> object:
-        return _LostAtFirst(key, without_result(what, Status.COMPLETE, "")) if isinstance(what, Cell) else what
+        if not isinstance(what, Cell):
+            self.networks.append(what)
+            return len(self.networks)
+        forgotten, _Client.forgets = _Client.forgets > 0, _Client.forgets - 1
+        return _Future(key, without_result(what, Status.COMPLETE, ""), forgotten)
 
     def cancel(self, futures: object, *, force: bool) -> None: ...
 
     def close(self) -> None: ...
 
 
-def test_a_result_that_went_with_its_worker_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Completed:
+    def __init__(self, futures: list[_Future], loop: None) -> None:
+        self.futures = list(futures)
+
+    def add(self, future: _Future) -> None:
+        self.futures.append(future)
+
+    def __iter__(self) -> Iterator[_Future]:
+        while self.futures:
+            yield self.futures.pop(0)
+
+
+@pytest.mark.parametrize("forgets", [0, 3, 100])
+def test_a_result_that_went_with_its_worker_is_awaited_or_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgets: int
+) -> None:
     monkeypatch.setattr("distributed.Client", _Client)
-    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: iter(futures))
+    monkeypatch.setattr("distributed.as_completed", _Completed)
+    monkeypatch.setattr(_Client, "forgets", forgets)
     study = runner_methods.cheap_study(1)
+    if forgets == 100:
+        with pytest.raises(WorkerError, match="gave cells up 5 times"):
+            run([study], tmp_path / "r.sqlite", cluster="tcp://nobody", console=QUIET)
+        return
     run([study], tmp_path / "r.sqlite", cluster="tcp://nobody", console=QUIET)
     assert set(rows(tmp_path / "r.sqlite")["status"]) == {"complete"}
 

@@ -14,6 +14,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lipcompare.errors import InvalidInput
+from lipcompare.report.style import literal
 from lipcompare.result import Bound
 from lipcompare.rounding import lower_text, upper_text
 
@@ -68,7 +69,7 @@ def comparison(frame: pd.DataFrame, *, title: str = "") -> Figure:
     if known_low.any():
         left.axvline(lower[known_low].max(), color=_LOWER, linewidth=1, linestyle=":", zorder=0)
     left.set_xlim(floor, ceiling)
-    left.set_yticks(y, methods)
+    left.set_yticks(y, [literal(name) for name in methods])
     left.set_ylim(len(methods) - 0.4, -0.6)
     several = len(frame) > len(methods)
     left.set_xlabel("local Lipschitz constant" + (", mean" if several else ""))
@@ -82,7 +83,7 @@ def comparison(frame: pd.DataFrame, *, title: str = "") -> Figure:
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(literal(title), fontsize=10, x=0.01, ha="left")
     if ends.size:
         figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
@@ -103,7 +104,7 @@ def trace(results: Sequence[Bound], *, title: str = "") -> Figure:
             points = [(p.seconds, getattr(p, end)) for p in result.trace if 0 < getattr(p, end) < np.inf]
             if points:
                 x, y = zip(*points, (max(result.seconds, points[-1][0]), points[-1][1]), strict=True)
-                label = f"{name} {end} bound".strip()
+                label = f"{literal(name)} {end} bound".strip()
                 axes.step(
                     x,
                     y,
@@ -121,7 +122,7 @@ def trace(results: Sequence[Bound], *, title: str = "") -> Figure:
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(literal(title), fontsize=10, loc="left")
     if values:
         axes.legend(frameon=False, fontsize=9)
     return figure

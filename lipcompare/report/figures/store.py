@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lipcompare.errors import InvalidInput
-from lipcompare.report import plots
-from lipcompare.report.style import GREY, PAGE, Look, handle, line_style, looks, new_figure, ordered, plain_log
+from lipcompare.report.figures.comparison import comparison
+from lipcompare.report.style import GREY, PAGE, Look, handle, line_style, literal, looks, new_figure, ordered, plain_log
 
 RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numerical")
 """Statuses of cells that may have proved something."""
@@ -82,7 +82,7 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
         handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
     handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
     figure.legend(handles=handles, loc="outside right center")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=9)
     return figure
 
 
@@ -124,7 +124,7 @@ def values(frame: pd.DataFrame) -> Figure:
     rows = rows.set_index("series").loc[ordered(list(rows["series"]))]
     problems = rows["problem_hash"].nunique()
     title = str(rows["task"].iloc[0]) if problems == 1 else f"means over {problems} problems"
-    return plots.comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
+    return comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     axes.set_xlabel("seconds per problem")
     axes.set_ylabel("upper bound above best lower bound")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=9)
     return figure
 
 
@@ -275,7 +275,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
                 drawn = {**line_style(style[name]), "markevery": [len(x) - 1]}
                 axes.step(x, y, where="post", alpha=1.0 if end == "upper" else 0.75, **drawn)
         _near(axes, here)
-        axes.set_title(textwrap.fill((titles or {}).get(task, task), 72 // len(tasks)))
+        axes.set_title(textwrap.fill(literal((titles or {}).get(task, task)), 72 // len(tasks)))
         axes.set_xlabel("seconds")
         plain_log(axes, "x")
         plain_log(axes, "y")
@@ -313,9 +313,10 @@ def statuses(frame: pd.DataFrame) -> Figure:
     for status, (color, hatch) in _STATUS_LOOKS.items():
         if status in counts:
             width = counts[status].to_numpy(float)
-            axes.barh(names, width, left=start, color=color, hatch=hatch, edgecolor="black", linewidth=0.4,
+            axes.barh(range(len(names)), width, left=start, color=color, hatch=hatch, edgecolor="black", linewidth=0.4,
                       height=0.75, label=status.replace("_", " "))  # fmt: skip
             start = start + width
+    axes.set_yticks(range(len(names)), [literal(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("cells")
     axes.grid(visible=False, axis="y")

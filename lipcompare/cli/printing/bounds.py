@@ -19,6 +19,7 @@ from rich.table import Table
 
 from lipcompare.api import tidy
 from lipcompare.budget import TracePoint
+from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.errors import Contradiction, InvalidInput
@@ -27,7 +28,6 @@ from lipcompare.problem import Box, Norm, NormBall, Problem
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import lower_text, upper_text
 
-OK, BUG, BAD_INPUT, UNAVAILABLE, OUT_OF_MEMORY, UNEXPECTED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 _CODES = {
     Status.UNSUPPORTED: UNAVAILABLE,
     Status.UNAVAILABLE: UNAVAILABLE,
@@ -258,8 +258,8 @@ def write_witness(path: str, result: Bound) -> None:
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Named arrays as ``.npz``."""
-    with writing(path) as file:
+    """Named arrays as ``.npz``, in a file of exactly this name."""
+    with writing(path) as target, target.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from lipcompare.cli.output import (
+from lipcompare.cli.printing.bounds import (
     MOST_ROWS,
     count,
     describe_domain,

@@ -1,0 +1,134 @@
+"""What ``lipcompare bound`` and ``lipcompare compare`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from lipcompare.api import bound as run_method
+from lipcompare.api import refused
+from lipcompare.cli.asked import BoundOptions, CompareOptions
+from lipcompare.cli.errors import console, note
+from lipcompare.cli.input import Question, setting, settings
+from lipcompare.cli.options import Limits
+from lipcompare.cli.printing import bounds as printing
+from lipcompare.combine import intersect
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
+from lipcompare.methods import METHODS, Method, get
+from lipcompare.problem import Problem
+from lipcompare.report.figures.comparison import check_format, comparison, save, trace
+from lipcompare.result import Bound, Status
+from lipcompare.store.export import csv_safe
+
+AUTO = "auto"
+
+
+def bound(given: BoundOptions) -> None:
+    """One method on one question; its exit code."""
+    chosen = _chosen(given.method, given.option or [])
+    problem = _problem(given)
+    result = _run(problem, chosen, given.limits)
+    if given.json:
+        typer.echo(printing.json_text(printing.as_json(problem, result)))
+    else:
+        printing.print_result(console(), problem, result)
+    if given.witness is not None:
+        printing.write_witness(given.witness, result)
+    if given.plot is not None:
+        with printing.writing(given.plot) as path:
+            save(trace([result], title=f"{problem.network.name}, {result.method}"), path)
+    raise typer.Exit(printing.exit_code([result]))
+
+
+def compare(given: CompareOptions) -> None:
+    """Several methods on one question; the exit code of all."""
+    chosen = _several(given.methods, given.option or [])
+    problem = _problem(given)
+    results, contradiction = _compared(problem, chosen, given.limits)
+    if given.json:
+        content = {"problem": printing.problem_json(problem), "results": [r.to_dict() for r in results]}
+        typer.echo(printing.json_text(content))
+    else:
+        printing.print_comparison(console(), problem, results)
+    frame = printing.frame(problem, results)
+    if given.csv is not None:
+        with printing.writing(given.csv) as path:
+            csv_safe(frame).to_csv(path, index=False)
+    if given.plot is not None:
+        with printing.writing(given.plot) as path:
+            save(comparison(frame, title=printing.describe(problem)), path)
+    if contradiction is not None:  # everything that was found is printed and written by now
+        raise contradiction
+    raise typer.Exit(printing.exit_code(results))
+
+
+def _problem(given: BoundOptions | CompareOptions) -> Problem:
+    """What is asked; a picture that cannot be drawn is refused before the work rather than after it."""
+    if given.plot is not None:
+        check_format(given.plot)
+    return Question(
+        **vars(given.domain), **vars(given.placement), norm=given.norm, functional=given.functional,
+        memory=given.limits.memory,
+    ).problem(note)  # fmt: skip
+
+
+def _chosen(name: str, options: Sequence[str]) -> Method:
+    """The method of ``bound`` with its options."""
+    if name == AUTO and options:
+        raise InvalidInput(f"--option needs a --method to belong to. Known: {', '.join(sorted(METHODS))}.")
+    return get(name, **settings(options))
+
+
+def _several(names: str | None, options: Sequence[str]) -> list[Method]:
+    """The methods of ``compare`` with their options."""
+    wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise InvalidInput(f"--methods names no method. Known: {', '.join(sorted(METHODS))}.")
+    settings: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    for text in options:
+        name, value = setting(text)
+        method, dot, field = name.partition(".")
+        if not dot or method not in settings:
+            raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(wanted)}.")
+        settings[method][field] = value
+    return [get(name, **given) for name, given in settings.items()]
+
+
+def _run(problem: Problem, method: Method, limits: Limits, *, title: str = "") -> Bound:
+    """One method under the limits, with its progress on stderr."""
+    with printing.progress(console(stderr=True)) as announce:
+        display = announce(title or method.name)
+        return run_method(
+            problem,
+            method,
+            time_limit=limits.time_limit,
+            gap=limits.gap,
+            memory=int(limits.memory * 2**30),
+            threads=limits.threads,
+            on_progress=display.show,
+            on_note=display.note,
+        )
+
+
+def _compared(problem: Problem, chosen: Sequence[Method], limits: Limits) -> tuple[list[Bound], Contradiction | None]:
+    """The methods one after another, and whether any contradicts itself or another one.
+
+    A method that fails keeps its line; Ctrl-C ends the last one and keeps the others.
+    """
+    results: list[Bound] = []
+    contradiction = None
+    for k, method in enumerate(chosen):
+        several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
+        try:
+            results.append(_run(problem, method, limits, title=f"{method.name}{several}"))
+        except LipcompareError as error:
+            results.append(refused(problem, method, error))
+            contradiction = error if isinstance(error, Contradiction) else contradiction
+        if results[-1].status is Status.INTERRUPTED:
+            break
+    try:
+        intersect(results)
+    except Contradiction as error:
+        contradiction = contradiction or error
+    return results, contradiction

@@ -1,0 +1,110 @@
+"""What ``lipcompare jacobian``, ``monotone``, ``certify`` and ``operator-norm`` do."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from lipcompare.cli.asked import CertifyOptions, JacobianOptions, MonotoneOptions, OperatorNormOptions
+from lipcompare.cli.errors import INTERRUPTED, console, note
+from lipcompare.cli.input import Question, directions, indices, settings
+from lipcompare.cli.printing import answers as printing
+from lipcompare.cli.printing.bounds import json_text, seconds_text, write_arrays
+from lipcompare.errors import InvalidInput, nearest
+from lipcompare.jacobian import RELAXATIONS
+from lipcompare.methods import get
+from lipcompare.problem import Norm
+from lipcompare.questions import (
+    NAIVE,
+    certified_radius,
+    directional_bounds,
+    exact_operator_norms,
+    jacobian_bounds,
+    monotonicity,
+    operator_norm_bounds,
+)
+
+EXACT = "lipbab"
+"""What proves operator norms to the gap: a search over activation regions."""
+
+
+def jacobian(given: JacobianOptions) -> None:
+    """Every entry of the Jacobian, or its products with directions."""
+    _check_method(given.method)
+    question = Question(**vars(given.domain), **vars(given.placement), functional=given.functional)
+    problem = question.problem(note)
+    started = time.perf_counter()
+    if given.direction is None:
+        bounds = jacobian_bounds(problem, given.method)
+    else:
+        bounds = directional_bounds(problem, directions(given.direction, problem.network), given.method)
+    seconds = time.perf_counter() - started
+    along = "input" if given.direction is None else "direction"
+    if given.json:
+        typer.echo(json_text(printing.entries_json(problem, bounds, along, given.method, seconds)))
+    else:
+        printing.print_entries(console(), problem, bounds, along, f"{given.method}, {seconds_text(seconds)}")
+    if given.out is not None:
+        write_arrays(given.out, {"lower": bounds.lower, "upper": bounds.upper})
+
+
+def monotone(given: MonotoneOptions) -> None:
+    """In which inputs the functionals are monotone."""
+    _check_method(given.method)
+    question = Question(**vars(given.domain), **vars(given.placement), functional=given.functional)
+    problem = question.problem(note)
+    started = time.perf_counter()
+    chosen = None if given.features is None else indices(given.features, "--features", problem.network.in_size)
+    answer = monotonicity(problem, chosen, given.method)
+    seconds = time.perf_counter() - started
+    if given.json:
+        typer.echo(json_text(printing.monotone_json(problem, answer, given.method, seconds)))
+    else:
+        printing.print_monotone(console(), problem, answer, f"{given.method}, {seconds_text(seconds)}")
+    if given.out is not None:
+        write_arrays(given.out, printing.monotone_arrays(answer))
+
+
+def certify(given: CertifyOptions) -> None:
+    """Radii within which the class does not change."""
+    chosen = get(given.method, **settings(given.option or []))
+    question = Question(**vars(given.points), **vars(given.placement), norm=given.norm)
+    network, points = question.examples(note)
+    classes = None if given.label is None else question.labels(given.label, len(points))
+    started = time.perf_counter()
+    found = certified_radius(
+        network, points, classes, norm=given.norm, method=chosen, largest=given.largest, steps=given.steps,
+        time_limit=given.time_limit, clip=question.clip_range, device=points.device, dtype=points.dtype,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    if given.json:
+        typer.echo(json_text(printing.radii_json(network, found, given.method, seconds)))
+    else:
+        printing.print_radii(console(), network, points, found, f"{given.method}, {seconds_text(seconds)}")
+
+
+def operator_norm(given: OperatorNormOptions) -> None:
+    """The operator norm of the whole Jacobian."""
+    norms = Norm.parse(given.norm)
+    if given.method != EXACT:
+        _check_method(given.method, NAIVE, EXACT)
+    network, domain = Question(**vars(given.domain), **vars(given.placement)).domain(note)
+    if given.method == EXACT:
+        found = exact_operator_norms(network, domain, norms, gap=given.gap, time_limit=given.time_limit)
+    else:
+        found = operator_norm_bounds(network, domain, norms, given.method)
+    if given.json:
+        typer.echo(json_text(printing.operator_json(network, domain, found, given.method)))
+    else:
+        printing.print_operator(console(), network, domain, found, given.method)
+    if given.out is not None:
+        write_arrays(given.out, {"lower": found.lower, "upper": found.upper, "points": found.points})
+    if found.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _check_method(name: str, *others: str) -> None:
+    """Whether a question knows the method, before the model is read."""
+    if name not in (*RELAXATIONS, *others):
+        raise InvalidInput(f"Method {name!r} does not answer this question.{nearest(name, [*RELAXATIONS, *others])}")

@@ -1,0 +1,1 @@
+"""Pictures: of one comparison or result, and of a results store."""

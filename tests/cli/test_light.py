@@ -1,0 +1,52 @@
+"""What answers without loading torch or pandas: modules are counted, as time depends on the machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lipcompare.cli import asked, options
+from lipcompare.cli.commands.questions import ENTRIES
+from lipcompare.questions import Bounding
+from lipcompare.report import pages
+from lipcompare.store import filter as store_filter
+
+HEAVY = ("torch", "pandas", "scipy", "matplotlib", "onnx")
+RUN = f"""
+import sys
+from lipcompare.cli.app import main
+sys.argv = ["lipcompare", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+print("LOADED", code, *(name for name in {HEAVY!r} if name in sys.modules), sep=" ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version"], 0),
+        (["--help"], 0),
+        (["bound", "--help"], 0),
+        (["results", "--help"], 0),
+        (["bound", "not_there.onnx", "--center", "0.5", "--eps", "0.1"], 2),
+        (["compare", "not_there.npz", "--center", "0.5", "--eps", "0.1"], 2),
+        (["bound", "x" * 300 + ".onnx", "--center", "0.5", "--eps", "0.1"], 2),
+        (["bound", "--no-such-option"], 2),
+    ],
+)
+def test_what_needs_no_network_loads_nothing_heavy(arguments: list[str], code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1].split() == ["LOADED", str(code)], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_names_in_the_help_are_those_of_the_tables() -> None:
+    assert set(asked.BOUNDINGS) == {b.value for b in Bounding}
+    assert tuple(b.value for b in ENTRIES) == asked.ENTRIES
+    assert options.STATUSES == store_filter.STATUSES
+    assert asked.PLOTS == pages.PLOTS
