@@ -145,7 +145,8 @@ class OperatorNormOptions:
         str,
         typer.Option(
             "--method", "-m",
-            help=f"The upper bound: {', '.join((*RELAXATIONS, 'naive'))}; or lipbab, which proves the value.", rich_help_panel=RUN,
+            help=f"The upper bound: {', '.join((*RELAXATIONS, 'naive'))}; or lipbab, which proves the value.",
+            rich_help_panel=RUN,
         ),
     ] = "lbp"  # fmt: skip
     time_limit: options.TimeLimit = 60.0

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn, TextIO
+from typing import IO, NoReturn, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
         return Console(stderr=stderr, highlight=False)
-    return Console(file=_Piped(stream), width=120, highlight=False)
+    return Console(file=cast(IO[str], _Piped(stream)), width=120, highlight=False)
 
 
 def note(sentence: str) -> None:
