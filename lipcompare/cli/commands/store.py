@@ -18,7 +18,8 @@ from lipcompare.cli.errors import console, note
 from lipcompare.cli.options import Which
 from lipcompare.cli.printing.bounds import count, gap_text, json_text, seconds_text, writing
 from lipcompare.errors import InvalidInput
-from lipcompare.report import pages, plots
+from lipcompare.report import pages
+from lipcompare.report.figures.comparison import check_format, save
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store import export
 from lipcompare.store.database import Store
@@ -69,12 +70,12 @@ def report(given: ReportOptions) -> None:
 
 def plot(given: PlotOptions) -> None:
     """Draw the picture."""
-    plots.check_format(given.out)
+    check_format(given.out)
     with Store(given.file, read_only=True) as store:
         figure = pages.plot(store, given.kind, wanted=_filter(given.which))
         _tell(given.file, store.saved)
     with writing(given.out) as path:
-        plots.save(figure, path)
+        save(figure, path)
     console().print(f"Written: {escape(given.out)}", soft_wrap=True)
 
 
