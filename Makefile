@@ -9,7 +9,7 @@ DATA ?= data
 # Threads of torch and BLAS fight over the cores when tests run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test explore lint install reproduce reproduce-full readme-figures clean
+.PHONY: demo test explore faults lint install reproduce reproduce-full readme-figures clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -20,6 +20,10 @@ test: $(STAMP)
 # The same tests on networks that no run has seen.
 explore: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --hypothesis-profile explore
+
+# Real runs that are interrupted, ended, starved and killed at random moments: minutes.
+faults: $(STAMP)
+	$(BIN)/python -m experiments.faults
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
