@@ -99,7 +99,7 @@ def test_exports(tmp_path: Path) -> None:
 
 def test_forgotten_cells_run_again(tmp_path: Path) -> None:
     store = str(made_up.fill(tmp_path / "r.sqlite"))
-    assert "1 cells deleted" in flat(ok("results", store, "-s", "images", "-k", "0.1 1", "-m", "bab", "--forget"))
+    assert "1 cell deleted" in flat(ok("results", store, "-s", "images", "-k", "0.1 1", "-m", "bab", "--forget"))
     (row,) = json.loads(ok("results", store, "--status", "pending", "-s", "images", "--json"))["rows"]
     assert row["series"] == "bab" and row["task"].endswith("0.1 1")
     assert "0 cells deleted" in flat(ok("results", store, "-s", "unfinished", "--forget"))
