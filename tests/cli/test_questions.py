@@ -225,7 +225,7 @@ MISTAKES = [
     (["jacobian", "net.npz", *BALL, "-m", "lpb"], 2, "Did you mean 'lbp'?"),
     (["jacobian", "net.npz", *BALL, "--direction", "1,2"], 2, "shape (2,); the network takes (4,)"),
     (["jacobian", "net.npz", *BALL, "--direction", "none.npy"], 2, "none.npy is not a file"),
-    (["monotone", "net.npz", *BALL, "--features", "4"], 2, "indices 0..3"),
+    (["monotone", "net.npz", *BALL, "--features", "4"], 2, "beyond what is there: 0 to 3"),
     (["monotone", "net.npz", *BALL, "--features", "age"], 2, "--features 'age' cannot be read: write 3, 0:10 or 0,3,7"),
     (["certify", "net.npz"], 2, "Give the examples by --input x.npy"),
     (["certify", "net.npz", "--center", "0.5", "-l", "3"], 2, "Labels must lie in 0..2"),

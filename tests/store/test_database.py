@@ -278,10 +278,10 @@ def test_a_damaged_store_gives_its_whole_rows_and_is_repaired(path: Path, seed: 
         frame = store.frame().set_index("key")
         store.trace()
     done = frame[frame["status"].notna()]
-    assert len(done) > 50
+    assert len(done) > 20  # where an inner page of the studies is gone, rows are saved that no study names
     pd.testing.assert_frame_equal(done, expected.loc[done.index], check_dtype=False)
     kept, saved = repair.repair(path)
-    assert kept.exists() and saved.cells >= len(done)
+    assert kept.exists() and saved.cells >= max(50, len(done))
     with Store(path) as store:
         assert store.saved is None and len(store.done()) == saved.cells
         assert (store._connection.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
