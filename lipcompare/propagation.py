@@ -20,6 +20,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
+from lipcompare.rounding import allowance
 
 _FIRST = 0.8
 """Share of the time after which pre-activations are no longer refined."""
@@ -29,6 +30,10 @@ _MUCH = 3e9
 """Multiply-adds of the recursion (a second) from which on it comes last."""
 _GROUP = 8
 """Rows that go through the recursion together, after the first one."""
+
+
+_COARSE = 0.01
+"""Share of a bound from which on its allowance for rounding is worth a word."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +50,12 @@ class Propagated:
     gradients: Gradients
     upper: Tensor
     hurried: bool = False
+
+    def coarse(self, problem: Problem) -> bool:
+        """Whether the allowance for rounding is much of any row's bound, which float64 would then tighten."""
+        scale = self.gradients.scales[0]
+        share = allowance(2 * problem.network.operations, scale.dtype) * problem.norm.dual.of(scale)
+        return bool((share > _COARSE * self.upper).any())
 
 
 def propagate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from lipcompare.budget import Budget, Clock, Kept
@@ -72,13 +73,19 @@ class RecurJac(Method):
         return propagated(self, problem, budget, self.tightening, "recurjac")
 
 
+COARSE = "Rounding is over 1 % of some bounds in this precision: float64 gives tighter ones."
+
+
 def propagated(
     method: Method, problem: Problem, budget: Budget, tightening: Tightening, name: str, *, joint: bool = False
 ) -> Bound:
     """Problem -> pre-activations -> gates -> Jacobian bound by a relaxation of the table."""
     clock, relaxation = Clock(budget), relaxation_named(name)
+    coarse = False
 
     def bound(piece: Piece) -> tuple[Tensor, bool]:
+        nonlocal coarse
+
         def report(upper: Tensor) -> None:
             clock.keep(Kept(piece.first, as_array(upper)))
             if problem.batch == piece.problem.batch:
@@ -88,6 +95,8 @@ def propagated(
             piece.problem, tightening, relaxation, joint=joint, memory=budget.memory, seconds=piece.refining,
             report=report,
         )  # fmt: skip
+        coarse |= problem.dtype is not torch.float64 and found.coarse(piece.problem)
         return found.upper, found.hurried
 
-    return method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
+    result = method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
+    return dataclasses.replace(result, detail=f"{result.detail} {COARSE}".strip()) if coarse else result

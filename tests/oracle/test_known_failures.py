@@ -123,3 +123,13 @@ def test_a_bound_out_of_range_is_infinite() -> None:
     truth = exact.truth(problem)
     for method in ("naive", "ibp", "recurjac", "lbp"):
         assert truth.admits_upper(0, problem.norm, lipcompare.bound(problem, method).upper[0, 0]), method
+
+
+@pytest.mark.parametrize("method", ["lbp", "recurjac"])
+def test_where_single_precision_matters_the_result_says_so(method: str) -> None:
+    random = torch.Generator().manual_seed(3)
+    weight, out = torch.randn(64, 1, generator=random), torch.randn(1, 64, generator=random)
+    out[0, -1] = -(out[0, :-1] @ weight[:-1, 0]) / weight[-1, 0]
+    net = network((weight, torch.full((64,), 1e3)), (out, torch.zeros(1)))
+    said = {d: lipcompare.bound(interval(net, 0.0, 1.0, d), method).detail for d in (torch.float32, torch.float64)}
+    assert "float64" in said[torch.float32] and not said[torch.float64]
