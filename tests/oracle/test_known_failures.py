@@ -33,7 +33,7 @@ def interval(net: Network, low: float, high: float, dtype: torch.dtype) -> Probl
 
 def check(problem: Problem, method: str) -> None:
     truth = exact.truth(problem)
-    result = lipcompare.bound(problem, method)
+    result = lipcompare.bound(problem, method, time_limit=5.0)
     assert truth.admits_upper(0, problem.norm, result.upper[0, 0]), (result.upper, truth.value(0, problem.norm))
     assert truth.admits_lower(0, problem.norm, result.lower[0, 0]), (result.lower, truth.value(0, problem.norm))
     assert result.status is not Status.CRASHED, result.detail
@@ -100,7 +100,7 @@ def test_a_kink_outside_the_box_does_not_count() -> None:
     box = Box(*(torch.tensor([[v]], dtype=torch.float64) for v in (0.9, 1 - 1e-15)))
     problem = Problem(net, box, Norm.INF)
     for method in ("attack", "enumerate", "bab", "milp", "auto"):
-        result = lipcompare.bound(problem, method)
+        result = lipcompare.bound(problem, method, time_limit=5.0)
         assert result.lower[0, 0] == 0.0, method
 
 
