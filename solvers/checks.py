@@ -57,9 +57,9 @@ def _conic_violation(program: ConicProgram, x: Vector) -> str | None:
 def lp_bound(program: MixedIntegerProgram, y: Vector) -> float:
     """A lower bound on the program from any row multipliers y (m,), with reduced costs cost - A^T y.
 
-    Weak duality holds for every y, optimal or not, so this bound does not rest on the solver (only on
-    rounding, about 1e-13 relative). Multipliers on an infinite side are dropped; a reduced cost that points
-    at an infinite variable bound gives -inf unless it is rounding noise.
+    Weak duality holds for every y, optimal or not, so this bound does not rest on the solver. It is rounded down: every
+    sum here is off by at most gamma_n times the same sum of absolute values, n its length. Multipliers on an infinite
+    side are dropped; a reduced cost that points at an infinite variable bound gives -inf unless it is rounding noise.
     """
     usable = np.where(y > 0, np.isfinite(program.row_lower), np.isfinite(program.row_upper))
     y = np.where(usable & np.isfinite(y), y, 0.0)
@@ -67,11 +67,16 @@ def lp_bound(program: MixedIntegerProgram, y: Vector) -> float:
     # 0 * inf is NaN: rows without a multiplier contribute nothing whatever their sides are.
     rows = float(y[y != 0] @ side[y != 0])
     reduced = program.cost - program.A.T @ y
-    noise = 1e-12 * (1.0 + np.abs(program.cost) + abs(program.A).T @ np.abs(y))
+    size = np.abs(program.cost) + abs(program.A).T @ np.abs(y)
+    noise = 1e-12 * (1.0 + size)
     at = np.where(reduced > 0, program.lower, program.upper)
     reduced = np.where(~np.isfinite(at) & (np.abs(reduced) <= noise), 0.0, reduced)
     moved = reduced != 0
-    return rows + float(reduced[moved] @ at[moved]) + program.offset
+    far = np.where(np.isfinite(at), np.abs(at), 0.0)
+    terms = np.abs(y[y != 0]) @ np.abs(side[y != 0]) + size[moved] @ far[moved] + abs(program.offset)
+    operations = len(y) + len(program.cost) + 16
+    rounding = 2 * operations * (np.finfo(float).eps / 2) * float(terms)
+    return rows + float(reduced[moved] @ at[moved]) + program.offset - rounding
 
 
 def conic_bound(program: ConicProgram, y: Vector) -> float:

@@ -17,6 +17,7 @@ from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
 from lipcompare.result import Bound, Status
+from lipcompare.rounding import allowance
 from lipcompare.witness import gradient_norms
 
 
@@ -69,6 +70,9 @@ class Lp(Method):
                 )
                 prepared = prepare(some, bounds, memory=budget.memory)
                 told.tighten(slice(None), prepared.upper.numpy())
+            # What rounding in the coefficients of the gradient's half of the programs may take from its norm.
+            scale = prepared.gradients.scales[0][0]
+            data = some.norm.dual.of(allowance(some.network.operations, scale.dtype) * scale)
             center = some.box.interval.center[0]
             attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
             # The largest bound first: it decides.
@@ -84,7 +88,7 @@ class Lp(Method):
                 bound = -solution.dual_bound
                 # What is not finite, or under a value that is attained, is no bound but trouble.
                 if math.isfinite(bound) and bound >= attained[row] * (1 - 1e-9) - 1e-12:
-                    told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)), 0.0))
+                    told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)) + float(data[row]), 0.0))
                 elif solution.status.is_proof:
                     status, detail = Status.NUMERICAL, f"{self.solver}: {solution.status.value}"
                 outcome = STATUSES[solution.status]
