@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_bounds_hold_in_real_numbers(method: str, family: str, dtype: str) -> None:
     cheap = method in ("naive", "ibp", "recurjac", "lbp")
-    for seed, norm in itertools.islice(zip(itertools.count(1), itertools.cycle(NORMS)), 9 if cheap else 3):
+    for seed, norm in itertools.islice(zip(itertools.count(1), itertools.cycle(NORMS)), 3 if cheap else 1):
         problem = hostile.problem(family, seed, norm, DTYPES[dtype])
         truth = exact.truth(problem)
         result = lipcompare.bound(problem, method, time_limit=5.0)
