@@ -19,7 +19,7 @@ from lipcompare.quadratic.solver.advance import advance
 from lipcompare.quadratic.solver.iterate import Coefficients, Iterate, joined
 from lipcompare.quadratic.solver.steps import inverse_factor
 
-# The start, in the units of :mod:`~lipcompare.quadratic.scaling`: the sizes of all coordinates and of the optimum near 1.
+# The start, in the units of quadratic/scaling.py: the sizes of all coordinates and of the optimum near 1.
 _CONSTANT = 1.0  # theta_0
 _GATES = 0.3  # sum of the other theta
 _SIGNS = 0.25  # lam_j times the size of its entry
