@@ -18,7 +18,7 @@ from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
 from lipcompare.combine import SoFar, intersect
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
 from lipcompare.methods import Method
-from lipcompare.methods.environment import computing
+from lipcompare.network.environment import computing
 from lipcompare.network.graph import tensors
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, closed

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lipcompare.domain import Box, Norm, NormBall
 from lipcompare.errors import InvalidInput
+from lipcompare.network.environment import ordinary
 from lipcompare.network.graph import Network
 
 __all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins"]
@@ -38,6 +39,7 @@ class Problem:
     norm: Norm = Norm.INF
     functionals: Tensor = None  # type: ignore[assignment]  # None stands for the outputs until creation ends
 
+    @ordinary()
     def __post_init__(self) -> None:
         lower, network = self.box.lower, self.network
         if lower.shape[1] != network.in_size:
@@ -62,6 +64,7 @@ class Problem:
         object.__setattr__(self, "network", network.to(lower.device, lower.dtype))
 
     @classmethod
+    @ordinary()
     def around(
         cls,
         network: Network,
@@ -123,6 +126,7 @@ class Problem:
         return dataclasses.replace(self, box=self.box.slice(start, stop), functionals=self.functionals[some])
 
 
+@ordinary()
 def as_batch(
     values: ArrayLike, network: Network, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
 ) -> Tensor:
@@ -142,6 +146,7 @@ def as_batch(
     )
 
 
+@ordinary()
 def margins(labels: int | Sequence[int] | Tensor, outputs: int) -> Tensor:
     """Functionals ``e_label - e_j`` for all ``j != label``: (batch, outputs - 1, outputs), or without the batch axis
     where one label is given."""

@@ -19,8 +19,8 @@ from lipcompare.methods.sdp import Sdp
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
 
-_LINEAR = 0.4
-"""Share of what is left for each bound without search; only large networks take that long."""
+_FIRST = 0.4
+"""Share of the time for interval arithmetic; only large networks take that long."""
 _ATTACK = 0.15
 """Share of the time for the first search for a lower bound."""
 _FEW = 64
@@ -34,7 +34,8 @@ class Auto(Method):
 
     1. ``ibp``, which takes no time, so that there is an upper bound whatever comes.
     2. ``attack`` for at most 15 % of the time: a lower bound with a witness.
-    3. ``lbp``, for part of what is left, so that the last one has its turn.
+    3. ``lbp``. Where it needs all the time that is left, nothing follows: the sharper methods begin with the same
+       intervals, and would have less time for them.
     4. If the gap is still open, the sharpest method that applies: ``exact`` for ReLU-like activations (its interval
        holds when the time runs out), else ``sdp``, and then ``exact`` too where the inputs are few enough to halve.
 
@@ -57,7 +58,7 @@ class Auto(Method):
     def _run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         done: list[Bound] = []
-        plan: list[tuple[Method, float]] = [(Ibp(), _LINEAR), (Attack(), _ATTACK), (Lbp(), _LINEAR)]
+        plan: list[tuple[Method, float]] = [(Ibp(), _FIRST), (Attack(), _ATTACK), (Lbp(), 1.0)]
         patterns, boxes = has_patterns(problem.network), Exact().domain_reason(problem) is None
         if not (patterns and boxes):
             plan.append((Sdp(), 1.0))
@@ -79,7 +80,8 @@ class Auto(Method):
                 raise KeyboardInterrupt  # what it had found is kept, as that of the others
             merged = intersect(done, gap=budget.gap)
             clock.record(float(merged.lower.max()), float(merged.upper.max()))
-            if merged.status is Status.EXACT:
+            hurried = isinstance(method, Lbp) and done[-1].status is Status.TIME_LIMIT
+            if merged.status is Status.EXACT or hurried:
                 break
         merged = intersect(done, gap=budget.gap)
         status = merged.status

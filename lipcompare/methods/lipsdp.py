@@ -11,18 +11,22 @@ import numpy as np
 import torch
 
 import solvers
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
+from lipcompare.jacobian import norm_product
 from lipcompare.jacobian.interval import scales
 from lipcompare.jacobian.norms import norm_above
-from lipcompare.methods.base import Method
+from lipcompare.methods.base import Method, as_array
 from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import allowance
+
+_REFINING = 0.3
+"""Share of the time for the bounds that slopes come from."""
 
 
 class Multipliers(enum.Enum):
@@ -94,25 +98,32 @@ class LipSdp(Method):
             advice = f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy]."
             return self.result(problem, clock, status=Status.UNAVAILABLE, detail=advice)
         double = problem.double("cpu")
-        upper = np.full((problem.batch, problem.rows), np.inf)
+        # What holds for rows without a program of their own, where the time ends before their turn.
+        upper = as_array(norm_product(double.network, double.functionals, double.norm))
+        clock.keep(Kept(0, upper))
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):
             example = double.example(b)
-            gates = _gates(self, example, self.tightening)
+            ends = Deadline.after(clock.left / (problem.batch - b))
+            gates = _gates(self, example, self.tightening, Deadline.after(_REFINING * ends.left))
             rows, rounding = _rows(example, gates), _rounding(example, gates)
+            took = 0.0
             for row, tangent in enumerate(rows):
                 if not tangent.count:
                     upper[b, row] = (
                         float(norm_above(torch.from_numpy(tangent.output), problem.norm.dual)) + rounding[row]
                     )
                     continue
-                if not clock.running():
-                    return self.result(problem, clock, upper=upper, status=Status.TIME_LIMIT)
-                left = clock.left / ((problem.batch - b) * problem.rows - row)
-                value, outcome, message = self._row(problem.norm, tangent, solver, left)
+                if ends.passed(ahead=took):  # as long as the last one, of the same size, took
+                    status, detail = Status.TIME_LIMIT, "Rows that were not solved have the product of layer norms."
+                    break
+                began = clock.elapsed
+                value, outcome, message = self._row(problem.norm, tangent, solver, ends.left / (problem.rows - row))
+                took = clock.elapsed - began
                 if outcome is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # the solver turned it into a status
-                upper[b, row] = np.fmin(upper[b, row], value + rounding[row])
+                if math.isfinite(value):
+                    upper[b, row] = value + rounding[row]
                 clock.keep(Kept(0, upper))
                 clock.record(0.0, float(upper.max()))
                 if outcome is not Status.COMPLETE:
@@ -136,13 +147,14 @@ class LipSdp(Method):
         return value * (math.sqrt(inputs) if scaled else 1.0), outcome, solution.message
 
 
-def _gates(method: LipSdp, problem: Problem, tightening: Tightening) -> Gates:
+def _gates(method: LipSdp, problem: Problem, tightening: Tightening, deadline: Deadline | None = None) -> Gates:
     network: Network = problem.network
     if method.scope is Scope.GLOBAL:
         return Gates.free(network, problem.batch, problem.device, problem.dtype)
     if tightening is Tightening.INTERVAL:
         return Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    return Gates.from_preactivations(network, preactivation_bounds(network, problem.box.interval, tightening))
+    bounds = preactivation_bounds(network, problem.box.interval, tightening, deadline=deadline)
+    return Gates.from_preactivations(network, bounds)
 
 
 def _rows(problem: Problem, gates: Gates) -> list[Tangents]:

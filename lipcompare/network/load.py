@@ -11,6 +11,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from lipcompare.errors import InvalidInput, nearest, require_file, shown
+from lipcompare.network.environment import ordinary
 from lipcompare.network.from_npz import from_npz
 from lipcompare.network.from_onnx import from_onnx
 from lipcompare.network.from_torch import from_exported, from_module, from_pt2
@@ -23,6 +24,7 @@ Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
+@ordinary()
 def load(
     source: Source,
     *,

@@ -17,6 +17,7 @@ from lipcompare.api import bound
 from lipcompare.domain import Norm, NormBall
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.methods import Method, get
+from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.interval import interval_values
@@ -45,6 +46,7 @@ class Certificate:
     margin: np.ndarray
 
 
+@computing()
 def certified_radius(
     network: Network,
     inputs: ArrayLike,

@@ -12,6 +12,7 @@ from lipcompare.domain import Norm, Space
 from lipcompare.errors import InvalidInput
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Relaxation, relaxation_named
+from lipcompare.network.environment import computing
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
@@ -29,6 +30,7 @@ class EntryBounds:
     upper: np.ndarray
 
 
+@computing()
 def jacobian_bounds(
     problem: Problem,
     relaxation: str = "lbp",
@@ -53,6 +55,7 @@ def jacobian_bounds(
         return _as_arrays(known.intervals[0])
 
 
+@computing()
 def directional_bounds(
     problem: Problem,
     directions: Tensor | np.ndarray,

@@ -14,6 +14,7 @@ from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
+from lipcompare.network.environment import computing
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
@@ -60,6 +61,7 @@ class Monotonicity:
         return result
 
 
+@computing()
 def monotonicity(
     problem: Problem,
     features: Sequence[int] | None = None,

@@ -24,6 +24,7 @@ from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
 from lipcompare.methods.lipbab import lipbab_operator_norm
+from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.transpose import transpose
@@ -57,6 +58,7 @@ class OperatorNorm:
     interrupted: bool = False
 
 
+@computing()
 def operator_norm_bounds(
     network: Network,
     box: Box,
@@ -94,6 +96,7 @@ def operator_norm_bounds(
     return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), time.perf_counter() - started)
 
 
+@computing()
 def exact_operator_norms(
     network: Network, box: Box, norm: Norm | str | float, *, gap: float = 1e-4, time_limit: float = float("inf")
 ) -> OperatorNorm:

@@ -13,15 +13,9 @@ _PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.
 
 
 @contextlib.contextmanager
-def computing(threads: int | None = None) -> Iterator[None]:
-    """Full-precision products, no gradients recorded, no inference mode, no autocast, torch's own default dtype and
-    device, so that bounds are rounded as their allowances assume and tensors can be written to.
-
-    Also a decorator.
-
-    Args:
-        threads: CPU threads of torch meanwhile; None leaves them as they are.
-    """
+def ordinary() -> Iterator[None]:
+    """No gradients recorded, no inference mode, no autocast, torch's own default dtype and device, so that tensors are
+    made as the code says and can be written to. Also a decorator."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
@@ -33,6 +27,20 @@ def computing(threads: int | None = None) -> Iterator[None]:
         if torch.get_default_dtype() is not torch.float32:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(torch.float32)
+        yield
+
+
+@contextlib.contextmanager
+def computing(threads: int | None = None) -> Iterator[None]:
+    """The ordinary settings and products of full precision, so that bounds are rounded as their allowances assume.
+
+    Also a decorator. Nothing may be traced by torch inside: its tracer refuses some states of these flags.
+
+    Args:
+        threads: CPU threads of torch meanwhile; None leaves them as they are.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ordinary())
         for name in _PRODUCTS:
             product = operator.attrgetter(name)(torch.backends)
             if product.fp32_precision != "ieee":
