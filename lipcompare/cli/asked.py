@@ -41,6 +41,9 @@ class BoundOptions:
     option: options.Option = None
     json: options.Json = False
     witness: Annotated[str | None, _file("Write the bounds and the points that attain the lower ones (.npz).")] = None
+    certificate: Annotated[
+        str | None, _file("Write a proof of both ends that lipverify checks, within another --time-limit (.npz).")
+    ] = None
     plot: Annotated[str | None, _file("Draw the interval over time (.png, .pdf, .svg).")] = None
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lipverify.certificate import read
+from lipverify.check import check
 from typer.testing import CliRunner, Result
 
 import lipcompare
@@ -536,3 +538,10 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path, monkeypatch) -> N
     monkeypatch.setattr(Path, "mkdir", denied)
     result = run("bound", "net.npz", *BALL, "-m", "naive", "--witness", str(tmp_path / "a" / "w.npz"))
     assert result.exit_code == 2 and "Permission denied" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_certificate_is_written_and_checked(tmp_path) -> None:
+    out = tmp_path / "c.npz"
+    result = run("bound", "net.npz", *BALL, "-m", "bab", "--certificate", str(out))
+    assert result.exit_code == 0 and "check it with lipverify" in result.stderr
+    assert [failure for row in check(read(out)) for failure in row.failures] == []

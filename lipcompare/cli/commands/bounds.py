@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
 from lipcompare.api import bound as run_method
 from lipcompare.api import refused
+from lipcompare.certificates import write_certificate
 from lipcompare.cli.asked import BoundOptions, CompareOptions
 from lipcompare.cli.errors import console, note
 from lipcompare.cli.input import Question, setting, settings
@@ -18,7 +20,7 @@ from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
 from lipcompare.problem import Problem
 from lipcompare.report.figures.comparison import check_format, comparison, save, trace
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, interval_text
 from lipcompare.store.export import csv_safe
 
 AUTO = "auto"
@@ -35,10 +37,20 @@ def bound(given: BoundOptions) -> None:
         printing.print_result(console(), problem, result)
     if given.witness is not None:
         printing.write_witness(given.witness, result)
+    if given.certificate is not None:
+        with printing.writing(given.certificate) as path:
+            _certify(problem, result, path, given.limits)
     if given.plot is not None:
         with printing.writing(given.plot) as path:
             save(trace([result], title=f"{problem.network.name}, {result.method}"), path)
     raise typer.Exit(printing.exit_code([result]))
+
+
+def _certify(problem: Problem, result: Bound, path: Path, limits: Limits) -> None:
+    """Write the certificate of the first example, and say what it claims."""
+    written = write_certificate(problem, result, path, time_limit=limits.time_limit, memory=int(limits.memory * 2**30))
+    proved = interval_text(written.lower, written.upper)
+    note(f"{path} proves a value {proved} for example 0 ({written.bytes:,} bytes); check it with lipverify {path}.")
 
 
 def compare(given: CompareOptions) -> None:
