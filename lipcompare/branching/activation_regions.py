@@ -95,8 +95,7 @@ class RegionEvaluator:
             return Assessment(-np.inf)
         witnesses = self._attained(located.point, slopes)
         if not len(undecided):
-            # All gates are decided, so the interval is a gradient and its rounding.
-            return Assessment(value, witnesses=witnesses)
+            return Assessment(min(value, self._values_above(slopes)[node.row]), witnesses=witnesses)
         return Assessment(value, (2 * int(undecided[0]) + 1,), witnesses=witnesses)
 
     def _attained(self, point: np.ndarray | None, pattern: Mapping[int, Tensor]) -> tuple[Witness, ...]:
@@ -113,6 +112,17 @@ class RegionEvaluator:
             slopes = numbering.join(bent).cpu().numpy()
             witnesses += [Witness(row, value, point, slopes) for row, value in enumerate(self._values(bent))]
         return tuple(witnesses)
+
+    def _values_above(self, slopes: Mapping[int, Tensor]) -> list[float]:
+        """The same, rounded upward: those of the middle of an enclosure, and what its radius adds to a norm."""
+        pattern = {k: Interval(slope.unsqueeze(0), slope.unsqueeze(0)) for k, slope in slopes.items()}
+        entries = interval_gradient(self.problem.network, Gates(pattern), self.problem.functionals)
+        center = entries.center
+        radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
+        size = 8 * sum(center.shape[-2:])
+        above = raised(raised(self.exact(center[0]), size) + raised(self.measure(radius[0]), size), 1)
+        values: list[float] = above.tolist()
+        return values
 
     def _values(self, slopes: Mapping[int, Tensor]) -> list[float]:
         """The functions of the Jacobian under slopes (neurons,) per activation node."""

@@ -134,7 +134,9 @@ def lipbab_operator_norm(
         start = Witness(0, float(norms(jacobian)), center.cpu().numpy())
         if not network.activations:
             entries = interval_gradient(network, Gates({}), example.functionals)
-            upper = float(raised(norms(entries.magnitude), 8 * sum(entries.lower.shape[-2:])))
+            center, size = entries.center, 8 * sum(entries.lower.shape[-2:])
+            radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
+            upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
             return OperatorNorm(lower=start.value, upper=upper, stop=Stop.DONE, point=start.point, nodes=0)
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(example, bounds, norms, norms)
