@@ -144,15 +144,18 @@ def operator_norm(linear: LinearMap, norm: Norm, like: Tensor) -> float:
 
 
 def spectral_norm(matrix: Tensor) -> Tensor:
-    """Upper bounds (...,) on the largest singular values of matrices (..., m, n).
+    """Upper bounds (...,) on the largest singular values of matrices (..., m, n); infinite where one is not finite.
 
     Computed singular values are those of a matrix that differs by a modest multiple of ``u`` times the norm (LAPACK
     Users' Guide, section 4.9: the factor grows with the size at most linearly); allowed for are eight times rows and
     columns together.
     """
-    exponent = power_of_two(matrix.abs().amax((-2, -1), keepdim=True))
-    size = torch.linalg.matrix_norm(scaled(matrix, -exponent), ord=2)
-    return raised(scaled(size, exponent[..., 0, 0]), 8 * (matrix.shape[-1] + matrix.shape[-2]))
+    finite = matrix.isfinite().all(-1).all(-1)
+    known = torch.where(finite[..., None, None], matrix, 0.0)
+    exponent = power_of_two(known.abs().amax((-2, -1), keepdim=True))
+    size = torch.linalg.matrix_norm(scaled(known, -exponent), ord=2)
+    above = raised(scaled(size, exponent[..., 0, 0]), 8 * (matrix.shape[-1] + matrix.shape[-2]))
+    return torch.where(finite, above, torch.inf)
 
 
 def _steepest(activation: Activation, size: int, like: Tensor) -> float:

@@ -261,8 +261,9 @@ def _norms_at(problem: Problem, points: Tensor, norm: Norm) -> Tensor:
 
 
 def matrix_norm(matrices: Tensor, norm: Norm) -> Tensor:
-    """Operator norm ``p -> p`` of matrices (..., outputs, inputs)."""
+    """Operator norm ``p -> p`` of matrices (..., outputs, inputs); for p = 2, 0 where an entry is not finite."""
     if norm is Norm.TWO:
-        largest: Tensor = torch.linalg.matrix_norm(matrices, ord=2)
-        return largest
+        finite = matrices.isfinite().all(-1).all(-1)
+        largest = torch.linalg.matrix_norm(torch.where(finite[..., None, None], matrices, 0.0), ord=2)
+        return torch.where(finite, largest, 0.0)
     return matrices.abs().sum(-1 if norm is Norm.INF else -2).amax(-1)

@@ -13,6 +13,7 @@ from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
 from lipcompare.questions.monotone import Direction, monotonicity
+from lipcompare.questions.operator_norm import operator_norm_bounds
 from lipcompare.testing import exact, hostile
 
 
@@ -133,3 +134,11 @@ def test_where_single_precision_matters_the_result_says_so(method: str) -> None:
     net = network((weight, torch.full((64,), 1e3)), (out, torch.zeros(1)))
     said = {d: lipcompare.bound(interval(net, 0.0, 1.0, d), method).detail for d in (torch.float32, torch.float64)}
     assert "float64" in said[torch.float32] and not said[torch.float64]
+
+
+def test_operator_norms_of_numbers_out_of_range() -> None:
+    """A Jacobian beyond float32 once ended in a LinAlgError."""
+    problem = hostile.problem("scales", 102, "inf", torch.float32)
+    for bounding in ("naive", "ibp", "lbp"):
+        found = operator_norm_bounds(problem.network, problem.box, "2", bounding)
+        assert 0 <= found.lower[0] <= found.upper[0]
