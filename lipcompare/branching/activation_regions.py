@@ -16,6 +16,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
+from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
@@ -40,6 +41,7 @@ class RegionEvaluator:
         measure: what is bounded; the driver's rows are its functions.
         exact: the same for one Jacobian (rows, inputs): (functions,).
         programs: linear programs solved so far.
+        deadline: when it has passed, bounds are left as loose as they are and no program is begun.
     """
 
     problem: Problem
@@ -48,6 +50,7 @@ class RegionEvaluator:
     exact: Measure
     memory: int = 2**30
     programs: int = 0
+    deadline: Deadline = dataclasses.field(default_factory=Deadline)
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
@@ -57,7 +60,9 @@ class RegionEvaluator:
         device = self.problem.device
         signs = {k: s.to(device) for k, s in signs.items()}
         box = Interval(*(v.expand(count, -1) for v in self.problem.box.interval))
-        split = split_bounds(network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory)
+        split = split_bounds(
+            network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory, deadline=self.deadline
+        )
         functionals = self.problem.functionals.expand(count, -1, -1)
         gradients = interval_gradient(network, split.gates, functionals)
         # The norm of a magnitude is a sum without cancellation, or a singular value.
@@ -83,14 +88,16 @@ class RegionEvaluator:
         undecided = (high > low).nonzero().squeeze(-1)
         slopes = numbering.split(high)
         active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
-        if not fits(network, len(node.decisions), self.memory):  # nothing is found out, which only costs splits
+        # Without a program nothing is found out, which only costs splits.
+        if self.deadline.passed() or not fits(network, len(node.decisions), self.memory):
             return Assessment(value, (2 * int(undecided[0]) + 1,) if len(undecided) else ())
         made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
         if node.decisions:
             made[[d >> 1 for d in node.decisions]] = True
         box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         self.programs += 1
-        located = deepest(region_of(network, box, slopes, active, numbering.split(made)))
+        region = region_of(network, box, slopes, active, numbering.split(made))
+        located = deepest(region, time_limit=self.deadline.left)
         if located.empty:
             return Assessment(-np.inf)
         witnesses = self._attained(located.point, slopes)

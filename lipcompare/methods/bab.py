@@ -148,6 +148,9 @@ class Bab(Method):
             for b, (bounds, upper) in enumerate(roots):
                 if not whole.network.activations:
                     continue  # there is one gradient, and the bound over the whole box is its norm
+                if not (clock.running() or self.state):
+                    stop = Stop.TIME  # nothing to go on with; a saved search has more to tell
+                    break
                 bounds = settled(whole.example(b), bounds, budget.memory, clock.left / (whole.batch - b))
                 evaluator = self.evaluator(whole.example(b), bounds, budget.memory)
                 ended, bounded = self._example(ledger, b, evaluator, upper, clock, budget)

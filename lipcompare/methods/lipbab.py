@@ -13,7 +13,7 @@ from lipcompare.branching.activation_regions import RegionEvaluator
 from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
 from lipcompare.methods.bab import ROOT_SHARE, outcome
@@ -67,11 +67,14 @@ class LipBab(Method):
                 if not whole.network.activations:
                     continue  # there is one gradient, and the bound over the whole box is its norm
                 norm = whole.norm.dual.of
-                evaluator = RegionEvaluator(example, bounds, norm, norm, budget.memory)
+                deadline = Deadline.after(clock.left / (whole.batch - b))
+                evaluator = RegionEvaluator(
+                    problem=example, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
+                )
                 search = Search.start(upper, attained(example, example.box.interval.center.repeat(1, whole.rows, 1)))
                 limits = SearchLimits(
                     gap=budget.gap,
-                    seconds=clock.left / (whole.batch - b),
+                    seconds=deadline.left,
                     nodes=self.node_limit or float("inf"),
                     memory=budget.memory,
                     batch=self.batch,
@@ -139,7 +142,9 @@ def lipbab_operator_norm(
             upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
             return OperatorNorm(lower=start.value, upper=upper, stop=Stop.DONE, point=start.point, nodes=0)
         search = Search.start([float("inf")], [start])
-        evaluator = RegionEvaluator(example, bounds, norms, norms)
+        evaluator = RegionEvaluator(
+            problem=example, bounds=bounds, measure=norms, exact=norms, deadline=Deadline.after(time_limit)
+        )
         stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
         best = search.attained.witnesses.get(0, start)
