@@ -223,6 +223,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "rrelu": (lambda: _tower(nn.Linear(3, 4), nn.RReLU(0.1, 0.5)), (3,)),
     "thresholds that do not jump": (lambda: _tower(nn.Linear(3, 4), nn.Threshold(0.2, 0.2), nn.Hardshrink(0.0)), (3,)),
     "powers": (lambda: Apply(lambda x: 2**x - 0.5 * x**2 + torch.exp2(x) * 3 + (x * x).relu() + x**1), (3,)),
+    "squares": (lambda: Apply(lambda x: torch.cat([x * x, x], 1) + (x * x).relu().sum(1, keepdim=True)), (3,)),
     "groupsort of five": (lambda: Apply(lambda x: x.view(-1, 3, 5).sort(-1)[0] + x.view(-1, 3, 5).sort(1, True)[0]),
                           (15,)),
     "mean over everything": (lambda: Apply(lambda x: F.relu(x).mean() + F.relu(-x).sum(-1)), (2, 3)),

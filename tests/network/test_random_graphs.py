@@ -14,6 +14,7 @@ from lipcompare.network.compose import cost
 from lipcompare.network.from_torch.graph import lower
 from lipcompare.network.from_torch.importer import graph_of
 from lipcompare.network.graph import Affine, Network
+from lipcompare.network.room import Room
 from lipcompare.network.simplify import simplify
 
 Step = Callable[[list[Tensor]], Tensor]
@@ -149,7 +150,7 @@ def _cost(network: Network) -> int:
 def test_random_graphs_agree_with_torch(drawn: tuple[Program, tuple[int, ...]], seed: int) -> None:
     model, shape = drawn
     program = torch.export.export(model, (torch.zeros(1, *shape, dtype=torch.float64),))
-    plain = lower(graph_of(program), "random")
+    plain = lower(graph_of(program), "random", Room())
     small = simplify(plain)
     assert len(small.nodes) <= len(plain.nodes) and _cost(small) <= _cost(plain)
     assert isinstance(small.nodes[-1], Affine)
