@@ -11,7 +11,7 @@ from lipcompare.cli import options
 from lipcompare.cli.options import OUT, QUESTION, RUN, Domain, Limits, Placement, Points, StoreFile, Which
 
 # The names that other tables have, which take long to load; a test compares them.
-RELAXATIONS = ("lbp", "recurjac", "ibp")
+RELAXATIONS = ("lbp", "middle", "recurjac", "ibp")
 PLOTS = ("values", "sweep", "pareto", "profile", "traces", "statuses")
 
 
