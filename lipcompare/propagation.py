@@ -91,7 +91,8 @@ def propagate(
         network, gates, functionals, norm=problem.norm, forward=forward, memory=memory, deadline=second
     )
     upper = relaxation.norms(network, gates, functionals, gradients, problem.norm, forward)
-    return Propagated(bounds, gates, gradients, upper, first.missed or second.missed)
+    hurried = first.missed or second.missed
+    return Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried)
 
 
 def _costs_much(problem: Problem, relaxation: Relaxation) -> bool:
@@ -136,7 +137,7 @@ def _in_stages(
         report(upper)
         upper, gradients = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
         hurried |= first.missed
-        found = Propagated(bounds, gates, gradients, upper)
+        found = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
     assert found is not None
     return dataclasses.replace(found, hurried=hurried or deadline.missed)
 
@@ -201,4 +202,5 @@ def coupled(
     upper = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
     hurried = found.hurried or first.missed or second.missed
     upper = torch.minimum(upper, found.upper)
-    return Propagated(bounds, gates, gradients, upper, hurried), Coupling(box, bounds, conflicts)
+    probed = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried)
+    return probed, Coupling(box, bounds, conflicts)

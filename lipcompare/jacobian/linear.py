@@ -22,7 +22,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import Reach, at_output, nothing, sum_of, through_gate, through_maps
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, square_chord
 from lipcompare.jacobian.patches import Relaxed, bounded_entries, plan
-from lipcompare.jacobian.smooth import Forward, Shares, planes
+from lipcompare.jacobian.smooth import Forward, Plane, Shares, planes
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import (
     Activate,
@@ -104,10 +104,10 @@ class Gradients:
         intervals = {k: Interval(s.lower.double(), s.upper.double()) for k, s in self.intervals.items()}
         lines = {
             k: GateLines(
-                line.slope.double(),
-                line.slope_spread.double(),
-                None if line.offset is None else line.offset.double(),
-                line.offset_spread.double(),
+                slope=line.slope.double(),
+                slope_spread=line.slope_spread.double(),
+                offset=None if line.offset is None else line.offset.double(),
+                offset_spread=line.offset_spread.double(),
             )
             for k, line in self.lines.items()
         }
@@ -134,7 +134,8 @@ def chords(gradient: Interval, slope: Interval) -> GateLines:
     middle = ((hi + lo) / 2).expand_as(reach)
     error = 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above)
     error = torch.where(hi > lo, error, 0.0)
-    return GateLines(middle, reach - (hi - lo) / 2, None, error - reach * below)
+    spread = reach - (hi - lo) / 2
+    return GateLines(slope=middle, slope_spread=spread, offset=None, offset_spread=error - reach * below)
 
 
 def constants(gradient: Interval, slope: Interval) -> GateLines:
@@ -149,10 +150,10 @@ def constants(gradient: Interval, slope: Interval) -> GateLines:
     lowest = torch.minimum(hi * below, lo * above)
     error = torch.where(hi > lo, 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above), 0.0)
     return GateLines(
-        torch.where(flat, zero, hull.slope),
-        torch.where(flat, zero, hull.slope_spread),
-        torch.where(flat, (highest + lowest) / 2, zero),
-        torch.where(flat, (highest - lowest) / 2, zero) + error,
+        slope=torch.where(flat, zero, hull.slope),
+        slope_spread=torch.where(flat, zero, hull.slope_spread),
+        offset=torch.where(flat, (highest + lowest) / 2, zero),
+        offset_spread=torch.where(flat, (highest - lowest) / 2, zero) + error,
     )
 
 
@@ -168,11 +169,19 @@ def gate_planes(
         preactivation: largest absolute value of ``z``.
     """
     below, above = planes(gradient, slope, lines, shares)
-    middle, spread = zip(*(((a + b) / 2, (a - b) / 2) for a, b in zip(above, below, strict=True)), strict=True)
+    middle = Plane(*((a + b) / 2 for a, b in zip(above, below, strict=True)))
+    spread = Plane(*((a - b) / 2 for a, b in zip(above, below, strict=True)))
     steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()) * preactivation
     steep = steep + torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs()) + 2 * slope.magnitude
     error = 32 * unit_roundoff(steep.dtype) * gradient.magnitude * steep
-    return GateLines(middle[0], spread[0], middle[2], spread[2] + error, middle[1], spread[1])
+    return GateLines(
+        slope=middle.gradient,
+        slope_spread=spread.gradient,
+        offset=middle.constant,
+        offset_spread=spread.constant + error,
+        forward=middle.preactivation,
+        forward_spread=spread.preactivation,
+    )
 
 
 def gradient_intervals(
@@ -223,7 +232,9 @@ def gradient_intervals(
             constant.add(k)
         else:
             wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step.interval) | (forward is not None))
-            known = Gradients(intervals, lines, frozenset(constant), scales, joint)
+            known = Gradients(
+                intervals=intervals, lines=lines, constant=frozenset(constant), scales=scales, joint=joint
+            )
             intervals[k] = _refined(
                 network, gates, functionals, known, k, step.interval, wanted,
                 forward=forward, memory=memory, deadline=deadline,
@@ -244,7 +255,13 @@ def gradient_intervals(
     if within is not None:
         start = start._replace(interval=start.interval.intersect(within[0]))
     scales[0] = start.scale
-    known = Gradients({0: start.interval, **intervals}, lines, frozenset(constant), scales, joint)
+    known = Gradients(
+        intervals={0: start.interval, **intervals},
+        lines=lines,
+        constant=frozenset(constant),
+        scales=scales,
+        joint=joint,
+    )
     if norm is None:
         return known
     step = start.interval

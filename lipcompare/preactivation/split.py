@@ -142,7 +142,7 @@ def _propagate(
     fold_forward(network, {0: at_input(box)}, activation, affine)
     everything = _joined([*spaces.values(), _no_halfspaces(box)])
     empty |= _excluded(box, everything)
-    return SplitBounds(bounds, Gates(slopes), empty, everything)
+    return SplitBounds(bounds=bounds, gates=Gates(slopes), empty=empty, halfspaces=everything)
 
 
 def _both(first: Interval, second: Interval) -> Interval:
@@ -254,7 +254,12 @@ def _halfspaces(planes: Planes, sign: Tensor, node: int, box: Interval) -> HalfS
     offset = torch.where(side > 0, above_offset.gather(1, index), below_offset.gather(1, index))
     present = side != 0
     neuron = torch.where(present, neurons.gather(1, index), -1)
-    return HalfSpaces(normal * present.unsqueeze(-1), offset * present, torch.where(present, node, -1), neuron)
+    return HalfSpaces(
+        normal=normal * present.unsqueeze(-1),
+        offset=offset * present,
+        node=torch.where(present, node, -1),
+        neuron=neuron,
+    )
 
 
 def _joined(parts: list[HalfSpaces]) -> HalfSpaces:
@@ -294,10 +299,10 @@ def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:
     present = cutting.gather(-1, index)
     normal = spaces.normal.gather(1, index.unsqueeze(-1).expand(-1, -1, spaces.normal.shape[-1]))
     return HalfSpaces(
-        normal * present.unsqueeze(-1),
-        spaces.offset.gather(1, index) * present,
-        spaces.node.gather(1, index),
-        spaces.neuron.gather(1, index),
+        normal=normal * present.unsqueeze(-1),
+        offset=spaces.offset.gather(1, index) * present,
+        node=spaces.node.gather(1, index),
+        neuron=spaces.neuron.gather(1, index),
     )
 
 

@@ -25,8 +25,7 @@ def entry_intervals(prepared: Prepared, row: int, *, memory: int = 2**30, deadli
 
     Args:
         deadline: time (as of ``time.perf_counter``) after which no further batch of entries is started; those whose
-        chord
-            leaves the largest gap come first.
+            chord leaves the largest gap come first.
     """
     linear = prepared.gradients.intervals[0]
     lower, upper = linear.lower[0, row].clone(), linear.upper[0, row].clone()
