@@ -373,7 +373,9 @@ def _by_row(
     examples, rows = linear.shape
     upper, start = progress.upper, tasks.linear
     if setting.norm is Norm.TWO:
-        upper, start = root_above(upper, start), start.sqrt()
+        # A square that underflowed says nothing of its root.
+        lost = (start == 0) & (linear[tasks.example, tasks.row] > 0)
+        upper, start = torch.where(lost, torch.inf, root_above(upper, start)), start.sqrt()
     flat = tasks.example * rows + tasks.row
 
     def largest(values: Tensor, fill: Tensor) -> Tensor:

@@ -57,9 +57,9 @@ def test_a_batch_gives_what_its_boxes_give_one_by_one(method: str) -> None:
     together = nets.problem(network, 0.3, batch=4)
     if not supported(together, method):
         pytest.skip("not for this network")
-    result = run(together, method)
+    result = run(together, method, 120.0)
     for b in range(together.batch):
-        alone = run(together.example(b), method)
+        alone = run(together.example(b), method, 120.0)
         np.testing.assert_allclose(result.lower[b], alone.lower[0], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(result.upper[b], alone.upper[0], rtol=1e-9, atol=1e-9)
 

@@ -136,7 +136,9 @@ class QuadraticRelaxation:
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
         if squared:
-            upper, value = root_above(upper, linear.square()), value.clamp(min=0).sqrt()
+            lost = (linear > 0) & (linear.square() == 0)  # a square that underflowed says nothing of its root
+            upper = torch.where(lost, torch.inf, root_above(upper, linear.square()))
+            value = value.clamp(min=0).sqrt()
         return Relaxed(
             upper=torch.minimum(linear, upper),
             score=self.heuristic(Candidates(self.numbering, self.norm, batch, Moments(data, solution))),
