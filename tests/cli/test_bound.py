@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import ok, run
 from lipverify.certificate import read
 from lipverify.check import check
-from typer.testing import CliRunner, Result
 
 import lipcompare
 from lipcompare import METHODS, Bound, Contradiction, Problem, Status
 from lipcompare.budget import Budget, Clock
-from lipcompare.cli.app import app
 from lipcompare.methods import Method
 
 QUICK = ["-o", "samples=32", "-o", "rounds=2", "-o", "regions=2"]
@@ -66,16 +65,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _there(folder, monkeypatch) -> None:
     monkeypatch.chdir(folder)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_the_default_is_an_interval() -> None:

@@ -10,11 +10,10 @@ import nets
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from command_line import ok, run
 
 import lipcompare
 from lipcompare import Network, NormBall, Problem, Space
-from lipcompare.cli.app import app
 from lipcompare.questions import certified_radius, jacobian_bounds
 
 BALL = ["--center", "0.5", "--eps", "0.1"]
@@ -40,16 +39,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _there(folder, monkeypatch) -> None:
     monkeypatch.chdir(folder)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def load(name: str) -> Network:

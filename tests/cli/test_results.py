@@ -9,10 +9,9 @@ from pathlib import Path
 import made_up
 import pandas as pd
 import pytest
+from command_line import ok, run
 from made_up import member, record
-from typer.testing import CliRunner, Result
 
-from lipcompare.cli.app import app
 from lipcompare.report.pages import PLOTS
 from lipcompare.store import export
 from lipcompare.store.database import Store
@@ -30,16 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
-def ok(*arguments: str) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def flat(text: str) -> str:

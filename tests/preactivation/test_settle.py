@@ -87,3 +87,20 @@ def test_when_it_is_worthwhile() -> None:
     assert not worthwhile(problem.network, Interval(box.lower, box.lower), bounds)
     shallow = nets.problem(nets.dense(0, sizes=(3, 8, 2)), 0.3)
     assert not worthwhile(shallow.network, *start(shallow))
+
+
+def test_a_target_that_touches_its_kink_ends_and_stays_open() -> None:
+    """z >= 0 with equality at one corner only: no number of halvings proves more than that."""
+    layers = torch.nn.Sequential(
+        torch.nn.Linear(5, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1)
+    ).double()
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.eye(5))
+        layers[0].bias.zero_()
+        layers[2].weight.fill_(1.0)
+        layers[2].bias.zero_()
+    problem = Problem.around(lipcompare.load(layers, input_shape=(5,)), 0.5, 0.5)
+    box, bounds = start(problem)
+    settled = settle(problem.network, box, bounds, effort=Effort(samples=3))
+    last = list(bounds)[-1]
+    assert (settled[last].lower <= 0).all()
