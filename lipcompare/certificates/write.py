@@ -13,7 +13,10 @@ from lipcompare.certificates.search import Tree, proof_trees
 from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
 from lipcompare.gates import has_patterns
+from lipcompare.jacobian import relaxation_named
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
+from lipcompare.propagation import propagate
 from lipcompare.result import Bound, Witness
 
 _PLAIN = {"ibp": "interval", "recurjac": "recurjac", "lbp": "linear"}
@@ -47,8 +50,8 @@ def write_certificate(
 ) -> Summary:
     """Write what re-derives both ends of a result without search (docs/certificates.md).
 
-    Results of ``ibp``, ``recurjac`` and ``lbp`` are derived again as they are, over bounds of plain CROWN; everything
-    else is proved by a branch and bound of its own, which stops once it has proved the result's upper end, so it takes
+    Results of ``ibp``, ``recurjac`` and ``lbp`` are derived again over bounds of plain CROWN (so are looser where the
+    result's own were tighter); everything else is proved by a branch and bound of its own, which stops once it has proved the result's upper end, so it takes
     about the time of ``bab``. What the file claims may be looser than the result where the time does not suffice.
 
     Args:
@@ -72,9 +75,11 @@ def write_certificate(
     leaves = 0
     kind = _PLAIN.get(result.method)
     if kind is not None:
-        for row, upper in zip(rows, result.upper[example], strict=True):
+        # What the checker derives: over bounds of plain CROWN, whatever bounds the result came from.
+        plain = propagate(one, Tightening.CROWN, relaxation_named(result.method), joint=False, memory=memory)
+        for row, upper in zip(rows, plain.upper[0].tolist(), strict=True):
             row["upper"] = {"kind": kind}
-            row["claim"][1] = float(upper) if np.isfinite(upper) else None
+            row["claim"][1] = upper if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
         trees = proof_trees(one, witnesses, float(result.overall_upper[example]), time_limit=time_limit, memory=memory)
         for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
