@@ -51,8 +51,9 @@ def write_certificate(
     """Write what re-derives both ends of a result without search (docs/certificates.md).
 
     Results of ``ibp``, ``recurjac`` and ``lbp`` are derived again over bounds of plain CROWN (so are looser where the
-    result's own were tighter); everything else is proved by a branch and bound of its own, which stops once it has proved the result's upper end, so it takes
-    about the time of ``bab``. What the file claims may be looser than the result where the time does not suffice.
+    result's own were tighter); everything else is proved by a branch and bound of its own, which stops once it has
+    proved the result's upper end, so it takes about the time of ``bab``. What the file claims may be looser than the
+    result where the time does not suffice.
 
     Args:
         example: of the batch.
