@@ -1,4 +1,4 @@
-"""From decisions to bounds: the evaluator that puts re-propagation, a relaxation and the linear program together."""
+"""From decisions to bounds: the evaluator that puts re-propagation, a bound and the linear program together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lipcompare import jacobian
-from lipcompare.branching.bounds import Relaxation, Relaxed
+from lipcompare.branching.bounds import Relaxed, SubdomainBound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
@@ -42,7 +42,7 @@ class NetworkEvaluator:
     Attributes:
         problem: one example.
         bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
-        relaxation: what bounds the gradient beyond ``propagation``, which comes first.
+        bound: what bounds the gradient beyond ``propagation``, which comes first.
         sweeps, passes: effort for the decisions' half-spaces in re-propagation.
         memory: bytes that one pass may take.
         programs: linear programs solved so far.
@@ -51,7 +51,7 @@ class NetworkEvaluator:
 
     problem: Problem
     bounds: Mapping[int, Interval]
-    relaxation: Relaxation
+    bound: SubdomainBound
     propagation: jacobian.Relaxation = jacobian.RELAXATIONS["lbp"]
     sweeps: int = 3
     passes: int = 2
@@ -138,7 +138,7 @@ class NetworkEvaluator:
 
     def _relax(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """The relaxation's bound, and what to do with subdomains that it does not close."""
-        relaxed = self.relaxation(batch, floor, target)
+        relaxed = self.bound(batch, floor, target)
         unsettled = _Unsettled(
             owner=self,
             box=box,

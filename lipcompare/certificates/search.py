@@ -89,7 +89,7 @@ def proof_trees(
     evaluator = NetworkEvaluator(
         problem=problem,
         bounds=bounds,
-        relaxation=bound.relaxation(numbering, problem.norm, heuristic, settings),
+        bound=bound.on(numbering, problem.norm, heuristic, settings),
         sweeps=bound.sweeps,
         passes=bound.passes,
         memory=memory,

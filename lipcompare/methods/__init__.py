@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import typing
 from typing import Any
 
@@ -101,14 +102,19 @@ def get(method: Method | str, **options: Any) -> Method:
     if method not in METHODS:
         raise InvalidInput(f"Unknown method {method!r}.{nearest(method, METHODS)}")
     cls = METHODS[method]
-    types = typing.get_type_hints(cls)
-    known = {f.name: types[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values = {}
+    known, values = _option_types(cls), {}
     for name, value in options.items():
         if name not in known:
             raise InvalidInput(f"Method {method!r} has no option {name!r}.{nearest(name, known)}")
         values[name] = _convert(method, name, value, known[name])
     return cls(**values)
+
+
+@functools.cache
+def _option_types(cls: type[Method]) -> dict[str, Any]:
+    """Types of a method's options, by name; read once, since evaluating annotations shows beside a small bound."""
+    types = typing.get_type_hints(cls)
+    return {f.name: types[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:

@@ -15,12 +15,11 @@ from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator
-from lipcompare.branching.heuristics import HEURISTICS
+from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import first_points, root_bounds, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
-from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import Method
@@ -113,18 +112,16 @@ class Bab(Method):
 
     def __post_init__(self) -> None:
         tree_bound(self.bound)
-        names = [_DEFAULT, *HEURISTICS]
-        if self.heuristic not in names:
-            raise InvalidInput(
-                f"Option 'heuristic' of 'bab' cannot be {self.heuristic!r}.{nearest(self.heuristic, names)}"
-            )
+        if self.heuristic != _DEFAULT:
+            heuristic_named(self.heuristic)
 
     def supports(self, problem: Problem) -> str | None:
         network = problem.network
         chosen = self.heuristic != _DEFAULT
         if not has_patterns(network) and chosen:
             return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
-        if chosen and HEURISTICS[self.heuristic].reads_moments and not tree_bound(self.bound).has_moments(problem.norm):
+        reads_moments = chosen and heuristic_named(self.heuristic).reads_moments
+        if reads_moments and not tree_bound(self.bound).has_moments(problem.norm):
             return (
                 f"The heuristic {self.heuristic!r} reads the quadratic-gate bound for p = inf and p = 2: take area or "
                 "babsr here."
@@ -187,7 +184,7 @@ class Bab(Method):
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
-            relaxation=bound.relaxation(Numbering(problem.network), norm, HEURISTICS[name], settings),
+            bound=bound.on(Numbering(problem.network), norm, heuristic_named(name), settings),
             propagation=RELAXATIONS[bound.propagation],
             sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
             passes=self.passes or bound.passes,

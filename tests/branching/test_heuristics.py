@@ -8,13 +8,14 @@ import nets
 import numpy as np
 import pytest
 import torch
+from branching.brute import exact_rows
 
 import lipcompare
 from lipcompare import InvalidInput, Problem, Status
-from lipcompare.branching import heuristics
+from lipcompare.branching import bounds
 from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.heuristics import Area, Babsr, Candidates, Moment
+from lipcompare.branching.heuristics import HEURISTICS, Area, Babsr, Candidates, Heuristic, Moment
 from lipcompare.branching.heuristics.weights import gate_weights
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.gates import Gates
@@ -51,7 +52,7 @@ def area(below: float, above: float) -> float:
 
 
 @pytest.mark.parametrize("rule", [Area(), Babsr()])
-def test_the_papers_scores(rule: heuristics.Heuristic) -> None:
+def test_the_papers_scores(rule: Heuristic) -> None:
     batch = subdomains(PROBLEM)
     score = rule(Candidates(NUMBERING, PROBLEM.norm, batch))
     weights = gate_weights(PROBLEM.network, batch.functionals, batch.gradients, PROBLEM.norm)
@@ -84,8 +85,8 @@ def test_moments_of_a_point_leave_nothing_to_split() -> None:
     totals = []
     for problem in (wide, narrow):
         batch = subdomains(problem)
-        relaxation = BOUNDS["sdp"].relaxation(NUMBERING, problem.norm, Moment(), Settings(tolerance=1e-6))
-        totals.append(float(relaxation(batch, 0.0, 0.0).score.sum()))
+        bound = BOUNDS["sdp"].on(NUMBERING, problem.norm, Moment(), Settings(tolerance=1e-6))
+        totals.append(float(bound(batch, 0.0, 0.0).score.sum()))
     assert totals[0] > 0 and totals[1] < 1e-6 * totals[0]
 
 
@@ -102,16 +103,44 @@ class First:
         return torch.cat([open_ * ranks, open_.new_zeros(len(open_), numbering.network.in_size)], -1)
 
 
-def test_a_registered_heuristic_works_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", sorted(HEURISTICS))
+def test_whatever_chooses_the_gates_the_value_is_the_same(name: str) -> None:
+    """Over the table, also for heuristics of other packages: a bad choice costs subdomains, never the value."""
+    heuristic = HEURISTICS[name]
+    problem = nets.problem(nets.dense(4, (2, 4, 4, 2)), 0.5)
+    bound = "sdp" if heuristic.reads_moments else "lbp"
+    result = lipcompare.bound(problem, Bab(bound=bound, heuristic=name, attack_seconds=0.1))
+    assert result.status is Status.EXACT
+    np.testing.assert_allclose(result.overall_upper, exact_rows(problem).max(), rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", bounds.names())
+def test_whatever_bounds_the_subdomains_the_value_is_the_same(name: str) -> None:
+    """Over the table: relaxations, and what goes beyond them."""
+    problem = nets.problem(nets.dense(4, (2, 4, 4, 2)), 0.5)
+    result = lipcompare.bound(problem, Bab(bound=name, attack_seconds=0.1))
+    assert result.status is Status.EXACT
+    np.testing.assert_allclose(result.overall_upper, exact_rows(problem).max(), rtol=2e-4)
+
+
+def test_a_registered_heuristic_works_and_an_unknown_one_is_refused() -> None:
     with pytest.raises(InvalidInput, match="'heuristic' of 'bab' cannot be 'first'"):
         Bab(heuristic="first")
     with pytest.raises(InvalidInput, match="Did you mean 'sdp'"):
         Bab(bound="sdpp")
-    monkeypatch.setattr(heuristics, "HEURISTICS", heuristics.HEURISTICS)
-    monkeypatch.setitem(heuristics.HEURISTICS, "first", First())
-    method = Bab(bound="lbp", heuristic="first", attack_seconds=0.1)
-    result = lipcompare.bound(PROBLEM, method)
-    same = lipcompare.bound(PROBLEM, dataclasses.replace(method, heuristic="area"))
+    with pytest.raises(ValueError, match="take another"):
+        HEURISTICS.register("area", First())
+    with pytest.raises(InvalidInput, match="is no heuristic called 'second'"):
+        HEURISTICS.register("second", First())
+    with pytest.raises(InvalidInput, match="is no bound called 'mine'"):
+        BOUNDS.register("mine", First())  # type: ignore[arg-type]
+    HEURISTICS.register("first", First())
+    try:
+        method = Bab(bound="lbp", heuristic="first", attack_seconds=0.1)
+        result = lipcompare.bound(PROBLEM, method)
+        same = lipcompare.bound(PROBLEM, dataclasses.replace(method, heuristic="area"))
+    finally:
+        HEURISTICS.unregister("first")
     assert result.status is same.status is Status.EXACT
     assert result.overall_upper[0] == pytest.approx(same.overall_upper[0], rel=2e-4)
     assert result.detail != same.detail

@@ -1,35 +1,30 @@
 """What bounds a subdomain, by name: every relaxation of the chain rule, and what goes beyond them.
 
-A new relaxation is an entry of :mod:`lipcompare.jacobian.relaxations`. Another bound is a file here and a line in
-``BOUNDS``, or a call of ``register``.
+A relaxation (:mod:`lipcompare.jacobian.relaxations`) is a bound on subdomains as it is, and is found here by its name
+without further ado. What has an entry of its own in ``BOUNDS`` does more than bound: it starts from what the parent
+left, stops once a subdomain closes, proposes patterns, and leaves something to the children. A new one is a file here
+and a line in the table; one of another package is an entry point of the group ``lipcompare.tree_bounds``, or a call of
+``BOUNDS.register``.
 """
 
-from lipcompare.branching.bounds.base import Relaxation, Relaxed, Settings, TreeBound
+from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound, TreeBound
 from lipcompare.branching.bounds.lbp import Propagated
 from lipcompare.branching.bounds.sdp import Sdp
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.jacobian import RELAXATIONS
+from solvers.plugins import Registry
 
-BOUNDS: dict[str, TreeBound] = {}
+__all__ = ["BOUNDS", "Propagated", "Relaxed", "Sdp", "Settings", "SubdomainBound", "TreeBound", "names", "tree_bound"]
+
+
+def _checked(name: str, entry: object) -> TreeBound:
+    if not isinstance(entry, TreeBound) or entry.name != name:
+        raise InvalidInput(f"{entry!r} is no bound called {name!r}: see lipcompare.branching.bounds.TreeBound.")
+    return entry
+
+
+BOUNDS: Registry[TreeBound] = Registry("lipcompare.tree_bounds", {Sdp.name: Sdp()}, _checked)
 """Those beyond the relaxations."""
-
-__all__ = [
-    "BOUNDS",
-    "Propagated",
-    "Relaxation",
-    "Relaxed",
-    "Sdp",
-    "Settings",
-    "TreeBound",
-    "names",
-    "register",
-    "tree_bound",
-]
-
-
-def register(bound: TreeBound) -> None:
-    """Make a bound known to ``bab -o bound=NAME``; one of the same name is replaced."""
-    BOUNDS[bound.name] = bound
 
 
 def names() -> tuple[str, ...]:
@@ -48,6 +43,3 @@ def tree_bound(name: str) -> TreeBound:
     if name in RELAXATIONS:
         return Propagated(name)
     raise InvalidInput(f"Option 'bound' of 'bab' cannot be {name!r}.{nearest(name, names())}")
-
-
-register(Sdp())

@@ -1,13 +1,13 @@
 """What a bound on subdomains is: certified values, scores for splitting, a pattern to try, and a start for the parts.
 
 A bound is a function of the gates, as everything in ``jacobian``. :class:`TreeBound` is an entry of the table of those
-that the tree can use; :class:`Relaxation` is one that is ready to bound the subdomains of one network.
+that the tree can use; :class:`SubdomainBound` is one that is ready to bound the subdomains of one network.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class Relaxed:
     multipliers: Tensor
 
 
-class Relaxation(Protocol):
+class SubdomainBound(Protocol):
     """Bounds a batch of subdomains."""
 
     def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
@@ -65,6 +65,7 @@ class Settings:
     cut_depth: int = 0
 
 
+@runtime_checkable
 class TreeBound(Protocol):
     """A bound that branch and bound can use.
 
@@ -89,5 +90,5 @@ class TreeBound(Protocol):
     def default_heuristic(self, norm: Norm) -> str:
         """Name of the heuristic that suits it."""
 
-    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
+    def on(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> SubdomainBound:
         """The bound on subdomains of one network."""

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 import torch
 
-from lipcompare.branching.bounds.base import Relaxation, Relaxed, Settings
+from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Candidates, Heuristic
 from lipcompare.branching.subdomains import Subdomains
@@ -34,12 +34,12 @@ class Propagated:
     def default_heuristic(self, norm: Norm) -> str:
         return "area"
 
-    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
-        return LinearRelaxation(numbering, norm, heuristic)
+    def on(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> SubdomainBound:
+        return LinearBound(numbering, norm, heuristic)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LinearRelaxation:
+class LinearBound:
     """See the module."""
 
     numbering: Numbering

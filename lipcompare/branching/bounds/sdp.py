@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lipcompare.branching.bounds.base import Relaxation, Relaxed, Settings
-from lipcompare.branching.bounds.lbp import LinearRelaxation
+from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound
+from lipcompare.branching.bounds.lbp import LinearBound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
 from lipcompare.branching.multipliers import gate_numbers, recall, remember
@@ -24,8 +24,6 @@ from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Solution, solve
 from lipcompare.rounding import raised, root_above
-
-"""Matrix entries of a batch of programs: more than this falls out of a processor's caches."""
 
 
 @final
@@ -43,12 +41,12 @@ class Sdp:
     def default_heuristic(self, norm: Norm) -> str:
         return "moment" if self.has_moments(norm) else "area"
 
-    def relaxation(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> Relaxation:
-        return QuadraticRelaxation(numbering, norm, heuristic, settings)
+    def on(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> SubdomainBound:
+        return QuadraticBound(numbering, norm, heuristic, settings)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class QuadraticRelaxation:
+class QuadraticBound:
     """Programs of a batch of subdomains, solved together where they are of a size.
 
     Subdomains of at most ``cut_depth`` decisions that stay above the target are tightened by ``cuts`` cutting planes.
@@ -84,7 +82,7 @@ class QuadraticRelaxation:
     def _fallback(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         """The linear bound, where the program is not to be had."""
         heuristic = Area() if self.heuristic.reads_moments else self.heuristic
-        return LinearRelaxation(self.numbering, self.norm, heuristic)(batch, floor, target)
+        return LinearBound(self.numbering, self.norm, heuristic)(batch, floor, target)
 
     def _entries(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         """p = 1: one program for every signed entry that might be above the target."""

@@ -1,18 +1,32 @@
-"""Which gate to split, by name. A new heuristic is a file here and a line in the table, or one call of ``register``."""
+"""Which gate to split, by name. A new heuristic is a file here and a line in ``HEURISTICS``; one of another package is
+an entry point of the group ``lipcompare.heuristics``, or a call of ``HEURISTICS.register``."""
 
 from lipcompare.branching.heuristics.base import Candidates, Heuristic, Moments
 from lipcompare.branching.heuristics.linear import Area, Babsr
 from lipcompare.branching.heuristics.moment import Moment
+from lipcompare.errors import InvalidInput, nearest
+from solvers.plugins import Registry
 
-HEURISTICS: dict[str, Heuristic] = {}
-
-__all__ = ["HEURISTICS", "Area", "Babsr", "Candidates", "Heuristic", "Moment", "Moments", "register"]
-
-
-def register(heuristic: Heuristic) -> None:
-    """Make a heuristic known to ``bab -o heuristic=NAME``; one of the same name is replaced."""
-    HEURISTICS[heuristic.name] = heuristic
+__all__ = ["HEURISTICS", "Area", "Babsr", "Candidates", "Heuristic", "Moment", "Moments", "heuristic_named"]
 
 
-for _heuristic in (Area(), Babsr(), Moment()):
-    register(_heuristic)
+def _checked(name: str, entry: object) -> Heuristic:
+    if not isinstance(entry, Heuristic) or entry.name != name:
+        raise InvalidInput(f"{entry!r} is no heuristic called {name!r}: see lipcompare.branching.heuristics.Heuristic.")
+    return entry
+
+
+HEURISTICS: Registry[Heuristic] = Registry(
+    "lipcompare.heuristics", {entry.name: entry for entry in (Area(), Babsr(), Moment())}, _checked
+)
+
+
+def heuristic_named(name: str) -> Heuristic:
+    """The heuristic of that name.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if name not in HEURISTICS:
+        raise InvalidInput(f"Option 'heuristic' of 'bab' cannot be {name!r}.{nearest(name, HEURISTICS)}")
+    return HEURISTICS[name]

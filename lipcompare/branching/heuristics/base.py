@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -36,6 +36,7 @@ class Candidates:
     moments: Moments | None = None
 
 
+@runtime_checkable
 class Heuristic(Protocol):
     """Says how much a split on each gate, and on each sign of the input gradient, should gain."""
 

@@ -10,7 +10,7 @@ import torch
 
 from lipcompare import Network, Problem
 from lipcompare.branching.bounds import Settings
-from lipcompare.branching.bounds.sdp import QuadraticRelaxation, _rounded
+from lipcompare.branching.bounds.sdp import QuadraticBound, _rounded
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Moment
 from lipcompare.branching.subdomains import Subdomains
@@ -57,7 +57,7 @@ NETWORKS = {"dense": nets.dense(12, (4, 9, 9, 2)), "leaky": nets.dense(5, (4, 7,
 def test_proposed_slopes_are_a_pattern_of_the_subdomain_and_give_the_value(network: Network, norm: str) -> None:
     problem = nets.problem(network, 0.4, norm=norm)
     batch, numbering = subdomains(problem), Numbering(network)
-    relaxed = QuadraticRelaxation(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
+    relaxed = QuadraticBound(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
     slopes = numbering.split(relaxed.slopes)
     for k, slope in batch.gates.slopes.items():
         assert bool(((slopes[k] == slope.lower) | (slopes[k] == slope.upper)).all())
@@ -71,7 +71,7 @@ def test_subdomains_are_bounded_alike_in_any_company() -> None:
     """Batches hold programs of one size, and each result goes back to where its subdomain was."""
     problem = nets.problem(NETWORKS["dense"], 0.4)
     batch, numbering = subdomains(problem), Numbering(problem.network)
-    relaxation = QuadraticRelaxation(numbering, problem.norm, Moment(), Settings())
+    relaxation = QuadraticBound(numbering, problem.norm, Moment(), Settings())
     together = relaxation(batch, 0.0, 0.0)
     for i in range(len(batch.linear)):
         alone = relaxation(batch.select(torch.tensor([i])), 0.0, 0.0)
@@ -83,7 +83,7 @@ def test_subdomains_are_bounded_alike_in_any_company() -> None:
 def test_without_room_for_the_program_the_linear_bound_stands() -> None:
     problem = nets.problem(NETWORKS["dense"], 0.4)
     batch, numbering = subdomains(problem), Numbering(problem.network)
-    relaxed = QuadraticRelaxation(numbering, problem.norm, Area(), Settings(memory=1000))(batch, 0.0, 0.0)
+    relaxed = QuadraticBound(numbering, problem.norm, Area(), Settings(memory=1000))(batch, 0.0, 0.0)
     torch.testing.assert_close(relaxed.upper, batch.linear)
 
 
