@@ -38,7 +38,7 @@ from lipcompare.budget import TracePoint
 from lipcompare.cli.errors import terminate_as_interrupt
 from lipcompare.errors import LipcompareError
 from lipcompare.store.database import Store, StoreError
-from lipcompare.study.run import Limits, Setting, Study, Task, run
+from lipcompare.study.run import CellLimits, Setting, Study, Task, run
 
 FAULTS = ("SIGINT", "SIGTERM", "memory")
 WIDTH, EPS, BOXES = 12, 0.5, 2
@@ -187,7 +187,7 @@ def cheap_study() -> Study:
     asked = problem()
     tasks = [Task(asked.example(b), {"example": b}) for b in range(BOXES)]
     settings = [Setting(name) for name in ("naive", "ibp", "recurjac", "lbp", "sdp")]
-    return Study("faults", tasks, settings, Limits(time=60.0))
+    return Study("faults", tasks, settings, CellLimits(time=60.0))
 
 
 def disturb_study(kills: int, dice: random.Random) -> list[str]:

@@ -26,16 +26,16 @@ import lipcompare
 from experiments.reference import DEFAULT_DATA
 from experiments.semidefinite_programs import Programs, coupled_programs, problems, programs
 from lipcompare import Network
-from lipcompare.quadratic.cuts.separation import Family, tighten
+from lipcompare.quadratic.cuts.separation import CutFamily, tighten
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import solve
 
 FAMILIES = {
-    "signs": Family.SIGN,
-    "chords": Family.CHORD,
-    "conflicts": Family.CONFLICT,
-    "forward pass": Family.FORWARD,
-    "all": Family.ALL,
+    "signs": CutFamily.SIGN,
+    "chords": CutFamily.CHORD,
+    "conflicts": CutFamily.CONFLICT,
+    "forward pass": CutFamily.FORWARD,
+    "all": CutFamily.ALL,
 }
 
 

@@ -19,7 +19,7 @@ from lipcompare.preactivation import Tightening
 from lipcompare.propagation import Propagated, coupled, propagate
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def _of_rows(problem: Problem, found: Propagated, most: int, coupling: Coupling 
     first = found.upper[example, row].argsort(descending=True)[:most]
     example, row = example[first], row[first]
     data = l1_data(maps, found.gradients, found.upper[example, row], example, row)
-    return Programs(prepare(data, explore(data)), maps, example, row, coupling)
+    return Programs(rescaled(data, explore(data)), maps, example, row, coupling)
 
 
 def problems(folder: Path, pattern: str, cache: Path = CACHE) -> Iterator[tuple[str, Problem, float | None]]:

@@ -23,7 +23,7 @@ from experiments.train import CACHE, Protocol, trained
 from lipcompare import Network
 from lipcompare.errors import InvalidInput, LipcompareError, nearest
 from lipcompare.store.database import Store
-from lipcompare.study.run import Limits, Setting, Study, run
+from lipcompare.study.run import CellLimits, Setting, Study, run
 
 STORE = Path("results") / "results.sqlite"
 
@@ -71,9 +71,9 @@ class Choices:
     seed: int = 0
     clip: bool = False
 
-    def limits(self, reduced: float, full: float = BAB_SECONDS) -> Limits:
+    def limits(self, reduced: float, full: float = BAB_SECONDS) -> CellLimits:
         """The limits of a cell: ``reduced`` or ``full`` seconds unless the user said otherwise."""
-        return Limits(time=self.seconds or (full if self.full else reduced), seed=self.seed)
+        return CellLimits(time=self.seconds or (full if self.full else reduced), seed=self.seed)
 
     def settings(self, of: Sequence[Setting]) -> list[Setting]:
         """The chosen ones, with the paper's limit for exact methods in a full run."""

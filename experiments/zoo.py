@@ -34,7 +34,7 @@ from lipcompare.store.database import Record
 from lipcompare.study import run as runner
 from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess
-from lipcompare.study.run import Limits, Study, Task
+from lipcompare.study.run import CellLimits, Study, Task
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 OUT = Path("results") / "zoo.csv"
@@ -93,7 +93,7 @@ def problem(network: Network, center: float | np.ndarray, where: Setting, precis
 class Bench:
     """Runs cells one after another in a process that is killed where a method does not keep its time limit."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: CellLimits) -> None:
         self.limits = limits
         self.process = CellProcess()
 
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.perf_counter()
     rows: list[dict[str, object]] = []
     failures: list[str] = []
-    bench = Bench(Limits(time=chosen.time_limit, grace=chosen.grace, threads=chosen.threads))
+    bench = Bench(CellLimits(time=chosen.time_limit, grace=chosen.grace, threads=chosen.threads))
     try:
         for path in found:
             where = setting(path)

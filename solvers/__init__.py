@@ -9,7 +9,7 @@ from solvers.interface import Capabilities, Solver
 from solvers.program import Cones, ConicProgram, MixedIntegerProgram, Program, smat, svec
 from solvers.registry import SOLVERS, SolverInfo, all_solvers, get, names, register
 from solvers.running import OnProgress
-from solvers.solution import Limits, Solution, Status
+from solvers.solution import Limits, Solution, SolveStatus
 
 __all__ = [
     "SOLVERS",
@@ -21,9 +21,9 @@ __all__ = [
     "OnProgress",
     "Program",
     "Solution",
+    "SolveStatus",
     "Solver",
     "SolverInfo",
-    "Status",
     "all_solvers",
     "get",
     "names",

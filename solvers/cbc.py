@@ -25,26 +25,26 @@ from solvers.interface import Capabilities, Solver, package_version
 from solvers.mps import write_mps
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import POLL, Claim, Progress
-from solvers.solution import Limits, Status
+from solvers.solution import Limits, SolveStatus
 
-STATUSES: tuple[tuple[str, Status], ...] = (
-    ("Optimal", Status.OPTIMAL),
-    ("Integer infeasible", Status.INFEASIBLE),
+STATUSES: tuple[tuple[str, SolveStatus], ...] = (
+    ("Optimal", SolveStatus.OPTIMAL),
+    ("Integer infeasible", SolveStatus.INFEASIBLE),
     # CBC's preprocessing says infeasible for some unbounded programs too.
-    ("Infeasible", Status.INFEASIBLE_OR_UNBOUNDED),
-    ("Unbounded", Status.UNBOUNDED),
-    ("Stopped on time", Status.TIME_LIMIT),
+    ("Infeasible", SolveStatus.INFEASIBLE_OR_UNBOUNDED),
+    ("Unbounded", SolveStatus.UNBOUNDED),
+    ("Stopped on time", SolveStatus.TIME_LIMIT),
     (
         "Stopped on iterations",
-        Status.ITERATION_LIMIT,
+        SolveStatus.ITERATION_LIMIT,
     ),  # also on other limits and signals: told apart below
-    ("Stopped on nodes", Status.NODE_LIMIT),
-    ("Stopped on difficulties", Status.NUMERICAL_TROUBLE),
-    ("Stopped on ctrl-c", Status.INTERRUPTED),
-    ("Stopped on gap", Status.OPTIMAL),
-    ("Stopped on solutions", Status.NODE_LIMIT),
-    ("Stopped on user", Status.INTERRUPTED),
-    ("Status unknown", Status.SOLVER_ERROR),
+    ("Stopped on nodes", SolveStatus.NODE_LIMIT),
+    ("Stopped on difficulties", SolveStatus.NUMERICAL_TROUBLE),
+    ("Stopped on ctrl-c", SolveStatus.INTERRUPTED),
+    ("Stopped on gap", SolveStatus.OPTIMAL),
+    ("Stopped on solutions", SolveStatus.NODE_LIMIT),
+    ("Stopped on user", SolveStatus.INTERRUPTED),
+    ("SolveStatus unknown", SolveStatus.SOLVER_ERROR),
 )
 """How the first line of CBC's solution file starts, in the order to try."""
 
@@ -78,7 +78,7 @@ class Cbc(Solver):
         assert isinstance(program, MixedIntegerProgram)
         binary = _binary()
         if binary is None:
-            return Claim(Status.NOT_INSTALLED)
+            return Claim(SolveStatus.NOT_INSTALLED)
         with tempfile.TemporaryDirectory(prefix="solvers-cbc-") as folder:
             files = Path(folder)
             rows = one_sided(program)
@@ -107,10 +107,10 @@ class Cbc(Solver):
             answer = files / "answer.txt"
             if not answer.exists():
                 if limits.time_limit <= progress.seconds():
-                    return Claim(Status.TIME_LIMIT)
+                    return Claim(SolveStatus.TIME_LIMIT)
                 if progress.must_stop():
-                    return Claim(Status.INTERRUPTED)
-                return Claim(Status.SOLVER_ERROR, message=f"CBC ended with code {code}: {text[-300:].strip()}")
+                    return Claim(SolveStatus.INTERRUPTED)
+                return Claim(SolveStatus.SOLVER_ERROR, message=f"CBC ended with code {code}: {text[-300:].strip()}")
             return _read(answer.read_text(), text, program, rows, limits, progress)
 
 
@@ -174,18 +174,18 @@ def _read(
     """The claim in CBC's solution file and log. Columns: index, name, value, dual; '**' marks infeasible
     entries."""
     head, *lines = answer.splitlines()
-    status = next((s for text, s in STATUSES if head.startswith(text)), Status.SOLVER_ERROR)
+    status = next((s for text, s in STATUSES if head.startswith(text)), SolveStatus.SOLVER_ERROR)
     entries = (line.split() for line in lines)
     values = {parts[-3]: (float(parts[-2]), float(parts[-1])) for parts in entries if len(parts) >= 4}
     x = np.array([values.get(f"x{j}", (math.nan, 0.0))[0] for j in range(program.num_variables)])
     point = x if np.isfinite(x).all() and "no integer solution" not in head else None
-    if status in (Status.ITERATION_LIMIT, Status.TIME_LIMIT):
+    if status in (SolveStatus.ITERATION_LIMIT, SolveStatus.TIME_LIMIT):
         if progress.seconds() >= limits.time_limit:
-            status = Status.TIME_LIMIT
+            status = SolveStatus.TIME_LIMIT
         elif progress.must_stop():
-            status = Status.INTERRUPTED
+            status = SolveStatus.INTERRUPTED
         elif program.is_mip and limits.node_limit is not None:
-            status = Status.NODE_LIMIT
+            status = SolveStatus.NODE_LIMIT
     found = _NODES.search(log)
     nodes = int(found.group(1)) if found else 0
     if program.is_mip:
@@ -194,11 +194,11 @@ def _read(
         reports = _BOUND.findall(log)
         bound = float(reports[-1]) + program.offset if reports else -math.inf
         bound = bound - 1e-3 if abs(bound) < 1e40 else -math.inf
-        if status is Status.OPTIMAL and point is not None:
+        if status is SolveStatus.OPTIMAL and point is not None:
             objective = program.objective(point)
             bound = max(bound, objective - max(limits.absolute_gap, limits.relative_gap * abs(objective)))
         return Claim(status, point, bound, nodes)
-    if status is not Status.OPTIMAL or point is None:
+    if status is not SolveStatus.OPTIMAL or point is None:
         return Claim(status, point)
     y_eq = np.array([values.get(f"e{i}", (0.0, 0.0))[1] for i in range(len(rows.b_eq))])
     y_ub = np.array([values.get(f"u{i}", (0.0, 0.0))[1] for i in range(len(rows.b_ub))])

@@ -15,18 +15,18 @@ from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, one_sided, smat_operator, svec
 from solvers.running import Claim, Progress
-from solvers.solution import Limits, Status
+from solvers.solution import Limits, SolveStatus
 
-STATUSES: dict[str, Status] = {
-    "optimal": Status.OPTIMAL,
-    "optimal_inaccurate": Status.NUMERICAL_TROUBLE,
-    "infeasible": Status.INFEASIBLE,
-    "infeasible_inaccurate": Status.NUMERICAL_TROUBLE,
-    "unbounded": Status.UNBOUNDED,
-    "unbounded_inaccurate": Status.NUMERICAL_TROUBLE,
-    "infeasible_or_unbounded": Status.INFEASIBLE_OR_UNBOUNDED,
-    "user_limit": Status.TIME_LIMIT,
-    "solver_error": Status.SOLVER_ERROR,
+STATUSES: dict[str, SolveStatus] = {
+    "optimal": SolveStatus.OPTIMAL,
+    "optimal_inaccurate": SolveStatus.NUMERICAL_TROUBLE,
+    "infeasible": SolveStatus.INFEASIBLE,
+    "infeasible_inaccurate": SolveStatus.NUMERICAL_TROUBLE,
+    "unbounded": SolveStatus.UNBOUNDED,
+    "unbounded_inaccurate": SolveStatus.NUMERICAL_TROUBLE,
+    "infeasible_or_unbounded": SolveStatus.INFEASIBLE_OR_UNBOUNDED,
+    "user_limit": SolveStatus.TIME_LIMIT,
+    "solver_error": SolveStatus.SOLVER_ERROR,
 }
 
 _SECONDS: dict[str, str] = {
@@ -85,7 +85,7 @@ class Cvxpy(Solver):
         if isinstance(program, ConicProgram):
             problem, x, duals = _conic(program)
         elif self.solver in ("HIGHS", "SCIPY") and refusal(program):
-            return Claim(Status.UNSUPPORTED, message=refusal(program))
+            return Claim(SolveStatus.UNSUPPORTED, message=refusal(program))
         else:
             problem, x, duals = _linear(program)
         options = _options(self.solver, limits, limits.time_limit - progress.seconds(), program.is_mip)
@@ -96,18 +96,18 @@ class Cvxpy(Solver):
             raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
             solution = chain.invert(raw, inverse)
         except cp.error.SolverError as error:
-            return Claim(Status.SOLVER_ERROR, message=str(error))
+            return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
         if solution.status in STATUSES and solution.status != "solver_error":
             problem.unpack(solution)
-        status = STATUSES.get(solution.status, Status.SOLVER_ERROR)
-        if status is Status.TIME_LIMIT and progress.seconds() < 0.9 * limits.time_limit:
-            status = Status.ITERATION_LIMIT
-        if status is Status.NUMERICAL_TROUBLE and progress.seconds() >= 0.98 * limits.time_limit:
+        status = STATUSES.get(solution.status, SolveStatus.SOLVER_ERROR)
+        if status is SolveStatus.TIME_LIMIT and progress.seconds() < 0.9 * limits.time_limit:
+            status = SolveStatus.ITERATION_LIMIT
+        if status is SolveStatus.NUMERICAL_TROUBLE and progress.seconds() >= 0.98 * limits.time_limit:
             # First-order solvers call a time-out inaccurate.
-            status = Status.TIME_LIMIT
+            status = SolveStatus.TIME_LIMIT
         point = None if x.value is None else np.array(x.value, dtype=np.float64)
-        message = "the solver reached reduced accuracy only" if status is Status.NUMERICAL_TROUBLE else ""
-        if status is not Status.OPTIMAL or point is None:
+        message = "the solver reached reduced accuracy only" if status is SolveStatus.NUMERICAL_TROUBLE else ""
+        if status is not SolveStatus.OPTIMAL or point is None:
             # Duals of an unfinished solve still give a bound, if they are feasible.
             y = None if point is None or program.is_mip else duals()
             return Claim(status, point, y=y, message=message)

@@ -17,35 +17,35 @@ from solvers import ctrl_c
 from solvers.interface import Capabilities, Solver, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
-from solvers.solution import Limits, Status
+from solvers.solution import Limits, SolveStatus
 
-STATUSES: dict[int, Status] = {
-    1: Status.SOLVER_ERROR,  # LOADED: never optimised
-    2: Status.OPTIMAL,
-    3: Status.INFEASIBLE,
-    4: Status.INFEASIBLE_OR_UNBOUNDED,
-    5: Status.UNBOUNDED,
-    6: Status.CUTOFF,
-    7: Status.ITERATION_LIMIT,
-    8: Status.NODE_LIMIT,
-    9: Status.TIME_LIMIT,
-    10: Status.NODE_LIMIT,  # SOLUTION_LIMIT: we never set one
-    11: Status.INTERRUPTED,
-    12: Status.NUMERICAL_TROUBLE,  # NUMERIC
-    13: Status.NUMERICAL_TROUBLE,  # SUBOPTIMAL
-    14: Status.INTERRUPTED,  # INPROGRESS
-    15: Status.CUTOFF,  # USER_OBJ_LIMIT: we never set one
-    16: Status.TIME_LIMIT,  # WORK_LIMIT: we never set one
-    17: Status.OUT_OF_MEMORY,
-    18: Status.OPTIMAL,  # LOCALLY_OPTIMAL: nonlinear models only
-    19: Status.INFEASIBLE,  # LOCALLY_INFEASIBLE: nonlinear models only
+STATUSES: dict[int, SolveStatus] = {
+    1: SolveStatus.SOLVER_ERROR,  # LOADED: never optimised
+    2: SolveStatus.OPTIMAL,
+    3: SolveStatus.INFEASIBLE,
+    4: SolveStatus.INFEASIBLE_OR_UNBOUNDED,
+    5: SolveStatus.UNBOUNDED,
+    6: SolveStatus.CUTOFF,
+    7: SolveStatus.ITERATION_LIMIT,
+    8: SolveStatus.NODE_LIMIT,
+    9: SolveStatus.TIME_LIMIT,
+    10: SolveStatus.NODE_LIMIT,  # SOLUTION_LIMIT: we never set one
+    11: SolveStatus.INTERRUPTED,
+    12: SolveStatus.NUMERICAL_TROUBLE,  # NUMERIC
+    13: SolveStatus.NUMERICAL_TROUBLE,  # SUBOPTIMAL
+    14: SolveStatus.INTERRUPTED,  # INPROGRESS
+    15: SolveStatus.CUTOFF,  # USER_OBJ_LIMIT: we never set one
+    16: SolveStatus.TIME_LIMIT,  # WORK_LIMIT: we never set one
+    17: SolveStatus.OUT_OF_MEMORY,
+    18: SolveStatus.OPTIMAL,  # LOCALLY_OPTIMAL: nonlinear models only
+    19: SolveStatus.INFEASIBLE,  # LOCALLY_INFEASIBLE: nonlinear models only
 }
-_ERRORS = {10001: Status.OUT_OF_MEMORY, 10009: Status.NO_LICENCE, 10010: Status.LICENCE_TOO_SMALL}
+_ERRORS = {10001: SolveStatus.OUT_OF_MEMORY, 10009: SolveStatus.NO_LICENCE, 10010: SolveStatus.LICENCE_TOO_SMALL}
 
 
-def error_status(code: int) -> Status:
+def error_status(code: int) -> SolveStatus:
     """The status for a gurobipy error number."""
-    return _ERRORS.get(code, Status.SOLVER_ERROR)
+    return _ERRORS.get(code, SolveStatus.SOLVER_ERROR)
 
 
 @final
@@ -70,7 +70,7 @@ class Gurobi(Solver):
     def licence(self) -> str:
         """Found by trying: a program just above the size limit tells the kinds of licence apart."""
         if not self.is_available():
-            return Status.NOT_INSTALLED.value
+            return SolveStatus.NOT_INSTALLED.value
         import gurobipy as gp
 
         try:
@@ -78,7 +78,7 @@ class Gurobi(Solver):
                 model.addMVar(2001)
                 model.optimize()
         except gp.GurobiError as error:
-            if error_status(error.errno) is Status.LICENCE_TOO_SMALL:
+            if error_status(error.errno) is SolveStatus.LICENCE_TOO_SMALL:
                 return "Size-limited licence of 2,000 variables and rows; academics get a full one free."
             return f"{error_status(error.errno).value} ({error})"
         return "Full licence."
@@ -121,13 +121,13 @@ def _solve(model: Any, program: MixedIntegerProgram, start: Vector | None, progr
     if start is not None and program.is_mip:
         x.Start = np.where(np.isnan(start), GRB.UNDEFINED, start)
     model.optimize(_callback(x, progress, program.is_mip))
-    status = STATUSES.get(model.Status, Status.SOLVER_ERROR)
+    status = STATUSES.get(model.Status, SolveStatus.SOLVER_ERROR)
     point = np.array(x.X) if model.SolCount > 0 else None
     if program.is_mip:
-        known = status not in (Status.INFEASIBLE, Status.UNBOUNDED, Status.INFEASIBLE_OR_UNBOUNDED)
+        known = status not in (SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED, SolveStatus.INFEASIBLE_OR_UNBOUNDED)
         bound = float(model.ObjBound) if known else -math.inf
         return Claim(status, point, bound if abs(bound) < GRB.INFINITY else -math.inf, int(model.NodeCount))
-    if status is not Status.OPTIMAL:
+    if status is not SolveStatus.OPTIMAL:
         return Claim(status, point)
     return Claim(status, point, float(model.ObjVal), y=_duals(rows, equal, below, program.num_rows))
 

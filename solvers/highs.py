@@ -29,30 +29,30 @@ import numpy as np
 from solvers.interface import Capabilities, Solver, package_version
 from solvers.program import MixedIntegerProgram, Program, Vector
 from solvers.running import Claim, Progress
-from solvers.solution import Limits, Status
+from solvers.solution import Limits, SolveStatus
 
 _S: Any = highspy.HighsModelStatus
-STATUSES: dict[Any, Status] = {
-    _S.kNotset: Status.SOLVER_ERROR,
-    _S.kLoadError: Status.SOLVER_ERROR,
-    _S.kModelError: Status.SOLVER_ERROR,
-    _S.kPresolveError: Status.SOLVER_ERROR,
-    _S.kSolveError: Status.SOLVER_ERROR,
-    _S.kPostsolveError: Status.SOLVER_ERROR,
-    _S.kModelEmpty: Status.OPTIMAL,
-    _S.kOptimal: Status.OPTIMAL,
-    _S.kInfeasible: Status.INFEASIBLE,
-    _S.kUnboundedOrInfeasible: Status.INFEASIBLE_OR_UNBOUNDED,
-    _S.kUnbounded: Status.UNBOUNDED,
-    _S.kObjectiveBound: Status.CUTOFF,
-    _S.kObjectiveTarget: Status.CUTOFF,
-    _S.kTimeLimit: Status.TIME_LIMIT,
-    _S.kIterationLimit: Status.ITERATION_LIMIT,
-    _S.kUnknown: Status.NUMERICAL_TROUBLE,
-    _S.kSolutionLimit: Status.NODE_LIMIT,  # also what it says when mip_max_nodes is reached
-    _S.kInterrupt: Status.INTERRUPTED,
-    _S.kHighsInterrupt: Status.INTERRUPTED,
-    _S.kMemoryLimit: Status.OUT_OF_MEMORY,
+STATUSES: dict[Any, SolveStatus] = {
+    _S.kNotset: SolveStatus.SOLVER_ERROR,
+    _S.kLoadError: SolveStatus.SOLVER_ERROR,
+    _S.kModelError: SolveStatus.SOLVER_ERROR,
+    _S.kPresolveError: SolveStatus.SOLVER_ERROR,
+    _S.kSolveError: SolveStatus.SOLVER_ERROR,
+    _S.kPostsolveError: SolveStatus.SOLVER_ERROR,
+    _S.kModelEmpty: SolveStatus.OPTIMAL,
+    _S.kOptimal: SolveStatus.OPTIMAL,
+    _S.kInfeasible: SolveStatus.INFEASIBLE,
+    _S.kUnboundedOrInfeasible: SolveStatus.INFEASIBLE_OR_UNBOUNDED,
+    _S.kUnbounded: SolveStatus.UNBOUNDED,
+    _S.kObjectiveBound: SolveStatus.CUTOFF,
+    _S.kObjectiveTarget: SolveStatus.CUTOFF,
+    _S.kTimeLimit: SolveStatus.TIME_LIMIT,
+    _S.kIterationLimit: SolveStatus.ITERATION_LIMIT,
+    _S.kUnknown: SolveStatus.NUMERICAL_TROUBLE,
+    _S.kSolutionLimit: SolveStatus.NODE_LIMIT,  # also what it says when mip_max_nodes is reached
+    _S.kInterrupt: SolveStatus.INTERRUPTED,
+    _S.kHighsInterrupt: SolveStatus.INTERRUPTED,
+    _S.kMemoryLimit: SolveStatus.OUT_OF_MEMORY,
 }
 
 
@@ -84,15 +84,15 @@ class Highs(Solver):
         assert isinstance(program, MixedIntegerProgram)
         reason = refusal(program)
         if reason:
-            return Claim(Status.UNSUPPORTED, message=reason)
+            return Claim(SolveStatus.UNSUPPORTED, message=reason)
         claim = _solve(program, limits, start, cutoff, progress, self.presolve)
-        if self.presolve and program.is_mip and claim.status is Status.INFEASIBLE:
+        if self.presolve and program.is_mip and claim.status is SolveStatus.INFEASIBLE:
             left = max(limits.time_limit - progress.seconds(), 0.0)
             if left == 0.0:
                 message = "HiGHS says infeasible, but there was no time to confirm it without presolve"
-                return Claim(Status.TIME_LIMIT, message=message)
+                return Claim(SolveStatus.TIME_LIMIT, message=message)
             claim = _solve(program, replace(limits, time_limit=left), start, cutoff, progress, presolve=False)
-        elif self.presolve and program.is_mip and claim.status is Status.OPTIMAL and not _is_bounded(program):
+        elif self.presolve and program.is_mip and claim.status is SolveStatus.OPTIMAL and not _is_bounded(program):
             left = max(limits.time_limit - progress.seconds(), 0.01)
             again = _solve(program, replace(limits, time_limit=left), start, cutoff, progress, presolve=False)
             claim = _agreed(program, claim, again)
@@ -116,16 +116,16 @@ def _agreed(program: MixedIntegerProgram, first: Claim, second: Claim) -> Claim:
     """One claim from two solves of a MILP, of which the first said optimal: their weaker bound, or
     trouble."""
     nodes = first.nodes + second.nodes
-    if second.status in (Status.OPTIMAL, Status.TIME_LIMIT, Status.NODE_LIMIT, Status.INTERRUPTED):
+    if second.status in (SolveStatus.OPTIMAL, SolveStatus.TIME_LIMIT, SolveStatus.NODE_LIMIT, SolveStatus.INTERRUPTED):
         best = min((c for c in (first, second) if c.x is not None), key=lambda c: program.objective(_point(c)))
         proved = min(first.dual_bound, second.dual_bound)
-        if second.status is not Status.OPTIMAL:
+        if second.status is not SolveStatus.OPTIMAL:
             return replace(second, x=best.x, dual_bound=proved, nodes=nodes)
         values = [program.objective(_point(c)) for c in (first, second)]
         if abs(values[0] - values[1]) <= 1e-5 * (1.0 + abs(values[0])):
             return replace(best, dual_bound=proved, nodes=nodes)
     message = f"with presolve HiGHS says optimal, without it: {second.status.value} The two do not agree."
-    return Claim(Status.NUMERICAL_TROUBLE, nodes=nodes, message=message)
+    return Claim(SolveStatus.NUMERICAL_TROUBLE, nodes=nodes, message=message)
 
 
 def _point(claim: Claim) -> Vector:
@@ -160,9 +160,9 @@ def _solve(
         options["objective_bound"] = cutoff
     for option, value in options.items():
         if highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
-            return Claim(Status.SOLVER_ERROR, message=f"HiGHS refused the option {option} = {value}")
+            return Claim(SolveStatus.SOLVER_ERROR, message=f"HiGHS refused the option {option} = {value}")
     if _pass_model(highs, program) == highspy.HighsStatus.kError:
-        return Claim(Status.SOLVER_ERROR, message="HiGHS refused the program")
+        return Claim(SolveStatus.SOLVER_ERROR, message="HiGHS refused the program")
     if start is not None and program.is_mip:
         known = np.flatnonzero(~np.isnan(start)).astype(np.int32)
         highs.setSolution(len(known), known, start[known])
@@ -171,17 +171,21 @@ def _solve(
     info = highs.getInfo()
     model_status = highs.getModelStatus()
     status = STATUSES[model_status]
-    if outcome == highspy.HighsStatus.kError and status is Status.OPTIMAL:
-        status = Status.SOLVER_ERROR
+    if outcome == highspy.HighsStatus.kError and status is SolveStatus.OPTIMAL:
+        status = SolveStatus.SOLVER_ERROR
     solution = highs.getSolution()
     feasible = info.primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
     x = np.array(solution.col_value) if feasible and solution.value_valid else None
     nodes = max(int(info.mip_node_count), 0)
     if program.is_mip:
-        bound = float(info.mip_dual_bound) if status not in (Status.INFEASIBLE, Status.SOLVER_ERROR) else -math.inf
+        bound = (
+            float(info.mip_dual_bound)
+            if status not in (SolveStatus.INFEASIBLE, SolveStatus.SOLVER_ERROR)
+            else -math.inf
+        )
         return Claim(status, x, bound if bound < math.inf else -math.inf, nodes)
     y = np.array(solution.row_dual) if solution.dual_valid else None
-    objective = program.objective(x) if status is Status.OPTIMAL and x is not None else -math.inf
+    objective = program.objective(x) if status is SolveStatus.OPTIMAL and x is not None else -math.inf
     return Claim(status, x, objective, y=y)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from solvers.checks import TOLERANCE, conic_bound, lp_bound, violation
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector
 from solvers.running import Claim, OnProgress, Progress, supervise
-from solvers.solution import Limits, Solution, Status
+from solvers.solution import Limits, Solution, SolveStatus
 
 
 @functools.cache
@@ -136,14 +136,16 @@ class Solver(ABC):
 
     def _refusal(self, program: Program) -> Claim | None:
         if not self.is_available():
-            return Claim(Status.NOT_INSTALLED)
+            return Claim(SolveStatus.NOT_INSTALLED)
         can = self.capabilities
         if isinstance(program, ConicProgram):
-            return None if can.conic else Claim(Status.UNSUPPORTED, message=f"{self.name} solves no conic programs")
+            return (
+                None if can.conic else Claim(SolveStatus.UNSUPPORTED, message=f"{self.name} solves no conic programs")
+            )
         if program.is_mip and not can.mip:
-            return Claim(Status.UNSUPPORTED, message=f"{self.name} handles no integer variables")
+            return Claim(SolveStatus.UNSUPPORTED, message=f"{self.name} handles no integer variables")
         if not program.is_mip and not can.lp:
-            return Claim(Status.UNSUPPORTED, message=f"{self.name} solves no linear programs")
+            return Claim(SolveStatus.UNSUPPORTED, message=f"{self.name} solves no linear programs")
         return None
 
     def _disambiguated(self, program: Program, claim: Claim, limits: Limits, progress: Progress) -> Claim:
@@ -152,21 +154,21 @@ class Solver(ABC):
         'Unbounded' alone is asked about too: for a MILP it often speaks of the relaxation only, and conic
         solvers say it on seeing a direction of descent, without having seen a point.
         """
-        if claim.status not in (Status.INFEASIBLE_OR_UNBOUNDED, Status.UNBOUNDED):
+        if claim.status not in (SolveStatus.INFEASIBLE_OR_UNBOUNDED, SolveStatus.UNBOUNDED):
             return claim
         if not program.may_be_unbounded():
-            return replace(claim, status=Status.INFEASIBLE)
-        if isinstance(program, MixedIntegerProgram) and claim.status is Status.INFEASIBLE_OR_UNBOUNDED:
+            return replace(claim, status=SolveStatus.INFEASIBLE)
+        if isinstance(program, MixedIntegerProgram) and claim.status is SolveStatus.INFEASIBLE_OR_UNBOUNDED:
             ray = self._ask(program.recession(), limits, progress)
-            if ray.status is Status.OPTIMAL and ray.x is not None and program.cost @ ray.x > -TOLERANCE:
-                return replace(claim, status=Status.INFEASIBLE)
+            if ray.status is SolveStatus.OPTIMAL and ray.x is not None and program.cost @ ray.x > -TOLERANCE:
+                return replace(claim, status=SolveStatus.INFEASIBLE)
         plain = program.without_cost()
         point = self._ask(plain, limits, progress)
-        if point.status is Status.OPTIMAL and point.x is not None and violation(plain, point.x) is None:
-            return replace(claim, status=Status.UNBOUNDED)
-        if point.status in (Status.INFEASIBLE, Status.INFEASIBLE_OR_UNBOUNDED):
-            return replace(claim, status=Status.INFEASIBLE)
-        return replace(claim, status=Status.INFEASIBLE_OR_UNBOUNDED)
+        if point.status is SolveStatus.OPTIMAL and point.x is not None and violation(plain, point.x) is None:
+            return replace(claim, status=SolveStatus.UNBOUNDED)
+        if point.status in (SolveStatus.INFEASIBLE, SolveStatus.INFEASIBLE_OR_UNBOUNDED):
+            return replace(claim, status=SolveStatus.INFEASIBLE)
+        return replace(claim, status=SolveStatus.INFEASIBLE_OR_UNBOUNDED)
 
     def _ask(self, program: Program, limits: Limits, progress: Progress) -> Claim:
         """A side question to the same solver, in the time that is left."""
@@ -188,52 +190,52 @@ def _checked_start(program: Program, start: Vector | None) -> Vector | None:
 
 def _checked(
     program: Program, claim: Claim, limits: Limits, cutoff: float, progress: Progress
-) -> tuple[Status, Vector | None, float, str]:
+) -> tuple[SolveStatus, Vector | None, float, str]:
     """(status, x, dual bound, message) of a claim after checking it against the program."""
     status, message = claim.status, claim.message
     x = None if progress.x is None or violation(program, progress.x) is not None else progress.x
-    if status in (Status.INFEASIBLE, Status.CUTOFF):
+    if status in (SolveStatus.INFEASIBLE, SolveStatus.CUTOFF):
         if x is not None:
             value = program.objective(x)
             return _trouble(x, f"the solver says: {status.value} But a feasible point has objective {value!r}.")
         # A solver given a cutoff cannot tell 'no point' from 'no better point'.
-        return (Status.INFEASIBLE if math.isinf(cutoff) else Status.CUTOFF), None, cutoff, message
-    if status is Status.UNBOUNDED:
+        return (SolveStatus.INFEASIBLE if math.isinf(cutoff) else SolveStatus.CUTOFF), None, cutoff, message
+    if status is SolveStatus.UNBOUNDED:
         return status, None, -math.inf, message
     if claim.x is not None:
         fault = violation(program, claim.x)
         if fault is None and (x is None or program.objective(claim.x) <= program.objective(x)):
             x = claim.x
-        elif fault is not None and status is Status.OPTIMAL:
+        elif fault is not None and status is SolveStatus.OPTIMAL:
             return _trouble(None, f"the point called optimal is not feasible: {fault}")
-    elif status is Status.OPTIMAL:
+    elif status is SolveStatus.OPTIMAL:
         return _trouble(None, "called optimal without a point")
     bound = max(min(_proved(program, claim, x), cutoff), progress.dual_bound)
     if x is None:
-        return (Status.TIME_LIMIT_NO_POINT if status is Status.TIME_LIMIT else status), None, bound, message
+        return (SolveStatus.TIME_LIMIT_NO_POINT if status is SolveStatus.TIME_LIMIT else status), None, bound, message
     objective = program.objective(x)
     slack = TOLERANCE * (1.0 + abs(objective))
     if bound > objective + slack:
         return _trouble(x, f"the dual bound {bound!r} is above the value of a feasible point, {objective!r}")
     bound = min(bound, objective)
     closed = min(objective, cutoff) - bound <= max(limits.absolute_gap, limits.relative_gap * abs(objective)) + slack
-    if status is Status.OPTIMAL and math.isfinite(bound) and not closed:
-        status = Status.NUMERICAL_TROUBLE
+    if status is SolveStatus.OPTIMAL and math.isfinite(bound) and not closed:
+        status = SolveStatus.NUMERICAL_TROUBLE
         message = f"called optimal, but the proved bound leaves a gap of {objective - bound:.3g}"
-    elif status is Status.NUMERICAL_TROUBLE and claim.y is not None and closed:
+    elif status is SolveStatus.NUMERICAL_TROUBLE and claim.y is not None and closed:
         # A solver that missed its own tolerances: its point and its multipliers, both checked here, decide.
-        status, message = Status.OPTIMAL, ""
-    if status is Status.TIME_LIMIT_NO_POINT:
-        status = Status.TIME_LIMIT
+        status, message = SolveStatus.OPTIMAL, ""
+    if status is SolveStatus.TIME_LIMIT_NO_POINT:
+        status = SolveStatus.TIME_LIMIT
     if objective >= cutoff:
-        without = {Status.OPTIMAL: Status.CUTOFF, Status.TIME_LIMIT: Status.TIME_LIMIT_NO_POINT}
+        without = {SolveStatus.OPTIMAL: SolveStatus.CUTOFF, SolveStatus.TIME_LIMIT: SolveStatus.TIME_LIMIT_NO_POINT}
         return without.get(status, status), None, bound, message
     return status, np.array(x, dtype=np.float64), bound, message
 
 
-def _trouble(x: Vector | None, message: str) -> tuple[Status, Vector | None, float, str]:
+def _trouble(x: Vector | None, message: str) -> tuple[SolveStatus, Vector | None, float, str]:
     """A contradiction: the solver's bounds are not to be believed, a checked point still is."""
-    return Status.NUMERICAL_TROUBLE, None if x is None else np.array(x), -math.inf, message
+    return SolveStatus.NUMERICAL_TROUBLE, None if x is None else np.array(x), -math.inf, message
 
 
 def _proved(program: Program, claim: Claim, x: Vector | None) -> float:
@@ -244,7 +246,7 @@ def _proved(program: Program, claim: Claim, x: Vector | None) -> float:
     if program.is_mip or claim.y is None:
         return claim.dual_bound
     own = lp_bound(program, claim.y)
-    if not isinstance(program, MixedIntegerProgram) or claim.status is not Status.OPTIMAL or x is None:
+    if not isinstance(program, MixedIntegerProgram) or claim.status is not SolveStatus.OPTIMAL or x is None:
         return own
     objective = program.objective(x)
     # Free variables can make our bound -inf on a reduced cost of 1e-9: then the solver's word is all there

@@ -22,19 +22,19 @@ from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
-from solvers.solution import Limits, Status
+from solvers.solution import Limits, SolveStatus
 
-STATUSES: dict[tuple[int, int], Status] = {
+STATUSES: dict[tuple[int, int], SolveStatus] = {
     # (status, sol_status)
-    (1, 1): Status.OPTIMAL,
-    (1, 2): Status.TIME_LIMIT,
-    (1, 0): Status.TIME_LIMIT,
-    (0, 2): Status.TIME_LIMIT,
-    (0, 1): Status.TIME_LIMIT,
-    (0, 0): Status.TIME_LIMIT,
-    (0, -1): Status.TIME_LIMIT,
-    (-2, -2): Status.UNBOUNDED,
-    (-3, -1): Status.SOLVER_ERROR,
+    (1, 1): SolveStatus.OPTIMAL,
+    (1, 2): SolveStatus.TIME_LIMIT,
+    (1, 0): SolveStatus.TIME_LIMIT,
+    (0, 2): SolveStatus.TIME_LIMIT,
+    (0, 1): SolveStatus.TIME_LIMIT,
+    (0, 0): SolveStatus.TIME_LIMIT,
+    (0, -1): SolveStatus.TIME_LIMIT,
+    (-2, -2): SolveStatus.UNBOUNDED,
+    (-3, -1): SolveStatus.SOLVER_ERROR,
 }
 """Anything with status -1 is INFEASIBLE_OR_UNBOUNDED: most of PuLP's drivers fold the two into one."""
 
@@ -68,7 +68,7 @@ class Pulp(Solver):
         import pulp
 
         if self.solver in ("HiGHS", "HiGHS_CMD") and refusal(program):
-            return Claim(Status.UNSUPPORTED, message=refusal(program))
+            return Claim(SolveStatus.UNSUPPORTED, message=refusal(program))
         rows = one_sided(program)
         problem, variables, constraints = _model(program, rows)
         options: dict[str, Any] = {"msg": False}
@@ -82,20 +82,20 @@ class Pulp(Solver):
         try:
             problem.solve(pulp.getSolver(self.solver, **options))
         except pulp.PulpSolverError as error:
-            return Claim(Status.SOLVER_ERROR, message=str(error))
-        status = STATUSES.get((problem.status, problem.sol_status), Status.SOLVER_ERROR)
+            return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
+        status = STATUSES.get((problem.status, problem.sol_status), SolveStatus.SOLVER_ERROR)
         if problem.status == pulp.LpStatusInfeasible:
-            status = Status.INFEASIBLE_OR_UNBOUNDED
+            status = SolveStatus.INFEASIBLE_OR_UNBOUNDED
         allowed = limits.time_limit - began
-        if status is Status.OPTIMAL and progress.seconds() - began >= 0.98 * allowed:
-            status = Status.TIME_LIMIT
-        elif status is Status.TIME_LIMIT and progress.seconds() - began < 0.5 * allowed:
-            status = Status.SOLVER_ERROR
+        if status is SolveStatus.OPTIMAL and progress.seconds() - began >= 0.98 * allowed:
+            status = SolveStatus.TIME_LIMIT
+        elif status is SolveStatus.TIME_LIMIT and progress.seconds() - began < 0.5 * allowed:
+            status = SolveStatus.SOLVER_ERROR
         values = [v.varValue for v in variables]
         x = None if any(v is None for v in values) else np.array(values, dtype=np.float64)
-        if x is None or not np.isfinite(x).all() or status is Status.SOLVER_ERROR:
+        if x is None or not np.isfinite(x).all() or status is SolveStatus.SOLVER_ERROR:
             return Claim(status)
-        if status is not Status.OPTIMAL:
+        if status is not SolveStatus.OPTIMAL:
             return Claim(status, x)
         objective = program.objective(x)
         if program.is_mip:

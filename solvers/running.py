@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from solvers import ctrl_c
 from solvers.program import Vector
-from solvers.solution import Limits, Status, Trace
+from solvers.solution import Limits, SolveStatus, Trace
 
 OnProgress = Callable[[float, float, float], bool | None]
 """Called as on_progress(seconds, best objective or inf, dual bound), from the solving thread; True stops the
@@ -35,7 +35,7 @@ class Claim:
     """What a back end says before anyone checked it. dual_bound -inf: none. y: LP row multipliers or conic
     duals."""
 
-    status: Status
+    status: SolveStatus
     x: Vector | None = None
     dual_bound: float = -math.inf
     nodes: int = 0
@@ -123,7 +123,7 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
 
     # A daemon: a solver that never returns must not keep the process from ending.
     threading.Thread(target=target, name="solver", daemon=True).start()
-    outcome, late = Status.TIME_LIMIT, False
+    outcome, late = SolveStatus.TIME_LIMIT, False
     try:
         soft = 1.02 * limits.time_limit + 0.3
         if not _wait(done, progress, soft):
@@ -131,7 +131,7 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
             progress.stop()
             _wait(done, progress, 1.05 * limits.time_limit + 0.8)
     except KeyboardInterrupt:
-        outcome = Status.INTERRUPTED
+        outcome = SolveStatus.INTERRUPTED
         progress.stop()
         # A second Ctrl-C: do not even wait for the hand-over.
         with contextlib.suppress(KeyboardInterrupt):
@@ -141,9 +141,9 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
         raise errors[0]
     if claims:
         claim = claims[0]
-        if claim.status.is_proof or (outcome is Status.TIME_LIMIT and claim.status is not Status.INTERRUPTED):
+        if claim.status.is_proof or (outcome is SolveStatus.TIME_LIMIT and claim.status is not SolveStatus.INTERRUPTED):
             return claim
-        if outcome is Status.TIME_LIMIT and not late:
+        if outcome is SolveStatus.TIME_LIMIT and not late:
             return claim  # on_progress asked for it
         return replace(claim, status=outcome)
     left = "the solver did not stop when told to and was left behind"

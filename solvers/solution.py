@@ -9,7 +9,7 @@ from enum import Enum
 from solvers.program import Vector
 
 
-class Status(Enum):
+class SolveStatus(Enum):
     """Why a solver stopped. The value of each member is the sentence for a person."""
 
     OPTIMAL = "Optimal: the point is feasible and its objective is proved to be within the gap of the minimum."
@@ -38,7 +38,7 @@ class Status(Enum):
     @property
     def is_proof(self) -> bool:
         """True if nothing is left open: optimal, infeasible, unbounded or nothing better than the cutoff."""
-        return self in (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED, Status.CUTOFF)
+        return self in (SolveStatus.OPTIMAL, SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED, SolveStatus.CUTOFF)
 
 
 Trace = tuple[tuple[float, float, float], ...]
@@ -62,7 +62,7 @@ class Solution:
     never falls. message: details in words beyond the status, may be empty.
     """
 
-    status: Status
+    status: SolveStatus
     x: Vector | None
     objective: float | None
     dual_bound: float

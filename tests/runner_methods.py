@@ -24,7 +24,7 @@ from lipcompare.budget import Budget, Clock
 from lipcompare.methods import Method
 from lipcompare.result import Bound, Status
 from lipcompare.store.database import Store, StoreError
-from lipcompare.study.run import Limits, Setting, Study, Task, run
+from lipcompare.study.run import CellLimits, Setting, Study, Task, run
 
 
 class _Test(Method):
@@ -177,7 +177,7 @@ def cheap_study(examples: int = 10, pause: float = 0.02) -> Study:
     tasks = [Task(problem.example(b), {"model": "dense", "example": b}) for b in range(examples)]
     attack = Setting("attack", {"samples": 16, "starts": 2, "ascent_steps": 2, "rounds": 1, "proposals": 4})
     settings = [Setting("naive"), Setting("lbp"), Setting("steps", {"pause": pause}), Setting("absent"), attack]
-    return Study("cheap", tasks, settings, Limits(time=20.0))
+    return Study("cheap", tasks, settings, CellLimits(time=20.0))
 
 
 def main() -> None:

@@ -141,10 +141,10 @@ def _sample(
     quick = int(_PASS / (problem.batch * _operations(problem.network, problem.rows)))
     chunk = max(1, min(fits, quick))
     parts: list[Tensor] = []  # (batch, samples, rows)
-    for part in unit.split(chunk):
+    for share in unit.split(chunk):
         if parts and deadline.passed():
             break
-        x = problem.box.clamp(lower + part * (upper - lower)).unsqueeze(2)
+        x = problem.box.clamp(lower + share * (upper - lower)).unsqueeze(2)
         parts.append(gradient_norms(problem.network, problem.functionals.unsqueeze(1), x, problem.norm))
     values = torch.cat(parts, dim=1).transpose(1, 2)
     best = _order(values)[..., : effort.starts]
@@ -227,14 +227,16 @@ def _local_search(
         noise = _draw(random, problem, *shape, inputs, normal=True) * size * touched
         partners = torch.randint(starts, (2, half), generator=random).to(points.device)
         step = 1.5 * _draw(random, problem, *shape, 1)
-        here = points.unsqueeze(3)
+        start = points.unsqueeze(3)
         drift = points[:, :, partners[0]] - points[:, :, partners[1]]
-        proposals = torch.cat([here + radius * noise, here + step * drift.unsqueeze(2) + 0.01 * radius * noise], dim=3)
+        proposals = torch.cat(
+            [start + radius * noise, start + step * drift.unsqueeze(2) + 0.01 * radius * noise], dim=3
+        )
         proposals = problem.box.clamp(proposals)
-        found = _norms(problem, proposals.flatten(2, 3)).unflatten(2, (starts, 2 * half))
-        best = _order(found)[..., :1]
+        reached = _norms(problem, proposals.flatten(2, 3)).unflatten(2, (starts, 2 * half))
+        best = _order(reached)[..., :1]
         chosen = proposals.gather(3, best.unsqueeze(-1).expand(batch, rows, starts, 1, inputs)).squeeze(3)
-        points, values = _keep_better(points, values, chosen, found.gather(-1, best).squeeze(-1))
+        points, values = _keep_better(points, values, chosen, reached.gather(-1, best).squeeze(-1))
     return points, values
 
 
@@ -264,14 +266,14 @@ def kink_patterns(problem: Problem, points: Tensor, deadline: Deadline | None = 
                 if tried >= _KINKS or deadline.passed():
                     return slopes
                 tried += 1
-                here = mask[:, neuron].reshape(points.shape[:2])
+                at_kink = mask[:, neuron].reshape(points.shape[:2])
                 for end in range_:
                     trial = slopes[k].clone()
-                    trial[..., neuron] = torch.where(here, end[..., neuron], trial[..., neuron])
-                    found = problem.norm.dual.of(network.pull_back({**slopes, k: trial}, problem.functionals))
-                    better = found > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
+                    trial[..., neuron] = torch.where(at_kink, end[..., neuron], trial[..., neuron])
+                    reached = problem.norm.dual.of(network.pull_back({**slopes, k: trial}, problem.functionals))
+                    better = reached > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
                     if bool(better.any()):
                         slopes = {**slopes, k: torch.where(better.unsqueeze(-1), trial, slopes[k])}
-                        values = torch.where(better, found, values)
+                        values = torch.where(better, reached, values)
                         improved = True
     return slopes

@@ -36,33 +36,33 @@ def remember(data: SdpData, dual: Dual, numbering: Numbering) -> Tensor:
     """
     scale = data.scale.unsqueeze(-1)
     theta = torch.where(data.mask, dual.theta / data.radius.square().clamp(min=1e-300), 0.0) * scale
-    kept = theta.new_zeros(data.problems, 1 + numbering.gates + numbering.network.in_size)
-    place = (1 + gate_numbers(data, numbering)).clamp(max=kept.shape[-1] - 1)
-    kept.scatter_add_(1, torch.where(data.mask, place, 0)[:, 1:], theta[:, 1:])
-    kept[:, 0] = theta[:, 0]
+    by_name = theta.new_zeros(data.problems, 1 + numbering.gates + numbering.network.in_size)
+    column = (1 + gate_numbers(data, numbering)).clamp(max=by_name.shape[-1] - 1)
+    by_name.scatter_add_(1, torch.where(data.mask, column, 0)[:, 1:], theta[:, 1:])
+    by_name[:, 0] = theta[:, 0]
     signs = torch.where(data.entry_mask, dual.lam, 0.0) / scale
-    kept.scatter_add_(1, 1 + numbering.gates + data.entry, signs)
-    return kept.float()
+    by_name.scatter_add_(1, 1 + numbering.gates + data.entry, signs)
+    return by_name.float()
 
 
-def recall(data: SdpData, kept: Tensor, numbering: Numbering) -> Dual:
+def recall(data: SdpData, by_name: Tensor, numbering: Numbering) -> Dual:
     """A dual start from what the parents left: see :func:`remember`. Rows of zeros get the cold start.
 
     Its trace multiplier may have to grow for it to be feasible, which the solver sees to.
     """
     cold = default_start(data)
-    kept = kept.to(data.columns)
+    by_name = by_name.to(data.columns)
     scale = data.scale.unsqueeze(-1)
-    place = (1 + gate_numbers(data, numbering)).clamp(max=kept.shape[-1] - 1)
-    place[:, 0] = 0
-    theta = torch.where(data.mask, kept.gather(1, place), 0.0) * data.radius.square() / scale
-    signs = kept[:, 1 + numbering.gates :]
+    column = (1 + gate_numbers(data, numbering)).clamp(max=by_name.shape[-1] - 1)
+    column[:, 0] = 0
+    theta = torch.where(data.mask, by_name.gather(1, column), 0.0) * data.radius.square() / scale
+    signs = by_name[:, 1 + numbering.gates :]
     lam = signs.gather(1, data.entry) * scale
     undecided = torch.zeros_like(signs, dtype=torch.bool)
     undecided.scatter_(1, data.entry, data.entry_mask)
     lost = torch.where((signs > 0) & ~undecided, 0.25 / signs.clamp(min=1e-300), 0.0)
     theta[:, 0] += lost.sum(-1) / data.scale
-    share = _SHARE * (kept != 0).any(-1, keepdim=True).to(theta)
+    share = _SHARE * (by_name != 0).any(-1, keepdim=True).to(theta)
     # What was not there before has the cold multiplier.
     lam = torch.where(data.entry_mask & (lam > 0), lam, cold.lam)
     theta = torch.where(theta != 0, theta, cold.theta)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lipcompare.cli import options
-from lipcompare.cli.options import OUT, QUESTION, RUN, Domain, Limits, Placement, Points, StoreFile, Which
+from lipcompare.cli.options import OUT, QUESTION, RUN, BudgetOptions, Domain, Placement, Points, StoreFile, Which
 
 # The names that other tables have, which take long to load; a test compares them.
 RELAXATIONS = ("lbp", "middle", "recurjac", "ibp")
@@ -33,7 +33,7 @@ class BoundOptions:
     """Of ``lipcompare bound``."""
 
     domain: Domain
-    limits: Limits
+    limits: BudgetOptions
     placement: Placement
     norm: options.NormName = "inf"
     functional: options.Functional = "outputs"
@@ -52,7 +52,7 @@ class CompareOptions:
     """Of ``lipcompare compare``."""
 
     domain: Domain
-    limits: Limits
+    limits: BudgetOptions
     placement: Placement
     norm: options.NormName = "inf"
     functional: options.Functional = "outputs"

@@ -207,7 +207,7 @@ def _require_model(path: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class BudgetOptions:
     """The budget of each method, as the user gave it."""
 
     time_limit: TimeLimit = 60.0

@@ -242,9 +242,9 @@ class _Encoder:
                 total = total + self._apply(self._matrix(m), value)
             return _Value(total)
 
-        found = fold_forward(self.network, {0: _Value(Expression.columns(inputs))}, activation, affine, stop=stop)
-        assert found is not None  # every node depends on the input
-        return found.expression
+        value = fold_forward(self.network, {0: _Value(Expression.columns(inputs))}, activation, affine, stop=stop)
+        assert value is not None  # every node depends on the input
+        return value.expression
 
     def _activate(self, k: int, node: Activate, z: Expression, bound: Interval) -> Expression:
         low, high = self.slopes[k]
@@ -275,8 +275,8 @@ class _Encoder:
             return _Value(old.expression + new.expression)
 
         last = len(self.network.nodes) - 1
-        found = fold_backward(self.network, {last: _Value(seed)}, activation, affine, add=add)
-        return Expression.of(np.zeros(self.network.in_size)) if found is None else found.expression
+        gradient = fold_backward(self.network, {last: _Value(seed)}, activation, affine, add=add)
+        return Expression.of(np.zeros(self.network.in_size)) if gradient is None else gradient.expression
 
     def _gate(self, k: int, gradient: Expression, lower: Vector, upper: Vector) -> Expression:
         low, high = self.slopes[k]

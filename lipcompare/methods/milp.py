@@ -31,24 +31,24 @@ from lipcompare.result import Attained, Bound, Status, Witness, closed
 from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
 
-STATUSES: dict[solvers.Status, Status] = {
-    solvers.Status.OPTIMAL: Status.COMPLETE,
-    solvers.Status.CUTOFF: Status.NUMERICAL,  # no program here is given one
-    solvers.Status.TIME_LIMIT: Status.TIME_LIMIT,
-    solvers.Status.TIME_LIMIT_NO_POINT: Status.TIME_LIMIT,
-    solvers.Status.NODE_LIMIT: Status.NODE_LIMIT,
-    solvers.Status.ITERATION_LIMIT: Status.NODE_LIMIT,
-    solvers.Status.INTERRUPTED: Status.INTERRUPTED,
-    solvers.Status.INFEASIBLE: Status.NUMERICAL,  # every program here has a feasible point
-    solvers.Status.UNBOUNDED: Status.NUMERICAL,  # and every column is bounded
-    solvers.Status.INFEASIBLE_OR_UNBOUNDED: Status.NUMERICAL,
-    solvers.Status.NUMERICAL_TROUBLE: Status.NUMERICAL,
-    solvers.Status.LICENCE_TOO_SMALL: Status.LICENCE_TOO_SMALL,
-    solvers.Status.NO_LICENCE: Status.UNAVAILABLE,
-    solvers.Status.NOT_INSTALLED: Status.UNAVAILABLE,
-    solvers.Status.UNSUPPORTED: Status.UNSUPPORTED,
-    solvers.Status.OUT_OF_MEMORY: Status.MEMORY_LIMIT,
-    solvers.Status.SOLVER_ERROR: Status.NUMERICAL,
+STATUSES: dict[solvers.SolveStatus, Status] = {
+    solvers.SolveStatus.OPTIMAL: Status.COMPLETE,
+    solvers.SolveStatus.CUTOFF: Status.NUMERICAL,  # no program here is given one
+    solvers.SolveStatus.TIME_LIMIT: Status.TIME_LIMIT,
+    solvers.SolveStatus.TIME_LIMIT_NO_POINT: Status.TIME_LIMIT,
+    solvers.SolveStatus.NODE_LIMIT: Status.NODE_LIMIT,
+    solvers.SolveStatus.ITERATION_LIMIT: Status.NODE_LIMIT,
+    solvers.SolveStatus.INTERRUPTED: Status.INTERRUPTED,
+    solvers.SolveStatus.INFEASIBLE: Status.NUMERICAL,  # every program here has a feasible point
+    solvers.SolveStatus.UNBOUNDED: Status.NUMERICAL,  # and every column is bounded
+    solvers.SolveStatus.INFEASIBLE_OR_UNBOUNDED: Status.NUMERICAL,
+    solvers.SolveStatus.NUMERICAL_TROUBLE: Status.NUMERICAL,
+    solvers.SolveStatus.LICENCE_TOO_SMALL: Status.LICENCE_TOO_SMALL,
+    solvers.SolveStatus.NO_LICENCE: Status.UNAVAILABLE,
+    solvers.SolveStatus.NOT_INSTALLED: Status.UNAVAILABLE,
+    solvers.SolveStatus.UNSUPPORTED: Status.UNSUPPORTED,
+    solvers.SolveStatus.OUT_OF_MEMORY: Status.MEMORY_LIMIT,
+    solvers.SolveStatus.SOLVER_ERROR: Status.NUMERICAL,
 }
 """What a solver's status means for the method. A word is no bound: only a finite dual bound that agrees with bounds of
 our own counts, whatever the status."""
@@ -312,7 +312,7 @@ class _Example:
         status = Status.COMPLETE if decided else STATUSES[solution.status]
         if status is not Status.COMPLETE:
             self.status, self.detail = status, solution.message
-        if solution.status is solvers.Status.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
+        if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return
         proved = -solution.dual_bound + allowance

@@ -39,17 +39,17 @@ def entry_intervals(prepared: Prepared, row: int, *, memory: int = 2**30, deadli
     functionals = prepared.problem.functionals
     maps = gate_maps(prepared.problem.network, prepared.gates, functionals, prepared.gradients)
     size = max(1, min(memory // each, CACHED_ENTRIES // count**2) // 2)
-    for part in entries.split(size):
+    for some in entries.split(size):
         if time.perf_counter() > deadline:
             break
-        entry = torch.cat([part, part])
-        sign = torch.cat([torch.ones_like(part), -torch.ones_like(part)]).to(lower)
-        scale = torch.cat([upper[part], -lower[part]])
+        entry = torch.cat([some, some])
+        sign = torch.cat([torch.ones_like(some), -torch.ones_like(some)]).to(lower)
+        scale = torch.cat([upper[some], -lower[some]])
         zero = torch.zeros_like(entry)
         data = entry_data(maps, scale, zero, torch.full_like(entry, row), entry, sign)
         ends = certify(data, solve(data, tolerance=1e-2).dual) * data.scale
-        high, low = ends.split(len(part))
-        upper[part] = torch.minimum(upper[part], high)
-        lower[part] = torch.maximum(lower[part], -low)
+        high, low = ends.split(len(some))
+        upper[some] = torch.minimum(upper[some], high)
+        lower[some] = torch.maximum(lower[some], -low)
     # A tiny entry's two ends may cross by their rounding.
     return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))

@@ -132,7 +132,7 @@ class _Refiner:
 
         limits = solvers.Limits(time_limit=min(self.seconds, max(self.left(), 0.01)), relative_gap=1e-4)
         solution = self.solver.solve(program if exact else program.relaxed(), limits, on_progress=decided)
-        if solution.status is solvers.Status.INTERRUPTED and not decided(0.0, *_last(solution)):
+        if solution.status is solvers.SolveStatus.INTERRUPTED and not decided(0.0, *_last(solution)):
             raise KeyboardInterrupt  # the solver turned it into a status
         return solution.dual_bound
 

@@ -37,8 +37,8 @@ class Prepared:
 
 def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:
     """What bound propagation gives for one example within the time; looser bounds on a network too large for it."""
-    found = propagate(problem, tightening, RELAXATIONS["lbp"], joint=False, memory=memory, seconds=seconds)
-    return Prepared(problem, found.bounds, found.gates, found.gradients, found.upper[0], found.hurried)
+    linear = propagate(problem, tightening, RELAXATIONS["lbp"], joint=False, memory=memory, seconds=seconds)
+    return Prepared(problem, linear.bounds, linear.gates, linear.gradients, linear.upper[0], linear.hurried)
 
 
 def prepare(problem: Problem, bounds: PreactivationBounds, *, memory: int = 2**30) -> Prepared:

@@ -21,10 +21,10 @@ from lipcompare.quadratic.cuts.separation import tighten, tightened_bytes
 from lipcompare.quadratic.memory import Pack, lifted_gates, packs, program_bytes, sign_count, widths
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.scheduling import Tasks, batches, tasks_of
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Solution, solve
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import root_above
 
 
@@ -55,7 +55,7 @@ class SdpBound:
     restricted: Tensor
     no_memory: Tensor
     no_time: bool
-    solved: tuple[tuple[SdpData, Solution], ...] = ()
+    solved: tuple[tuple[SdpData, SdpSolution], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class _Setting:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Progress:
+class _Results:
     """What is known of every program, filled in batch by batch."""
 
     upper: Tensor
@@ -95,16 +95,16 @@ class _Progress:
     tried: Tensor
     floor: Tensor  # (groups,) programs that end under it are not expected to be the largest of their group
     least: Tensor  # (groups,) those that end under it cannot be, whatever cuts do to the others
-    solved: list[tuple[SdpData, Solution]]
+    solved: list[tuple[SdpData, SdpSolution]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Solved:
     """A batch of programs with its solution."""
 
-    part: Tensor
+    index: Tensor  # (programs of the batch,) which ones of all
     data: SdpData
-    solution: Solution
+    solution: SdpSolution
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class _Prepared:
     pack: Pack
     maps: GateMaps
     gradients: Gradients
-    place: Tensor  # (examples,), -1 for examples of other packs
+    position: Tensor  # (examples,), -1 for examples of other packs
     width: int
     own: Tensor  # (examples of the pack,)
     room: int  # programs that fit in memory
@@ -167,15 +167,15 @@ def sdp_bound(
         Deadline() if deadline is None else Deadline(deadline), keep, compete, aim, coupling,
     )  # fmt: skip
     tasks = tasks_of(gradients, linear, norm, only_maximum)
-    progress = _begin(tasks, norm, prune_below)
+    results = _begin(tasks, norm, prune_below)
     examples, rows = linear.shape
     no_memory = torch.ones(examples, dtype=torch.bool, device=linear.device)
     restricted = torch.zeros_like(no_memory)
     for pack in packs(network, gates, gradients, rows, norm is not Norm.INF, memory):
         no_memory[pack.examples] = False
         restricted[pack.examples] = pack.restricted
-        _solve_pack(setting, tasks, progress, pack)
-    return _by_row(setting, tasks, progress, linear, restricted, no_memory)
+        _solve_pack(setting, tasks, results, pack)
+    return _by_row(setting, tasks, results, linear, restricted, no_memory)
 
 
 def _power(value: Tensor, norm: Norm) -> Tensor:
@@ -183,14 +183,14 @@ def _power(value: Tensor, norm: Norm) -> Tensor:
     return value.square() if norm is Norm.TWO else value
 
 
-def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Progress:
+def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Results:
     groups = int(tasks.group.max()) + 1 if len(tasks.group) else 0
     floor = tasks.linear.new_zeros(groups)
     if prune_below is not None:
-        known = _power(prune_below.to(tasks.linear).clamp(min=0), norm)
-        floor.scatter_reduce_(0, tasks.group, known[tasks.example], "amax")
+        below = _power(prune_below.to(tasks.linear).clamp(min=0), norm)
+        floor.scatter_reduce_(0, tasks.group, below[tasks.example], "amax")
     none = torch.zeros_like(tasks.example, dtype=torch.bool)
-    return _Progress(
+    return _Results(
         tasks.linear.clone(),
         torch.zeros_like(tasks.example),
         none,
@@ -202,50 +202,50 @@ def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Progress:
     )
 
 
-def _solve_pack(setting: _Setting, tasks: Tasks, progress: _Progress, pack: Pack) -> None:
+def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) -> None:
     """Solve the programs of the examples of one pack."""
     device = tasks.linear.device
-    place = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
-    place[pack.examples] = torch.arange(len(pack.examples), device=device)
-    todo = ((place[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
+    position = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
+    position[pack.examples] = torch.arange(len(pack.examples), device=device)
+    todo = ((position[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
     if not len(todo) or setting.deadline.passed():
         return
-    prepared = _prepare_pack(setting, pack, place)
+    prepared = _prepare_pack(setting, pack, position)
     first: SdpData | None = None
     order = tasks.linear[todo]
     if setting.only_maximum and setting.norm is not Norm.ONE and len(todo) > 1:
         values = []
-        for part in todo.split(prepared.width):
+        for index in todo.split(prepared.width):
             if setting.deadline.passed():
                 return
-            data, best = _programs(setting, prepared, tasks.select(part))
+            data, best = _programs(setting, prepared, tasks.select(index))
             values.append(best)
-            first = data if len(part) == len(todo) else None
+            first = data if len(index) == len(todo) else None
         order = torch.cat(values)
         # The optimum is at least the value of a pattern, so a row that ends lower cannot be the largest (but with cuts
         # that know the inputs it may be: then _tighten comes back to it).
-        progress.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
+        results.floor.scatter_reduce_(0, tasks.group[todo], order, "amax")
     solved: list[_Solved] = []  # to be tightened by cuts once all have a bound
-    own = prepared.own[place[tasks.example[todo]]]
-    for part in batches(todo, order, tasks.group[todo], own, prepared.width):
-        part = _open(setting, tasks, progress, part)
-        if not len(part):
+    own = prepared.own[position[tasks.example[todo]]]
+    for index in batches(todo, order, tasks.group[todo], own, prepared.width):
+        index = _open(setting, tasks, results, index)
+        if not len(index):
             continue
         if setting.deadline.passed():
             break
         if first is None:
-            data, _ = _programs(setting, prepared, tasks.select(part))
+            data, _ = _programs(setting, prepared, tasks.select(index))
         else:
-            data = first.select(torch.searchsorted(todo, part))
-        solution = _solve_batch(setting, tasks, progress, prepared, part, data)
+            data = first.select(torch.searchsorted(todo, index))
+        solution = _solve_batch(setting, tasks, results, prepared, index, data)
         if setting.cuts and not pack.restricted and setting.norm is Norm.INF:
-            solved.append(_Solved(part, data, solution))
-            if sum(len(s.part) for s in solved) >= prepared.room:
-                _tighten(setting, tasks, progress, prepared, solved)
-    _tighten(setting, tasks, progress, prepared, solved)
+            solved.append(_Solved(index, data, solution))
+            if sum(len(s.index) for s in solved) >= prepared.room:
+                _tighten(setting, tasks, results, prepared, solved)
+    _tighten(setting, tasks, results, prepared, solved)
 
 
-def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
+def _prepare_pack(setting: _Setting, pack: Pack, position: Tensor) -> _Prepared:
     gates, gradients = setting.gates.of(pack.examples), setting.gradients.of(pack.examples)
     lifted = None
     if pack.restricted:
@@ -256,122 +256,122 @@ def _prepare_pack(setting: _Setting, pack: Pack, place: Tensor) -> _Prepared:
     largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
     room = fitting(setting.memory, program_bytes(int(pack.coordinates.max()), largest))
     coupling = None if setting.coupling is None else setting.coupling.of(pack.examples)
-    return _Prepared(pack, maps, gradients, place, width, own, room, coupling)
+    return _Prepared(pack, maps, gradients, position, width, own, room, coupling)
 
 
-def _open(setting: _Setting, tasks: Tasks, progress: _Progress, part: Tensor) -> Tensor:
+def _open(setting: _Setting, tasks: Tasks, results: _Results, index: Tensor) -> Tensor:
     """The programs with something left to do: not those whose linear bound is under the floor or the target."""
-    floor = progress.floor if setting.coupling is None else progress.least
-    idle = tasks.linear[part] <= floor[tasks.group[part]]
+    floor = results.floor if setting.coupling is None else results.least
+    idle = tasks.linear[index] <= floor[tasks.group[index]]
     if setting.aim is not None:
-        idle |= tasks.linear[part] <= setting.aim[tasks.example[part]]
-    progress.pruned[part[idle]] = True
-    return part[~idle]
+        idle |= tasks.linear[index] <= setting.aim[tasks.example[index]]
+    results.pruned[index[idle]] = True
+    return index[~idle]
 
 
 def _programs(setting: _Setting, prepared: _Prepared, tasks: Tasks) -> tuple[SdpData, Tensor]:
     """Data of some programs in the solver's units, and the values of their best patterns."""
-    place, maps, norm = prepared.place[tasks.example], prepared.maps, setting.norm
+    position, maps, norm = prepared.position[tasks.example], prepared.maps, setting.norm
     if norm is Norm.INF:
-        data = l1_data(maps, prepared.gradients, tasks.linear, place, tasks.row, prepared.pack.most_signs)
+        data = l1_data(maps, prepared.gradients, tasks.linear, position, tasks.row, prepared.pack.most_signs)
     elif norm is Norm.TWO:
-        data = l2_data(maps, tasks.linear, place, tasks.row)
+        data = l2_data(maps, tasks.linear, position, tasks.row)
     else:
-        data = entry_data(maps, tasks.linear, place, tasks.row, tasks.entry, tasks.sign)
+        data = entry_data(maps, tasks.linear, position, tasks.row, tasks.entry, tasks.sign)
     patterns = explore(data)
-    return prepare(data, patterns), patterns.values.amax(-1) * data.scale
+    return rescaled(data, patterns), patterns.values.amax(-1) * data.scale
 
 
 def _solve_batch(
-    setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, part: Tensor, data: SdpData
-) -> Solution:
+    setting: _Setting, tasks: Tasks, results: _Results, prepared: _Prepared, index: Tensor, data: SdpData
+) -> SdpSolution:
     """Solve one batch of programs, certify what it gives, and let the other programs know."""
     one_maximum, cuts = setting.one_maximum, setting.cuts if not prepared.pack.restricted else 0
     solution = solve(
         data,
         tolerance=setting.tolerance,
         max_iterations=setting.max_iterations,
-        target=None if setting.aim is None else setting.aim[tasks.example[part]] / data.scale,
-        group=tasks.group[part] if setting.compete else None,
-        floor=progress.floor if setting.compete else None,
+        target=None if setting.aim is None else setting.aim[tasks.example[index]] / data.scale,
+        group=tasks.group[index] if setting.compete else None,
+        floor=results.floor if setting.compete else None,
         # With cuts the largest may still sink below a row that it beats now.
         compete=one_maximum and not cuts,
         deadline=setting.deadline,
     )
-    upper = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
-    progress.upper[part] = upper
-    progress.tried[part] = True
-    progress.iterations[part] = solution.iterations
-    progress.converged[part] = solution.converged
-    progress.pruned[part] = ~solution.converged & solution.stopped
+    upper = torch.minimum(results.upper[index], certify(data, solution.dual) * data.scale)
+    results.upper[index] = upper
+    results.tried[index] = True
+    results.iterations[index] = solution.iterations
+    results.converged[index] = solution.converged
+    results.pruned[index] = ~solution.converged & solution.stopped
     if one_maximum and not cuts:
-        progress.floor.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+        results.floor.scatter_reduce_(0, tasks.group[index], upper.clamp(max=1e300), "amax")
     if setting.keep:
-        names = data.coordinates.spread(prepared.pack.examples, len(prepared.place))
-        named = dataclasses.replace(data, example=tasks.example[part], coordinates=names)
-        progress.solved.append((named, solution))
+        names = data.coordinates.spread(prepared.pack.examples, len(prepared.position))
+        named = dataclasses.replace(data, example=tasks.example[index], coordinates=names)
+        results.solved.append((named, solution))
     return solution
 
 
-def _tighten(setting: _Setting, tasks: Tasks, progress: _Progress, prepared: _Prepared, solved: list[_Solved]) -> None:
+def _tighten(setting: _Setting, tasks: Tasks, results: _Results, prepared: _Prepared, solved: list[_Solved]) -> None:
     """Cuts for the programs that can still be the largest, the largest of every group first; empties the list.
 
     One that stopped early because another looked larger is solved to the end before it gets cuts.
     """
     home = torch.full_like(tasks.example, -1)  # the batch that holds each program's solution
     for i, batch in enumerate(solved):
-        home[batch.part] = i
+        home[batch.index] = i
     waiting = home >= 0
     if setting.aim is not None:
-        waiting &= progress.upper > setting.aim[tasks.example]
+        waiting &= results.upper > setting.aim[tasks.example]
     while not setting.deadline.passed():
-        chosen = waiting & (progress.upper > progress.least[tasks.group])
+        chosen = waiting & (results.upper > results.least[tasks.group])
         if setting.one_maximum:
-            reach = progress.upper.masked_fill(~chosen, -torch.inf)
-            top = torch.full_like(progress.least, -torch.inf).scatter_reduce(0, tasks.group, reach, "amax")
+            reach = results.upper.masked_fill(~chosen, -torch.inf)
+            top = torch.full_like(results.least, -torch.inf).scatter_reduce(0, tasks.group, reach, "amax")
             chosen &= reach >= top[tasks.group]
         if not bool(chosen.any()):
             break
         for i, batch in enumerate(list(solved)):
-            again = (chosen[batch.part] & (home[batch.part] == i)).nonzero().squeeze(-1)
+            again = (chosen[batch.index] & (home[batch.index] == i)).nonzero().squeeze(-1)
             early = batch.solution.stopped[again]
             if bool(early.any()):
-                home[batch.part[again[early]]] = len(solved)
-                solved.append(_to_the_end(setting, progress, batch, again[early]))
+                home[batch.index[again[early]]] = len(solved)
+                solved.append(_to_the_end(setting, results, batch, again[early]))
             size = tightened_bytes(batch.data.size, setting.cuts, prepared.coupling is not None)
             for some in again[~early].split(fitting(setting.memory, size)) if not bool(early.all()) else ():
-                part = batch.part[some]
+                index = batch.index[some]
                 tightened = tighten(
                     batch.data.select(some), batch.solution.select(some), prepared.maps,
-                    prepared.place[tasks.example[part]], tasks.row[part],
+                    prepared.position[tasks.example[index]], tasks.row[index],
                     cuts=setting.cuts, tolerance=setting.tolerance, deadline=setting.deadline,
                     network=setting.network, coupling=prepared.coupling,
                 )  # fmt: skip
-                upper = progress.upper[part] = torch.minimum(progress.upper[part], tightened.upper)
-                waiting[part] = False
+                upper = results.upper[index] = torch.minimum(results.upper[index], tightened.upper)
+                waiting[index] = False
                 if setting.one_maximum:
-                    progress.least.scatter_reduce_(0, tasks.group[part], upper.clamp(max=1e300), "amax")
+                    results.least.scatter_reduce_(0, tasks.group[index], upper.clamp(max=1e300), "amax")
     solved.clear()
 
 
-def _to_the_end(setting: _Setting, progress: _Progress, batch: _Solved, which: Tensor) -> _Solved:
+def _to_the_end(setting: _Setting, results: _Results, batch: _Solved, which: Tensor) -> _Solved:
     """Programs of a batch that had stopped early, solved to the tolerance."""
-    part, data = batch.part[which], batch.data.select(which)
+    index, data = batch.index[which], batch.data.select(which)
     most = setting.max_iterations
     solution = solve(data, tolerance=setting.tolerance, max_iterations=most, deadline=setting.deadline)
-    progress.upper[part] = torch.minimum(progress.upper[part], certify(data, solution.dual) * data.scale)
-    progress.iterations[part] += solution.iterations
-    progress.converged[part] = solution.converged
-    progress.pruned[part] = False
-    return _Solved(part, data, solution)
+    results.upper[index] = torch.minimum(results.upper[index], certify(data, solution.dual) * data.scale)
+    results.iterations[index] += solution.iterations
+    results.converged[index] = solution.converged
+    results.pruned[index] = False
+    return _Solved(index, data, solution)
 
 
 def _by_row(
-    setting: _Setting, tasks: Tasks, progress: _Progress, linear: Tensor, restricted: Tensor, no_memory: Tensor
+    setting: _Setting, tasks: Tasks, results: _Results, linear: Tensor, restricted: Tensor, no_memory: Tensor
 ) -> SdpBound:
     """Results of rows from those of programs."""
     examples, rows = linear.shape
-    upper, start = progress.upper, tasks.linear
+    upper, start = results.upper, tasks.linear
     if setting.norm is Norm.TWO:
         # A square that underflowed says nothing of its root.
         lost = (start == 0) & (linear[tasks.example, tasks.row] > 0)
@@ -386,18 +386,18 @@ def _by_row(
     def any_of(mask: Tensor) -> Tensor:
         return largest(mask.to(zero), zero) > 0
 
-    improved = progress.tried & (upper < start)
+    improved = results.tried & (upper < start)
     worst = torch.minimum(largest(upper, torch.zeros_like(linear)), linear)
-    done = progress.converged | (progress.pruned & (setting.norm is Norm.ONE))
+    done = results.converged | (results.pruned & (setting.norm is Norm.ONE))
     return SdpBound(
         upper=worst,
         linear=linear,
-        fell_back=~any_of(improved) & ~any_of(progress.pruned & ~improved) & (linear > 0),
-        pruned=any_of(progress.pruned),
-        iterations=largest(progress.iterations, zero),
+        fell_back=~any_of(improved) & ~any_of(results.pruned & ~improved) & (linear > 0),
+        pruned=any_of(results.pruned),
+        iterations=largest(results.iterations, zero),
         converged=~any_of(~done),
         restricted=restricted,
         no_memory=no_memory,
         no_time=setting.deadline.missed,
-        solved=tuple(progress.solved),
+        solved=tuple(results.solved),
     )

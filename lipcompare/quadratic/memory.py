@@ -63,19 +63,19 @@ def packs(network: Network, gates: Gates, gradients: Gradients, rows: int, squar
     def maps_bytes(n: int) -> int:
         return 8 * (4 * n * (widest + n) + 2 * n * network.in_size + 8 * rows * widest)
 
-    def fits(kept: int, n: int) -> bool:
-        return max(maps_bytes(n), program_bytes(n, kept)) <= memory
+    def fits(signs_left: int, n: int) -> bool:
+        return max(maps_bytes(n), program_bytes(n, signs_left)) <= memory
 
     for b in torch.argsort(count, stable=True).tolist():
         n, j = int(count[b]), int(signs[b])
         each = maps_bytes(n)
         if each > memory or program_bytes(n, j) > memory:
             close(False, count, None)
-            kept = j if program_bytes(0, j) <= _SIGNS * memory else int((_SIGNS * memory / 48) ** 0.5)
-            room = _largest(n, partial(fits, kept))
+            most = j if program_bytes(0, j) <= _SIGNS * memory else int((_SIGNS * memory / 48) ** 0.5)
+            room = _largest(n, partial(fits, most))
             if room > 1:
                 group.append(b)
-                close(True, torch.full_like(count, room), kept if kept < j else None)
+                close(True, torch.full_like(count, room), most if most < j else None)
             continue
         # The largest comes last and sets the width of all; a pack of very different sizes would be mostly padding.
         if group and ((len(group) + 1) * each > memory or n > 1.25 * int(count[group[0]]) + 16):

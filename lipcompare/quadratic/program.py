@@ -70,10 +70,10 @@ class Cuts:
         order = torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True)[:, :width]
         wide = order.unsqueeze(1).expand(-1, self.left.shape[1], -1)
         mask = keep.gather(-1, order)
-        there = mask.unsqueeze(1)
+        exists = mask.unsqueeze(1)
         return Cuts(
-            left=self.left.gather(-1, wide) * there,
-            right=self.right.gather(-1, wide) * there,
+            left=self.left.gather(-1, wide) * exists,
+            right=self.right.gather(-1, wide) * exists,
             mask=mask,
             equal=self.equal.gather(-1, order) & mask,
             slack=self.slack.gather(-1, order) * mask,

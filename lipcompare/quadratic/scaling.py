@@ -19,13 +19,13 @@ _TRACE = 3.0  # times the number of coordinates: where the solver cuts off the t
 _OVER = 1.1  # expected optimum over the best pattern's value
 
 
-def prepare(data: SdpData, patterns: Patterns) -> SdpData:
+def rescaled(data: SdpData, patterns: Patterns) -> SdpData:
     """The same problems in better units: one unit per activation node, and one for the objective."""
     square = patterns.points.square().mean(1)
     unit = torch.ones_like(square)
     for start, stop in data.ranges:
-        here = data.mask[:, start:stop].to(square)
-        mean = (square[:, start:stop] * here).sum(-1, keepdim=True) / here.sum(-1, keepdim=True).clamp(min=1)
+        exists = data.mask[:, start:stop].to(square)
+        mean = (square[:, start:stop] * exists).sum(-1, keepdim=True) / exists.sum(-1, keepdim=True).clamp(min=1)
         # Patterns that all leave a node at zero say nothing of its size: the interval's it is then.
         unit[:, start:stop] = torch.where(mean > 0, mean.clamp(min=1e-8), 1.0).sqrt()
     best = patterns.values.amax(-1)

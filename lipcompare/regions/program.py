@@ -179,7 +179,7 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     solution = solvers.get("highs").solve(
         _program(scaled), solvers.Limits(time_limit=max(min(time_limit, _SECONDS), 0.01))
     )
-    if solution.status is solvers.Status.INTERRUPTED:
+    if solution.status is solvers.SolveStatus.INTERRUPTED:
         raise KeyboardInterrupt  # the solver made a status of it
     u = None if solution.x is None else solution.x[:-1]
     depth = -np.inf if u is None else float((scaled.A @ u + scaled.b).min())

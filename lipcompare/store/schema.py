@@ -77,14 +77,14 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
         )
         try:
-            _prepare(connection, path, read_only=read_only)
+            _initialise(connection, path, read_only=read_only)
         except (sqlite3.Error, StoreError):
             connection.close()
             raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+def _initialise(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     connection.row_factory = sqlite3.Row
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if read_only and empty:

@@ -23,7 +23,7 @@ Option = str | int | float | bool
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class CellLimits:
     """What each cell may spend.
 
     Attributes:
@@ -104,7 +104,7 @@ class Study:
     name: str
     tasks: Sequence[Task]
     settings: Sequence[Setting]
-    limits: Limits = Limits()
+    limits: CellLimits = CellLimits()
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class Cell:
     device: str
     method: Method | str
     options: Mapping[str, Any]
-    limits: Limits
+    limits: CellLimits
     versions: Mapping[str, str]
     refusal: tuple[Status, str] | None = None
 

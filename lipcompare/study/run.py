@@ -17,11 +17,11 @@ from rich.console import Console
 from lipcompare.budget import duration
 from lipcompare.errors import InvalidInput
 from lipcompare.store.database import Store
-from lipcompare.study.definition import Limits, Setting, Study, Task, plan
+from lipcompare.study.definition import CellLimits, Setting, Study, Task, plan
 from lipcompare.study.lanes import Lanes, Local
 from lipcompare.study.progress import StudyProgress
 
-__all__ = ["Limits", "Setting", "Study", "Summary", "Task", "run"]
+__all__ = ["CellLimits", "Setting", "Study", "Summary", "Task", "run"]
 
 
 @dataclasses.dataclass(frozen=True)

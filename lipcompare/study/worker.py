@@ -34,7 +34,7 @@ from lipcompare.network.linear_maps import Dense
 from lipcompare.problem import Problem
 from lipcompare.result import Status
 from lipcompare.store.database import Origin, Record
-from lipcompare.study.definition import Cell, Limits
+from lipcompare.study.definition import Cell, CellLimits
 from lipcompare.study.record import from_bound, origin, without_result
 
 if sys.platform != "win32":
@@ -186,6 +186,6 @@ def _limited(cell: Cell) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def _orphaned_seconds(limits: Limits) -> float:
+def _orphaned_seconds(limits: CellLimits) -> float:
     """More processor time than a cell can use before the runner kills it."""
     return (limits.time + 2 * limits.grace + 10.0) * (os.cpu_count() or 1)

@@ -31,7 +31,7 @@ def hull_program(problem, row: int, *, coupled: bool) -> tuple[float, float]:
     prepared = prepare(problem, bounds)
     program = encode_rows(prepared, [row], coupled=coupled).program.relaxed()
     solution = solvers.get("highs").solve(program)
-    assert solution.status is solvers.Status.OPTIMAL
+    assert solution.status is solvers.SolveStatus.OPTIMAL
     return float(prepared.upper[row]), -solution.dual_bound
 
 

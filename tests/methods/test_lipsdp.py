@@ -83,7 +83,7 @@ def test_other_solvers_and_a_wrong_status(monkeypatch: pytest.MonkeyPatch) -> No
     solve = solvers.Solver.solve
 
     def lost(self, *args, **kwargs):
-        return dataclasses.replace(solve(self, *args, **kwargs), x=None, status=solvers.Status.NUMERICAL_TROUBLE)
+        return dataclasses.replace(solve(self, *args, **kwargs), x=None, status=solvers.SolveStatus.NUMERICAL_TROUBLE)
 
     monkeypatch.setattr("solvers.cvxpy.Cvxpy.solve", lost, raising=False)
     result = lipcompare.bound(problem, LipSdp())

@@ -168,7 +168,7 @@ def test_a_licence_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(self, *args, **kwargs):
         return dataclasses.replace(
-            solve(self, *args, **kwargs), status=solvers.Status.LICENCE_TOO_SMALL, x=None, dual_bound=-math.inf
+            solve(self, *args, **kwargs), status=solvers.SolveStatus.LICENCE_TOO_SMALL, x=None, dual_bound=-math.inf
         )
 
     monkeypatch.setattr("solvers.highs.Highs.solve", refuse, raising=False)
@@ -178,7 +178,7 @@ def test_a_licence_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_status_of_a_solver_means_something() -> None:
-    assert set(STATUSES) == set(solvers.Status)
+    assert set(STATUSES) == set(solvers.SolveStatus)
 
 
 def test_unsupported_problems_say_why() -> None:
@@ -255,14 +255,14 @@ def test_the_trace_only_improves() -> None:
 
 
 LIES = {
-    "unbounded": Claim(solvers.Status.UNBOUNDED),
-    "infeasible": Claim(solvers.Status.INFEASIBLE),
-    "either": Claim(solvers.Status.INFEASIBLE_OR_UNBOUNDED),
-    "bound inf": Claim(solvers.Status.TIME_LIMIT, dual_bound=math.inf),
-    "bound 1e300": Claim(solvers.Status.TIME_LIMIT, dual_bound=1e300),
-    "bound 0": Claim(solvers.Status.TIME_LIMIT, dual_bound=0.0),
-    "bound nan": Claim(solvers.Status.TIME_LIMIT, dual_bound=math.nan),
-    "optimal without a point": Claim(solvers.Status.OPTIMAL, dual_bound=0.0),
+    "unbounded": Claim(solvers.SolveStatus.UNBOUNDED),
+    "infeasible": Claim(solvers.SolveStatus.INFEASIBLE),
+    "either": Claim(solvers.SolveStatus.INFEASIBLE_OR_UNBOUNDED),
+    "bound inf": Claim(solvers.SolveStatus.TIME_LIMIT, dual_bound=math.inf),
+    "bound 1e300": Claim(solvers.SolveStatus.TIME_LIMIT, dual_bound=1e300),
+    "bound 0": Claim(solvers.SolveStatus.TIME_LIMIT, dual_bound=0.0),
+    "bound nan": Claim(solvers.SolveStatus.TIME_LIMIT, dual_bound=math.nan),
+    "optimal without a point": Claim(solvers.SolveStatus.OPTIMAL, dual_bound=0.0),
 }
 
 

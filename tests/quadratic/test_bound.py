@@ -26,7 +26,7 @@ from lipcompare.quadratic.bound import SdpBound, sdp_bound
 from lipcompare.quadratic.memory import packs
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Dual, balance, default_start, dual_value, slack_matrix, solve
 
@@ -49,7 +49,7 @@ def data_of(problem: Problem) -> SdpData:
     maps = gate_maps(problem.network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
-    return prepare(data, explore(data))
+    return rescaled(data, explore(data))
 
 
 @settings(max_examples=25)
@@ -260,7 +260,7 @@ def test_the_widest_signs_are_kept_when_not_all_fit() -> None:
     for most in (0, 4, 12, 24):
         data = l1_data(maps, gradients, linear[example, row], example, row, most)
         assert data.entries.shape[-1] <= most
-        data = prepare(data, explore(data))
+        data = rescaled(data, explore(data))
         bounds.append(certify(data, solve(data).dual) * data.scale)
     # A chord can only lose against the absolute value that it replaces.
     assert bool((torch.stack(bounds).diff(dim=0) <= 2e-4 * bounds[-1]).all())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 import solvers
-from solvers import Limits, Status
+from solvers import Limits, SolveStatus
 from solvers.checks import violation
 from solvers.program import one_sided
 
@@ -156,7 +156,7 @@ def _reference(program: solvers.MixedIntegerProgram) -> float:
 
 
 def _assert_proves(solution: solvers.Solution, program: solvers.Program, value: float) -> None:
-    assert solution.status is Status.OPTIMAL, solution
+    assert solution.status is SolveStatus.OPTIMAL, solution
     assert violation(program, solution.x) is None
     assert solution.objective == pytest.approx(program.objective(solution.x), abs=0)
     tolerance = 1e-6 * (1 + abs(value))
@@ -202,9 +202,9 @@ def test_infeasible(name, kind):
     solver = solvers.get(name)
     solution = solver.solve(program)
     if program.is_mip and not solver.capabilities.mip:
-        assert solution.status is Status.UNSUPPORTED and solution.dual_bound == -np.inf
+        assert solution.status is SolveStatus.UNSUPPORTED and solution.dual_bound == -np.inf
     else:
-        assert solution.status is Status.INFEASIBLE
+        assert solution.status is SolveStatus.INFEASIBLE
         assert solution.x is None and solution.objective is None and solution.dual_bound == np.inf
 
 
@@ -215,16 +215,16 @@ def test_unbounded(name, kind):
     solver = solvers.get(name)
     solution = solver.solve(program)
     if program.is_mip and not solver.capabilities.mip:
-        assert solution.status is Status.UNSUPPORTED
+        assert solution.status is SolveStatus.UNSUPPORTED
     else:
-        assert solution.status is Status.UNBOUNDED
+        assert solution.status is SolveStatus.UNBOUNDED
     assert solution.x is None and solution.dual_bound == -np.inf
 
 
 @pytest.mark.parametrize("name", CONIC)
 def test_conic_infeasible_and_unbounded(name):
-    assert solvers.get(name).solve(CONIC_INFEASIBLE).status is Status.INFEASIBLE
-    assert solvers.get(name).solve(CONIC_UNBOUNDED).status is Status.UNBOUNDED
+    assert solvers.get(name).solve(CONIC_INFEASIBLE).status is SolveStatus.INFEASIBLE
+    assert solvers.get(name).solve(CONIC_UNBOUNDED).status is SolveStatus.UNBOUNDED
 
 
 @pytest.mark.parametrize("name", MIP)
@@ -233,8 +233,8 @@ def test_time_limit(name):
     began = time.monotonic()
     solution = solver.solve(hard(), Limits(time_limit=limit))
     assert time.monotonic() - began <= 1.1 * limit + 1
-    assert solution.status in (Status.TIME_LIMIT, Status.TIME_LIMIT_NO_POINT)
-    assert (solution.x is None) == (solution.status is Status.TIME_LIMIT_NO_POINT)
+    assert solution.status in (SolveStatus.TIME_LIMIT, SolveStatus.TIME_LIMIT_NO_POINT)
+    assert (solution.x is None) == (solution.status is SolveStatus.TIME_LIMIT_NO_POINT)
     low, high = HARD_VALUES
     if solver.capabilities.dual_bound:
         assert low <= solution.dual_bound <= high
@@ -261,7 +261,7 @@ def test_cutoff(name):
     _assert_proves(solver.solve(program, EXACT, cutoff=minimum + 0.5), program, minimum)
     for cutoff in (minimum - 0.5, minimum - 20, minimum - 1000):
         solution = solver.solve(program, EXACT, cutoff=cutoff)
-        assert solution.status is Status.CUTOFF
+        assert solution.status is SolveStatus.CUTOFF
         assert solution.x is None and solution.objective is None
         # Bounds from a solve with a cutoff prove nothing beyond it.
         assert solution.dual_bound == pytest.approx(cutoff, abs=1e-6)
@@ -270,7 +270,7 @@ def test_cutoff(name):
 @pytest.mark.parametrize("name", MIP)
 def test_cutoff_on_infeasible_program(name):
     solution = solvers.get(name).solve(INFEASIBLE["mip"], cutoff=3.0)
-    assert solution.status is Status.CUTOFF and solution.dual_bound == 3.0
+    assert solution.status is SolveStatus.CUTOFF and solution.dual_bound == 3.0
 
 
 @pytest.mark.parametrize("name", LP)
@@ -278,7 +278,7 @@ def test_lp_cutoff(name):
     program = knapsack(10, 4).relaxed()
     minimum = solvers.get("highs").solve(program).objective
     solution = solvers.get(name).solve(program, cutoff=minimum - 5)
-    assert solution.status is Status.CUTOFF and solution.x is None
+    assert solution.status is SolveStatus.CUTOFF and solution.x is None
     assert solution.dual_bound == pytest.approx(minimum - 5, abs=1e-6)
     assert solvers.get(name).solve(program, cutoff=minimum + 5).objective == pytest.approx(minimum, abs=1e-4)
 
@@ -288,7 +288,7 @@ def test_cutoff_caps_the_bound_at_time_limit(name):
     low, _ = HARD_VALUES
     solution = solvers.get(name).solve(hard(), Limits(time_limit=0.5), cutoff=low - 100)
     assert solution.x is None and solution.dual_bound <= low - 100
-    assert solution.status in (Status.CUTOFF, Status.TIME_LIMIT_NO_POINT)
+    assert solution.status in (SolveStatus.CUTOFF, SolveStatus.TIME_LIMIT_NO_POINT)
 
 
 @pytest.mark.parametrize("name", MIP)
@@ -321,7 +321,7 @@ def test_trace(name):
 def test_progress_can_stop(name):
     seen = []
     solution = solvers.get(name).solve(hard(), on_progress=lambda *now: seen.append(now) or np.isfinite(now[1]))
-    assert solution.status is Status.INTERRUPTED
+    assert solution.status is SolveStatus.INTERRUPTED
     assert solution.x is not None and violation(hard(), solution.x) is None
     assert seen and all(seconds <= solution.seconds for seconds, _, _ in seen)
 
@@ -345,7 +345,7 @@ def test_keyboard_interrupt(name):
     solution = solver.solve(hard(), Limits(time_limit=4))
     assert time.monotonic() - began < 3
     timer.join()
-    assert solution.status is Status.INTERRUPTED
+    assert solution.status is SolveStatus.INTERRUPTED
     if solver.capabilities.dual_bound:
         low, high = HARD_VALUES
         assert low <= solution.dual_bound <= high
@@ -358,7 +358,7 @@ def test_overlapping_solves_leave_ctrl_c_alone(name):
     limits = [Limits(time_limit=seconds) for seconds in (0.3, 0.6, 0.9)]
     with ThreadPoolExecutor(3) as pool:
         solved = list(pool.map(lambda limit: solvers.get(name).solve(hard(), limit), limits))
-    assert all(solution.status is Status.TIME_LIMIT for solution in solved)
+    assert all(solution.status is SolveStatus.TIME_LIMIT for solution in solved)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -371,14 +371,14 @@ def test_concurrent_solves(name):
     with ThreadPoolExecutor(3) as pool:
         limits = [Limits(relative_gap=1e-9, absolute_gap=1e-9, threads=1 + k % 2) for k in range(6)]
         together = list(pool.map(solver.solve, drawn, limits))
-    assert [solution.status for solution in together] == [Status.OPTIMAL] * 6
+    assert [solution.status for solution in together] == [SolveStatus.OPTIMAL] * 6
     assert [solution.objective for solution in together] == pytest.approx(alone, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", BOUNDING)
 def test_node_limit(name):
     solution = solvers.get(name).solve(knapsack(60, 20), Limits(node_limit=3))
-    assert solution.status is Status.NODE_LIMIT
+    assert solution.status is SolveStatus.NODE_LIMIT
     assert solution.dual_bound <= -2219 + 1e-4
 
 
@@ -389,7 +389,7 @@ def test_small_gurobi_licence(name):
     program = solvers.MixedIntegerProgram(np.ones(n), np.ones((1, n)), [3], [9], np.zeros(n), np.ones(n), np.ones(n))
     solution = solver.solve(program)
     if solver.licence().startswith("Size-limited"):
-        assert solution.status is Status.LICENCE_TOO_SMALL and solution.dual_bound == -np.inf
+        assert solution.status is SolveStatus.LICENCE_TOO_SMALL and solution.dual_bound == -np.inf
         assert "highs" in solution.status.value
     else:
-        assert solution.status is Status.OPTIMAL
+        assert solution.status is SolveStatus.OPTIMAL

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import solvers
-from solvers import Capabilities, Cones, ConicProgram, Limits, MixedIntegerProgram, Solver, Status
+from solvers import Capabilities, Cones, ConicProgram, Limits, MixedIntegerProgram, Solver, SolveStatus
 from solvers.checks import conic_bound, lp_bound, violation
 from solvers.gurobi import error_status
 from solvers.running import Claim
@@ -49,8 +49,8 @@ def _lie(*claim, **options) -> solvers.Solution:
 
 
 def test_honest_claim_passes():
-    solution = _lie(Status.OPTIMAL, np.array([0.0, 1.0]), 1.25)
-    assert solution.status is Status.OPTIMAL and solution.objective == solution.dual_bound == 1.25
+    solution = _lie(SolveStatus.OPTIMAL, np.array([0.0, 1.0]), 1.25)
+    assert solution.status is SolveStatus.OPTIMAL and solution.objective == solution.dual_bound == 1.25
 
 
 @pytest.mark.parametrize(
@@ -64,55 +64,57 @@ def test_honest_claim_passes():
     ],
 )
 def test_false_point_is_not_a_number(x, words):
-    solution = _lie(Status.OPTIMAL, np.array(x), 1.25)
-    assert solution.status is Status.NUMERICAL_TROUBLE and words in solution.message
+    solution = _lie(SolveStatus.OPTIMAL, np.array(x), 1.25)
+    assert solution.status is SolveStatus.NUMERICAL_TROUBLE and words in solution.message
     assert solution.x is None and solution.objective is None and solution.dual_bound == -math.inf
 
 
 def test_suboptimal_point_called_optimal():
-    solution = _lie(Status.OPTIMAL, np.array([2.0, 1.0]), 1.25)
-    assert solution.status is Status.NUMERICAL_TROUBLE and "gap" in solution.message
+    solution = _lie(SolveStatus.OPTIMAL, np.array([2.0, 1.0]), 1.25)
+    assert solution.status is SolveStatus.NUMERICAL_TROUBLE and "gap" in solution.message
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "status"), [(1.0, 1.0, Status.OPTIMAL), (1.0, 0.5, Status.NUMERICAL_TROUBLE), (2.0, 1.0, None)]
+    ("x", "y", "status"), [(1.0, 1.0, SolveStatus.OPTIMAL), (1.0, 0.5, SolveStatus.NUMERICAL_TROUBLE), (2.0, 1.0, None)]
 )
 def test_reduced_accuracy_is_judged_by_the_checked_point_and_multipliers(x, y, status):
     program = MixedIntegerProgram([1.0], [[1.0]], [1.0], [np.inf], [0.0], [3.0], [False])  # minimum 1
-    solution = Liar(Claim(Status.NUMERICAL_TROUBLE, np.array([x]), y=np.array([y]))).solve(program)
-    assert solution.status is (status or Status.NUMERICAL_TROUBLE)
+    solution = Liar(Claim(SolveStatus.NUMERICAL_TROUBLE, np.array([x]), y=np.array([y]))).solve(program)
+    assert solution.status is (status or SolveStatus.NUMERICAL_TROUBLE)
     assert solution.objective == x and y - 1e-12 < solution.dual_bound <= y  # rounded down
 
 
 def test_start_better_than_the_optimum_claimed():
-    solution = _lie(Status.OPTIMAL, np.array([2.0, 1.0]), 3.25, start=np.array([0.0, 1.0]))
-    assert solution.status is Status.NUMERICAL_TROUBLE and "above the value of a feasible point" in solution.message
+    solution = _lie(SolveStatus.OPTIMAL, np.array([2.0, 1.0]), 3.25, start=np.array([0.0, 1.0]))
+    assert (
+        solution.status is SolveStatus.NUMERICAL_TROUBLE and "above the value of a feasible point" in solution.message
+    )
     assert solution.objective == 1.25 and solution.dual_bound == -math.inf
 
 
-@pytest.mark.parametrize("status", [Status.INFEASIBLE, Status.CUTOFF])
+@pytest.mark.parametrize("status", [SolveStatus.INFEASIBLE, SolveStatus.CUTOFF])
 def test_infeasible_with_a_feasible_start(status):
     solution = _lie(status, start=np.array([0.0, 1.0]), cutoff=5.0)
-    assert solution.status is Status.NUMERICAL_TROUBLE and solution.objective == 1.25
+    assert solution.status is SolveStatus.NUMERICAL_TROUBLE and solution.objective == 1.25
 
 
 def test_false_point_at_time_limit_is_dropped():
-    solution = _lie(Status.TIME_LIMIT, np.array([0.0, 0.0]), 0.5)
-    assert solution.status is Status.TIME_LIMIT_NO_POINT and solution.x is None and solution.dual_bound == 0.5
+    solution = _lie(SolveStatus.TIME_LIMIT, np.array([0.0, 0.0]), 0.5)
+    assert solution.status is SolveStatus.TIME_LIMIT_NO_POINT and solution.x is None and solution.dual_bound == 0.5
 
 
 def test_bound_with_cutoff_holds_up_to_the_cutoff():
     # HiGHS with a cutoff under the optimum: "optimal", a worse point, and a bound above the cutoff.
-    solution = _lie(Status.OPTIMAL, np.array([0.0, 1.0]), 1.25, cutoff=1.0)
-    assert solution.status is Status.CUTOFF and solution.x is None and solution.dual_bound == 1.0
-    solution = _lie(Status.TIME_LIMIT, None, 7.0, cutoff=1.0)
-    assert solution.status is Status.TIME_LIMIT_NO_POINT and solution.dual_bound == 1.0
+    solution = _lie(SolveStatus.OPTIMAL, np.array([0.0, 1.0]), 1.25, cutoff=1.0)
+    assert solution.status is SolveStatus.CUTOFF and solution.x is None and solution.dual_bound == 1.0
+    solution = _lie(SolveStatus.TIME_LIMIT, None, 7.0, cutoff=1.0)
+    assert solution.status is SolveStatus.TIME_LIMIT_NO_POINT and solution.dual_bound == 1.0
 
 
 def test_not_installed_and_unsupported():
-    assert Liar(Claim(Status.OPTIMAL), available=False).solve(PROGRAM).status is Status.NOT_INSTALLED
+    assert Liar(Claim(SolveStatus.OPTIMAL), available=False).solve(PROGRAM).status is SolveStatus.NOT_INSTALLED
     conic = ConicProgram([1.0], [[-1.0]], [0.0], Cones(nonneg=1))
-    assert Liar(Claim(Status.OPTIMAL)).solve(conic).status is Status.UNSUPPORTED
+    assert Liar(Claim(SolveStatus.OPTIMAL)).solve(conic).status is SolveStatus.UNSUPPORTED
 
 
 def test_highs_refuses_unbounded_integers():
@@ -128,7 +130,7 @@ def test_highs_refuses_unbounded_integers():
         [1, 1, 0, 1],
     )
     for name in ("highs", "pulp:HiGHS", "cvxpy:HIGHS"):
-        assert solvers.get(name).solve(program).status is Status.UNSUPPORTED
+        assert solvers.get(name).solve(program).status is SolveStatus.UNSUPPORTED
     assert solvers.get("pulp").solve(program).objective == pytest.approx(0, abs=1e-6)
 
 
@@ -184,8 +186,8 @@ def test_gurobi_statuses_are_exhaustive():
     codes = {value for name, value in vars(gurobipy.GRB.Status).items() if name.isupper()}
     codes |= {getattr(gurobipy.GRB.Status, name) for name in dir(gurobipy.GRB.Status) if name.isupper()}
     assert codes and codes <= set(STATUSES)
-    assert error_status(gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED) is Status.LICENCE_TOO_SMALL
-    assert error_status(gurobipy.GRB.Error.NO_LICENSE) is Status.NO_LICENCE
+    assert error_status(gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED) is SolveStatus.LICENCE_TOO_SMALL
+    assert error_status(gurobipy.GRB.Error.NO_LICENSE) is SolveStatus.NO_LICENCE
 
 
 def test_registry():
@@ -209,8 +211,8 @@ def test_import_works_without_optional_packages():
         "assert 'highs' in solvers.names() and not solvers.get('gurobi').is_available()\n"
         "p = solvers.MixedIntegerProgram([1.0], [[1.0]], [0.5], [1], [0], [1], [True])\n"
         "assert solvers.get('highs').solve(p).objective == 1\n"
-        "assert solvers.get('pulp').solve(p).status is solvers.Status.NOT_INSTALLED\n"
-        "assert solvers.get('gurobi').solve(p).status is solvers.Status.NOT_INSTALLED\n"
+        "assert solvers.get('pulp').solve(p).status is solvers.SolveStatus.NOT_INSTALLED\n"
+        "assert solvers.get('gurobi').solve(p).status is solvers.SolveStatus.NOT_INSTALLED\n"
         "solvers.all_solvers()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

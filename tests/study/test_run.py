@@ -31,7 +31,7 @@ from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess, WorkerError
 from lipcompare.study.progress import StudyProgress
 from lipcompare.study.record import from_bound, origin, without_result
-from lipcompare.study.run import Limits, Setting, Study, Task, run
+from lipcompare.study.run import CellLimits, Setting, Study, Task, run
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def _methods() -> Iterator[None]:
         METHODS.unregister(name)
 
 
-def study(*settings: Setting, limits: Limits = Limits(time=5.0), radii: tuple[float, ...] = (0.1,)) -> Study:
+def study(*settings: Setting, limits: CellLimits = CellLimits(time=5.0), radii: tuple[float, ...] = (0.1,)) -> Study:
     problems = {eps: nets.problem(nets.dense(0), eps) for eps in radii}
     return Study("test", [Task(p, {"eps": eps}) for eps, p in problems.items()], settings, limits)
 
@@ -60,13 +60,13 @@ def test_rows_are_what_bound_returns(tmp_path: Path) -> None:
     assert set(frame["cpu"]) == {origin().cpu} and set(frame["threads"]) == {1}
     again = run([asked], tmp_path / "r.sqlite", console=QUIET)
     assert (again.cells, again.ran) == (4, 0)
-    wider = dataclasses.replace(asked, limits=Limits(time=6.0))
+    wider = dataclasses.replace(asked, limits=CellLimits(time=6.0))
     assert len(set(plan([asked]).cells) & set(plan([wider]).cells)) == 0
 
 
 def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -> None:
     # Only the deaf one may meet its limit: on a loaded machine a process takes a while to die.
-    limits = Limits(time=60.0, grace=0.5, memory=2**29)
+    limits = CellLimits(time=60.0, grace=0.5, memory=2**29)
     settings = [
         Setting("segfault"), Setting("raises"), Setting("hog"), Setting("hog", {"way": "torch"}),
         Setting("deaf", time=1.0), Setting("absent"), Setting("lbp", {"nonsense": 1}), Setting("naive"),
@@ -102,7 +102,7 @@ def test_what_a_worker_does_to_its_pipe_becomes_a_row(tmp_path: Path) -> None:
         "zero": ("crashed", "exit code 3"),
     }
     settings = [*(Setting("faulty", {"way": way}, series=way) for way in ways), Setting("naive")]
-    asked = study(*settings, limits=Limits(time=60.0))
+    asked = study(*settings, limits=CellLimits(time=60.0))
     assert run([asked], tmp_path / "r.sqlite", jobs=2, console=QUIET).ran == len(settings)
     frame = rows(tmp_path / "r.sqlite").set_index("series")
     for way, (status, words) in ways.items():
@@ -151,7 +151,7 @@ def test_a_process_that_does_not_read_its_job_meets_its_limit(tmp_path: Path) ->
     """A network larger than the pipe's buffer kept the runner in its write for ever."""
     network = nets.dense(0)
     wide = lipcompare.load(torch.nn.Sequential(torch.nn.Linear(400, 600), torch.nn.ReLU(), torch.nn.Linear(600, 2)))
-    work = plan([study(Setting("naive"), limits=Limits(time=0.2, grace=0.2))])
+    work = plan([study(Setting("naive"), limits=CellLimits(time=0.2, grace=0.2))])
     (cell,) = work.cells.values()
     process = CellProcess()
     try:
@@ -175,7 +175,7 @@ def test_one_cell_in_two_studies_is_computed_once(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
-    asked = study(Setting("naive"), Setting("steps", {"steps": 1000, "pause": 0.02}), limits=Limits(time=60.0))
+    asked = study(Setting("naive"), Setting("steps", {"steps": 1000, "pause": 0.02}), limits=CellLimits(time=60.0))
     path = tmp_path / "r.sqlite"
 
     def interrupt() -> None:
@@ -255,7 +255,7 @@ def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path) ->
         "from lipcompare.methods import Method, register\n"
         "from rich.console import Console\n"
         "import nets\n"
-        "from lipcompare.study.run import Limits, Setting, Study, Task, run\n"
+        "from lipcompare.study.run import CellLimits, Setting, Study, Task, run\n"
         "@register\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Mine(Method):\n"
@@ -266,7 +266,7 @@ def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path) ->
         "        return self.result(problem, Clock(budget))\n"
         "if __name__ == '__main__':\n"
         "    task = Task(nets.problem(nets.dense(0), 0.1), {'model': 'dense'})\n"
-        "    asked = Study('s', [task], [Setting('mine')], Limits(time=20.0))\n"
+        "    asked = Study('s', [task], [Setting('mine')], CellLimits(time=20.0))\n"
         "    run([asked], sys.argv[1], console=Console(quiet=True))\n"
     )
     store = tmp_path / "r.sqlite"
@@ -290,7 +290,7 @@ def test_a_trace_after_a_kill_proves_no_lower_bound() -> None:
 
 
 def test_progress_tells_the_time_left() -> None:
-    asked = study(Setting("naive"), Setting("lbp"), radii=(0.1, 0.2), limits=Limits(time=9.0))
+    asked = study(Setting("naive"), Setting("lbp"), radii=(0.1, 0.2), limits=CellLimits(time=9.0))
     cells = list(plan([asked]).cells.values())
     progress = StudyProgress(QUIET, cells, lanes=2)
     assert progress.seconds_left() == 4 * 3.0 / 2
@@ -307,8 +307,8 @@ def test_malformed_studies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="one box"):
         Task(nets.problem(nets.dense(0), 0.1, batch=2))
     with pytest.raises(InvalidInput, match="time limit"):
-        Limits(time=float("inf"))
+        CellLimits(time=float("inf"))
     with pytest.raises(InvalidInput, match="at least 1 MiB"):
-        Limits(memory=5)
+        CellLimits(memory=5)
     with pytest.raises(InvalidInput, match="jobs"):
         run([], tmp_path / "r.sqlite", jobs=0)

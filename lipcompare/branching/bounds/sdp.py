@@ -22,7 +22,7 @@ from lipcompare.quadratic.cuts.separation import tighten
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Solution, solve
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import raised, root_above
 
 
@@ -155,7 +155,7 @@ class QuadraticBound:
         return torch.where(chosen, top, low)
 
 
-def _rounded(data: SdpData, solution: Solution) -> Patterns:
+def _rounded(data: SdpData, solution: SdpSolution) -> Patterns:
     """Patterns near the moment matrix: gates as the mean point has them, then local search."""
     moments = solution.moments
     mean = moments[..., 0] / moments[:, :1, 0]

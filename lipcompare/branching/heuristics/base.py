@@ -11,7 +11,7 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.problem import Norm
 from lipcompare.quadratic.program import SdpData
-from lipcompare.quadratic.solver.interior_point import Solution
+from lipcompare.quadratic.solver.interior_point import SdpSolution
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Moments:
     """The quadratic-gate programs of a batch of subdomains, solved."""
 
     data: SdpData
-    solution: Solution
+    solution: SdpSolution
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from lipcompare.certificates import write_certificate
 from lipcompare.cli.asked import BoundOptions, CompareOptions
 from lipcompare.cli.errors import console, note
 from lipcompare.cli.input import Question, setting, settings
-from lipcompare.cli.options import Limits
+from lipcompare.cli.options import BudgetOptions
 from lipcompare.cli.printing import bounds as printing
 from lipcompare.combine import intersect
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
@@ -46,7 +46,7 @@ def bound(given: BoundOptions) -> None:
     raise typer.Exit(printing.exit_code([result]))
 
 
-def _certify(problem: Problem, result: Bound, path: Path, limits: Limits) -> None:
+def _certify(problem: Problem, result: Bound, path: Path, limits: BudgetOptions) -> None:
     """Write the certificate of the first example, and say what it claims."""
     written = write_certificate(problem, result, path, time_limit=limits.time_limit, memory=int(limits.memory * 2**30))
     proved = interval_text(written.lower, written.upper)
@@ -107,7 +107,7 @@ def _several(names: str | None, options: Sequence[str]) -> list[Method]:
     return [get(name, **given) for name, given in settings.items()]
 
 
-def _run(problem: Problem, method: Method, limits: Limits, *, title: str = "") -> Bound:
+def _run(problem: Problem, method: Method, limits: BudgetOptions, *, title: str = "") -> Bound:
     """One method under the limits, with its progress on stderr."""
     with printing.progress(console(stderr=True)) as announce:
         display = announce(title or method.name)
@@ -123,7 +123,9 @@ def _run(problem: Problem, method: Method, limits: Limits, *, title: str = "") -
         )
 
 
-def _compared(problem: Problem, chosen: Sequence[Method], limits: Limits) -> tuple[list[Bound], Contradiction | None]:
+def _compared(
+    problem: Problem, chosen: Sequence[Method], limits: BudgetOptions
+) -> tuple[list[Bound], Contradiction | None]:
     """The methods one after another, and whether any contradicts itself or another one.
 
     A method that fails keeps its line; Ctrl-C ends the last one and keeps the others.

@@ -94,11 +94,11 @@ class _Gates:
     exists: Tensor
 
 
-def _gates(data: SdpData, maps: GateMaps, place: Tensor, row: Tensor) -> _Gates:
+def _gates(data: SdpData, maps: GateMaps, example: Tensor, row: Tensor) -> _Gates:
     gates = maps.coordinates.count
     unit = data.radius[:, 1:gates]
     safe = torch.where(unit > 0, unit, torch.ones_like(unit))
-    lower, upper = (end[place, row][:, 1:] / safe for end in maps.gate_interval)
+    lower, upper = (end[example, row][:, 1:] / safe for end in maps.gate_interval)
     error = data.gate_slack[:, 1:gates]
     wide = _WIDEN * torch.maximum(-lower, upper) + 4 * error
     k = -2 * data.columns[:, :, 1:gates]
@@ -115,13 +115,13 @@ def _units(data: SdpData, index: Tensor) -> Tensor:
     return column.scatter_(1, index.unsqueeze(1), (index > 0).to(column).unsqueeze(1))
 
 
-def chords(data: SdpData, maps: GateMaps, place: Tensor, row: Tensor) -> Forms:
+def chords(data: SdpData, maps: GateMaps, example: Tensor, row: Tensor) -> Forms:
     """The chords above and below every gate.
 
     Args:
-        place, row: (problems,) where in ``maps`` each problem comes from.
+        example, row: (problems,) where in ``maps`` each problem comes from.
     """
-    g = _gates(data, maps, place, row)
+    g = _gates(data, maps, example, row)
     span = (g.upper - g.lower).clamp(min=1e-300)
     v = _units(data, torch.arange(1, g.k.shape[-1] + 1, device=row.device))
     above = g.k * (g.upper / span).unsqueeze(1) - v
@@ -132,24 +132,24 @@ def chords(data: SdpData, maps: GateMaps, place: Tensor, row: Tensor) -> Forms:
     return Forms.of(torch.cat([above * exists, below * exists], -1), Group.CHORD, _twice(g.error))
 
 
-def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) -> Forms:
+def forward_forms(joined: Joined, maps: GateMaps, example: Tensor, row: Tensor) -> Forms:
     """The inequalities of the mixed-integer program: inputs and sides between 0 and 1, outputs between their lines,
     and the four faces around ``v = a K`` and ``y = a z`` each."""
     data, f = joined.data, joined.forward
     m, inputs = f.coordinates.count, f.inputs
     top = one(data).columns
-    here = joined.first + torch.arange(m, device=row.device)
+    index = joined.first + torch.arange(m, device=row.device)
     exists = data.mask[:, joined.first :].to(top).unsqueeze(1)
-    t, z = _units(data, here) * exists, -2 * data.columns[:, :, joined.first :]
+    t, z = _units(data, index) * exists, -2 * data.columns[:, :, joined.first :]
     x, y, z = t[:, :, :inputs], t[:, :, inputs:], (z + t)[:, :, inputs:]
-    there = exists[:, :, inputs:]
+    bends = exists[:, :, inputs:]
     least, off = f.least[:, None, inputs:], f.error[:, inputs:]
     line = (z - least * top) / (1 - least)
     parts = [
         Forms.of(torch.cat([x, top * exists[:, :, :inputs] - x, y], -1), Group.FORWARD),
-        Forms.of(torch.cat([(y - z) * there, (line - y) * there], -1), Group.FORWARD, _twice(off)),
+        Forms.of(torch.cat([(y - z) * bends, (line - y) * bends], -1), Group.FORWARD, _twice(off)),
     ]
-    g = _gates(data, maps, place, row)
+    g = _gates(data, maps, example, row)
     side, sure = _sides(joined, g)
     open_side = (top - side) * sure
     v = _units(data, torch.arange(1, g.k.shape[-1] + 1, device=row.device))
@@ -167,7 +167,7 @@ def forward_forms(joined: Joined, maps: GateMaps, place: Tensor, row: Tensor) ->
     spot = (index - joined.first - inputs).clamp(min=0)
     wide = spot.unsqueeze(1)
     if y.shape[-1]:
-        output, bent = (part.gather(-1, wide.expand(-1, data.size, -1)) for part in (y, z))
+        output, bent = (form.gather(-1, wide.expand(-1, data.size, -1)) for form in (y, z))
         low, off = least.gather(-1, wide), off.gather(-1, spot)
         error = _side_error(joined, g)
         parts.append(Forms.of((side - output) * linked, Group.FORWARD, error))
@@ -194,11 +194,11 @@ def _side_error(joined: Joined, g: _Gates) -> Tensor:
 
 
 def _sides(joined: Joined, g: _Gates) -> tuple[Tensor, Tensor]:
-    """The side ``a`` of every gate as a form, its coordinate or ``v / K``, and (problems, 1, gates) whether known."""
+    """The side ``a`` of every gate as a form, its coordinate or ``v / K``, and (problems, 1, gates) whether usable."""
     data = joined.data
     v = _units(data, torch.arange(1, g.k.shape[-1] + 1, device=data.row.device))
     k, far = _constant(joined, g)
     sided = (joined.side[:, 1:] > 0).unsqueeze(1)
     form = torch.where(sided, _units(data, joined.side[:, 1:]), v / k.unsqueeze(1))
-    known = far.unsqueeze(1).to(form)
-    return form * known, known
+    usable = far.unsqueeze(1).to(form)
+    return form * usable, usable

@@ -135,25 +135,25 @@ class _Walk:
         slopes = node.activation.slope_range(bounds)
         width = int(bent.sum(-1).max())
         index = torch.argsort((~bent).to(torch.uint8), dim=-1, stable=True)[:, :width]
-        there = bent.gather(-1, index)
-        top = torch.where(there, bounds.upper.gather(-1, index), 1.0)
+        present = bent.gather(-1, index)
+        top = torch.where(present, bounds.upper.gather(-1, index), 1.0)
         before = sum(layer.width for layer in self.layers)
         examples, met, size = z.linear.shape
-        pushed = z.linear.gather(-1, index.unsqueeze(1).expand(-1, met, -1)) / top.unsqueeze(1) * there.unsqueeze(1)
+        pushed = z.linear.gather(-1, index.unsqueeze(1).expand(-1, met, -1)) / top.unsqueeze(1) * present.unsqueeze(1)
         self.layers.append(
             _Layer(
                 node=OUTPUT - k,
                 neuron=index,
-                present=there,
-                constant=z.constant.gather(-1, index) / top * there,
+                present=present,
+                constant=z.constant.gather(-1, index) / top * present,
                 linear=_padded(pushed, before),
-                least=bounds.lower.gather(-1, index) / top * there,
-                error=(z.unit + 4) * torch.finfo(top.dtype).eps / 2 * z.size.gather(-1, index) / top * there,
+                least=bounds.lower.gather(-1, index) / top * present,
+                error=(z.unit + 4) * torch.finfo(top.dtype).eps / 2 * z.size.gather(-1, index) / top * present,
             )
         )
         # Bent: the low slope passes z, and the rest of the way up is the output's coordinate.
         straight = slopes.lower
-        jump = (slopes.upper - slopes.lower).gather(-1, index) * top * there
+        jump = (slopes.upper - slopes.lower).gather(-1, index) * top * present
         added = top.new_zeros(examples, width, size).scatter_(-1, index.unsqueeze(-1), jump.unsqueeze(-1))
         return _Value(
             constant=z.constant * straight,
@@ -205,7 +205,7 @@ class Joined:
     Attributes:
         data: coordinates of gates (and signs) first, then sides, inputs and outputs.
         side: (problems, gates) index of each gate's side, 0 where it has none (a constant ``K`` needs none).
-        output: (problems, gates) index of the output of each gate's neuron, 0 where there is none.
+        output: (problems, gates) index of the output of each gate's neuron, 0 where present is none.
         first: index of the first input; ``forward``'s coordinates follow in order.
         forward: the maps, one entry per problem.
     """
@@ -217,13 +217,13 @@ class Joined:
     forward: ForwardMaps
 
 
-def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tensor, place: Tensor) -> Joined:
+def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tensor, example: Tensor) -> Joined:
     """The same problems with sides, inputs and outputs as further coordinates.
 
     Args:
         gates: coordinates of ``data`` that are the constant and gates; signs may follow.
         varying: (examples, gates) those with a ``K`` that is not constant.
-        place: (problems,) example of each problem.
+        example: (problems,) example of each problem.
     """
     n, device = data.size, data.columns.device
     sided = varying.any(0).nonzero().squeeze(-1)
@@ -231,11 +231,11 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
     extra, first = len(sided) + m, n + len(sided)
     pad = torch.nn.functional.pad
     columns = pad(data.columns, (0, extra, 0, extra))
-    with_side = data.mask[:, sided] & varying[place][:, sided]
-    exists = torch.cat([with_side, names.present[place]], 1)
-    constant = torch.cat([torch.ones_like(data.limit[:, sided]), forward.constant[place]], 1) * exists
+    with_side = data.mask[:, sided] & varying[example][:, sided]
+    exists = torch.cat([with_side, names.present[example]], 1)
+    constant = torch.cat([torch.ones_like(data.limit[:, sided]), forward.constant[example]], 1) * exists
     columns[:, 0, n:] = -0.5 * constant
-    columns[:, first:, first:] = -0.5 * forward.linear[place]
+    columns[:, first:, first:] = -0.5 * forward.linear[example]
     columns.diagonal(dim1=-2, dim2=-1)[:, n:] = 0.5 * exists
     # An input has no equation: x (1 - x) >= 0 is an inequality, and a cut.
     columns[:, :, first : first + forward.inputs] = 0
@@ -243,7 +243,7 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
     old = data.coordinates
     coordinates = Coordinates(
         torch.cat([old.node, torch.full_like(sided, SIDE), names.node]),
-        torch.cat([old.neuron[data.example], old.neuron[data.example][:, sided], names.neuron[place]], 1),
+        torch.cat([old.neuron[data.example], old.neuron[data.example][:, sided], names.neuron[example]], 1),
         torch.cat([old.present[data.example], exists], 1),
     )
     joined = dataclasses.replace(
@@ -256,7 +256,7 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
         limit=torch.cat([data.limit, ones], 1),
         trace=data.trace + ones.sum(-1),
         radius=torch.cat([data.radius, ones], 1),
-        gate_slack=torch.cat([pad(data.gate_slack, (0, len(sided))), forward.error[place]], 1),
+        gate_slack=torch.cat([pad(data.gate_slack, (0, len(sided))), forward.error[example]], 1),
         example=torch.arange(data.problems, device=device),
         coordinates=coordinates,
     ).without_cuts()
@@ -264,20 +264,19 @@ def with_forward(data: SdpData, forward: ForwardMaps, gates: int, varying: Tenso
     side[:, sided] = (n + torch.arange(len(sided), device=device)) * with_side
     of_problems = dataclasses.replace(
         forward,
-        coordinates=Coordinates(names.node, names.neuron[place], names.present[place]),
-        constant=forward.constant[place], linear=forward.linear[place], least=forward.least[place],
-        error=forward.error[place],
+        coordinates=Coordinates(names.node, names.neuron[example], names.present[example]),
+        constant=forward.constant[example], linear=forward.linear[example], least=forward.least[example],
+        error=forward.error[example],
     )  # fmt: skip
-    return Joined(joined, side, _outputs(data, gates, names, place, first), first, of_problems)
+    return Joined(joined, side, _outputs(data, gates, names, example, first), first, of_problems)
 
 
-def _outputs(data: SdpData, gates: int, names: Coordinates, place: Tensor, first: int) -> Tensor:
+def _outputs(data: SdpData, gates: int, names: Coordinates, example: Tensor, first: int) -> Tensor:
     """Index (problems, gates) of the coordinate that is the output of each gate's neuron, 0 where there is none."""
     old = data.coordinates
     kind = OUTPUT - old.node[:gates]
     same = (kind.unsqueeze(-1) == names.node).unsqueeze(0)  # (1, gates, m)
     neuron = old.neuron[data.example][:, :gates].unsqueeze(-1)
-    same = same & (neuron == names.neuron[place].unsqueeze(1)) & names.present[place].unsqueeze(1)
+    same = same & (neuron == names.neuron[example].unsqueeze(1)) & names.present[example].unsqueeze(1)
     same = same & data.mask[:, :gates].unsqueeze(-1)
-    found = same.any(-1)
-    return torch.where(found, same.to(torch.uint8).argmax(-1) + first, 0)
+    return torch.where(same.any(-1), same.to(torch.uint8).argmax(-1) + first, 0)

@@ -20,29 +20,29 @@ from lipcompare.quadratic.cuts.products import products
 from lipcompare.quadratic.program import Coordinates, Cuts, SdpData
 
 
-def conflict_pairs(conflicts: Conflicts, names: Coordinates, place: Tensor) -> tuple[Tensor, Tensor]:
+def conflict_pairs(conflicts: Conflicts, names: Coordinates, example: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates (problems, pairs, 2) of gates in conflict, 0 where there are fewer, and which states are high.
 
     Args:
         names: the gates' coordinates per example.
-        place: (problems,) each problem's example.
+        example: (problems,) each problem's example.
     """
     match = (conflicts.node.unsqueeze(-1) == names.node) & (
         conflicts.neuron.unsqueeze(-1) == names.neuron[conflicts.example].unsqueeze(1)
     )
     match &= names.present[conflicts.example].unsqueeze(1)
-    known = match.any(-1).all(-1)  # gates without a gradient have no coordinate
-    index, high, example = match.to(torch.uint8).argmax(-1)[known], conflicts.high[known], conflicts.example[known]
+    lifted = match.any(-1).all(-1)  # gates without a gradient have no coordinate
+    index, high, owner = match.to(torch.uint8).argmax(-1)[lifted], conflicts.high[lifted], conflicts.example[lifted]
     examples = len(names.neuron)
-    count = torch.bincount(example, minlength=examples)
+    count = torch.bincount(owner, minlength=examples)
     width = int(count.max()) if len(count) else 0
-    order = torch.argsort(example, stable=True)
-    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[example[order]]
+    order = torch.argsort(owner, stable=True)
+    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[owner[order]]
     pairs = torch.zeros(examples, width, 2, dtype=torch.int64, device=order.device)
     sides = torch.zeros(examples, width, 2, dtype=torch.bool, device=order.device)
-    pairs[example[order], rank] = index[order]
-    sides[example[order], rank] = high[order]
-    return pairs[place], sides[place]
+    pairs[owner[order], rank] = index[order]
+    sides[owner[order], rank] = high[order]
+    return pairs[example], sides[example]
 
 
 def equations(data: SdpData, pairs: Tensor, high: Tensor) -> Cuts:
@@ -70,12 +70,12 @@ def links(joined: Joined) -> Cuts:
             high = torch.tensor([state, not state], device=gate.device).expand(both.shape)
             cuts = equations(data, both, high)
             parts.append(cuts.where(cuts.mask))
-    here = joined.first + torch.arange(joined.forward.inputs, device=gate.device)
-    x = data.columns.new_zeros(data.problems, data.size, len(here))
-    x[:, here, torch.arange(len(here), device=gate.device)] = 1
+    inputs = joined.first + torch.arange(joined.forward.inputs, device=gate.device)
+    x = data.columns.new_zeros(data.problems, data.size, len(inputs))
+    x[:, inputs, torch.arange(len(inputs), device=gate.device)] = 1
     rest = -x
     rest[:, 0] += 1
-    moves = data.mask[:, here]
+    moves = data.mask[:, inputs]
     parts.append(
         products(data, Forms.of(x, Group.FORWARD), Forms.of(rest, Group.FORWARD), moves, torch.zeros_like(moves))
     )

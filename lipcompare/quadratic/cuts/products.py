@@ -23,8 +23,8 @@ def products(data: SdpData, f: Forms, g: Forms, mask: Tensor, equal: Tensor) -> 
     limit = data.limit.unsqueeze(1)
     most_f, most_g = ((limit @ form.columns.abs()).squeeze(1) + form.error for form in (f, g))
     slack = f.error * most_g + g.error * most_f
-    there = mask.unsqueeze(1)
-    return Cuts(left=f.columns * there, right=g.columns * there, mask=mask, equal=equal & mask, slack=slack * mask)
+    exists = mask.unsqueeze(1)
+    return Cuts(left=f.columns * exists, right=g.columns * exists, mask=mask, equal=equal & mask, slack=slack * mask)
 
 
 def useful(cuts: Cuts, nu: Tensor, most: int) -> Cuts:

@@ -28,10 +28,10 @@ from lipcompare.quadratic.cuts.pairs import conflict_pairs, equations, links
 from lipcompare.quadratic.cuts.products import most_violated, separate, useful
 from lipcompare.quadratic.program import Coordinates, Cuts, GateMaps, SdpData
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Solution, solve
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 
 
-class Family(enum.Flag):
+class CutFamily(enum.Flag):
     """Which cuts are tried."""
 
     SIGN = enum.auto()
@@ -71,7 +71,7 @@ class Tightened:
     """
 
     data: SdpData
-    solution: Solution
+    solution: SdpSolution
     upper: Tensor
 
 
@@ -88,8 +88,8 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
     cost = torch.nn.functional.pad(data.cost, (0, count, 0, count))
     cost[:, :n, n:] = 0.5 * g
     cost[:, n:, :n] = 0.5 * g.mT
-    kept = torch.ones_like(data.entry_mask).scatter_(-1, chosen, False)
-    rest = torch.argsort(kept.to(torch.uint8), dim=-1, descending=True, stable=True)
+    eliminated = torch.ones_like(data.entry_mask).scatter_(-1, chosen, False)
+    rest = torch.argsort(eliminated.to(torch.uint8), dim=-1, descending=True, stable=True)
     rest = rest[:, : data.entries.shape[-1] - count]
     entries = data.entries.gather(-1, rest.unsqueeze(1).expand(-1, n, -1))
     ones = present.to(data.limit)
@@ -120,29 +120,29 @@ def with_signs(data: SdpData, moments: Tensor, most: int) -> SdpData:
     ).without_cuts()
 
 
-def allowed_products(family: Family) -> Tensor:
+def allowed_products(family: CutFamily) -> Tensor:
     """(groups, groups) which products a family asks for."""
     table = torch.zeros(len(Group), len(Group), dtype=torch.bool)
-    if Family.SIGN in family:
+    if CutFamily.SIGN in family:
         table[Group.SIGN, [Group.SIGN, Group.CHORD]] = True
-    if Family.CHORD in family:
+    if CutFamily.CHORD in family:
         table[Group.CHORD, [Group.ONE, Group.CHORD]] = True
-    if Family.FORWARD in family:
+    if CutFamily.FORWARD in family:
         table[Group.SIDE] = True
     return table | table.T
 
 
 def tighten(
     data: SdpData,
-    solution: Solution,
+    solution: SdpSolution,
     maps: GateMaps,
-    place: Tensor,
+    example: Tensor,
     row: Tensor,
     *,
     cuts: int,
     tolerance: float,
     deadline: Deadline | None = None,
-    family: Family = Family.ALL,
+    family: CutFamily = CutFamily.ALL,
     network: Network | None = None,
     coupling: Coupling | None = None,
 ) -> Tightened:
@@ -153,7 +153,7 @@ def tighten(
     their coordinates.
 
     Args:
-        place, row: (problems,) where in ``maps`` each problem comes from.
+        example, row: (problems,) where in ``maps`` each problem comes from.
         cuts: most new cuts per problem, of products and of equations each, in all rounds together.
         deadline: after it there are no more rounds, and iterations end.
         family: the cuts that are tried.
@@ -162,26 +162,26 @@ def tighten(
     deadline = deadline or Deadline()
     signed = with_signs(data, solution.moments, _SIGNS)
     rounds = _Rounds(cuts, tolerance, deadline, allowed_products(family))
-    forms = one(signed) + sign_sides(signed) + chords(signed, maps, place, row)
+    forms = one(signed) + sign_sides(signed) + chords(signed, maps, example, row)
     conflicts = Cuts.none(signed.columns)
-    if coupling is not None and Family.CONFLICT in family:
-        conflicts = equations(signed, *conflict_pairs(coupling.conflicts, maps.coordinates, place))
+    if coupling is not None and CutFamily.CONFLICT in family:
+        conflicts = equations(signed, *conflict_pairs(coupling.conflicts, maps.coordinates, example))
     moments = _lift(data, solution.moments, signed)
     conflicts = most_violated(moments, conflicts, cuts)
     best = rounds(signed, moments, forms, conflicts)
-    if coupling is None or network is None or Family.FORWARD not in family or deadline.passed():
+    if coupling is None or network is None or CutFamily.FORWARD not in family or deadline.passed():
         return best
     if moving_inputs(coupling) > _INPUTS:
         return best
     forward = forward_maps(network, coupling)
     gates = maps.coordinates.count
     varying = (maps.gate_linear != 0).any(1)
-    joined = with_forward(signed, forward, gates, varying, place)
+    joined = with_forward(signed, forward, gates, varying, example)
     if joined.data.size > _COORDINATES:
         return best
     size = joined.data.size
-    forms = one(joined.data) + sign_sides(joined.data) + chords(joined.data, maps, place, row)
-    forms += forward_forms(joined, maps, place, row)
+    forms = one(joined.data) + sign_sides(joined.data) + chords(joined.data, maps, example, row)
+    forms += forward_forms(joined, maps, example, row)
     fixed = links(joined) + conflicts.grown(size)
     start = solve(joined.data.with_cuts(fixed), tolerance=_ROUGH, deadline=deadline)
     last = rounds(joined.data, start.moments, forms, fixed)
@@ -203,20 +203,20 @@ class _Rounds:
         Args:
             moments: (problems, n, n) where to start separating.
         """
-        kept = Cuts.none(data.columns)
+        added = Cuts.none(data.columns)
         share = -(-self.cuts // _ROUNDS)
         upper = torch.full_like(data.scale, torch.inf)
         allowed = self.allowed.to(moments.device)
         for turn in range(_ROUNDS):
-            kept = kept + separate(data, moments, forms, allowed, share)
-            current = data.with_cuts(fixed + kept)
+            added = added + separate(data, moments, forms, allowed, share)
+            current = data.with_cuts(fixed + added)
             last = turn == _ROUNDS - 1
             tolerance = self.tolerance if last else max(self.tolerance, _ROUGH)
             result = solve(current, tolerance=tolerance, deadline=self.deadline)
             upper = torch.minimum(upper, certify(current, result.dual) * data.scale)
             moments = result.moments
             assert result.dual.nu is not None
-            kept = useful(kept, result.dual.nu[:, fixed.count :], self.cuts - share)
+            added = useful(added, result.dual.nu[:, fixed.count :], self.cuts - share)
             if self.deadline.passed():
                 break
         return Tightened(current, result, upper)

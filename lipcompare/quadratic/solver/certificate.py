@@ -49,19 +49,19 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
         return passed
 
     high = torch.maximum(2 * least, torch.where(torch.isfinite(dual.d), dual.d, 1.0))
-    found = proved(high)
+    feasible = proved(high)
     for _ in range(12):
-        if bool(found.all()):
+        if bool(feasible.all()):
             break
-        high = torch.where(found, high, 4 * high + enough)
-        found |= proved(high)
+        high = torch.where(feasible, high, 4 * high + enough)
+        feasible |= proved(high)
     low = least
     for _ in range(refinements):
         settled = high <= enough
         if bool(settled.all()):
             break
         trial = torch.maximum((low * high).sqrt(), torch.minimum(0.5 * enough, high))
-        passed = found & ~settled & proved(trial)
+        passed = feasible & ~settled & proved(trial)
         high = torch.where(passed, trial, high)
         low = torch.where(passed | settled, low, trial)
     total = value + high * bound + _formation(data, plain, unit) + data.slack
@@ -69,7 +69,7 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
     if nu is not None:
         total = total + 2 * (nu.abs() * data.cuts.slack).sum(-1)
     total = total + (8 * (n + data.entry_mask.sum(-1) + 16) * unit) * (total.abs() + theta.abs().sum(-1))
-    return torch.where(usable & found, total, torch.inf)
+    return torch.where(usable & feasible, total, torch.inf)
 
 
 def _formation(data: SdpData, dual: Dual, unit: float) -> Tensor:

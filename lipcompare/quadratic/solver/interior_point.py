@@ -57,7 +57,7 @@ class Dual:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Solution:
+class SdpSolution:
     """Where the iteration stopped, one entry per problem.
 
     Attributes:
@@ -80,11 +80,11 @@ class Solution:
     stopped: Tensor
     history: Tensor
 
-    def select(self, index: Tensor) -> Solution:
+    def select(self, index: Tensor) -> SdpSolution:
         changes = {
             f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self) if f.name not in ("dual", "history")
         }
-        return Solution(dual=self.dual.select(index), history=self.history[:, index], **changes)
+        return SdpSolution(dual=self.dual.select(index), history=self.history[:, index], **changes)
 
 
 def slack_matrix(data: SdpData, dual: Dual) -> Tensor:
@@ -169,7 +169,7 @@ def solve(
     compete: bool = True,
     deadline: Deadline | None = None,
     review: int | None = None,
-) -> Solution:
+) -> SdpSolution:
     """Solve a batch of problems.
 
     The first iterations run in single precision, which reaches a gap of ``_SINGLE`` in as many iterations; what is
@@ -343,11 +343,11 @@ class _Run:
         where = where.index_select(0, order)
         return _restored(self.data.select(where), together), where
 
-    def solution(self) -> Solution:
+    def solution(self) -> SdpSolution:
         n, signs = self.data.size, self.data.entries.shape[-1]
         trace = n + signs
         dual = Dual(self.y[:, :n], self.y[:, n:trace], self.y[:, trace], self.y[:, trace + 1 :])
-        return Solution(
+        return SdpSolution(
             dual=dual,
             value=self.best,
             moments=self.moments,

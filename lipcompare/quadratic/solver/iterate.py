@@ -184,10 +184,10 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 def joined(iterates: Sequence[Iterate]) -> Iterate:
     """The problems of several iterates, one after another."""
-    parts = [i.coefficients for i in iterates]
+    each = [i.coefficients for i in iterates]
     names = [f.name for f in dataclasses.fields(Coefficients) if f.name != "ranges"]
     coefficients = Coefficients(
-        ranges=parts[0].ranges, **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        ranges=each[0].ranges, **{name: torch.cat([getattr(c, name) for c in each]) for name in names}
     )
     return Iterate(
         coefficients=coefficients,

@@ -19,10 +19,10 @@ from lipcompare.preactivation.probing import probe
 from lipcompare.quadratic.cuts.forms import SIGN, chords, forward_forms, sign_sides
 from lipcompare.quadratic.cuts.forward import INPUT, OUTPUT, Joined, forward_maps, with_forward
 from lipcompare.quadratic.cuts.pairs import conflict_pairs, equations, links
-from lipcompare.quadratic.cuts.separation import Family, Tightened, tighten, with_signs
+from lipcompare.quadratic.cuts.separation import CutFamily, Tightened, tighten, with_signs
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import Cuts, GateMaps, SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver.interior_point import solve
 
 KINKED = ("concatenation", "conv", "dense", "leaky", "pooling", "residual")
@@ -37,7 +37,7 @@ def setting(problem: Problem) -> tuple[SdpData, GateMaps, Coupling, Gates]:
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
-    return prepare(data, explore(data)), maps, Coupling(box, bounds, conflicts), gates
+    return rescaled(data, explore(data)), maps, Coupling(box, bounds, conflicts), gates
 
 
 def joined_of(problem: Problem) -> tuple[SdpData, GateMaps, Coupling, Joined]:
@@ -112,8 +112,8 @@ def test_equations_forms_and_links_hold_at_inputs(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", KINKED)
-@pytest.mark.parametrize("kind", [Family.CONFLICT, Family.FORWARD, Family.ALL])
-def test_cuts_hold_at_inputs_and_bounds_above_them(family: str, kind: Family) -> None:
+@pytest.mark.parametrize("kind", [CutFamily.CONFLICT, CutFamily.FORWARD, CutFamily.ALL])
+def test_cuts_hold_at_inputs_and_bounds_above_them(family: str, kind: CutFamily) -> None:
     problem = PROBLEMS[family]
     rows, maps, coupling, joined = joined_of(problem)
     found = tighten(

@@ -15,7 +15,7 @@ from lipcompare.quadratic.cuts.forms import chords, sign_sides
 from lipcompare.quadratic.cuts.separation import tighten, with_signs
 from lipcompare.quadratic.patterns import evaluate, explore, random_patterns
 from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import solve
 
@@ -35,7 +35,7 @@ def setting(problem: Problem) -> tuple[SdpData, GateMaps]:
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
-    return prepare(data, explore(data)), maps
+    return rescaled(data, explore(data)), maps
 
 
 def bound(problem: Problem, cuts: int) -> SdpBound:

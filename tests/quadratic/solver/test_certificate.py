@@ -13,7 +13,7 @@ from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.preactivation import interval_bounds
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver import certificate
 from lipcompare.quadratic.solver.certificate import _formation, certify
 from lipcompare.quadratic.solver.interior_point import Dual, default_start, dual_value, slack_matrix, solve
@@ -30,7 +30,7 @@ def data_of(sizes: tuple[int, ...] = (3, 6, 6, 2), eps: float = 0.5) -> SdpData:
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
-    return prepare(data, explore(data))
+    return rescaled(data, explore(data))
 
 
 def feasible(data: SdpData) -> Dual:

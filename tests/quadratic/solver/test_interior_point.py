@@ -15,7 +15,7 @@ from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.preactivation import interval_bounds
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
-from lipcompare.quadratic.scaling import prepare
+from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver import interior_point
 from lipcompare.quadratic.solver.advance import advance
 from lipcompare.quadratic.solver.certificate import certify
@@ -31,7 +31,7 @@ def data_of(seed: int = 8, sizes: tuple[int, ...] = (5, 12, 12, 3), eps: float =
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
-    return prepare(data, explore(data))
+    return rescaled(data, explore(data))
 
 
 class Waits(TorchDispatchMode):
