@@ -59,8 +59,9 @@ def load(path: Path, key: str) -> Search:
         InvalidInput: the file is no such state, or of another problem.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        # Opened here, since numpy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
         if int(arrays["version"]) != _VERSION:
             raise InvalidInput(f"{path} was written by another version: delete it to start over.")
         if str(arrays["key"]) != key:

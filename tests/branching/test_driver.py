@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tracemalloc
 
 import numpy as np
 import pytest
 
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop, run
 from lipcompare.branching.state import load, save
-from lipcompare.branching.tree import Queue, Subdomain
 from lipcompare.result import Witness
 
 BITS = 7
@@ -106,49 +104,6 @@ def test_limits():
     assert run(search, table, SearchLimits(memory=10, batch=4)) is Stop.MEMORY
     assert run(search, table, SearchLimits(seconds=0)) is Stop.TIME
     assert search.best <= table.truth <= search.upper
-
-
-def test_children_cover_the_parent():
-    node = Subdomain(1.0, 0, (2,), chain=(5, 7, 8))
-    assert [c.decisions for c in node.children()] == [(2, 4), (2, 5, 6), (2, 5, 7, 9), (2, 5, 7, 8)]
-    assert all(c.inherited == b"x" for c in Subdomain(1.0, 0, (), chain=(5, 7), inherited=b"x").children())
-    closed = Subdomain(1.0, 0, (2,), chain=(5,), closed=True)
-    assert [c.decisions for c in closed.children()] == [(2, 4)]
-
-
-def test_a_million_open_subdomains_would_fit_in_four_gigabytes():
-    count, depth = 20_000, 60
-    tracemalloc.start()
-    queue = Queue(10)
-    for i in range(count):
-        queue.push(Subdomain(1.0 + i, i % 10, tuple(range(i, i + depth)), (7,), inherited=i.to_bytes(100)))
-    used, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert used / count < 4 * 2**30 / 1e6
-    assert used <= 1.2 * queue.bytes
-
-
-def test_the_queue_survives_the_disk():
-    queue = Queue(3)
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        made = tuple(random.integers(0, 100, random.integers(0, 6)).tolist())
-        queue.push(
-            Subdomain(
-                float(random.random()),
-                int(random.integers(3)),
-                made,
-                (3,),
-                bool(random.random() < 0.5),
-                random.bytes(random.integers(0, 4)),
-            )
-        )
-    other = Queue.from_arrays(3, queue.to_arrays())
-    assert len(other) == 50 and (other.row_upper() == queue.row_upper()).all()
-    while len(queue):
-        assert queue.peek() == other.peek()
-        queue.pop()
-        other.pop()
 
 
 def test_what_is_not_a_number_is_no_result():

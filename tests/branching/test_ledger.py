@@ -1,0 +1,60 @@
+"""What searches prove on the way, example by example."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+
+from lipcompare.branching.driver import Search, SearchProgress
+from lipcompare.branching.ledger import Ledger
+from lipcompare.result import Witness
+
+
+def setting() -> tuple[Ledger, list[tuple[float, float]], list[str]]:
+    problem = nets.problem(nets.dense(0, (2, 4, 2)), 0.3, batch=2)
+    trace: list[tuple[float, float]] = []
+    notes: list[str] = []
+    return Ledger(problem, lambda low, high: trace.append((low, high)), notes.append), trace, notes
+
+
+def search(*uppers: float, attained: float = 0.0) -> Search:
+    return Search.start(uppers, [Witness(0, attained, np.zeros(2))] if attained else [])
+
+
+def test_the_smallest_bound_and_the_best_value_of_every_row_are_kept() -> None:
+    ledger, _, _ = setting()
+    ledger.keep(0, [search(3.0, 0.0, attained=1.0), search(0.0, 4.0)])  # one search per row: the larger one counts
+    assert ledger.upper.tolist() == [[3.0, 4.0], [np.inf, np.inf]]
+    ledger.keep(0, [search(5.0, 2.0)])
+    assert ledger.upper[0].tolist() == [3.0, 2.0]
+    ledger.keep(1, [search(np.nan, 1.0)])
+    assert ledger.upper[1].tolist() == [np.inf, 1.0]
+    assert ledger.attained[0].lower.tolist() == [1.0, 0.0] and ledger.attained[1].best == 0.0
+
+
+def test_the_trace_is_the_interval_over_all_examples() -> None:
+    ledger, trace, _ = setting()
+    ledger.upper[:] = [[6.0, 5.0], [2.0, 1.0]]
+    ledger.take(0, [search(4.0, 3.0, attained=1.5)])
+    ledger.take(0, [search(4.0, 3.0, attained=1.5)])  # nothing new
+    ledger.take(0, [search(1.6, 1.0, attained=1.5)])  # now the other example has the larger bound
+    ledger.take(0, [search(9.0, 9.0, attained=1.5)])  # what is known already stands
+    assert trace == [(1.5, 4.0), (1.5, 2.0), (1.5, 6.0)]
+
+
+def test_a_search_is_watched() -> None:
+    ledger, trace, notes = setting()
+    ledger.upper[:] = [[6.0, 5.0], [2.0, 1.0]]
+    running = search(4.0, 3.0)
+    ledger.watch(0, [running])(SearchProgress(0.0, 4.0, 10, 3, 100.0))
+    assert trace == [(0.0, 4.0)] and notes == ["10 subdomains, 100/s, 3 open"]
+
+
+def test_where_nothing_was_attained_the_middle_of_the_box_stands_in() -> None:
+    ledger, _, _ = setting()
+    witnesses = ledger.witnesses()
+    np.testing.assert_allclose(witnesses.points[1, 0], ledger.problem.box.interval.center[1])
+    point = ledger.problem.box.lower[0].numpy()
+    value = float(nets.sampled_norms(ledger.problem)[0, 1])
+    ledger.attained[0].note(Witness(1, value, point))
+    assert (ledger.witnesses().points[0, 1] == point).all()

@@ -1,0 +1,144 @@
+"""The coefficient maps against the chain rule: what they say of every gate, and by how much they may be off."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import nets
+import pytest
+import torch
+from quadratic.programs import maps_of, patterns_of, propagated
+from torch import Tensor
+
+from lipcompare import Network, Problem
+from lipcompare.network import Affine
+from lipcompare.quadratic.coordinates import GateMaps, Lifted, coordinate_count, gate_maps, undecided_gates
+from lipcompare.testing.exact import exact_matrix
+
+FAMILIES = ("dense", "leaky", "conv", "residual", "pooling", "concatenation")
+COUNT = 40
+
+
+def coordinates_at(problem: Problem, maps: GateMaps, slopes: dict[int, Tensor], row: int) -> tuple[Tensor, Tensor]:
+    """``K`` and ``v = a K`` (batch, patterns, n) of every coordinate under slopes, by the chain rule."""
+    gates, _, _ = propagated(problem)
+    rows = problem.functionals[:, row : row + 1].expand(-1, COUNT, -1)
+    names = maps.coordinates
+    k = torch.ones(problem.batch, COUNT, names.count, dtype=torch.float64)
+    v = k.clone()
+    for c in range(1, names.count):
+        node = int(names.node[c])
+        gradient = problem.network.pull_back(slopes, rows, stop=node)
+        low, high = gates.slopes[node]
+        for b in range(problem.batch):
+            i = int(names.neuron[b, c])
+            spread = (high - low)[b, i] * names.present[b, c]
+            side = (slopes[node][b, :, i] - low[b, i]) / torch.where(spread > 0, spread, 1.0)
+            k[b, :, c] = spread * gradient[b, :, i]
+            v[b, :, c] = k[b, :, c] * side
+    return k, v
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gates_and_gradients_are_affine_in_the_coordinates(family: str) -> None:
+    problem = nets.problem(nets.FAMILIES[family](7), 0.4, batch=2)
+    maps, slopes = maps_of(problem), patterns_of(problem, COUNT)
+    for row in range(problem.rows):
+        k, v = coordinates_at(problem, maps, slopes, row)
+        said = maps.gate_constant[:, row].unsqueeze(1) + v @ maps.gate_linear
+        slack = 1e-12 * maps.reach[:, row].unsqueeze(1)
+        assert bool(((said - k)[..., 1:].abs() <= slack[..., 1:]).all())
+        assert bool((k.abs() <= maps.reach[:, row].unsqueeze(1)).all())
+        assert bool((k >= maps.gate_interval.lower[:, row].unsqueeze(1) - slack).all())
+        assert bool((k <= maps.gate_interval.upper[:, row].unsqueeze(1) + slack).all())
+        gradient = problem.network.pull_back(slopes, problem.functionals[:, row : row + 1].expand(-1, COUNT, -1))
+        entries = maps.entry_constant[:, row].unsqueeze(1) + v @ maps.entry_linear
+        torch.testing.assert_close(entries, gradient, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["dense", "residual", "pooling"])
+def test_gates_without_a_coordinate_are_in_the_errors(family: str) -> None:
+    """They take any slope: what is left of the map is off by no more than is said, and by more than nothing."""
+    problem = nets.problem(nets.FAMILIES[family](7), 0.4, batch=2)
+    gates, gradients, _ = propagated(problem)
+    lifted: Lifted = {k: undecided_gates(gates, gradients, k) & (torch.arange(s.lower.shape[-1]) % 2 == 0)
+                      for k, s in gates.slopes.items()}  # fmt: skip
+    maps, slopes = maps_of(problem, lifted), patterns_of(problem, COUNT)
+    assert 1 < maps.coordinates.count < maps_of(problem).coordinates.count
+    worst = 0.0
+    for row in range(problem.rows):
+        k, v = coordinates_at(problem, maps, slopes, row)
+        off = (maps.gate_constant[:, row].unsqueeze(1) + v @ maps.gate_linear - k)[..., 1:].abs()
+        assert bool((off <= maps.gate_error[:, row, 1:].unsqueeze(1)).all())
+        gradient = problem.network.pull_back(slopes, problem.functionals[:, row : row + 1].expand(-1, COUNT, -1))
+        off = (maps.entry_constant[:, row].unsqueeze(1) + v @ maps.entry_linear - gradient).abs()
+        assert bool((off <= (maps.entry_drift + maps.entry_error)[:, row].unsqueeze(1)).all())
+        worst = max(worst, float((off / maps.entry_drift[:, row].unsqueeze(1).clamp(min=1e-9)).max()))
+    assert 0.5 < worst <= 1
+
+
+def exact_gradient(network: Network, slopes: dict[int, Tensor], row: list[float]) -> list[Fraction]:
+    """The chain rule through a chain of layers, without rounding."""
+    gradient = [Fraction(c) for c in row]
+    for k in range(len(network.nodes) - 1, 0, -1):
+        node = network.nodes[k]
+        if isinstance(node, Affine):
+            table = exact_matrix(node.maps[0])
+            gradient = [
+                sum((g * line[j] for g, line in zip(gradient, table, strict=True)), Fraction(0))
+                for j in range(len(table[0]))
+            ]
+        else:
+            gradient = [g * Fraction(s) for g, s in zip(gradient, slopes[k].tolist(), strict=True)]
+    return gradient
+
+
+def test_rounding_of_the_maps_is_allowed_for() -> None:
+    """Terms of about one that cancel: the constant parts of a decided network against rational arithmetic."""
+    seen = 0
+    for seed in range(12):
+        network = nets.dense(seed, (3, 9, 9, 2))
+        problem = nets.problem(network, 0.0, seed)  # every gate is decided: one gradient
+        gates, gradients, _ = propagated(problem)
+        maps = gate_maps(network, gates, problem.functionals, gradients)
+        slopes = {k: s.lower[0] for k, s in gates.slopes.items()}
+        for row in range(problem.rows):
+            exact = exact_gradient(network, slopes, problem.functionals[0, row].tolist())
+            for j, value in enumerate(exact):
+                off = abs(Fraction(float(maps.entry_constant[0, row, j])) - value)
+                error = float(maps.entry_error[0, row, j])
+                assert off <= Fraction(error)
+                assert error < 1e-12
+                seen += off > 0
+    assert seen > 10
+
+
+def test_only_undecided_gates_with_a_gradient_have_coordinates() -> None:
+    problem = nets.problem(nets.dense(7, (3, 8, 6, 2)), 0.4, batch=2)
+    gates, gradients, _ = propagated(problem)
+    first, second = problem.network.activations
+    # Neuron 0 of the second layer reaches no output.
+    intervals = dict(gradients.intervals)
+    intervals[second] = type(intervals[second])(*(end.clone() for end in intervals[second]))
+    for end in intervals[second]:
+        end[..., 0] = 0.0
+    silent = dataclasses.replace(gradients, intervals=intervals)
+    assert not undecided_gates(gates, silent, second)[:, 0].any()
+    counts = [1 + sum(int(undecided_gates(gates, silent, k)[b].sum()) for k in (first, second)) for b in (0, 1)]
+    assert coordinate_count(gates, silent).tolist() == counts
+    maps = maps_of(problem)
+    assert maps.coordinates.present.sum(-1).tolist() == coordinate_count(gates, gradients).tolist()
+    assert maps.coordinates.node.tolist() == sorted(maps.coordinates.node.tolist(), key=lambda k: (k >= 0, -k))
+    stops = [0, *(stop - 1 for _, stop in maps.coordinates.ranges)]
+    assert stops[-1] == maps.coordinates.count - 1
+    for start, stop in maps.coordinates.ranges:
+        assert maps.coordinates.node[start:stop].unique().numel() == 1
+
+
+def test_sizes_are_a_little_wider_than_the_intervals_and_zero_only_where_these_are() -> None:
+    problem = nets.problem(nets.dense(7, (3, 8, 6, 2)), 0.4, batch=2)
+    maps = maps_of(problem)
+    magnitude = maps.gate_interval.magnitude
+    assert bool(((maps.reach > magnitude) == (magnitude > 0))[..., 1:].all())
+    assert bool((maps.reach[..., 1:] >= magnitude[..., 1:] * (1 + 0.9e-9)).all())

@@ -1,0 +1,168 @@
+"""Problem data against the chain rule: at a pattern's point the objective is the norm, and the equations hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nets
+import pytest
+import torch
+from quadratic.programs import data_of, maps_of, propagated
+from torch import Tensor
+
+from lipcompare import Problem
+from lipcompare.quadratic import program
+from lipcompare.quadratic.patterns import evaluate, random_patterns
+from lipcompare.quadratic.program import Cuts, SdpData, l1_data
+
+NETWORK = nets.dense(7, (3, 7, 6, 2), 0.2)
+
+
+def norms_at(problem: Problem, data: SdpData, high: Tensor) -> Tensor:
+    """Gradient rows (problems, samples, inputs) under patterns (problems, samples, n), by the chain rule."""
+    gates, _, _ = propagated(problem)
+    names = data.coordinates
+    slopes = {}
+    for k, (low, top) in gates.slopes.items():
+        slopes[k] = low[data.example].unsqueeze(1).expand(-1, high.shape[1], -1).clone()
+        for c in (names.node == k).nonzero().squeeze(-1).tolist():
+            for p in range(data.problems):
+                if data.mask[p, c]:
+                    i = names.neuron[data.example[p], c]
+                    slopes[k][p, :, i] = torch.where(high[p, :, c], top[data.example[p], i], slopes[k][p, :, i])
+    rows = problem.functionals[data.example, data.row].unsqueeze(1).expand(-1, high.shape[1], -1)
+    return problem.network.pull_back(slopes, rows)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_the_objective_at_a_pattern_is_the_norm(norm: str) -> None:
+    problem = nets.problem(NETWORK, 0.4, batch=2, norm=norm)
+    data = data_of(problem)
+    patterns = evaluate(data, random_patterns(data, 20))
+    gradient = norms_at(problem, data, patterns.high)
+    said = (patterns.values + data.offset.unsqueeze(-1)) * data.scale.unsqueeze(-1)
+    if norm == "inf":
+        expected = gradient.abs().sum(-1)
+    elif norm == "2":
+        expected = gradient.square().sum(-1)
+    else:
+        expected = gradient[..., 0] * (1.0 - 2.0 * (data.row % 2)).unsqueeze(-1)
+    torch.testing.assert_close(said, expected, rtol=1e-9, atol=1e-9)
+    # And the equations: w_i (w_i - K_i) = 0, 1 for the constant; within the limits.
+    own = 2 * (patterns.points @ data.columns) * patterns.points
+    torch.testing.assert_close(own, data.right.unsqueeze(1).expand_as(own), atol=1e-9, rtol=0)
+    assert bool((patterns.points.abs() <= data.limit.unsqueeze(1) * (1 + 1e-12)).all())
+
+
+def test_signs_that_are_left_out_only_raise_the_objective() -> None:
+    """``|J_j|`` is replaced by its chord, which lies above it and touches it at the interval's ends."""
+    problem = nets.problem(NETWORK, 1.0, batch=2)
+    whole, fewer = data_of(problem), data_of(problem, most_signs=1)
+    assert whole.entry_mask.sum(-1).max() > 1 and fewer.entry_mask.sum(-1).max() == 1
+    high = random_patterns(whole, 30)
+    exact, chords = (evaluate(d, high).values + d.offset.unsqueeze(-1) for d in (whole, fewer))
+    assert bool((chords >= exact - 1e-12).all()) and bool((chords > exact + 1e-3).any())
+    # The sign that is kept is the one whose chord would cost most.
+    _, gradients, _ = propagated(problem)
+    lower, upper = (v[whole.example, whole.row] for v in gradients.intervals[0])
+    room = torch.minimum(-lower, upper).clamp(min=0)
+    assert fewer.entry[fewer.entry_mask].tolist() == room.argmax(-1)[fewer.entry_mask.any(-1)].tolist()
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_errors_of_the_entries_are_in_the_slack(norm: str) -> None:
+    """Whatever the errors of the gradient's entries are, the objective moves by no more than the slack."""
+    problem = nets.problem(NETWORK, 0.4, norm=norm)
+    for error, drift in ((0.03, 0.0), (0.0, 0.05)):
+        maps = maps_of(problem)
+        moved = dataclasses.replace(
+            maps,
+            entry_constant=maps.entry_constant + (error + drift) * torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64),
+            entry_error=torch.full_like(maps.entry_error, error),
+            entry_drift=torch.full_like(maps.entry_drift, drift),
+        )
+        said = dataclasses.replace(moved, entry_constant=maps.entry_constant)
+        data, wrong = (_data(problem, m) for m in (said, moved))
+        high = random_patterns(data, 20)
+        right = evaluate(data, high).values + data.offset.unsqueeze(-1)
+        changed = evaluate(wrong, high).values + wrong.offset.unsqueeze(-1)
+        change = (changed - right).abs().amax(-1)
+        assert bool((change <= data.slack * (1 + 1e-9)).all()) and bool((change >= 0.01 * data.slack).all())
+
+
+def _data(problem: Problem, maps: program.GateMaps) -> SdpData:
+    _, gradients, linear = propagated(problem)
+    example, row = (linear > 0).nonzero(as_tuple=True)
+    scale = linear[example, row]
+    if problem.norm.value == "2":
+        return program.l2_data(maps, scale.square(), example, row)
+    if problem.norm.value == "1":
+        return program.entry_data(maps, scale, example, row, torch.zeros_like(row), torch.ones_like(scale))
+    return l1_data(maps, gradients, scale, example, row)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_chunks_change_nothing(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = nets.problem(NETWORK, 0.4, batch=2, norm=norm)
+    whole = data_of(problem)
+    monkeypatch.setattr(program, "BLOCK_ENTRIES", 1)
+    torch.testing.assert_close(data_of(problem).cost, whole.cost)
+    torch.testing.assert_close(data_of(problem).entries, whole.entries)
+
+
+def test_a_probe_depends_on_names_alone() -> None:
+    problem = nets.problem(NETWORK, 0.4, batch=2)
+    together = data_of(problem)
+    for b in (0, 1):
+        alone = data_of(problem.example(b))
+        mine = (together.example == b).nonzero().squeeze(-1)
+        for p, q in zip(mine.tolist(), range(alone.problems), strict=True):
+            assert together.probe[p][together.mask[p]].tolist() == alone.probe[q][alone.mask[q]].tolist()
+    assert bool((together.probe.abs() <= 0.5).all())
+
+
+def cuts() -> Cuts:
+    random = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 2, 4, 5, generator=random, dtype=torch.float64)
+    mask = torch.tensor([[True, False, True, True, False], [False, True, True, False, False]])
+    equal = torch.tensor([[True, False, False, True, False], [False, False, True, False, False]])
+    exists = mask.unsqueeze(1)
+    slack = torch.rand(2, 5, generator=random, dtype=torch.float64) * mask
+    return Cuts(left * exists, right * exists, mask, equal, slack)
+
+
+def test_cuts_that_are_chosen_move_to_the_front() -> None:
+    some = cuts()
+    kept = some.where(torch.tensor([[False, True, True, True, True], [True, True, True, True, True]]))
+    assert kept.count == 2 and kept.mask.all()
+    for p, chosen in enumerate(((2, 3), (1, 2))):
+        for place, c in enumerate(chosen):
+            assert kept.left[p, :, place].tolist() == some.left[p, :, c].tolist()
+            assert kept.right[p, :, place].tolist() == some.right[p, :, c].tolist()
+            assert kept.slack[p, place] == some.slack[p, c] and kept.equal[p, place] == some.equal[p, c]
+    none = some.where(torch.zeros_like(some.mask))
+    assert none.count == 0
+
+
+def test_values_and_sums_of_cuts() -> None:
+    some = cuts()
+    moments = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    moments = moments + moments.mT
+    value = some.value(moments)
+    for p in range(2):
+        for c in range(5):
+            assert value[p, c] == pytest.approx(float(some.left[p, :, c] @ moments[p] @ some.right[p, :, c]))
+    both = some + some.select(torch.tensor([1, 0]))
+    assert both.count == 10
+    torch.testing.assert_close(both.left[0, :, 5:], some.left[1])
+    torch.testing.assert_close(some.grown(6).left[:, :4], some.left)
+    assert (some.grown(6).right[:, 4:] == 0).all()
+
+
+def test_selected_problems_are_those_problems() -> None:
+    problem = nets.problem(NETWORK, 0.4, batch=2)
+    data = data_of(problem)
+    chosen = data.select(torch.tensor([2, 0]))
+    for field in ("columns", "cost", "entries", "scale", "offset", "slack", "gate_slack", "radius", "limit", "row"):
+        assert torch.equal(getattr(chosen, field), getattr(data, field)[[2, 0]]), field
+    assert chosen.ranges == data.ranges
