@@ -1,15 +1,12 @@
-"""Decisions as numbers, and what is remembered of a subdomain, against plain loops."""
+"""Decisions as numbers, against plain loops."""
 
 from __future__ import annotations
 
 import nets
 import numpy as np
-import pytest
 import torch
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.evaluator import halving_threshold
-from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
 from lipcompare.network import Interval
 
 
@@ -24,33 +21,17 @@ def test_boxes_are_halved_in_the_order_of_the_decisions() -> None:
     assert upper.tolist() == [[0.5, 4, 8], [1, 4, 8], [1, 4, 8]]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_what_is_known_survives_packing(seed: int) -> None:
-    """What is known to be on one side of its kink stays there, off the kink; everything else keeps its bounds."""
-    network = nets.dense(seed, (3, 9, 4, 2))
+def test_signs_of_gates_and_entries() -> None:
+    network = nets.dense(0, (3, 5, 4, 2))
     numbering = Numbering(network)
-    random = torch.Generator().manual_seed(seed)
-    narrow, wide = {}, {}
-    for k in network.activations:
-        size = network.nodes[k].size
-        low = torch.randn(6, size, generator=random, dtype=torch.float64)
-        high = low + torch.rand(6, size, generator=random, dtype=torch.float64)
-        low[0, 0], high[1, 1] = 0.0, 0.0  # touching the kink is not being off it
-        narrow[k], wide[k] = Interval(low, high), Interval(low[:1] - 9, high[:1] + 9)
-    kept = torch.randn(6, 1 + numbering.gates + 3, generator=random) * (torch.rand(6, 1, generator=random) < 0.5)
-    packed = [a + b for a, b in zip(pack_sides(numbering, narrow), pack_multipliers(kept), strict=True)]
-    told = inherited_multipliers(numbering, [*packed, b""])
-    assert (told[:-1] == kept).all() and (told[-1] == 0).all()
-    cut = inherited_bounds(numbering, [*packed, b""], wide)
-    for k in network.activations:
-        on, off = narrow[k].lower > 0, narrow[k].upper < 0
-        lower, upper = (v[:-1] for v in cut[k])
-        assert ((lower > 0) == on).all() and ((upper < 0) == off).all()
-        assert (lower <= narrow[k].lower)[on].all() and (upper >= narrow[k].upper)[off].all()
-        assert (lower == wide[k].lower)[~on].all() and (upper == wide[k].upper)[~off].all()
-        assert (cut[k].lower[-1] == wide[k].lower[0]).all() and (cut[k].upper[-1] == wide[k].upper[0]).all()
-
-
-@pytest.mark.parametrize(("inputs", "gates"), [(1, 1), (3, 3), (5, 8), (8, 64), (16, 256), (5000, 80_000)])
-def test_few_inputs_are_halved_sooner(inputs: int, gates: int) -> None:
-    assert halving_threshold(inputs) == gates
+    first, second = network.activations
+    entries = 2 * numbering.gates
+    # Gate 1 on, gate 6 (the second layer's second) off; entry 2 not negative; a halving, which is no sign.
+    made = [np.array([3, 12, entries + 5, 2 * numbering.count]), np.array([], dtype=np.int64)]
+    gates, signs = numbering.signs(made)
+    assert gates[first].tolist() == [[0, 1, 0, 0, 0], [0] * 5]
+    assert gates[second].tolist() == [[0, -1, 0, 0], [0] * 4]
+    assert signs.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert numbering.node_of.tolist() == [first] * 5 + [second] * 4 and numbering.start == {first: 0, second: 5}
+    flat = torch.arange(18).reshape(2, 9)
+    assert torch.equal(numbering.join(numbering.split(flat)), flat)

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import Problem, Status
-from lipcompare.branching.activation_regions import RegionEvaluator
 from lipcompare.branching.driver import Stop
-from lipcompare.branching.roots import root_bounds
-from lipcompare.branching.tree import Subdomain
-from lipcompare.budget import Deadline
 from lipcompare.methods.lipbab import LipBab, lipbab_operator_norm
-from lipcompare.preactivation import Tightening
 
 
 @settings(max_examples=6, deadline=None)
@@ -97,25 +92,6 @@ def test_the_operator_norm_of_a_linear_map(norm, order):
     found = lipbab_operator_norm(Problem.around(network, 0.3, 0.1, norm=norm))
     truth = np.linalg.norm(network.pull_back({}, torch.eye(3, dtype=torch.float64)).numpy(), ord=order)
     assert found.lower == pytest.approx(truth, rel=1e-12) and truth <= found.upper <= truth * (1 + 1e-9)
-
-
-def test_after_the_deadline_no_program_is_begun():
-    problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
-    bounds, _ = root_bounds(problem, Tightening.CROWN, 2**30)
-    norm = problem.norm.dual.of
-    late, early = (
-        RegionEvaluator(problem=problem, bounds=bounds, measure=norm, exact=norm, deadline=Deadline.after(seconds))
-        for seconds in (-1.0, 60.0)
-    )
-    nodes = [Subdomain(np.inf, 0, ()), Subdomain(np.inf, 1, (1,))]
-    results = [evaluator.evaluate(nodes, 0.0, 0.0) for evaluator in (late, early)]
-    assert late.programs == 0 and early.programs == 2
-    truth = exact_rows(problem)
-    assert all(
-        result.upper >= truth[node.row] * (1 - 1e-9) for node, result in zip(nodes[:1], results[0], strict=False)
-    )
-    assert all(result.chain and not result.witnesses for result in results[0])
-    assert all(result.witnesses for result in results[1])
 
 
 def test_a_saved_search_is_not_lost_for_want_of_time(tmp_path):

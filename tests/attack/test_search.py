@@ -1,0 +1,110 @@
+"""The search for large gradients: points of the domain, better than chance, the same in any batch, in the effort."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import nets
+import pytest
+import torch
+from branching.brute import exact_rows
+
+from lipcompare import Network, Problem
+from lipcompare.attack import search as module
+from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.budget import Deadline
+from lipcompare.witness import gradient_norms
+
+SMALL = Effort(samples=64, starts=4, ascent_steps=8, rounds=10, proposals=4, regions=0)
+PROBLEM = nets.problem(nets.dense(3, (3, 8, 6, 2)), 0.5, batch=3)
+
+
+def norms(problem: Problem, points: torch.Tensor) -> torch.Tensor:
+    """(batch, rows) at points (batch, rows, inputs)."""
+    at = points.unsqueeze(2)
+    return gradient_norms(problem.network, problem.functionals.unsqueeze(2), at, problem.norm).squeeze(2)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+@pytest.mark.parametrize("family", ["dense", "conv", "sigmoid"])
+def test_points_are_in_the_domain_and_better_than_samples(family: str, norm: str) -> None:
+    problem = nets.problem(nets.FAMILIES[family](3), 0.5, norm=norm)
+    points = search(problem, SMALL)
+    assert points.shape == (1, problem.rows, problem.network.in_size)
+    assert bool(problem.box.contains(points).all())
+    assert bool((norms(problem, points) >= 0.9 * nets.sampled_norms(problem, 100)).all())
+
+
+def test_a_small_network_is_searched_to_its_largest_region() -> None:
+    for seed in range(3):
+        problem = nets.problem(nets.dense(seed, (2, 4, 3, 2)), 0.5, seed)
+        points = search(problem, dataclasses.replace(SMALL, regions=50))
+        assert float(norms(problem, points).max()) == pytest.approx(exact_rows(problem).max(), rel=1e-9)
+
+
+def test_an_example_finds_the_same_in_any_batch() -> None:
+    together = search(PROBLEM, SMALL)
+    for b in range(3):
+        torch.testing.assert_close(search(PROBLEM.example(b), SMALL)[0], together[b])
+    assert not torch.equal(search(PROBLEM, SMALL, seed=1), together)
+    # Nor does it depend on how many samples a pass takes.
+    torch.testing.assert_close(search(PROBLEM, SMALL, memory=1), together)
+
+
+@pytest.mark.parametrize("step", ["ascent_steps", "rounds"])
+def test_every_stage_finds_better_points(step: str) -> None:
+    problem = nets.problem(nets.dense(6, (6, 16, 16, 3)), 0.3, batch=4)
+    none = dataclasses.replace(SMALL, ascent_steps=0, rounds=0)
+    before = norms(problem, search(problem, none))
+    after = norms(problem, search(problem, dataclasses.replace(none, **{step: 20})))
+    assert bool((after >= before * (1 - 1e-9)).all()) and bool((after > 1.001 * before).any())
+
+
+def test_after_the_deadline_the_first_samples_stand() -> None:
+    points = search(PROBLEM, SMALL, deadline=Deadline.after(-1))
+    assert bool(PROBLEM.box.contains(points).all())
+
+
+def test_the_plan_is_scaled_to_the_work() -> None:
+    network = nets.dense(3, (3, 8, 6, 2))
+    whole = Effort().scaled(network, 2)
+    assert whole == Effort()
+    little = dataclasses.replace(Effort(), work=1e6).scaled(network, 2)
+    assert 8 <= little.samples < 1024 and 5 <= little.ascent_steps < 40 and little.rounds < 100
+    assert 1 <= little.starts <= 8
+    least = dataclasses.replace(Effort(), work=1.0).scaled(network, 2)
+    assert (least.samples, least.starts, least.ascent_steps, least.rounds, least.regions) == (8, 1, 5, 0, 0)
+
+
+def work(network: Network) -> int:
+    return module._products(network)
+
+
+def test_products_of_a_pass() -> None:
+    assert work(nets.dense(3, (3, 8, 6, 2))) == 3 * 8 + 8 * 6 + 6 * 2
+    assert work(nets.conv(3)) > 8 * 100  # what is no matrix counts eightfold
+
+
+def test_equal_values_are_in_order_of_index() -> None:
+    values = torch.tensor([1.0, 2.0, 2.0 * (1 + 1e-12), 1.5], dtype=torch.float64)
+    assert module._order(values).tolist() == [1, 2, 3, 0]
+    points, best = torch.zeros(1, 1), torch.ones(1, dtype=torch.float64)
+    kept, value = module._keep_better(points, best, points + 1, best * (1 + 1e-12))
+    assert kept.item() == 0 and value.item() == 1.0
+    kept, value = module._keep_better(points, best, points + 1, best * (1 + 1e-6))
+    assert kept.item() == 1 and value.item() > 1.0
+
+
+def test_kinks_are_turned_the_way_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem.around(nets.kinked(), 0.0, 0.5)
+    at = torch.zeros(1, 1, 1, dtype=torch.float64)
+    patterns = kink_patterns(problem, at)
+    assert patterns is not None
+    assert problem.norm.dual.of(problem.network.pull_back(patterns, problem.functionals)).item() == 2.0
+    assert kink_patterns(problem, at + 0.1) is None
+    assert kink_patterns(problem, at, Deadline.after(-1)) is None
+    monkeypatch.setattr(module, "_KINKS", 0)  # as many as may be tried
+    patterns = kink_patterns(problem, at)
+    assert patterns is not None
+    plain = problem.network.slopes(problem.network.values(at))
+    assert all(torch.equal(patterns[k], plain[k]) for k in plain)

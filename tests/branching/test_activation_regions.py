@@ -1,0 +1,69 @@
+"""Regions in the order of the layers: what one evaluation bounds, empties, attains and splits."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+import torch
+from branching.brute import exact_rows
+
+from lipcompare import Problem
+from lipcompare.branching.activation_regions import RegionEvaluator
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.roots import root_bounds
+from lipcompare.branching.tree import Subdomain
+from lipcompare.budget import Deadline
+from lipcompare.preactivation import Tightening
+
+
+def evaluator_of(problem: Problem, seconds: float = 60.0) -> RegionEvaluator:
+    bounds, _ = root_bounds(problem, Tightening.CROWN, 2**30)
+    norm = problem.norm.dual.of
+    return RegionEvaluator(problem=problem, bounds=bounds, measure=norm, exact=norm, deadline=Deadline.after(seconds))
+
+
+def test_after_the_deadline_no_program_is_begun() -> None:
+    problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
+    late, early = evaluator_of(problem, -1.0), evaluator_of(problem)
+    nodes = [Subdomain(np.inf, 0, ()), Subdomain(np.inf, 1, (1,))]
+    results = [evaluator.evaluate(nodes, 0.0, 0.0) for evaluator in (late, early)]
+    assert late.programs == 0 and early.programs == 2
+    assert results[0][0].upper >= exact_rows(problem)[0] * (1 - 1e-9)
+    assert all(result.chain and not result.witnesses for result in results[0])
+    assert all(result.witnesses for result in results[1])
+
+
+def test_every_region_is_closed_at_its_value_or_empty() -> None:
+    """All patterns of a small network, against points of the box."""
+    problem = nets.problem(nets.dense(5, (2, 3, 2, 2)), 0.8)
+    network, numbering, evaluator = problem.network, Numbering(problem.network), evaluator_of(problem)
+    unit = torch.quasirandom.SobolEngine(2, seed=0).draw(4096, dtype=torch.float64)
+    points = problem.box.lower[0] + unit * (problem.box.upper - problem.box.lower)[0]
+    slopes = network.slopes(network.values(points))
+    active = numbering.join(slopes) == 1
+    norms = problem.norm.dual.of(network.pull_back(slopes, problem.functionals[0, 1]))
+    patterns = [[bool(p >> g & 1) for g in range(5)] for p in range(32)]
+    nodes = [Subdomain(np.inf, 1, tuple(2 * g + int(on) for g, on in enumerate(p))) for p in patterns]
+    empty = 0
+    for pattern, said in zip(patterns, evaluator.evaluate(nodes, 0.0, -1.0), strict=True):
+        inside = (active == torch.tensor(pattern)).all(-1)
+        empty += said.upper == -np.inf
+        if bool(inside.any()):
+            value = float(norms[inside].max())
+            assert said.chain == () and value <= said.upper <= value * (1 + 1e-9) + 1e-12
+            assert max((w.value for w in said.witnesses if w.row == 1), default=0.0) >= value * (1 - 1e-9)
+    assert empty > 8
+
+
+def test_the_first_undecided_neuron_is_next() -> None:
+    problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
+    evaluator = evaluator_of(problem)
+    bounds = evaluator.bounds
+    first = problem.network.activations[0]
+    open_ = ((bounds[first].lower < 0) & (bounds[first].upper > 0))[0].nonzero().squeeze(-1).tolist()
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 0.0)
+    assert said.chain == (2 * open_[0] + 1,)
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0, (2 * open_[0] + 1,))], 0.0, 0.0)
+    assert said.upper == -np.inf or said.chain[0] >> 1 > open_[0]
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 1e9)
+    assert said.chain == () and np.isfinite(said.upper)

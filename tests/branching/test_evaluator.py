@@ -1,0 +1,183 @@
+"""One evaluation of subdomains against brute force: what it bounds, closes, splits and proposes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import nets
+import numpy as np
+import pytest
+import torch
+from branching.brute import exact_rows
+
+from lipcompare import Box, Problem
+from lipcompare.branching.bounds import Settings, tree_bound
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.evaluator import NetworkEvaluator, _with_signs, halving_threshold
+from lipcompare.branching.heuristics import HEURISTICS
+from lipcompare.branching.tree import Subdomain
+from lipcompare.jacobian.linear import Gradients
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import interval_bounds
+from lipcompare.witness import clarke
+
+
+def evaluator_of(problem: Problem, bound: str = "sdp", **options: Any) -> NetworkEvaluator:
+    chosen = tree_bound(bound)
+    heuristic = HEURISTICS[chosen.default_heuristic(problem.norm)]
+    return NetworkEvaluator(
+        problem=problem,
+        bounds=interval_bounds(problem.network, problem.box.interval),
+        bound=chosen.on(Numbering(problem.network), problem.norm, heuristic, Settings()),
+        **options,
+    )
+
+
+class Truth:
+    """The largest norm in a subdomain, over many points of it."""
+
+    def __init__(self, problem: Problem) -> None:
+        network, self.numbering = problem.network, Numbering(problem.network)
+        self.box = Interval(problem.box.lower[0], problem.box.upper[0])
+        unit = torch.quasirandom.SobolEngine(network.in_size, seed=0).draw(4096, dtype=torch.float64)
+        self.points = self.box.lower + unit * (self.box.upper - self.box.lower)
+        slopes = network.slopes(network.values(self.points))
+        self.active = self.numbering.join(slopes) == 1
+        self.gradients = network.pull_back(slopes, problem.functionals[0].unsqueeze(1))  # (rows, points, inputs)
+        self.norms = problem.norm.dual.of(self.gradients)
+
+    def of(self, node: Subdomain) -> float:
+        made = np.array(node.decisions, dtype=np.int64)
+        gates, entries = self.numbering.signs([made])
+        lower, upper = (end[0] for end in self.numbering.boxes([made], self.box))
+        sides = self.numbering.join(gates)[0]
+        inside = ((self.points >= lower) & (self.points <= upper)).all(-1)
+        inside &= ((sides == 0) | ((sides > 0) == self.active)).all(-1)
+        inside &= (entries[0] * self.gradients[node.row] >= 0).all(-1)
+        return float(self.norms[node.row][inside].max()) if bool(inside.any()) else -np.inf
+
+
+def random_nodes(problem: Problem, count: int, seed: int) -> list[Subdomain]:
+    """Gates, entries and halvings decided at random."""
+    random, numbering = np.random.default_rng(seed), Numbering(problem.network)
+    nodes = []
+    for _ in range(count):
+        names = random.choice(numbering.count, random.integers(0, 5), replace=False)
+        made = [2 * int(name) + int(random.integers(2)) for name in names]
+        made += [2 * numbering.count + int(random.integers(2 * problem.network.in_size)) for _ in range(2)]
+        nodes.append(
+            Subdomain(np.inf, int(random.integers(problem.rows)), tuple(made[: len(made) - random.integers(3)]))
+        )
+    return nodes
+
+
+@pytest.mark.parametrize("bound", ["sdp", "lbp"])
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_bounds_hold_and_splits_are_new(norm: str, bound: str) -> None:
+    problem = nets.problem(nets.dense(5, (2, 4, 3, 2), 0.2), 0.8, norm=norm)
+    truth, evaluator, rows = Truth(problem), evaluator_of(problem, bound), exact_rows(problem)
+    nodes = random_nodes(problem, 24, 0)
+    nodes += [Subdomain(np.inf, row) for row in range(problem.rows)]
+    empty = 0
+    for node, said in zip(nodes, evaluator.evaluate(nodes, 0.0, 0.0), strict=True):
+        value = truth.of(node)
+        assert said.upper >= value * (1 - 1e-9)
+        empty += said.upper == -np.inf
+        for witness in said.witnesses:
+            assert witness.value <= rows[witness.row] * (1 + 1e-9)
+        gates = {d >> 1 for d in node.decisions if d < 2 * evaluator.numbering.count}
+        assert not gates & {d >> 1 for d in said.chain}
+        # What is covered by the children, or closed, is all of it.
+        children = list(dataclasses.replace(node, chain=said.chain, closed=said.closed).children())
+        assert not said.chain or max(truth.of(child) for child in children) == value
+    assert empty > 2
+
+
+def test_a_region_is_closed_at_its_value() -> None:
+    """With every gate decided there is one gradient left: the bound is its norm, attained at a point inside."""
+    problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
+    evaluator, truth = evaluator_of(problem), Truth(problem)
+    box = problem.box.interval
+    point = box.lower[0] + 0.3 * (box.upper - box.lower)[0]
+    active = evaluator.active(evaluator.numbering.join(problem.network.slopes(problem.network.values(point))))
+    node = Subdomain(np.inf, 1, tuple(2 * g + int(on) for g, on in enumerate(active.tolist())))
+    (said,) = evaluator.evaluate([node], 0.0, 0.0)
+    assert said.upper == pytest.approx(truth.of(node), rel=1e-9) and said.upper >= truth.of(node)
+    assert said.chain == ()
+    (witness,) = said.witnesses
+    assert witness.value == pytest.approx(said.upper, rel=1e-9)
+    at = clarke(problem.network, torch.as_tensor(witness.point).unsqueeze(0))
+    assert bool((evaluator.active(evaluator.numbering.join(at.slopes))[0] == active).all())
+
+
+def test_what_is_good_enough_is_closed_without_a_program() -> None:
+    problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
+    evaluator = evaluator_of(problem)
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 1e6)
+    assert said.chain == () and np.isfinite(said.upper) and evaluator.programs == 0
+
+
+def test_contradictions_are_excluded_at_once() -> None:
+    """Two parallel neurons: the pattern that the bound proposes holds nowhere, and one split leaves it out."""
+    b = nets.Builder(2, 0)
+    one = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    b.nodes.append(nets.Affine((0,), (nets.Dense(one),), torch.tensor([-0.3, -0.3], dtype=torch.float64)))
+    b.activate()
+    b.nodes.append(nets.Affine((2,), (nets.Dense(torch.tensor([[1.0, -1.0]], dtype=torch.float64)),), None))
+    problem = Problem.around(b.build(), 0.0, 1.0)  # relu(x - 0.3) - relu(-x - 0.3): never both active, slope 1
+    (said,) = evaluator_of(problem).evaluate([Subdomain(np.inf, 0)], 0.0, 1.5)
+    assert said.upper == pytest.approx(2.0, rel=1e-3)
+    assert sorted(said.chain) == [1, 3] and said.closed
+
+
+def test_boxes_with_many_open_gates_are_halved_where_the_gradient_is_widest() -> None:
+    problem = nets.problem(nets.dense(2, (2, 12, 10, 2)), 2.0)
+    longer = torch.tensor([1.0, 30.0], dtype=torch.float64)
+    wide = dataclasses.replace(problem, box=Box(problem.box.lower * longer, problem.box.upper * longer))
+    evaluator = evaluator_of(wide, "lbp")
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 0.0)
+    assert said.chain == (2 * (evaluator.numbering.count + 1) + 1,)
+    (witness,) = said.witnesses
+    point = torch.as_tensor(witness.point)
+    assert wide.box.contains(point.reshape(1, 1, -1)).all()
+    slopes = wide.network.slopes(wide.network.values(point))
+    norm = wide.norm.dual.of(wide.network.pull_back(slopes, wide.functionals[0, 0]))
+    assert witness.value == pytest.approx(float(norm))
+    # Where there is no width left, gates are decided.
+    point_box = dataclasses.replace(problem, box=nets.problem(problem.network, 0.0).box)
+    (said,) = evaluator_of(point_box, "lbp").evaluate([Subdomain(np.inf, 0)], 0.0, 0.0)
+    assert all(d < 2 * evaluator.numbering.count for d in said.chain)
+
+
+@pytest.mark.parametrize(("inputs", "gates"), [(1, 1), (3, 3), (5, 8), (8, 64), (16, 256), (5000, 80_000)])
+def test_few_inputs_are_halved_sooner(inputs: int, gates: int) -> None:
+    assert halving_threshold(inputs) == gates
+
+
+def test_without_memory_for_a_program_nothing_is_found_out() -> None:
+    problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
+    evaluator = evaluator_of(problem, memory=100)
+    found = evaluator.locate(evaluator.steep, evaluator.box)
+    assert found.point is None and not found.empty and evaluator.programs == 0
+
+
+def gradients(lower: list[float], upper: list[float]) -> Gradients:
+    ends = (torch.tensor(v, dtype=torch.float64).reshape(1, 1, -1) for v in (lower, upper))
+    return Gradients({0: Interval(*ends)}, {}, torch.zeros(1, 1), {})
+
+
+def test_decided_signs_cut_the_gradients_intervals() -> None:
+    crossed, cut = _with_signs(gradients([-1.0, -2.0, 1.0], [3.0, 4.0, 5.0]), torch.tensor([[1, -1, 0]]))
+    assert not crossed.any()
+    assert [end.tolist() for end in cut.intervals[0]] == [[[[0.0, -2.0, 1.0]]], [[[3.0, 0.0, 5.0]]]]
+
+
+@pytest.mark.parametrize(("beyond", "empty"), [(2e-9, True), (5e-10, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_only_a_clear_contradiction_of_signs_empties_a_subdomain(sign: int, beyond: float, empty: bool) -> None:
+    """Intervals of single entries are not rounded outward: a share of the largest entry is left for that."""
+    ends = ([-1.0, -4.0], [-beyond * 4, 4.0]) if sign > 0 else ([beyond * 4, -4.0], [1.0, 4.0])
+    crossed, cut = _with_signs(gradients(*ends), torch.tensor([[sign, 0]]))
+    assert bool(crossed[0]) is empty
+    assert bool((cut.intervals[0].lower <= cut.intervals[0].upper).all())
