@@ -243,6 +243,7 @@ def main() -> None:
     import onnxruntime  # noqa: F401
 
     from lipcompare.cli import app as _app  # noqa: F401
+    from lipcompare.cli.commands import bounds as _bounds  # noqa: F401
 
     torch.set_num_threads(1)
     rng = random.Random(chosen.seed)  # noqa: S311 - it damages files

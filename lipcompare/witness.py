@@ -17,13 +17,17 @@ from torch import Tensor
 
 from lipcompare.errors import Contradiction
 from lipcompare.gates import by_node
-from lipcompare.network.exact import ExactSigns, TooLarge
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.exact import UNKNOWN, Exact, TooLarge
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Attained, Witnesses
 from lipcompare.rounding import allowance, floor, lowered
+
+_COARSE = 1e-6
+"""Share of a witness's value above which rounding is worth exact arithmetic."""
 
 
 def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: Norm) -> Tensor:
@@ -74,7 +78,7 @@ def clarke(network: Network, points: Tensor) -> Clarke:
     open_ = torch.stack([mask.any(-1) for mask in doubtful.values()]).any(0)
     if not bool(open_.any()):
         return Clarke(slopes, kinks, doubtful)
-    exact = ExactSigns(network.to("cpu", torch.float64))
+    exact = Exact(network.to("cpu", torch.float64))
     ends = {k: network.activation(k).slopes_anywhere(slopes[k][0]) for k in kinked}
     known: dict[bytes, dict[int, np.ndarray]] = {}
     for i in open_.nonzero().squeeze(-1).tolist():
@@ -82,17 +86,18 @@ def clarke(network: Network, points: Tensor) -> Clarke:
         key = point.numpy().tobytes()  # rows often share a point
         if key not in known:
             try:
-                known[key] = exact.at(point)
+                known[key] = exact.signs(point)
             except TooLarge:
                 continue
         signs = known[key]
         for k in set(signs) & set(kinked):
             sign = torch.from_numpy(signs[k]).to(points.device)
             low, high = ends[k]
+            open_here = doubtful[k][i] & (sign != UNKNOWN)
             decided = torch.where(sign > 0, high, torch.where(sign < 0, low, slopes[k][i]))
-            slopes[k][i] = torch.where(doubtful[k][i], decided, slopes[k][i])
+            slopes[k][i] = torch.where(open_here, decided, slopes[k][i])
             kinks[k][i] |= sign == 0
-            doubtful[k][i] = False
+            doubtful[k][i] &= sign == UNKNOWN
     return Clarke(slopes, kinks, doubtful)
 
 
@@ -176,8 +181,14 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
     gradients = network.pull_back(slopes, rows)
     values = problem.norm.dual.of(gradients)
     spread = {k: mask * _width(network, k, mask) for k, mask in doubtful.items() if bool(mask.any())}
-    attained = problem.norm.dual.of((gradients.abs() - _error(network, slopes, spread, rows)).clamp(min=0))
-    attained = lowered(attained, network.in_size)
+    least = (gradients.abs() - _error(network, slopes, spread, rows)).clamp(min=0)
+    attained = lowered(problem.norm.dual.of(least), network.in_size)
+    coarse = (attained < (1 - _COARSE) * values) & values.isfinite()
+    for k in spread:
+        coarse &= ~doubtful[k].any(-1)
+    if bool(coarse.any()):
+        _sharpen(network, slopes, rows, least, torch.where(coarse, values, 0.0))
+        attained = lowered(problem.norm.dual.of(least), network.in_size)
     claims = torch.as_tensor(witnesses.values)
     # A claim from single precision may be off by its rounding; more than that means that the witness is wrong.
     slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
@@ -186,6 +197,21 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
         worst = float((claims - values)[short].max())
         raise Contradiction(f"A witness attains less than was claimed for it, by {worst:g}.")
     return _numpy(attained)
+
+
+def _sharpen(network: Network, slopes: Mapping[int, Tensor], rows: Tensor, least: Tensor, values: Tensor) -> None:
+    """Replace what entries of gradients (batch, rows, inputs) are at least by what exact arithmetic says, for witnesses
+    (batch, rows) with a positive value, the largest first: of networks so deep that bounds on rounding say little."""
+    if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
+        return
+    exact = Exact(network)
+    for flat in values.flatten().argsort(descending=True, stable=True)[: int((values > 0).sum())].tolist():
+        b, row = divmod(flat, values.shape[1])
+        try:
+            entries = exact.gradient({k: v[b, row] for k, v in slopes.items()}, rows[b, row])
+        except TooLarge:
+            return
+        least[b, row] = torch.maximum(least[b, row], torch.from_numpy(entries))
 
 
 def _width(network: Network, k: int, like: Tensor) -> Tensor:

@@ -1,13 +1,18 @@
-"""The signs of pre-activations at a point in exact arithmetic.
+"""Values and gradients of networks with kinks in exact arithmetic, or as near to it as a question needs.
 
 Inputs and weights are floats, so they are integers times powers of two, and so is every pre-activation of a network
-with kinks only. One node after another is evaluated in Python's integers, with one exponent per node; the numbers grow
-by about a hundred bits per layer.
+with kinks only. One node after another is evaluated in Python's integers, with one exponent per node. Exactly, the
+numbers grow by about a hundred bits per layer; so they are first cut to a few hundred bits, with a bound on what that
+has cost, which decides every sign but those of pre-activations that vanish or nearly do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -15,8 +20,11 @@ import torch
 from torch import Tensor
 
 from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
+from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_backward, fold_forward
 from lipcompare.network.linear_maps import Composed, Identity, LinearMap, Scale, Select, Transposed
+
+UNKNOWN = 2
+"""In place of a sign that was not decided."""
 
 _ENTRIES = 2**22
 """Entries of a map, with its zeros, up to which it is written as a matrix."""
@@ -25,18 +33,23 @@ _PRODUCTS = 500_000
 _SHORT = 3000
 """Bits of a number whose product with a float takes twice as long as that of a short one."""
 _MANTISSA = 53
+_BITS = (256, 1024, None)
+"""Bits that a node's largest value is cut to, one after another until all signs are known; None for all of them."""
+_GRADIENT_BITS = 1024
+"""The same for gradients, which are asked for only where absolute values grow far beyond them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Dyadic:
-    """``numerator / 2**exponent``, entry by entry.
+    """``(numerator +- error) / 2**exponent``, entry by entry.
 
     Attributes:
-        numerator: (n,) Python integers.
+        numerator, error: (n,) Python integers; no error where nothing was cut.
     """
 
     numerator: np.ndarray
     exponent: int
+    error: np.ndarray
 
     @classmethod
     def of(cls, values: np.ndarray) -> _Dyadic:
@@ -45,30 +58,92 @@ class _Dyadic:
         whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
         exponents = np.where(mantissa == 0, 0, power.astype(np.int64) - _MANTISSA)
         least = int(min(exponents.min(initial=0), 0))
-        return cls(whole << (exponents - least).astype(object), -least)
+        return cls(whole << (exponents - least).astype(object), -least, np.zeros(len(whole), dtype=object))
 
     def __add__(self, other: _Dyadic) -> _Dyadic:
         exponent = max(self.exponent, other.exponent)
-        return _Dyadic(self._at(exponent) + other._at(exponent), exponent)
+        one, two = self._at(exponent), other._at(exponent)
+        return _Dyadic(one.numerator + two.numerator, exponent, one.error + two.error)
 
-    def __mul__(self, other: _Dyadic) -> _Dyadic:
-        return _Dyadic(self.numerator * other.numerator, self.exponent + other.exponent)
+    def times(self, factors: _Dyadic) -> _Dyadic:
+        """The product with exact factors."""
+        error = self.error * abs(factors.numerator)
+        return _Dyadic(self.numerator * factors.numerator, self.exponent + factors.exponent, error)
 
-    def _at(self, exponent: int) -> np.ndarray:
-        shifted: np.ndarray = self.numerator * (1 << (exponent - self.exponent))
-        return shifted
+    def at(self, index: np.ndarray) -> _Dyadic:
+        """Entries (n,) of that index, 0 where it is negative."""
+        inside = np.maximum(index, 0)
+        numerator, error = (np.where(index < 0, 0, v[inside]) for v in (self.numerator, self.error))
+        return _Dyadic(numerator, self.exponent, error)
+
+    def scattered(self, index: np.ndarray, size: int) -> _Dyadic:
+        """Sums (size,) of the entries with each index, those with a negative one left out."""
+        used = index >= 0
+        sums = [np.zeros(size, dtype=object) for _ in range(2)]
+        for total, part in zip(sums, (self.numerator, self.error), strict=True):
+            np.add.at(total, index[used], part[used])
+        return _Dyadic(sums[0], self.exponent, sums[1])
+
+    def cut(self, bits: int | None) -> _Dyadic:
+        """Numbers of at most so many bits; what is cut off is under one unit of the last of them."""
+        spare = 0 if bits is None else self.bits - bits
+        if spare <= 0:
+            return self
+        kept = self.numerator >> spare
+        whole = ((kept << spare) == self.numerator) & (self.error == 0)
+        return _Dyadic(kept, self.exponent - spare, np.where(whole, 0, (self.error >> spare) + 2))
+
+    @property
+    def bits(self) -> int:
+        """Of the largest numerator."""
+        return max((abs(v).bit_length() for v in self.numerator.tolist()), default=0)
+
+    def _at(self, exponent: int) -> _Dyadic:
+        factor = 1 << (exponent - self.exponent)
+        return _Dyadic(self.numerator * factor, exponent, self.error * factor)
 
     @property
     def signs(self) -> np.ndarray:
-        """(n,) of -1, 0 and 1."""
-        return np.array([(v > 0) - (v < 0) for v in self.numerator.tolist()], dtype=np.int8)
+        """(n,) of -1, 0, 1 and UNKNOWN."""
+        pairs = zip(self.numerator.tolist(), self.error.tolist(), strict=True)
+        return np.array([_sign(v, e) for v, e in pairs], dtype=np.int8)
+
+    def least(self) -> np.ndarray:
+        """Floats (n,) that the absolute values are not under."""
+        pairs = zip(self.numerator.tolist(), self.error.tolist(), strict=True)
+        return np.array([_below(max(abs(v) - e, 0), self.exponent) for v, e in pairs])
+
+
+def _sign(value: int, error: int) -> int:
+    if abs(value) > error:
+        return 1 if value > 0 else -1
+    return UNKNOWN if error else 0
+
+
+def _below(numerator: int, exponent: int) -> float:
+    """A float that is not above ``numerator / 2**exponent``, and as near as floats are unless it is tiny."""
+    spare = max(numerator.bit_length() - _MANTISSA, 0)
+    try:
+        value = math.ldexp(numerator >> spare, spare - exponent)
+    except OverflowError:
+        return sys.float_info.max
+    # Nearer to zero floats have fewer bits, and a power would be rounded to nearest.
+    return value if value >= 2.0**-1000 else 0.0
 
 
 class TooLarge(Exception):
     """The network is too large to be evaluated exactly."""
 
 
-class ExactSigns:
+class _Matrix(NamedTuple):
+    """A map (which is kept alive, as it is known by its identity), its entries, and these as integers."""
+
+    map: LinearMap
+    entries: scipy.sparse.csr_array
+    weights: _Dyadic
+
+
+class Exact:
     """Evaluates one network at points; its matrices are made once.
 
     Args:
@@ -77,17 +152,30 @@ class ExactSigns:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._matrices: dict[int, tuple[LinearMap, scipy.sparse.csr_array]] = {}
+        self._matrices: dict[tuple[int, bool], _Matrix] = {}
         self._cost = 0.0
 
-    def at(self, point: Tensor) -> dict[int, np.ndarray]:
-        """Signs (neurons,) of the pre-activations at ``point`` (inputs,), per activation node.
+    def signs(self, point: Tensor) -> dict[int, np.ndarray]:
+        """Signs (neurons,) of the pre-activations at ``point`` (inputs,), per activation node; UNKNOWN for some that
+        nearly vanish, where more bits would take too long.
 
         Nodes behind an activation without kinks are left out: their values are no rational numbers.
 
         Raises:
             TooLarge: this and the evaluations before it would take more than a fraction of a second.
         """
+        found: dict[int, np.ndarray] = {}
+        for bits in _BITS:
+            try:
+                found = self._signs(point, bits)
+            except TooLarge:
+                if not found:
+                    raise
+            if not any((signs == UNKNOWN).any() for signs in found.values()):
+                break
+        return found
+
+    def _signs(self, point: Tensor, bits: int | None) -> dict[int, np.ndarray]:
         signs: dict[int, np.ndarray] = {}
 
         def activation(k: int, node: Activate, z: _Dyadic | None) -> _Dyadic | None:
@@ -103,11 +191,32 @@ class ExactSigns:
             total = _Dyadic.of(np.zeros(node.size) if node.bias is None else node.bias.numpy())
             for m, value in known:
                 total = total + self._apply(m, value)
-            return total
+            return total.cut(bits)
 
         given: dict[int, _Dyadic | None] = {0: _Dyadic.of(point.double().numpy())}
         fold_forward(self.network, given, activation, affine)
         return signs
+
+    def gradient(self, slopes: Mapping[int, Tensor], functional: Tensor) -> np.ndarray:
+        """What the entries (inputs,) of a gradient are at least in absolute value.
+
+        Args:
+            slopes: (neurons,) per activation node.
+            functional: (outputs,).
+
+        Raises:
+            TooLarge: as for :meth:`signs`.
+        """
+
+        def activation(k: int, node: Activate, value: _Dyadic) -> _Dyadic:
+            return value.times(_Dyadic.of(slopes[k].numpy()))
+
+        def affine(k: int, node: Affine, maps: Sequence[LinearMap], value: _Dyadic) -> Iterator[_Dyadic]:
+            return (self._apply(Transposed(m), value).cut(_GRADIENT_BITS) for m in maps)
+
+        start = {len(self.network.nodes) - 1: _Dyadic.of(functional.double().numpy())}
+        found = fold_backward(self.network, start, activation, affine)
+        return np.zeros(self.network.in_size) if found is None else found.least()
 
     def _apply(self, m: LinearMap, x: _Dyadic) -> _Dyadic:
         """The map's value; products of maps are taken one after another, as their entries may be rounded."""
@@ -116,36 +225,46 @@ class ExactSigns:
         if isinstance(m, Composed):
             return self._apply(m.outer, self._apply(m.inner, x))
         if isinstance(m, Scale):
-            return x * _Dyadic.of(m.factor.numpy())
+            return x.times(_Dyadic.of(m.factor.numpy()))
         if isinstance(m, Select):
-            index = m.index.numpy()
-            return _Dyadic(np.where(index < 0, 0, x.numerator[np.maximum(index, 0)]), x.exponent)
-        return self._product(self._matrix(m), x)
+            return x.at(m.index.numpy())
+        if isinstance(m, Transposed):
+            base = m.base
+            if isinstance(base, (Identity, Scale)):
+                return self._apply(base, x)
+            if isinstance(base, Select):
+                return x.scattered(base.index.numpy(), base.in_size)
+            if isinstance(base, Composed):
+                return self._apply(Transposed(base.inner), self._apply(Transposed(base.outer), x))
+            if isinstance(base, Transposed):
+                return self._apply(base.base, x)
+        return self._product(m, x)
 
-    def _matrix(self, m: LinearMap) -> scipy.sparse.csr_array:
-        if id(m) not in self._matrices:
+    def _matrix(self, m: LinearMap) -> _Matrix:
+        key = (id(m.base), True) if isinstance(m, Transposed) else (id(m), False)
+        if key not in self._matrices:
             if m.in_size * m.out_size > _ENTRIES:
                 raise TooLarge
             if isinstance(m, Transposed):
-                matrix = scipy.sparse.csr_array(self._matrix(m.base).T)
+                matrix = scipy.sparse.csr_array(self._matrix(m.base).entries.T)
             else:
                 # Its values at unit vectors are its entries, without rounding.
                 matrix = scipy.sparse.csr_array(m.matrix(dtype=torch.float64).numpy())
-            self._matrices[id(m)] = m, matrix
-        return self._matrices[id(m)][1]
+            self._matrices[key] = _Matrix(m, matrix, _Dyadic.of(matrix.data))
+        return self._matrices[key]
 
-    def _product(self, matrix: scipy.sparse.csr_array, x: _Dyadic) -> _Dyadic:
-        bits = max((abs(v).bit_length() for v in x.numerator.tolist()), default=0)
-        self._cost += matrix.nnz * (1 + bits / _SHORT)
+    def _product(self, m: LinearMap, x: _Dyadic) -> _Dyadic:
+        _, matrix, weights = self._matrix(m)
+        self._cost += matrix.nnz * (1 + x.bits / _SHORT)
         if self._cost > _PRODUCTS:
             raise TooLarge
-        weights = _Dyadic.of(matrix.data)
-        terms = weights.numerator * x.numerator[matrix.indices]
-        sums = np.zeros(matrix.shape[0], dtype=object)
+        terms = x.at(matrix.indices).times(weights)
         filled = np.flatnonzero(np.diff(matrix.indptr))
+        sums = [np.zeros(matrix.shape[0], dtype=object) for _ in range(2)]
         if len(filled):
-            sums[filled] = np.add.reduceat(terms, matrix.indptr[filled])
-        return _Dyadic(sums, weights.exponent + x.exponent)
+            for total, part in zip(sums, (terms.numerator, terms.error), strict=True):
+                total[filled] = np.add.reduceat(part, matrix.indptr[filled])
+        return _Dyadic(sums[0], terms.exponent, sums[1])
 
 
 def _activated(node: Activate, z: _Dyadic, signs: np.ndarray) -> _Dyadic | None:
@@ -154,4 +273,9 @@ def _activated(node: Activate, z: _Dyadic, signs: np.ndarray) -> _Dyadic | None:
     if not isinstance(activation, LeakyReLU):
         return None
     alpha = np.broadcast_to(torch.as_tensor(activation.alpha, dtype=torch.float64).numpy(), (node.size,))
-    return z * _Dyadic.of(np.where(signs > 0, 1.0, alpha))
+    # Where the sign is not known, zero is off by no more than the larger of both sides.
+    unknown = signs == UNKNOWN
+    steepest = np.maximum(np.abs(alpha), 1.0)
+    y = z.times(_Dyadic.of(np.where(unknown, steepest, np.where(signs > 0, 1.0, alpha))))
+    error = np.where(unknown, abs(y.numerator) + y.error, y.error)
+    return _Dyadic(np.where(unknown, 0, y.numerator), y.exponent, error)

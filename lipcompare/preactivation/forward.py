@@ -72,6 +72,9 @@ def preactivation_bounds(
     # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
     hurry = Deadline.after(_OPTIMISE * deadline.left)
     plain = _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
+    if hurry.passed():
+        deadline.missed = True
+        return plain
     bounds = _bounds(network, box, plain, tightening, descent, memory, hurry)
     deadline.missed |= hurry.missed
     return bounds
@@ -148,7 +151,7 @@ def _refine(
     """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others."""
     batch, size = current.lower.shape
     targets = undecided.any(0).nonzero().squeeze(-1)
-    if not len(targets):
+    if not len(targets) or deadline.passed():
         return current
     if descent is None and isinstance(box, Interval) and prefers_patches(network, node):
         return patch_bounds(network, box, lines, node, undecided, current, memory=memory, deadline=deadline)

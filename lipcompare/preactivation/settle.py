@@ -14,12 +14,13 @@ It pays where few inputs move: the frontier grows like the number of halvings th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
 from lipcompare.gates import PreactivationBounds
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_backward, fold_forward
@@ -86,16 +87,23 @@ def settle(
     """
     deadline = deadline or Deadline()
     known = {k: Interval(z.lower.clone(), z.upper.clone()) for k, z in bounds.items()}
-    seen = _seen(network, box, effort.samples)
+    if _box_bytes(network, known) > memory:
+        return known  # the halves of its boxes would take as long
+    seen = _seen(network, box, effort.samples, memory, deadline)
+    took = 0.0
     for number, k in enumerate(known):
         if number == 0:
             continue  # over a box, interval arithmetic is exact for affine functions of the input
+        if deadline.passed(ahead=took):  # as long as the layer before took, which is nearer to the input
+            break
+        left = deadline.left
         slack = _allowances(network, box, known)
         whole = Interval(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
         known[k] = _bounds(network, whole, {**known}, slack, k)[0][k]
         lower, upper = known[k].lower[0], known[k].upper[0]
         one_sided = (seen[k].lower > 0) | (seen[k].upper < 0)
         targets = ((lower < 0) & (upper > 0) & one_sided).nonzero().squeeze(-1)
+        took = left - deadline.left if math.isfinite(left) else 0.0
         if not len(targets):
             continue
         side = torch.where(seen[k].lower[targets] > 0, 1.0, -1.0).to(lower)
@@ -108,17 +116,27 @@ def settle(
     return known
 
 
-def _seen(network: Network, box: Interval, count: int) -> dict[int, Interval]:
-    """Range (neurons,) of every pre-activation over samples of the box, half of them corners."""
+def _box_bytes(network: Network, bounds: PreactivationBounds) -> int:
+    """What the planes around the open neurons of one box take."""
+    open_ = max(int(((z.lower < 0) & (z.upper > 0)).sum()) for z in bounds.values())
+    return tensor_bytes(Copies.SUBDOMAIN, 2 * open_ * network.widest, next(iter(bounds.values())).lower)
+
+
+def _seen(network: Network, box: Interval, count: int, memory: int, deadline: Deadline) -> dict[int, Interval]:
+    """Range (neurons,) of every pre-activation over samples of the box, half of them corners, or the first of them."""
     generator = torch.Generator().manual_seed(0)
     share = torch.rand(count, len(box.lower), generator=generator, dtype=torch.float64)
     share[::2] = (share[::2] < 0.5).double()
     points = box.lower + (box.upper - box.lower) * share.to(box.lower)
-    values = network.values(points)
-    found = {}
-    for k in network.activations:
-        z = values[network.nodes[k].parents[0]]
-        found[k] = Interval(z.amin(0), z.amax(0))
+    found: dict[int, Interval] = {}
+    for part in points.split(fitting(memory, tensor_bytes(1, sum(n.size for n in network.nodes), points))):
+        if found and deadline.passed():
+            break
+        values = network.values(part)
+        for k in network.activations:
+            z = values[network.nodes[k].parents[0]]
+            low, high = found.get(k, Interval(z[0], z[0]))
+            found[k] = Interval(torch.minimum(low, z.amin(0)), torch.maximum(high, z.amax(0)))
     return found
 
 
@@ -204,7 +222,7 @@ def _prove(
     rows = box.lower.new_zeros(len(targets), node.size)
     rows[torch.arange(len(targets), device=rows.device), targets] = -side  # functions above -s z
     each = tensor_bytes(Copies.SUBDOMAIN, 2 * len(targets) * network.widest, rows)
-    at_once = min(effort.batch, chunk_size(memory, rows.device, each))
+    at_once = min(effort.batch, chunk_size(memory, rows.device, each), fitting(memory, _box_bytes(network, known)))
     frontier, open_ = box, torch.ones(1, len(targets), dtype=torch.bool, device=rows.device)
     least = torch.full_like(side, torch.inf)
     alive = torch.ones_like(side, dtype=torch.bool)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lipcompare.network.activations import Activation, LeakyReLU, Lines, Smooth, relu
-from lipcompare.network.activations.smooth import TABLE, elu
+from lipcompare.network.activations.smooth import TABLE, elu, gelu_tanh
 from lipcompare.network.interval import Interval
 
 SMOOTH: dict[str, Callable[[], Smooth]] = {
@@ -271,3 +271,11 @@ def test_a_kinked_slope_range_is_its_sides_and_asks_for_no_new_tensor() -> None:
         assert torch.equal(found.upper, torch.where(torch.arange(5) == 1, low, one))
         assert torch.equal(anywhere.lower, low)
         assert torch.equal(anywhere.upper, one)
+
+
+def test_the_shape_of_gelu_with_a_rounded_constant() -> None:
+    """Places that are off by 1e-6 would move the range of slopes by more than rounding does."""
+    exact, rounded = gelu_tanh(), gelu_tanh(0.044715 * (1 + 5e-6))
+    for places, derivative in ((rounded.stationary, rounded.first), (rounded.inflections, rounded.second)):
+        assert float(derivative(torch.tensor(places, dtype=torch.float64)).abs().max()) < 1e-15
+    assert exact.inflections != rounded.inflections and exact.stationary != rounded.stationary

@@ -13,7 +13,7 @@ from torch import Tensor
 
 _FAR = 1e4
 _GELU_SCALE = math.sqrt(2 / math.pi)
-_GELU_CUBE = 0.044715
+GELU_CUBE = 0.044715
 
 
 def _hump(z: Tensor) -> Tensor:
@@ -97,27 +97,27 @@ def _normal(z: Tensor) -> Tensor:
     return tail / 2
 
 
-def gelu_tanh(z: Tensor) -> Tensor:
-    v, _, _ = _gelu_inner(z.clamp(-_FAR, _FAR))
+def gelu_tanh(z: Tensor, cube: float) -> Tensor:
+    v, _, _ = _gelu_inner(z.clamp(-_FAR, _FAR), cube)
     return z.clamp(min=-_FAR) * torch.sigmoid(v)
 
 
-def gelu_tanh_1(z: Tensor) -> Tensor:
+def gelu_tanh_1(z: Tensor, cube: float) -> Tensor:
     z = z.clamp(-_FAR, _FAR)
-    v, v1, _ = _gelu_inner(z)
+    v, v1, _ = _gelu_inner(z, cube)
     return torch.sigmoid(v) + z * v1 * _hump(v)
 
 
-def gelu_tanh_2(z: Tensor) -> Tensor:
+def gelu_tanh_2(z: Tensor, cube: float) -> Tensor:
     z = z.clamp(-_FAR, _FAR)
-    v, v1, v2 = _gelu_inner(z)
+    v, v1, v2 = _gelu_inner(z, cube)
     return _hump(v) * (2 * v1 + z * (v2 - v1 * v1 * torch.tanh(v / 2)))
 
 
-def _gelu_inner(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gelu_inner(z: Tensor, cube: float) -> tuple[Tensor, Tensor, Tensor]:
     """``v`` with ``gelu_tanh(z) = z sigmoid(v)``, and its derivatives."""
     scale, square = 2 * _GELU_SCALE, z * z
-    return scale * z * (1 + _GELU_CUBE * square), scale * (1 + 3 * _GELU_CUBE * square), scale * 6 * _GELU_CUBE * z
+    return scale * z * (1 + cube * square), scale * (1 + 3 * cube * square), scale * 6 * cube * z
 
 
 def mish(z: Tensor) -> Tensor:

@@ -204,12 +204,29 @@ def gelu() -> Smooth:
     return Smooth("gelu", f.gelu, f.gelu_1, f.gelu_2, (-0.7517915246935645,), (-bend, bend), (-2.0, 0.0, 2.0))
 
 
-def gelu_tanh() -> Smooth:
-    """The approximation of GELU by a hyperbolic tangent."""
+def gelu_tanh(cube: float = f.GELU_CUBE) -> Smooth:
+    """The approximation of GELU by a hyperbolic tangent, ``z (1 + tanh(sqrt(2 / pi) (z + cube z^3))) / 2``.
+
+    ``cube`` is what a model has for 0.044715: files store that number in single precision, and a network is the one
+    whose numbers are stored. It must be near enough for the shape to be the same.
+    """
     bend, flex = 1.4185040087908284, 2.013480724624258
     least = -0.7524614220710163
-    parts = (f.gelu_tanh, f.gelu_tanh_1, f.gelu_tanh_2)
-    return Smooth("gelu_tanh", *parts, (least,), (-bend, bend), (-flex, 0.0, flex))
+    value, first, second = (partial(g, cube=cube) for g in (f.gelu_tanh, f.gelu_tanh_1, f.gelu_tanh_2))
+    if cube != f.GELU_CUBE:
+        # Extremes are quadratic in where they are taken; the flexes only choose slopes.
+        bend, least = _zero_near(second, bend), _zero_near(first, least)
+    return Smooth("gelu_tanh", value, first, second, (least,), (-bend, bend), (-flex, 0.0, flex))
+
+
+def _zero_near(function: Function, point: float) -> float:
+    """The zero of a function next to that of one that differs little."""
+    ends = torch.tensor([point - 1e-3, point + 1e-3], dtype=torch.float64)
+    rising = bool(function(ends)[0] < 0)
+    for _ in range(60):
+        middle = ends.mean()
+        ends[int(bool(function(middle) < 0) != rising)] = middle
+    return float(ends.mean())
 
 
 def mish() -> Smooth:

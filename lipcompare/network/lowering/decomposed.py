@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from lipcompare.network.activations import Activation, LeakyReLU, Smooth, smooth
+from lipcompare.network.activations.functions import GELU_CUBE
 from lipcompare.network.graph import Activate, Affine
 from lipcompare.network.linear_maps import Scale
 from lipcompare.network.lowering import arithmetic, piecewise, products, scaled
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, as_value
 
-_CUBE = 0.044715
 _TANH = math.sqrt(2 / math.pi)
+_SAME_SHAPE = 1e-5
+"""Relative difference from 0.044715 up to which the coefficient of the cubic in tanh-GELU may be off by rounding."""
 _NEGLIGIBLE = 15.0
 """Beyond this, softplus and the identity differ by less than 1e-6: torch switches at 20."""
 
@@ -78,12 +80,13 @@ def _number(value: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CubicTanh(Pending):
-    """``scale tanh(sqrt(2/pi) (k z + 0.044715 (k z)^3)) + shift``."""
+    """``scale tanh(sqrt(2/pi) (k z + cube (k z)^3)) + shift``, ``cube`` being 0.044715 as the model has it."""
 
     reason: ClassVar[str] = "the hyperbolic tangent of a cubic is supported only as in tanh-GELU"
 
     z: Value
     k: float
+    cube: float
     scale: float
     shift: float
 
@@ -165,7 +168,7 @@ def _elu(b: Builder, z: Value, high: Tensor, below: Operand) -> Operand | None:
         return None
     inner = products.as_scaled(b, item.parent, z.node)
     slope = float(high.reshape(-1)[0])
-    if inner.node != z.node or inner.shift != 0 or not math.isclose(outer.shift, -outer.scale) or slope == 0:
+    if inner.node != z.node or inner.shift != 0 or outer.shift != -outer.scale or slope == 0:
         return None
     return scaled.elu(b, z, outer.scale / slope, slope, inner.scale)
 
@@ -339,13 +342,16 @@ def tanh(b: Builder, x: Operand | Pending) -> Operand | CubicTanh:
         if c3 == 0:
             return b.activate(as_value(b, settle(b, x)), smooth.tanh())
         k = c1 / _TANH
-        if c0 == c2 == 0 and k != 0 and math.isclose(c3, _TANH * _CUBE * k**3, rel_tol=1e-5):
-            return CubicTanh(x.z, k, 1.0, 0.0)
+        cube = c3 / (_TANH * k**3) if k != 0 else 0.0
+        if c0 == c2 == 0 and math.isclose(cube, GELU_CUBE, rel_tol=_SAME_SHAPE):
+            return CubicTanh(x.z, k, cube, 1.0, 0.0)
     raise NotLinear(_reason(x))
 
 
 def _gelu(b: Builder, gate: CubicTanh, factor: float) -> Operand:
     """``factor z (scale tanh(...) + shift)``, where ``shift = scale``: ``z (1 + tanh) = 2 gelu(k z) / k``."""
-    if not math.isclose(gate.shift, gate.scale, rel_tol=1e-6):
+    if gate.shift != gate.scale:
         raise NotLinear(gate.reason)
-    return scaled.stretched(b, gate.z, smooth.gelu_tanh(), gate.k, 2 * factor * gate.scale / gate.k)
+    # The factor k is c1 / sqrt(2/pi), rounded: where cube is a roundoff from the number it stands for, it is that one.
+    cube = GELU_CUBE if math.isclose(gate.cube, GELU_CUBE, rel_tol=1e-15) else gate.cube
+    return scaled.stretched(b, gate.z, smooth.gelu_tanh(cube), gate.k, 2 * factor * gate.scale / gate.k)

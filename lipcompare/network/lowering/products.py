@@ -27,11 +27,7 @@ def multiply(b: Builder, x: Operand, y: Operand) -> Operand:
                 if form is not None and (made := _gated(b, Value(root.node, x.shape), form, root.scale)) is not None:
                     return made
                 clip = _clip(b, gate.node, root.node)
-                if (
-                    clip is not None
-                    and math.isclose(clip.high, -clip.low)
-                    and math.isclose(clip.base, 0, abs_tol=1e-12)
-                ):
+                if clip is not None and clip.high == -clip.low and clip.base == 0:
                     # z clip(z + w, 0, 2 w) = 2 w k^2 hardswish(z / k) with k = w / 3
                     k = clip.high / 3
                     outer = root.scale * clip.slope * 2 * clip.high * k
@@ -63,7 +59,7 @@ class _Gate(NamedTuple):
 def _gated(b: Builder, z: Value, form: _Gate, factor: float) -> Operand | None:
     """``factor z`` times the gate."""
     names, inner, scale, shift = form
-    even, scale = math.isclose(shift, scale, rel_tol=1e-6), factor * scale
+    even, scale = shift == scale, factor * scale
     if names == ("sigmoid",) and shift == 0:
         return stretched(b, z, smooth.silu(), inner, scale / inner)
     if names == ("tanh", "softplus") and shift == 0 and inner == 1:
@@ -127,7 +123,7 @@ def _clip(b: Builder, y: int, z: int) -> _Clip | None:
         base += outer.scale * factor * kink.shift
         turns.append((-shifted.shift / shifted.scale, outer.scale * factor * kink.scale * shifted.scale))
     (low, slope), (high, back) = sorted(turns)
-    return _Clip(low, high, base, slope) if math.isclose(slope, -back) and slope != 0 else None
+    return _Clip(low, high, base, slope) if slope == -back != 0 else None
 
 
 def _name(item: Activate) -> str | None:
