@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +17,12 @@ import pandas as pd
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
 from lipcompare.combine import SoFar, intersect
-from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation, nearest
 from lipcompare.methods import Method
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import tensors
-from lipcompare.problem import Problem
+from lipcompare.network.load import Source
+from lipcompare.problem import ArrayLike, Problem
 from lipcompare.result import Bound, Status, closed
 from lipcompare.rounding import agree, crossing_scale
 from lipcompare.witness import check_witnesses
@@ -28,11 +30,20 @@ from lipcompare.witness import check_witnesses
 _LOG = logging.getLogger("lipcompare")
 
 
+METHOD, TIME_LIMIT = "auto", 60.0
+"""What is run where nothing else is asked for, here and on the command line."""
+
+_ASKED = tuple(k for k, v in inspect.signature(Problem.around).parameters.items() if v.kind is v.KEYWORD_ONLY)
+"""What may be said of a question besides its centre and radius."""
+
+
 def bound(
-    problem: Problem,
-    method: Method | str = "lbp",
+    problem: Problem | Source,
+    method: Method | str = METHOD,
     *,
-    time_limit: float = float("inf"),
+    center: ArrayLike | None = None,
+    eps: ArrayLike | None = None,
+    time_limit: float = TIME_LIMIT,
     gap: float = 1e-4,
     memory: int = 2**30,
     threads: int | None = None,
@@ -40,18 +51,24 @@ def bound(
     on_note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Bound:
-    """Bound the local Lipschitz constants of a problem with one method.
+    """Bound the local Lipschitz constants of a problem, or of a model around inputs, with one method.
+
+    >>> lipcompare.bound("model.onnx", center=0.5, eps=0.1)
+    >>> lipcompare.bound(problem, "sdp", time_limit=10)
 
     Args:
-        problem: a batch of boxes and functionals.
+        problem: a batch of boxes and functionals; or a model (a network, a ``torch.nn.Module``, the path of a file)
+            with ``center`` and ``eps``.
         method: a name from ``lipcompare.METHODS`` or a method object.
-        time_limit: seconds.
+        center, eps: of a model the inputs and the radius around them, as :meth:`Problem.around` takes them.
+        time_limit: seconds; infinity for none.
         gap: relative gap at which exact methods stop.
         memory: bytes of working memory that batched passes respect.
         threads: CPU threads of torch during the run (None leaves them as they are).
         on_progress: called with every point of the trace.
         on_note: called with what a search is doing, in words: subdomains, their rate, how many are open.
-        options: fields of the method, when it is given by name.
+        options: fields of the method, when it is given by name; of a model also ``norm``, ``ball``, ``clip``,
+            ``functionals``, ... of :meth:`Problem.around`.
 
     Returns:
         A result whose witnesses were re-checked in float64 by code that the method does not share. A method that does
@@ -60,11 +77,15 @@ def bound(
         what happened; the traceback of an unexpected error goes to the logger ``lipcompare``.
 
     Raises:
-        InvalidInput: an unknown method or option.
+        InvalidInput: an unknown method or option, a value that does not fit, or a model that cannot be read.
+        UnsupportedOperation: an operation of the model.
         Contradiction: the result excludes itself (a lower bound above the upper one, or a witness that attains less
             than it claims): a bug that must not look like a number.
     """
-    chosen = methods.get(method, **options)
+    _require_limits(time_limit, gap, memory, threads)
+    asked = {name: options.pop(name) for name in _ASKED if name in options}
+    chosen = _method(method, options)
+    problem = _question(problem, center, eps, asked)
     with computing(threads):
         problem = _ordinary(problem)
         clock = Clock(Budget(time_limit, gap, memory))
@@ -98,7 +119,7 @@ def compare(
     problems: Problem | Iterable[Problem] | Mapping[str, Problem],
     methods_: Iterable[Method | str],
     *,
-    time_limit: float = float("inf"),
+    time_limit: float = TIME_LIMIT,
     gap: float = 1e-4,
     memory: int = 2**30,
     threads: int | None = None,
@@ -141,6 +162,46 @@ def compare(
     if contradictions:
         raise Contradiction(" ".join(contradictions), results=frame)
     return frame
+
+
+def _method(method: Method | str, options: Mapping[str, Any]) -> Method:
+    """The method with its options; of a keyword that is neither an option nor one of ``bound`` the likeliest ones."""
+    fields = methods.option_types(method)
+    unknown = next((name for name in options if name not in fields), None)
+    if unknown is not None:
+        own = [k for k, v in inspect.signature(bound).parameters.items() if v.kind is v.KEYWORD_ONLY]
+        name = method if isinstance(method, str) else method.name
+        known = nearest(unknown, [*fields, *own, *_ASKED])
+        raise InvalidInput(f"Method {name!r} has no option {unknown!r}, and bound() neither.{known}")
+    return methods.get(method, **options)
+
+
+def _question(
+    given: Problem | Source, center: ArrayLike | None, eps: ArrayLike | None, asked: dict[str, Any]
+) -> Problem:
+    """The problem, or the one on a model around inputs."""
+    if isinstance(given, Problem):
+        said = [name for name, value in {"center": center, "eps": eps, **asked}.items() if value is not None]
+        if said:
+            raise InvalidInput(f"The problem says where already: {', '.join(said)} belong to a model in its place.")
+        return given
+    if isinstance(given, (list, tuple)):
+        raise InvalidInput("bound() takes one problem: lipcompare.compare takes several.")
+    if center is None or eps is None:
+        raise InvalidInput("A model needs center=... (an input or a number) and eps=... (a radius); or give a Problem.")
+    return Problem.around(given, center, eps, **asked)
+
+
+def _require_limits(time_limit: float, gap: float, memory: int, threads: int | None) -> None:
+    for name, value in (("time_limit", time_limit), ("gap", gap), ("memory", memory), ("threads", threads)):
+        if not isinstance(value, (int, float, np.number)) and not (name == "threads" and value is None):
+            raise InvalidInput(f"{name} must be a number, not {value!r}.")
+    if not time_limit > 0:
+        raise InvalidInput(f"time_limit must be a positive number of seconds, not {time_limit!r}.")
+    if not 0 <= gap < 1:
+        raise InvalidInput(f"gap must be at least 0 and under 1, such as 0.01 for one per cent, not {gap!r}.")
+    if not memory > 0 or (threads is not None and not (threads >= 1 and threads == int(threads))):
+        raise InvalidInput("memory must be a positive number of bytes, and threads a positive number of threads.")
 
 
 def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:

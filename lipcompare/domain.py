@@ -71,6 +71,15 @@ class Box:
                 f"{float(upper[b, i]):g}."
             )
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.described}, {self.lower.shape[1]} inputs>"
+
+    @property
+    def described(self) -> str:
+        """The shape, size and number of the domains, in a few words."""
+        radius = float((self.upper - self.lower).max()) / 2
+        return f"{self.batch} box{'' if self.batch == 1 else 'es'} of radius {radius:.4g}"
+
     @property
     def interval(self) -> Interval:
         """The bounding box."""
@@ -140,7 +149,7 @@ class Box:
         return Box(lower, upper)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class NormBall(Box):
     """A batch of l1 or l2 balls, cut with boxes. Make one with :meth:`around`.
 
@@ -175,6 +184,11 @@ class NormBall(Box):
         if bool(((center < box.lower) | (center > box.upper)).any()):
             raise InvalidInput(f"The centre of an l{norm.value} ball must lie in the range {clip} that it is cut with.")
         return cls(box.lower, box.upper, center, size, norm)
+
+    @property
+    def described(self) -> str:
+        balls = f"{self.batch} l_{self.norm.value} ball{'' if self.batch == 1 else 's'}"
+        return f"{balls} of radius {float(self.radius.max()):.4g}"
 
     @property
     def region(self) -> Region:
@@ -218,7 +232,7 @@ class NormBall(Box):
         return super().contains(points) & (distance <= radius)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Space(Box):
     """All inputs (a global constant): every gate is open. Make one with :meth:`of`.
 
@@ -233,6 +247,10 @@ class Space(Box):
             raise InvalidInput("The whole space has no finite bounds: use Space.of(inputs), or a Box.")
         if not 0 < self.scale < float("inf"):
             raise InvalidInput("The scale of a search over the whole space must be positive and finite.")
+
+    @property
+    def described(self) -> str:
+        return "all inputs"
 
     @classmethod
     def of(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lipcompare.domain import Box, Norm, NormBall
 from lipcompare.errors import InvalidInput
 from lipcompare.network.environment import ordinary
+from lipcompare.network.from_torch import example_shape
 from lipcompare.network.graph import Network
+from lipcompare.network.load import Source, load
 
 __all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins"]
 
@@ -41,6 +45,8 @@ class Problem:
 
     @ordinary()
     def __post_init__(self) -> None:
+        _require(self.network, Network, "A problem's network", "lipcompare.load(...)")
+        _require(self.box, Box, "A problem's box", "Box(lower, upper), or use Problem.around(model, center, eps)")
         lower, network = self.box.lower, self.network
         if lower.shape[1] != network.in_size:
             raise InvalidInput(
@@ -48,7 +54,7 @@ class Problem:
             )
         if not lower.is_floating_point():
             raise InvalidInput(f"The box must hold floating-point numbers, not {lower.dtype}.")
-        rows = torch.eye(network.out_size) if self.functionals is None else torch.as_tensor(self.functionals)
+        rows = torch.eye(network.out_size) if self.functionals is None else _numbers(self.functionals, "functionals")
         rows = rows.to(device=lower.device, dtype=lower.dtype)
         if rows.ndim == 2:
             rows = rows.expand(self.box.batch, *rows.shape)
@@ -67,26 +73,40 @@ class Problem:
     @ordinary()
     def around(
         cls,
-        network: Network,
+        network: Source,
         center: ArrayLike,
         eps: ArrayLike,
         *,
         norm: Norm | str | float = Norm.INF,
         ball: Norm | str | float = Norm.INF,
-        functionals: Tensor | None = None,
+        functionals: ArrayLike | None = None,
         clip: tuple[float, float] | None = None,
+        input_shape: Sequence[int] | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> Problem:
         """The problem on the ball of radius ``eps`` around ``center``.
 
-        ``center``: a number (every input), one input of any shape with the right size, or a batch of them.
-        ``eps``: a number, or one per input; for l1 and l2 balls a number, or one per example.
-        ``norm``: the norm that the constant is about. ``ball``: the norm of the ball, l_inf (a box) unless said
-        otherwise, whatever ``norm`` is.
+        Args:
+            network: a network, or what :func:`lipcompare.load` makes one of: a ``torch.nn.Module``, the path of a file.
+            center: a number (every input), one input of any shape with the right size, or a batch of them.
+            eps: a number, or one per input; for l1 and l2 balls a number, or one per example.
+            norm: the norm that the constant is about.
+            ball: the norm of the ball, l_inf (a box) unless said otherwise, whatever ``norm`` is.
+            functionals: (rows, outputs) or (batch, rows, outputs); one row per output if None.
+            clip: the range of valid inputs, such as ``(0, 1)``, which cuts the ball.
+            input_shape: shape of one example, for a model that does not say and a ``center`` that does not either.
+
+        Raises:
+            InvalidInput: a shape or value that does not fit, or a model that cannot be read.
+            UnsupportedOperation: an operation of the model.
         """
+        if input_shape is None and isinstance(network, nn.Module):
+            input_shape = example_shape(network, _numbers(center, "center").shape)
+        _require(dtype, torch.dtype, "dtype", "torch.float64 or torch.float32")
+        network = load(network, input_shape=input_shape)
         points = as_batch(center, network, device=device, dtype=dtype)
-        radius = torch.as_tensor(eps, dtype=dtype, device=device)
+        radius = _numbers(eps, "eps").to(device=device, dtype=dtype)
         shape = Norm.parse(ball)
         if shape is not Norm.INF:
             return cls(network, NormBall.around(points, radius, shape, clip), Norm.parse(norm), functionals)  # type: ignore[arg-type]
@@ -95,6 +115,22 @@ class Problem:
                 raise InvalidInput(f"eps has shape {tuple(radius.shape)}, the input has shape {network.input_shape}.")
             radius = radius.reshape(-1, 1 if radius.numel() == 1 else network.in_size)
         return cls(network, Box.ball(points, radius, clip), Norm.parse(norm), functionals)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        rows = f"{self.rows} functional{'' if self.rows == 1 else 's'}"
+        return f"<Problem: {self.box.described}, norm l_{self.norm.value}, {rows}, of {self.network!r}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "network": f"{self.network.name}, {self.network.input_shape} → {self.network.output_shape}, "
+            f"{self.network.neurons} neurons",
+            "inputs": self.box.described,
+            "input norm": f"l_{self.norm.value} (gradients in l_{self.norm.dual.value})",
+            "functionals": str(self.rows),
+            "computed": f"{str(self.dtype).removeprefix('torch.')} on {self.device}",
+        }
+        lines = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+        return f"<table>{lines}</table>"
 
     @property
     def batch(self) -> int:
@@ -131,8 +167,7 @@ def as_batch(
     values: ArrayLike, network: Network, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
 ) -> Tensor:
     """Inputs as a tensor (batch, in_size): a number, one input of any shape with the right size, or a batch."""
-    x = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values.detach())
-    x = x.to(device=device, dtype=dtype)
+    x = _numbers(values, "center").to(device=device, dtype=dtype)
     if x.ndim == 0:
         return x.expand(1, network.in_size).clone()
     if x.numel() == 0:
@@ -158,3 +193,30 @@ def margins(labels: int | Sequence[int] | Tensor, outputs: int) -> Tensor:
     eye = torch.eye(outputs, dtype=torch.float64)
     rows = [torch.stack([eye[y] - eye[j] for j in range(outputs) if j != y]) for y in chosen.reshape(-1).tolist()]
     return rows[0] if chosen.ndim == 0 else torch.stack(rows)
+
+
+def _numbers(values: Any, what: str) -> Tensor:
+    """An argument as a tensor, in its own precision.
+
+    Raises:
+        InvalidInput: it does not consist of numbers, or its rows differ in length.
+    """
+    if isinstance(values, Tensor) and not values.is_complex():
+        return values.detach()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InvalidInput(f"{what} has rows of different lengths: give an array.") from None
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(f"{what} must be a number or an array of numbers, not {_kind(values)}.")
+    return torch.as_tensor(array)
+
+
+def _require(value: object, wanted: type, what: str, advice: str) -> None:
+    if not isinstance(value, wanted):
+        raise InvalidInput(f"{what} cannot be {_kind(value)}: give {advice}.")
+
+
+def _kind(value: object) -> str:
+    """A value of the wrong type in a few words."""
+    return repr(value) if isinstance(value, (str, type(None))) else f"of type {type(value).__name__}"

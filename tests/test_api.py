@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 from typing import ClassVar, final
 
 import nets
@@ -15,6 +17,8 @@ import torch
 import lipcompare
 from lipcompare import Bound, Box, Contradiction, InvalidInput, Method, Problem, Status
 from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.cli import asked, options
+from lipcompare.domain import Space
 from lipcompare.witness import make_witnesses
 
 
@@ -87,9 +91,76 @@ def test_a_bug_is_a_status_that_names_it_and_is_logged(caplog: pytest.LogCapture
     assert "Traceback" in caplog.text
 
 
-def test_a_wrong_call_is_an_error_still() -> None:
-    with pytest.raises(InvalidInput, match="no option"):
-        lipcompare.bound(PROBLEM, "lbp", nonsense=1)
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: lipcompare.bound(PROBLEM, timelimit=1), "'timelimit', and bound() neither. Did you mean 'time_limit'"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", tighening="crown"), "Did you mean 'tightening'"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", tightening=3), "it takes 'interval' or 'crown' or 'alpha-crown'"),
+        (lambda: lipcompare.bound(PROBLEM, "bab", sweeps=2.5), "it takes int or None"),
+        (lambda: lipcompare.bound(PROBLEM, "lpb"), "Unknown method 'lpb'. Did you mean"),
+        (lambda: lipcompare.bound(PROBLEM, 3), "A method is a name or an object"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", time_limit="3"), "time_limit must be a number, not '3'"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", time_limit=float("nan")), "time_limit must be a positive number"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", gap=1), "gap must be"),
+        (lambda: lipcompare.bound(PROBLEM, "lbp", threads=1.5), "a positive number of threads"),
+        (lambda: lipcompare.bound([PROBLEM]), "lipcompare.compare takes several"),
+        (lambda: lipcompare.bound(PROBLEM, eps=0.1), "The problem says where already: eps"),
+        (lambda: lipcompare.bound(PROBLEM.network, eps=0.1), "needs center="),
+        (lambda: lipcompare.bound("not_there.onnx", center=0.5, eps=0.1), "check the path"),
+        (lambda: lipcompare.bound(3, center=0.5, eps=0.1), "Cannot read a network from int"),
+        (lambda: lipcompare.bound(PROBLEM.network, center="a", eps=0.1), "center must be a number"),
+        (lambda: lipcompare.bound(PROBLEM.network, center=[[1, 2], [3]], eps=0.1), "rows of different lengths"),
+        (lambda: lipcompare.bound(PROBLEM.network, center=0.5, eps=None), "needs center="),
+        (lambda: lipcompare.bound(PROBLEM.network, center=0.5, eps=0.1, dtype="float32"), "give torch.float64"),
+        (lambda: Problem(PROBLEM.network, 0.1), "A problem's box cannot be of type float"),
+        (lambda: Problem("net.onnx", PROBLEM.box), "A problem's network cannot be 'net.onnx'"),
+    ],
+)
+def test_wrong_calls_are_sentences(call, says) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(says)):
+        call()
+
+
+def test_a_model_and_where_are_enough(tmp_path) -> None:
+    network = nets.dense(0)
+    center = torch.rand(2, network.in_size, dtype=torch.float64)
+    posed = Problem.around(network, center, 0.1, norm=2, clip=(0, 1))
+    known = lipcompare.bound(posed, "ibp").upper
+    assert (lipcompare.bound(network, "ibp", center=center, eps=0.1, norm=2, clip=(0, 1)).upper == known).all()
+    weights = [torch.randn(3, 4), torch.zeros(3), torch.randn(2, 3), torch.zeros(2)]
+    file = tmp_path / "net.npz"
+    np.savez(file, **dict(zip(("W0", "b0", "W1", "b1"), (w.numpy() for w in weights), strict=True)))
+    first, second = torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)
+    module = torch.nn.Sequential(first, torch.nn.ReLU(), second)
+    for parameter, value in zip(module.parameters(), weights, strict=True):
+        parameter.data = value
+    results = [lipcompare.bound(model, "ibp", center=0.5, eps=0.1).upper for model in (file, str(file), module)]
+    assert np.allclose(results[0], results[2], rtol=1e-12) and (results[0] == results[1]).all()
+
+
+def test_what_is_run_where_nothing_is_said_is_that_of_the_command_line() -> None:
+    fields = {f.name: f.default for f in dataclasses.fields(asked.BoundOptions)}
+    limits = {f.name: f.default for f in dataclasses.fields(options.BudgetOptions)}
+    own = {k: v.default for k, v in inspect.signature(lipcompare.bound).parameters.items()}
+    assert (own["method"], own["time_limit"], own["gap"]) == (fields["method"], limits["time_limit"], limits["gap"])
+    assert own["memory"] == limits["memory"] * 2**30
+
+
+@pytest.mark.parametrize("batch", [(), (5,)])
+def test_a_convolution_tells_one_input_from_a_batch(batch) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    problem = Problem.around(module, torch.rand(*batch, 1, 4, 4), 0.1)
+    assert problem.network.input_shape == (1, 4, 4) and problem.batch == (*batch, 1)[0]
+
+
+def test_problems_and_networks_are_shown_in_a_line() -> None:
+    ball = Problem.around(PROBLEM.network, 0.5, 0.1, ball=2)
+    for thing in (PROBLEM, PROBLEM.network, PROBLEM.box, ball, ball.box, Space.of(3)):
+        assert len(repr(thing)) < 200 and "tensor" not in repr(thing), repr(thing)
+    assert "1 l_2 ball of radius 0.1" in repr(ball) and "2 boxes of radius 0.1" in repr(PROBLEM)
+    odd = dataclasses.replace(PROBLEM, network=dataclasses.replace(PROBLEM.network, name="<b>"))
+    assert "&lt;b&gt;" in odd._repr_html_() and "<b>" not in odd._repr_html_()
 
 
 @final

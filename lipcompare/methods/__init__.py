@@ -85,6 +85,7 @@ __all__ = [
     "RecurJac",
     "Sdp",
     "get",
+    "option_types",
     "register",
 ]
 
@@ -97,17 +98,30 @@ def get(method: Method | str, **options: Any) -> Method:
     Raises:
         InvalidInput: an unknown name or option, or a value that does not fit.
     """
+    known = option_types(method)
+    name = method if isinstance(method, str) else method.name
+    values = {}
+    for option, value in options.items():
+        if option not in known:
+            raise InvalidInput(f"Method {name!r} has no option {option!r}.{nearest(option, known)}")
+        values[option] = _convert(name, option, value, known[option])
     if isinstance(method, Method):
-        return dataclasses.replace(method, **options) if options else method  # type: ignore[type-var]
-    if method not in METHODS:
+        return dataclasses.replace(method, **values) if values else method  # type: ignore[type-var]
+    return METHODS[method](**values)
+
+
+def option_types(method: Method | str) -> dict[str, Any]:
+    """The types of a method's options by name.
+
+    Raises:
+        InvalidInput: an unknown method, or something else.
+    """
+    if isinstance(method, str) and method not in METHODS:
         raise InvalidInput(f"Unknown method {method!r}.{nearest(method, METHODS)}")
-    cls = METHODS[method]
-    known, values = _option_types(cls), {}
-    for name, value in options.items():
-        if name not in known:
-            raise InvalidInput(f"Method {method!r} has no option {name!r}.{nearest(name, known)}")
-        values[name] = _convert(method, name, value, known[name])
-    return cls(**values)
+    cls = METHODS[method] if isinstance(method, str) else type(method)
+    if not issubclass(cls, Method):
+        raise InvalidInput(f"A method is a name or an object such as lipcompare.METHODS['lbp'](), not {method!r}.")
+    return _option_types(cls)
 
 
 @functools.cache
@@ -119,8 +133,11 @@ def _option_types(cls: type[Method]) -> dict[str, Any]:
 
 def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:
     """An option's value in the type of its field."""
+    kinds = typing.get_args(wanted) or (wanted,)
     if not isinstance(value, str) or wanted is str:
-        return value
+        if isinstance(value, kinds) or (float in kinds and isinstance(value, int)):
+            return value
+        raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {_described(kinds)}.")
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
         choices = {str(member.value): member for member in wanted}
         if value not in choices:
@@ -129,11 +146,18 @@ def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:
     if wanted is bool and value.lower() in ("true", "false"):
         return value.lower() == "true"
     for kind in (int, float):
-        if wanted is kind or (wanted is not bool and kind in typing.get_args(wanted)):
+        if kind in kinds:
             try:
                 return kind(value)
             except ValueError:
                 continue
-    raise InvalidInput(
-        f"Option {name!r} of {method!r} cannot be {value!r}: it takes {getattr(wanted, '__name__', wanted)}."
-    )
+    raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {_described(kinds)}.")
+
+
+def _described(kinds: tuple[type, ...]) -> str:
+    """The types of an option as a person reads them: an enumeration by its values."""
+    words = []
+    for kind in kinds:
+        choices = issubclass(kind, enum.Enum)
+        words.append(" or ".join(repr(m.value) for m in kind) if choices else kind.__name__.replace("NoneType", "None"))  # type: ignore[attr-defined]
+    return " or ".join(words)

@@ -106,6 +106,13 @@ class Network:
         if math.prod(self.input_shape) != self.in_size or math.prod(self.output_shape) != self.out_size:
             raise InvalidInput(f"Shapes {self.input_shape} -> {self.output_shape} do not fit the nodes.")
 
+    def __repr__(self) -> str:
+        layers = len(self.activations)
+        return (
+            f"<Network {self.name}: {self.input_shape} -> {self.output_shape}, {self.neurons} neurons in {layers} "
+            f"activation layer{'' if layers == 1 else 's'}>"
+        )
+
     @property
     def in_size(self) -> int:
         return self.nodes[0].size

@@ -242,6 +242,18 @@ def _guessed_shape(module: nn.Module) -> tuple[int, ...]:
     )
 
 
+def example_shape(module: nn.Module, inputs: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape of one example among ``inputs``, the shape of one or of a batch, as the first layer with parameters
+    tells them apart; None where it is no convolution."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            axes = 1 + len(part.kernel_size)
+            return tuple(inputs[-axes:]) if len(inputs) in (axes, axes + 1) else None
+        if any(True for _ in part.parameters(recurse=False)):
+            break
+    return None
+
+
 @contextmanager
 def _evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every part has its own training flag and its buffers back."""
