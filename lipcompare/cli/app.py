@@ -165,15 +165,19 @@ def monotone(given: MonotoneOptions) -> None:
 @app.command(epilog=EXIT_CODES)
 @takes(CertifyOptions)
 def certify(given: CertifyOptions) -> None:
-    """Certify radii within which the network's class does not change, from Lipschitz constants of the margins.
+    """Certify radii within which the network's class does not change.
 
-    If L bounds the gradient of "label's output minus another" over a ball of
-    radius r, no input within min(r, margin / L) has the other class.
+    Two routes, of which the larger radius wins: lower bounds of the margins
+    (label's output minus another) by the forward pass, and their Lipschitz
+    constants: if L bounds the gradient over a ball of radius r, no input within
+    min(r, margin / L) has the other class.
 
     [bold]Examples[/bold]
 
     lipcompare certify net.onnx -i images.npy --scale 255 --clip 0,1
-    lipcompare certify net.onnx -i x.npy --label 3 --norm 2 --method sdp
+    lipcompare certify net.onnx -i images.npy --labels y.npy --at 8/255
+    lipcompare certify net.onnx -i x.npy --label 3 --target 5 --norm 2
+    lipcompare certify net.onnx --center 0.5 --method exact
     """
     from lipcompare.cli.commands import questions
 

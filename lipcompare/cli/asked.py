@@ -119,8 +119,15 @@ class CertifyOptions:
     label: Annotated[
         str | None,
         typer.Option(
-            "--label", "-l",
+            "--label", "--labels", "-l",
             help="Class that must not change: a number, one per example, or a .npy file (default: the network's own).",
+            show_default=False, rich_help_panel=QUESTION,
+        ),
+    ] = None  # fmt: skip
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="Only these classes count as a change: 3, 0:10 or 0,3,7 (default: all).",
             show_default=False, rich_help_panel=QUESTION,
         ),
     ] = None  # fmt: skip
@@ -128,10 +135,31 @@ class CertifyOptions:
         str, typer.Option("--norm", "-p", help="Norm of the radius: inf, 2 or 1.", rich_help_panel=QUESTION)
     ] = "inf"
     largest: Annotated[float, typer.Option(help="No larger radius is looked for.", rich_help_panel=QUESTION)] = 1.0
-    method: options.MethodName = "lbp"
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="Also say which share of the examples is certified at this radius, such as 8/255; nothing beyond "
+            "it is looked for.",
+            show_default=False, rich_help_panel=QUESTION,
+        ),
+    ] = None  # fmt: skip
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", "-m",
+            help="Bounds of the margins: interval, crown, alpha-crown; a method's name: its Lipschitz constants beside "
+            "crown; auto: lbp's beside alpha-crown; exact: the true radius of a small network.",
+            rich_help_panel=RUN,
+        ),
+    ] = "auto"  # fmt: skip
     option: options.Option = None
-    steps: Annotated[int, typer.Option(help="Bisections of the radius.", rich_help_panel=RUN)] = 12
-    time_limit: options.TimeLimit = 60.0
+    steps: Annotated[
+        int, typer.Option(help="Effort: bisections of the radius, and half the steps of slopes.", rich_help_panel=RUN)
+    ] = 12
+    time_limit: Annotated[float, typer.Option("--time-limit", "-t", help="Seconds in all.", rich_help_panel=RUN)] = (
+        600.0
+    )
+    gap: options.Gap = 1e-4
     json: options.Json = False
 
 

@@ -274,6 +274,14 @@ def _lengths(text: str) -> np.ndarray:
     return values
 
 
+def radius(text: str, option: str) -> float:
+    """One positive length, such as ``0.1`` or ``8/255``."""
+    values = _lengths(text).reshape(-1)
+    if len(values) != 1 or not 0 < values[0] < np.inf:
+        raise InvalidInput(f"{option} {text!r} must be one positive finite number, such as 8/255.")
+    return float(values[0])
+
+
 def directions(text: str, network: Network) -> Tensor:
     """Directions (directions, inputs), written like inputs."""
     return torch.as_tensor(_inputs(text, network))

@@ -146,6 +146,15 @@ def test_certify() -> None:
     assert "radius in l_2" in text and "Mean radius" in text
 
 
+def test_certified_share_and_the_nearest_other_class() -> None:
+    text = ok("certify", "net.npz", "-i", "batch.npy", "--labels", "0", "--at", "1/1000", "-m", "crown")
+    assert re.search(r"Right and certified within 0\.001: \d+\.\d\d% of 5 examples", text)
+    exact = ["certify", "net.npz", "--center", "0.5", "-m", "exact", "--largest", "0.5", "--target", "0:3"]
+    content = json.loads(ok(*exact, "--json"))
+    assert content["status"] == "exact" and content["radius"][0] > 0
+    assert content["upper"][0] is None or content["upper"][0] >= content["radius"][0]
+
+
 def test_certify_with_labels_and_methods() -> None:
     said = int(load("net.npz").forward(torch.full((4,), 0.5, dtype=torch.float64)).argmax())
     other = (said + 1) % 3
@@ -221,6 +230,9 @@ MISTAKES = [
     (["certify", "net.npz", "-i", "batch.npy", "-l", "1,2"], 2, "2 labels for 5 inputs"),
     (["certify", "net.npz", "--center", "0.5", "-m", "attack"], 2, "proves lower bounds only"),
     (["certify", "net.npz", "--center", "0.5", "--largest", "0"], 2, "must be positive and finite"),
+    (["certify", "net.npz", "--center", "0.5", "--at", "0"], 2, "must be one positive finite number"),
+    (["certify", "net.npz", "--center", "0.5", "--target", "3"], 2, "beyond what is there: 0 to 2"),
+    (["certify", "smooth.pt2", "--center", "0.5", "-m", "exact"], 3, "take 'alpha-crown' for smooth ones"),
     (["certify", "net.npz", "--center", "0.5", "-m", "lbpp"], 2, "Did you mean 'lbp'?"),
     (["certify", "smooth.pt2", "--center", "0.5", "-m", "milp"], 3, "cannot certify this"),
     (["operator-norm", "net.npz", *BALL, "-p", "3"], 2, "Unknown norm '3'"),

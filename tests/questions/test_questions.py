@@ -1,4 +1,4 @@
-"""Entries of the Jacobian, directional derivatives, monotonicity and certified radii."""
+"""Entries of the Jacobian, directional derivatives, monotonicity."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lipcompare import Box, InvalidInput, Network, NormBall, Problem, margins
+from lipcompare import Box, InvalidInput, Network, NormBall, Problem
 from lipcompare.network import Activate, Affine, Input, relu
 from lipcompare.network.activations import smooth
 from lipcompare.network.linear_maps import Dense
-from lipcompare.questions import Direction, certified_radius, directional_bounds, jacobian_bounds, monotonicity
+from lipcompare.questions import Direction, directional_bounds, jacobian_bounds, monotonicity
 
 
 def _samples(problem: Problem, count: int = 200) -> torch.Tensor:
@@ -72,8 +72,6 @@ def test_bad_questions_are_named() -> None:
         jacobian_bounds(problem, "naive")
     with pytest.raises(InvalidInput, match="indices"):
         monotonicity(problem, [7])
-    with pytest.raises(InvalidInput, match="largest radius"):
-        certified_radius(problem.network, 0.5, largest=0.0)
 
 
 def _shaped() -> Network:
@@ -125,32 +123,3 @@ def test_answers_agree_with_samples(network: Network, seed: int) -> None:
             assert values.max() <= 1e-12
         if known is Direction.NEITHER:
             assert answer.seen_lower[0, row, feature] < 0 < answer.seen_upper[0, row, feature]
-
-
-@settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 1000), norm=st.sampled_from(["inf", "2", "1"]), kind=st.sampled_from(["relu", "gelu"]))
-def test_certified_radii_hold(seed: int, norm: str, kind: str) -> None:
-    network = nets.dense(seed, (4, 8, 3)) if kind == "relu" else nets.dense(seed, (4, 8, 3), smooth.gelu())
-    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    found = certified_radius(network, x, norm=norm, largest=2.0, steps=8)
-    assert found.correct.all() and (found.radius > 0).all() and (found.radius <= 2.0).all()
-    outputs = network.forward(x)
-    for b in range(3):
-        if found.radius[b] < 1e-6:
-            continue
-        ball = NormBall.around(x[b : b + 1], float(found.radius[b]), norm)
-        unit = torch.randn(1, 2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        points = ball.clamp(x[b] + found.radius[b] * unit)
-        assert (network.forward(points[0]).argmax(-1) == outputs[b].argmax()).all()
-
-
-def test_a_linear_network_is_certified_exactly() -> None:
-    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    network = Network((Input(2), Affine((0,), (Dense(weight),), None)), (2,), (2,))
-    x = torch.tensor([[1.0, 0.2]], dtype=torch.float64)
-    for norm, wanted in (("inf", 0.4), ("2", 0.8 / np.sqrt(2)), ("1", 0.8)):
-        found = certified_radius(network, x, norm=norm)
-        assert found.radius[0] == pytest.approx(wanted, rel=1e-6) and found.radius[0] <= wanted
-    wrong = certified_radius(network, x, 1)
-    assert wrong.radius[0] == 0 and not wrong.correct[0] and wrong.margin[0] == pytest.approx(-0.8)
-    assert margins(0, 2).shape == (1, 2)

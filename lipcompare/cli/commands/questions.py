@@ -8,7 +8,7 @@ import typer
 
 from lipcompare.cli.asked import CertifyOptions, JacobianOptions, MonotoneOptions, OperatorNormOptions
 from lipcompare.cli.errors import INTERRUPTED, console, note
-from lipcompare.cli.input import Question, directions, indices, settings
+from lipcompare.cli.input import Question, directions, indices, radius, settings
 from lipcompare.cli.printing import answers as printing
 from lipcompare.cli.printing.bounds import json_text, seconds_text, write_arrays
 from lipcompare.errors import InvalidInput, nearest
@@ -16,6 +16,9 @@ from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods import get
 from lipcompare.problem import Norm
 from lipcompare.questions import (
+    AUTO,
+    EXACT_RADIUS,
+    FORWARD,
     NAIVE,
     certified_radius,
     directional_bounds,
@@ -24,6 +27,7 @@ from lipcompare.questions import (
     monotonicity,
     operator_norm_bounds,
 )
+from lipcompare.result import Status
 
 EXACT = "lipbab"
 """What proves operator norms to the gap: a search over activation regions."""
@@ -68,20 +72,27 @@ def monotone(given: MonotoneOptions) -> None:
 
 def certify(given: CertifyOptions) -> None:
     """Radii within which the class does not change."""
-    chosen = get(given.method, **settings(given.option or []))
+    changes = settings(given.option or [])
+    known = given.method in (*FORWARD, AUTO, EXACT_RADIUS)
+    if known and changes:
+        raise InvalidInput(f"Method {given.method!r} takes no options here.")
+    chosen = given.method if known else get(given.method, **changes)
     question = Question(**vars(given.points), **vars(given.placement), norm=given.norm)
+    at = None if given.at is None else radius(given.at, "--at")
     network, points = question.examples(note)
     classes = None if given.label is None else question.labels(given.label, len(points))
-    started = time.perf_counter()
+    targets = None if given.target is None else indices(given.target, "--target", network.out_size)
     found = certified_radius(
-        network, points, classes, norm=given.norm, method=chosen, largest=given.largest, steps=given.steps,
-        time_limit=given.time_limit, clip=question.clip_range, device=points.device, dtype=points.dtype,
+        network, points, classes, norm=given.norm, method=chosen, targets=targets,
+        largest=given.largest if at is None else at, steps=given.steps, gap=given.gap, time_limit=given.time_limit,
+        clip=question.clip_range, device=points.device, dtype=points.dtype,
     )  # fmt: skip
-    seconds = time.perf_counter() - started
     if given.json:
-        typer.echo(json_text(printing.radii_json(network, found, given.method, seconds)))
+        typer.echo(json_text(printing.radii_json(network, found, given.method, at)))
     else:
-        printing.print_radii(console(), network, points, found, f"{given.method}, {seconds_text(seconds)}")
+        printing.print_radii(console(), network, points, found, given.method, at)
+    if found.status is Status.INTERRUPTED:
+        raise typer.Exit(INTERRUPTED)
 
 
 def operator_norm(given: OperatorNormOptions) -> None:

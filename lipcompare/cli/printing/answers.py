@@ -26,7 +26,8 @@ from lipcompare.domain import Box
 from lipcompare.network import Network
 from lipcompare.problem import Problem
 from lipcompare.questions import Certificate, Direction, EntryBounds, Monotonicity, OperatorNorm
-from lipcompare.rounding import lower_text, signed_lower_text, signed_upper_text
+from lipcompare.result import Status
+from lipcompare.rounding import lower_text, signed_lower_text, signed_upper_text, upper_text
 
 _MOST_INPUTS = 12
 """Points with more coordinates than this are written to files only."""
@@ -147,13 +148,17 @@ def monotone_arrays(answer: Monotonicity) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def print_radii(console: Console, network: Network, points: Tensor, found: Certificate, how: str) -> None:
+def print_radii(
+    console: Console, network: Network, points: Tensor, found: Certificate, method: str, at: float | None
+) -> None:
     """A line per example; several also get their mean."""
-    table = _table("example", "class", "margin", "radius", "")
+    looked_for = bool(np.isfinite(found.upper).any())
+    table = _table("example", "class", "margin", "radius", *(["nearest other"] if looked_for else []), "by", "")
     for b, radius in enumerate(found.radius[:MOST_ROWS]):
         remark = "" if found.correct[b] else f"the network says {_says(network, points, b)}"
-        cells = (str(b), str(found.labels[b]), f"{found.margin[b]:.5g}", lower_text(float(radius)), remark)
-        table.add_row(*cells)
+        far = [upper_text(float(found.upper[b]))] if looked_for else []
+        cells = (str(b), str(found.labels[b]), f"{found.margin[b]:.5g}", lower_text(float(radius)), *far)
+        table.add_row(*cells, found.route[b].value if radius > 0 else "", remark)
     total = len(found.radius)
     console.print(escape(f"{network.name}: {count(total, 'example')}; radius in l_{found.norm.value}"))
     console.print(table)
@@ -163,24 +168,37 @@ def print_radii(console: Console, network: Network, points: Tensor, found: Certi
         console.print(
             f"Mean radius {lower_text(float(found.radius.mean()))}; {int(found.correct.sum())} of {total} right."
         )
-    console.print(f"No input closer than the radius gets another class; proved by {escape(how)}.")
+    if at is not None:
+        console.print(f"Right and certified within {at:.6g}: {found.share(at):.2%} of {count(total, 'example')}.")
+    console.print(
+        f"No input closer than the radius gets another class; proved by {escape(method)}, "
+        f"{seconds_text(found.seconds)}. {found.status.value if found.status is not Status.COMPLETE else ''}".rstrip(),
+        soft_wrap=True,
+    )
 
 
 def _says(network: Network, points: Tensor, b: int) -> int:
     return int(network.to(points.device, points.dtype).forward(points[b]).argmax())
 
 
-def radii_json(network: Network, found: Certificate, method: str, seconds: float) -> dict[str, Any]:
+def radii_json(network: Network, found: Certificate, method: str, at: float | None) -> dict[str, Any]:
     """Arrays of shape (examples,)."""
+    share = {} if at is None else {"at": at, "certified_share": found.share(at)}
     return {
         "method": method,
         "network": network.name,
         "norm": found.norm.value,
         "radius": numbers(found.radius),
+        "route": [route.name.lower() for route in found.route],
         "labels": found.labels.tolist(),
         "correct": found.correct.tolist(),
         "margin": numbers(found.margin),
-        "seconds": seconds,
+        "upper": numbers(found.upper),
+        "points": [numbers(point) if np.isfinite(point).all() else None for point in found.points],
+        "status": found.status.name.lower(),
+        "message": found.status.value,
+        "seconds": found.seconds,
+        **share,
     }
 
 
@@ -218,7 +236,7 @@ def operator_json(network: Network, domain: Box, found: OperatorNorm, method: st
 
 def _table(*columns: str) -> Table:
     table = Table(box=boxes.SIMPLE_HEAD, pad_edge=False)
-    words = ("example", "functional", "input", "direction", "class", "sign", "answer", "")
+    words = ("example", "functional", "input", "direction", "class", "sign", "answer", "by", "")
     for name in columns:
         table.add_column(name, justify="left" if name in words else "right")
     return table
