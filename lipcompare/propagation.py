@@ -14,8 +14,10 @@ from lipcompare.domain import NormBall, Space
 from lipcompare.gates import Coupling, Gates, PreactivationBounds
 from lipcompare.jacobian import Gradients, Relaxation, gradient_intervals, norm_bound
 from lipcompare.jacobian.linear import chords
+from lipcompare.jacobian.norms import interval_norm
 from lipcompare.jacobian.patches import plan
-from lipcompare.jacobian.relaxations import RELAXATIONS, Lbp
+from lipcompare.jacobian.relaxations import Lbp
+from lipcompare.jacobian.shared import intersected, shared_gradients
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
@@ -24,7 +26,7 @@ from lipcompare.rounding import allowance
 
 _FIRST = 0.8
 """Share of the time after which pre-activations are no longer refined."""
-_STAGE = 0.7
+_STAGE = 0.75
 """The same where one pass for all rows follows, which takes a third of the time of plain CROWN or less."""
 _MUCH = 3e9
 """Multiply-adds of the recursion (a second) from which on it comes last."""
@@ -129,13 +131,16 @@ def _in_stages(
         first = Deadline.after(_STAGE * deadline.left)
         bounds = preactivation_bounds(network, problem.box.region, level, memory=memory, deadline=first)
         gates = Gates.from_preactivations(network, bounds)
-        gradients = RELAXATIONS["middle"].gradients(
-            network, gates, problem.functionals, norm=problem.norm, memory=memory
-        )
-        bound = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+        gradients = shared_gradients(network, gates, problem.functionals, memory=memory, deadline=deadline)
+        if found is not None:
+            gradients = intersected(gradients, found.gradients.intervals, gates, memory=memory)
+        bound = interval_norm(gradients.intervals[0], problem.norm)
         upper = bound if upper is None else torch.minimum(upper, bound)
         report(upper)
-        upper, gradients = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
+        if not deadline.passed():
+            upper = torch.minimum(upper, norm_bound(network, gates, problem.functionals, gradients, problem.norm))
+            report(upper)
+        upper = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
         hurried |= first.missed
         found = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
     assert found is not None
@@ -150,11 +155,10 @@ def _largest_rows(
     memory: int,
     deadline: Deadline,
     report: Callable[[Tensor], None],
-) -> tuple[Tensor, Gradients]:
-    """The recursion for rows that may be the largest ones: (batch, rows) bounds, and what is known of gradients."""
+) -> Tensor:
+    """The recursion for rows that may be the largest ones: (batch, rows) bounds; ``gradients`` are updated."""
     order = upper.argsort(dim=-1, descending=True, stable=True)
-    intervals = {k: Interval(v.lower.clone(), v.upper.clone()) for k, v in gradients.intervals.items()}
-    upper = upper.clone()
+    intervals, upper = gradients.intervals, upper.clone()
     best = upper.new_full(upper.shape[:1], -torch.inf)
     done, group = 0, 1
     while done < problem.rows and not deadline.passed():
@@ -175,13 +179,14 @@ def _largest_rows(
         bound = norm_bound(problem.network, part, functionals, refined, problem.norm)
         for k, interval in refined.intervals.items():
             intervals[k].lower[here], intervals[k].upper[here] = interval
+        for k, line in refined.lines.items():
+            gradients.lines[k].slope_spread[here] = line.slope_spread
+            gradients.lines[k].offset_spread[here] = line.offset_spread
         upper[here] = torch.minimum(upper[here], bound)
         best[examples] = torch.maximum(best[examples], upper[here].amax(-1))
         report(upper)
         done, group = done + group, _GROUP
-    slopes = {k: Interval(*(v.unsqueeze(1) for v in slope)) for k, slope in gates.slopes.items()}
-    lines = {k: chords(intervals[k], slopes[k]) for k in gradients.lines}
-    return upper, dataclasses.replace(gradients, intervals=intervals, lines=lines)
+    return upper
 
 
 def coupled(

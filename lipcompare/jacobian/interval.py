@@ -53,14 +53,23 @@ def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> In
 def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Tensor]:
     """What the rounding of the gradient (batch, rows, size) at every activation and at the input is measured by."""
     found: dict[int, Tensor] = {}
+    steepest = {k: slope.magnitude.unsqueeze(1) for k, slope in gates.slopes.items()}
+    open_gates = {k: (slope > 0).to(functionals.dtype) for k, slope in steepest.items()}
 
-    def activation(k: int, node: Activate, gradient: Reach) -> Reach:
-        found[k] = gradient.scale
-        return through_gate(gates.slopes[k], gradient)
+    def scale(both: Tensor) -> Tensor:
+        return both[0] + floor(both.dtype) * (both[1] > 0)
 
-    last = len(network.nodes) - 1
-    start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
-    found[0] = (nothing(network, functionals) if start is None else start).scale
+    def activation(k: int, node: Activate, both: Tensor) -> Tensor:
+        found[k] = scale(both)
+        return torch.stack([both[0] * steepest[k], (both[1] > 0) * open_gates[k]])
+
+    def affine(k: int, node: Affine, maps: Sequence[LinearMap], both: Tensor) -> Iterator[Tensor]:
+        return (m.absolute.adjoint(both) for m in maps)
+
+    first = torch.stack([functionals.abs(), (functionals != 0).to(functionals.dtype)])
+    start = fold_backward(network, {len(network.nodes) - 1: first}, activation, affine)
+    zero = functionals.new_zeros(*functionals.shape[:-1], network.in_size)
+    found[0] = zero if start is None else scale(start)
     return found
 
 

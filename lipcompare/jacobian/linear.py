@@ -218,7 +218,7 @@ def gradient_intervals(
     joint: dict[int, GateLines] = {}
     scales: dict[int, Tensor] = {}
     constant: set[int] = set()
-    fixed = _without_undecided_gates(network, gates)
+    fixed = without_undecided_gates(network, gates)
 
     def activation(k: int, node: Activate, step: Reach) -> Reach:
         """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
@@ -444,7 +444,7 @@ def _relaxed(line: GateLines, known: Gradients, k: int) -> Relaxed:
     return Relaxed(slope, line.slope_spread, line.offset, line.offset_spread, value)
 
 
-def _without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:
+def without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:
     """Activation nodes from whose output no path to the network's output meets an undecided gate."""
     found: set[int] = set()
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from lipcompare.budget import Deadline, pass_bytes
-from lipcompare.jacobian.grouping import Group, by_position, grouped
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.grids import Frame, Grid, factors, grids, whole
+from lipcompare.network.grouping import Group, by_entry, by_position, grouped
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Conv, Dense, Identity, LinearMap, Scale, Transposed
 from lipcompare.network.patches import Costs, Items, Patches, Table, dot, frame_after, positions_of, push_on
@@ -190,8 +190,8 @@ class PatchForward:
         places = (positions_of(group.place, grid) - torch.tensor(residue, device=apart.device)) // apart
         extent = tuple(-(-(n - r) // s) for n, r, s in zip(grid[1:], residue, period, strict=True))
         channel, row = group.slot // self.rows, group.slot % self.rows
-        field = (group.example.unsqueeze(-1) * self.rows + row).flatten()
-        items = Items(places.repeat_interleave(slots, 0), extent, field)
+        field = group.example.unsqueeze(-1) * self.rows + row
+        items = Items(places, extent, group.example, slots)
         frame = Frame(residue, period, (1,) * len(period))
         one = Patches.entries(items, channel.flatten(), grid, self.functionals.rows.dtype, frame)
         constant: list[Tensor] = []
@@ -199,36 +199,33 @@ class PatchForward:
         def activation(k: int, _: Activate, tangents: Patches) -> Patches | None:
             node = self.network.nodes[k].parents[0]
             if node in self.closing:
-                constant.append((tangents.values.abs() * self.closing[node].spread[field]).sum(-1))
+                constant.append(dot(tangents.rows.abs(), self.closing[node].spread[field]))
                 return None
-            return self.lines[k].through(tangents, field // self.rows, constant)
+            return self.lines[k].through(tangents, field, constant)
 
         def affine(k: int, _: Affine, terms: Terms[Patches]) -> Patches:
             if k in self.closing:
                 ((_m, tangents),) = terms
-                return self._columns(k, tangents, groups, constant)
+                return self._columns(k, tangents, field, constant)
             parts = [push_on(m, tangents.cleaned(), self.shapes[k]) for m, tangents in terms]
             return functools.reduce(operator.add, parts)
 
         start = one.with_values(torch.cat([one.values, -one.values]))
         arrived = fold_forward(self.network, {self.source: start}, activation, affine)
         if arrived is not None:
-            constant.append(dot(arrived.values, self.functionals.read(arrived)))
+            constant.append(dot(arrived.rows, self.functionals.read(arrived, self.functionals.index(arrived, field))))
         total = torch.stack(constant).sum(0)
         return -total[1].view(groups, slots), total[0].view(groups, slots)
 
-    def _columns(self, node: int, tangents: Patches, groups: int, constant: list[Tensor]) -> Patches:
+    def _columns(self, node: int, tangents: Patches, field: Tensor, constant: list[Tensor]) -> Patches:
         """What reaches the undecided units of a closing layer; the others' share goes to the constant."""
         closing = self.closing[node]
         tangents = tangents.cleaned()
-        constant.append(dot(tangents.values, closing.linear.read(tangents)))
-        count = tangents.items.count
-        index = tangents.index.view(groups, count // groups, -1)[:, 0]
+        index = closing.linear.index(tangents, field)
+        constant.append(dot(tangents.rows, closing.linear.read(tangents, index)))
         units = closing.spread.shape[1]
-        columns = closing.columns.index_select(0, index.flatten()).view(
-            groups, index.shape[1] * tangents.grid[0], units
-        )
-        values = [sign.reshape(groups, count // groups, -1) @ columns for sign in tangents.values]
+        columns = closing.columns.index_select(0, tangents.index.flatten()).view(tangents.items.groups, -1, units)
+        values = [sign @ columns for sign in tangents.rows]
         return Patches(torch.stack(values).flatten(1, 2), tangents.items, Frame((), (), ()), (units,))
 
 
@@ -247,18 +244,21 @@ class _LineTables:
         self.offset = None if offset is None else Table(offset.flatten(0, 1), grid)
         self.offset_spread = Table(offset_spread.flatten(0, 1), grid)
 
-    def through(self, tangents: Patches, example: Tensor, constant: list[Tensor]) -> Patches | None:
-        """Adds to the bound what ends here; what goes on, nothing where the gradient is known."""
-        size = tangents.values.abs()
-        index = self.spread.index(tangents)
+    def through(self, tangents: Patches, field: Tensor, constant: list[Tensor]) -> Patches | None:
+        """Adds to the bound what ends here; what goes on, nothing where the gradient is known.
+
+        ``field``: (groups, slots) example and row of each item.
+        """
+        rows = tangents.rows
+        size = rows.abs()
+        index = self.spread.index(tangents, field)
         constant.append(dot(size, self.offset_spread.read(tangents, index)))
         if self.offset is not None:
-            constant.append(dot(tangents.values, self.offset.read(tangents, index)))
+            constant.append(dot(rows, self.offset.read(tangents, index)))
         if self.known:
             return None
-        shared = self.slope.index(tangents, example) if self.shared else index
-        values = tangents.values * self.slope.read(tangents, shared)
-        return tangents.with_values(values.addcmul_(size, self.spread.read(tangents, index)))
+        slope = self.slope.read(tangents) if self.shared else self.slope.read(tangents, index)
+        return tangents.with_rows((rows * slope).addcmul_(size, self.spread.read(tangents, index)))
 
 
 def bounded_entries(
@@ -295,13 +295,7 @@ def bounded_entries(
         here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
         lower[here] = torch.where(group.filled, low, lower[here])
         upper[here] = torch.where(group.filled, torch.maximum(low, high), upper[here])
-    return Interval(*(_by_entry(end, grid, rows) for end in (lower, upper)))
-
-
-def _by_entry(values: Tensor, grid: Grid, rows: int) -> Tensor:
-    """Undo :func:`~lipcompare.jacobian.grouping.by_position`."""
-    batch, positions, _ = values.shape
-    return values.reshape(batch, positions, grid[0], rows).permute(0, 3, 2, 1).reshape(batch, rows, -1)
+    return Interval(*(by_entry(end, grid, rows) for end in (lower, upper)))
 
 
 def _residue(kind: int, period: tuple[int, ...]) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from lipcompare.jacobian.linear import (
     norm_bound,
 )
 from lipcompare.jacobian.norms import interval_norm
-from lipcompare.jacobian.shared import shared_intervals
+from lipcompare.jacobian.shared import shared_gradients
 from lipcompare.jacobian.smooth import Forward
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
@@ -175,7 +175,7 @@ class Middle(Linear):
         memory: int = 2**30,
         deadline: Deadline | None = None,
     ) -> Gradients:
-        within = shared_intervals(network, gates, functionals, memory=memory)
+        within = shared_gradients(network, gates, functionals, memory=memory).intervals
         past = Deadline(at=-math.inf)  # nothing is refined
         return gradient_intervals(network, gates, functionals, chords, norm=norm, within=within, deadline=past)
 

@@ -12,59 +12,118 @@ through one product. Gates nearer the output come first, as ``M`` of theirs is n
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from lipcompare.budget import pass_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, pass_bytes, tensor_bytes
 from lipcompare.gates import Gates
-from lipcompare.jacobian.grouping import Group, by_position, grouped
 from lipcompare.jacobian.interval import scales
+from lipcompare.jacobian.linear import GateLines, Gradients, chords, without_undecided_gates
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.grids import Grid, grids
+from lipcompare.network.grouping import Group, by_position, grouped
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.network.patches import Items, Patches, Table, positions_of, push_back, window_costs
 from lipcompare.rounding import allowance
 
 
-def shared_intervals(network: Network, gates: Gates, functionals: Tensor, *, memory: int) -> dict[int, Interval]:
-    """Intervals of the gradient at every activation and at the input, from one tangent for all rows.
+def shared_gradients(
+    network: Network, gates: Gates, functionals: Tensor, *, memory: int, deadline: Deadline | None = None
+) -> Gradients:
+    """Intervals of the gradient at every activation that the output depends on and at the input, from one tangent for
+    all rows; and the hull of each gate over its interval.
 
     Args:
         functionals: (batch, rows, outputs).
-
-    Returns:
-        Per activation that the output depends on, and for the input, an interval (batch, rows, size).
+        deadline: when it has passed, nodes to which not all gates have added yet get the sum of the absolute values of
+            all terms.
     """
-    middle = {k: slope.center for k, slope in gates.slopes.items()}
-    half = {k: slope.radius for k, slope in gates.slopes.items()}
-    centers = _middle_gradients(network, middle, functionals)
+    deadline = deadline or Deadline()
     shapes = grids(network)
     rows = functionals.shape[1]
+    middle = {k: slope.center for k, slope in gates.slopes.items()}
+    centers = _in_parts(functionals, network.widest, memory, partial(_middle_gradients, network, middle))
+    sizes = _in_parts(functionals, network.widest, memory, partial(scales, network, gates))
     # The terms of the middle and of what each layer of gates adds are, without signs, at most the scale each.
-    layers = len(centers)
-    part = layers * allowance(2 * network.operations, functionals.dtype)
-    rounding = {k: part * scale for k, scale in scales(network, gates, functionals).items()}
+    part = len(centers) * allowance(2 * network.operations, functionals.dtype)
     errors = {k: _Spread(functionals, rows, shapes[k]) for k in centers}
     tables = {k: Table(middle[k], shapes[k]) for k in middle}
-    for k in sorted(centers, reverse=True):
-        if k == 0:
-            continue
-        reach = half[k].unsqueeze(1) * (centers[k].abs() + errors[k].total() + rounding[k])
+    tile = pass_bytes(memory, functionals.device) // functionals.element_size()
+    complete = 0  # from this node on all gates have added what they add
+    for k in sorted(centers.keys() - {0}, reverse=True):
         node = network.nodes[k].parents[0]
-        weights = by_position(reach, shapes[node]).unflatten(-1, (-1, rows)).flatten(0, 1)
-        tile = pass_bytes(memory, functionals.device) // functionals.element_size()
         widest = window_costs(network, node).widest
+        half, positions = gates.slopes[k].radius, errors[k].positions
         slots = by_position(gates.unstable(k).unsqueeze(1), shapes[node])
         for group in grouped(slots, most=tile // widest, together=tile // (widest * rows)):
+            example, entry = group.example.unsqueeze(-1), group.slot * positions + group.place.unsqueeze(-1)
+            if deadline.passed():
+                complete = k
+                break
+            size = centers[k][example, :, entry].abs() + part * sizes[k][example, :, entry]
+            size = size + errors[k].at(group)
+            weights = size * (half[example, entry] * group.filled).unsqueeze(-1)
             _spread_group(network, tables, errors, shapes, node, group, weights)
-    return {k: _around(centers[k], errors[k].total() + rounding[k]) for k in centers}
+        if complete:
+            break
+    intervals, lines = {}, {}
+    for k, center in centers.items():
+        if k < complete:
+            radius = sizes[k] * (1 + part)
+            intervals[k] = Interval(-radius, radius)
+        else:
+            radius = errors.pop(k).total().add_(sizes[k], alpha=part)
+            intervals[k] = Interval(center - radius, center.add_(radius))
+        if k:
+            lines[k] = _hull(intervals[k], Interval(*(v.unsqueeze(1) for v in gates.slopes[k])), memory)
+    constant = without_undecided_gates(network, gates) & intervals.keys()
+    return Gradients(intervals=intervals, lines=lines, constant=constant, scales=sizes)
 
 
-def _around(center: Tensor, radius: Tensor) -> Interval:
-    return Interval(center - radius, center + radius)
+def intersected(gradients: Gradients, known: Mapping[int, Interval], gates: Gates, *, memory: int) -> Gradients:
+    """The same with intervals that hold as well, and with the hulls of gates over what is left."""
+    intervals = {k: v.intersect(known[k]) if k in known else v for k, v in gradients.intervals.items()}
+    slopes = {k: Interval(*(v.unsqueeze(1) for v in gates.slopes[k])) for k in gradients.lines}
+    lines = {k: _hull(intervals[k], slope, memory) for k, slope in slopes.items()}
+    return dataclasses.replace(gradients, intervals=intervals, lines=lines)
+
+
+def _hull(gradient: Interval, slope: Interval, memory: int) -> GateLines:
+    """:func:`~lipcompare.jacobian.linear.chords`, for some rows at a time."""
+    rows = gradient.lower.shape[1]
+    some = chunk_size(memory, slope.lower.device, tensor_bytes(Copies.SAMPLE, slope.lower.numel(), slope.lower))
+    if some >= rows:
+        return chords(gradient, slope)
+    parts = [chords(Interval(*ends), slope) for ends in zip(*(end.split(some, 1) for end in gradient), strict=True)]
+    return GateLines(
+        slope=parts[0].slope[:, :1].expand_as(gradient.lower),
+        slope_spread=torch.cat([part.slope_spread for part in parts], 1),
+        offset=None,
+        offset_spread=torch.cat([part.offset_spread for part in parts], 1),
+    )
+
+
+def _in_parts(
+    functionals: Tensor, widest: int, memory: int, gradients: Callable[[Tensor], dict[int, Tensor]]
+) -> dict[int, Tensor]:
+    """Something (batch, rows, size) of each node, made of some rows at a time."""
+    batch, rows, _ = functionals.shape
+    each = tensor_bytes(Copies.POINT, batch * widest, functionals)
+    found: dict[int, Tensor] = {}
+    start = 0
+    for some in functionals.split(chunk_size(memory, functionals.device, each), 1):
+        for k, values in gradients(some).items():
+            if k not in found:
+                found[k] = values.new_empty(batch, rows, values.shape[-1])
+            found[k][:, start : start + some.shape[1]] = values
+        start += some.shape[1]
+    return found
 
 
 def _middle_gradients(network: Network, middle: dict[int, Tensor], functionals: Tensor) -> dict[int, Tensor]:
@@ -88,11 +147,16 @@ class _Spread:
         # One more position per example takes what lies over the edges.
         self.sums = like.new_zeros(self.batch * (self.positions + 1), grid[0] * rows)
 
+    def at(self, group: Group) -> Tensor:
+        """(groups, slots, rows) of entries of the node's value; slots are channels."""
+        sums = self.sums.view(-1, self.grid[0], self.rows)
+        return sums[(group.example * (self.positions + 1) + group.place).unsqueeze(-1), group.slot]
+
     def add(self, tangents: Patches, group: Group, weights: Tensor) -> None:
         """``tangents``: of groups x slots items. ``weights``: (groups, slots, rows)."""
         groups, slots, _ = weights.shape
         size = tangents.values.abs().reshape(groups, slots, -1)
-        index = tangents.index.view(groups, slots, -1)[:, 0] + (group.example * (self.positions + 1)).unsqueeze(-1)
+        index = tangents.index + (group.example * (self.positions + 1)).unsqueeze(-1)
         parts = (size.transpose(1, 2) @ weights).reshape(index.numel(), -1)
         self.sums.index_add_(0, index.flatten(), parts)
 
@@ -109,26 +173,25 @@ def _spread_group(
     shapes: tuple[Grid, ...],
     node: int,
     group: Group,
-    reach: Tensor,
+    weights: Tensor,
 ) -> None:
-    """Go back from one group of gates, whose pre-activations are ``node``, and add to all spreads on the way."""
+    """Go back from one group of gates, whose pre-activations are ``node``, and add to all spreads on the way.
+
+    ``weights``: (groups, slots, rows) ``h M`` of the gates.
+    """
     slots = group.slot.shape[1]
-    positions = math.prod(shapes[node][1:])
-    weights = reach[(group.example * positions + group.place).unsqueeze(-1), group.slot]
-    weights = weights * group.filled.unsqueeze(-1)
-    places, field = (v.repeat_interleave(slots, 0) for v in (positions_of(group.place, shapes[node]), group.example))
-    items = Items(places, shapes[node][1:], field)
+    items = Items(positions_of(group.place, shapes[node]), shapes[node][1:], group.example, slots)
 
     def activation(k: int, _: Activate, tangents: Patches) -> Patches:
         errors[k].add(tangents, group, weights)
-        return tangents.with_values(tangents.values * tables[k].read(tangents))
+        return tangents.with_rows(tangents.rows * tables[k].read(tangents))
 
     def affine(k: int, _: Affine, maps: Sequence[LinearMap], tangents: Patches) -> Iterator[Patches]:
         clean = tangents.cleaned()
         parents = network.nodes[k].parents
         return (push_back(m, clean, shapes[p]) for p, m in zip(parents, maps, strict=True))
 
-    start = Patches.entries(items, group.slot.flatten(), shapes[node], reach.dtype)
+    start = Patches.entries(items, group.slot.flatten(), shapes[node], weights.dtype)
     tangents = fold_backward(network, {node: start}, activation, affine)
     if tangents is not None:
         errors[0].add(tangents, group, weights)

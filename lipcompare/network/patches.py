@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lipcompare.budget import fitting
 from lipcompare.network.compose import cost
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.grids import Frame, Grid, between, clipped, factors, grids, reached, spread, whole
@@ -27,27 +28,54 @@ from lipcompare.network.linear_maps import Conv, Identity, LinearMap, Scale, Tra
 _WHOLE = 0.6
 """Share of the image from which on a window is the whole image: what is read for it then need not be gathered."""
 
+_CACHE = 2**22
+"""Bytes of the products of a convolution that are made at a time on a CPU."""
+
 _PASS = 8
 """Multiply-adds that take as long as what is done to one entry between two products."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Items:
-    """The neurons, or whatever else, that functionals belong to.
+    """The neurons, or whatever else, that functionals belong to: as many at each of some places.
 
     Attributes:
-        places: (items, axes) position of each in its own image, int64.
+        places: (groups, axes) position of each group in its own image, int64.
         extent: positions per axis; all places lie below.
-        field: (items,) which of the fields of a :class:`Table` each reads, int64.
+        field: (groups,) which of the fields of a :class:`Table` each reads, int64.
+        slots: items in each group; those of one group follow each other.
     """
 
     places: Tensor
     extent: tuple[int, ...]
     field: Tensor
+    slots: int = 1
+    _under: dict[tuple[Frame, Grid], Tensor] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def under(self, frame: Frame, grid: Grid) -> Tensor:
+        """(groups, positions of a window): where in a flattened image windows lie; over the edge, past its end."""
+        if (frame, grid) not in self._under:
+            self._under[frame, grid] = self._index(frame, grid[1:])
+        return self._under[frame, grid]
+
+    def _index(self, frame: Frame, spatial: tuple[int, ...]) -> Tensor:
+        flat = self.places.new_zeros(self.groups, 1)
+        good = torch.ones_like(flat, dtype=torch.bool)
+        for axis, (o, s, n, m) in enumerate(zip(frame.offset, frame.step, frame.size, spatial, strict=True)):
+            at = torch.arange(o, o + n, device=flat.device).expand(self.groups, n)
+            at = at + s * self.places[:, axis : axis + 1] if s else at
+            fits = (at >= 0) & (at < m)
+            flat = (flat.unsqueeze(-1) * m + at.unsqueeze(1)).flatten(1)
+            good = (good.unsqueeze(-1) & fits.unsqueeze(1)).flatten(1)
+        return torch.where(good, flat, math.prod(spatial))
+
+    @property
+    def groups(self) -> int:
+        return int(self.field.shape[0])
 
     @property
     def count(self) -> int:
-        return int(self.field.shape[0])
+        return self.groups * self.slots
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,21 +103,19 @@ class Patches:
         """The same windows with other values."""
         return dataclasses.replace(self, values=values, clean=clean)
 
-    @cached_property
+    @property
+    def rows(self) -> Tensor:
+        """The values as (signs, groups, slots, entries of a window)."""
+        return self.values.view(-1, self.items.groups, self.items.slots, self.frame.volume * self.grid[0])
+
+    def with_rows(self, rows: Tensor) -> Patches:
+        """The same windows with other :attr:`rows`; clean only if these are."""
+        return self.with_values(rows.view_as(self.values))
+
+    @property
     def index(self) -> Tensor:
-        """(items, positions of the window): where in a flattened image windows lie; over the edge, past its end."""
-        spatial = self.grid[1:]
-        places = self.items.places
-        flat = places.new_zeros(self.items.count, 1)
-        good = torch.ones_like(flat, dtype=torch.bool)
-        axes = zip(self.frame.offset, self.frame.step, self.frame.size, spatial, strict=True)
-        for axis, (o, s, n, m) in enumerate(axes):
-            at = torch.arange(o, o + n, device=places.device).expand(self.items.count, n)
-            at = at + s * places[:, axis : axis + 1] if s else at
-            fits = (at >= 0) & (at < m)
-            flat = (flat.unsqueeze(-1) * m + at.unsqueeze(1)).flatten(1)
-            good = (good.unsqueeze(-1) & fits.unsqueeze(1)).flatten(1)
-        return torch.where(good, flat, math.prod(spatial))
+        """(groups, positions of the window), see :meth:`Items.under`."""
+        return self.items.under(self.frame, self.grid)
 
     def cleaned(self) -> Patches:
         """The same with zeros over the edges."""
@@ -97,10 +123,9 @@ class Patches:
             return self
         if self.frame.inside(self.grid[1:], self.items.extent):
             return self.with_values(self.values)
-        mask = (
-            (self.index < math.prod(self.grid[1:])).to(self.values.dtype).reshape(self.items.count, *self.frame.size, 1)
-        )
-        return self.with_values(self.values * mask)
+        mask = (self.index < math.prod(self.grid[1:])).to(self.values.dtype)
+        by_group = self.values.view(-1, self.items.groups, self.items.slots, mask.shape[1], self.grid[0])
+        return self.with_values((by_group * mask.view(1, -1, 1, mask.shape[1], 1)).view_as(self.values))
 
     def to_whole(self) -> Patches:
         """The same on the whole image."""
@@ -111,7 +136,7 @@ class Patches:
         positions = math.prod(spatial)
         rows = torch.arange(self.items.count, device=self.index.device).unsqueeze(-1) * (positions + 1)
         # What lies over the edge goes to one more position, which is cut off.
-        rows = rows + self.index
+        rows = rows + self.index.repeat_interleave(self.items.slots, 0)
         signs = self.values.shape[0]
         out = self.values.new_zeros(signs, self.items.count * (positions + 1), channels)
         out.index_copy_(1, rows.flatten(), clean.values.reshape(signs, -1, channels))
@@ -178,24 +203,38 @@ class Table:
         # One more position per field holds the zeros.
         self.rows = F.pad(rows, (0, 0, 0, 1)).reshape(-1, channels)
 
-    def index(self, patches: Patches, field: Tensor | None = None) -> Tensor:
-        """Rows (items x positions of the window) that the patches read."""
-        start = (patches.items.field if field is None else field).unsqueeze(-1) * (self.positions + 1)
-        return (start + patches.index).flatten()
+    def index(self, patches: Patches, field: Tensor | None = None) -> Tensor | None:
+        """Rows that the patches read, for :meth:`read`; None where all read the whole of the only field."""
+        if patches.is_whole and self.fields == 1:
+            return None
+        field = patches.items.field.unsqueeze(-1) if field is None else field
+        return field.unsqueeze(-1) * (self.positions + 1) + patches.index.unsqueeze(1)
 
     def read(self, patches: Patches, index: Tensor | None = None) -> Tensor:
-        """(items or 1, *window, channels): what lies under each window."""
-        size = patches.frame.size
-        if patches.is_whole and self.fields == 1:
-            return self.rows[:-1].reshape(1, *size, self.channels)
-        rows = self.rows.index_select(0, self.index(patches) if index is None else index)
-        return rows.reshape(patches.items.count, *size, self.channels)
+        """(groups or 1, slots or 1, entries of a window): what lies under each window.
+
+        ``index``: what :meth:`index` of this table, or of one of the same shape, says; with it, fields are as given
+        there: (groups, slots), and otherwise those of the groups.
+        """
+        index = self.index(patches) if index is None else index
+        if index is None:
+            return self.rows[:-1].reshape(1, 1, -1)
+        return self.rows.index_select(0, index.flatten()).view(*index.shape[:2], -1)
+
+    def alike(self, patches: Patches) -> Tensor:
+        """The same of a table with one field, whatever the fields of the items."""
+        return self.read(patches, self.index(patches, patches.items.field.new_zeros(patches.items.groups, 1)))
 
 
 def dot(weights: Tensor, values: Tensor) -> Tensor:
-    """(signs, items, *window, channels) times (items or 1, *window, channels): (signs, items)."""
-    found: Tensor = torch.linalg.vecdot(weights.flatten(2), values.flatten(1))
-    return found
+    """(signs, groups, slots, n) times (groups or 1, slots or 1, n): (signs, items)."""
+    signs, n = weights.shape[0], weights.shape[-1]
+    if values.shape[:2] == (1, 1):
+        return (weights.reshape(-1, n) @ values.view(n)).view(signs, -1)
+    if values.shape[1] == 1:
+        return (weights @ values.transpose(1, 2)).flatten(1)
+    each = weights.view(signs, -1, n).transpose(0, 1) @ values.view(-1, n, 1)
+    return each.squeeze(-1).T
 
 
 def push_back(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
@@ -249,10 +288,7 @@ def _forward(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
 
 
 def _scaled(m: Scale, patches: Patches) -> Patches:
-    table = Table(m.factor.unsqueeze(0), patches.grid)
-    first = torch.zeros_like(patches.items.field)
-    factor = table.read(patches, table.index(patches, first) if not patches.is_whole else None)
-    return patches.with_values(patches.values * factor)
+    return patches.with_rows(patches.rows * Table(m.factor.unsqueeze(0), patches.grid).alike(patches))
 
 
 def _conv_adjoint(m: Conv, patches: Patches) -> Patches:
@@ -282,19 +318,35 @@ def _scattered(
         size: of the windows that come out.
     """
     lead, window, taps = values.shape[:2], values.shape[2:-1], len(starts)
-    groups, channels = weight.shape[0], weight.shape[0] * weight.shape[2] // taps
-    rows = values.reshape(-1, values.shape[-1])
-    if groups == 1:
-        flat = rows @ weight[0]
-    else:
-        flat = (rows.view(len(rows), groups, -1).transpose(0, 1) @ weight).transpose(0, 1)
-        flat = flat.reshape(len(rows), groups, taps, -1).transpose(1, 2)
-    flat = flat.reshape(-1, *window, taps, channels)
-    out = values.new_zeros(flat.shape[0], *size, channels)
-    for tap, start in enumerate(starts):
-        axes = zip(start, window, stride, strict=True)
-        out[(slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in axes))] += flat[..., tap, :]
+    channels = weight.shape[0] * weight.shape[2] // taps
+    values = values.flatten(0, 1)
+    if math.prod(window) == 1 and math.prod(size) == taps:
+        # One entry each: the taps lie side by side, in their order or the other way round.
+        flat = _products(values, weight, taps).reshape(-1, taps, channels)
+        flat = flat.flip(1) if taps > 1 and sum(starts[0]) > 0 else flat
+        return flat.view(*lead, *size, channels)
+    out = values.new_zeros(values.shape[0], *size, channels)
+    each = math.prod(window) * taps * channels * values.element_size()
+    for some, there in zip(*(v.split(_together(each, values)) for v in (values, out)), strict=True):
+        flat = _products(some, weight, taps).reshape(-1, *window, taps, channels)
+        for tap, start in enumerate(starts):
+            axes = zip(start, window, stride, strict=True)
+            there[(slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in axes))] += flat[..., tap, :]
     return out.view(*lead, *size, channels)
+
+
+def _products(values: Tensor, weight: Tensor, taps: int) -> Tensor:
+    """Every entry (items, *window, channels) times all filters: (entries, taps x channels that go out)."""
+    rows, groups = values.reshape(-1, values.shape[-1]), weight.shape[0]
+    if groups == 1:
+        return rows @ weight[0]
+    flat = (rows.view(len(rows), groups, -1).transpose(0, 1) @ weight).transpose(0, 1)
+    return flat.reshape(len(rows), groups, taps, -1).transpose(1, 2).flatten(1)
+
+
+def _together(bytes_each: int, like: Tensor) -> int:
+    """How many items' products to make at a time: on a CPU they are summed up while they are in its cache."""
+    return fitting(_CACHE if like.device.type == "cpu" else 2**62, bytes_each)
 
 
 def _cut(out: Tensor, items: Items, frame: Frame, grid: Grid) -> Patches:
@@ -360,12 +412,6 @@ def positions_of(place: Tensor, grid: Grid) -> Tensor:
         places[:, axis - 1] = place % grid[axis]
         place = place // grid[axis]
     return places
-
-
-def located(field: Tensor, entry: Tensor, grid: Grid) -> tuple[Items, Tensor]:
-    """Entries (items,) of flat vectors as items at their places, and their channels (items,)."""
-    positions = math.prod(grid[1:])
-    return Items(positions_of(entry % positions, grid), grid[1:], field), entry // positions
 
 
 class Costs(NamedTuple):

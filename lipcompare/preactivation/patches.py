@@ -7,26 +7,35 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline, chunk_size
+from lipcompare.budget import Deadline, fitting, pass_bytes
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.grids import Grid, grids
+from lipcompare.network.grouping import Group, by_entry, by_position, grouped
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.network.patches import Items, Patches, Table, dot, located, push_back, window_costs
+from lipcompare.network.patches import Items, Patches, Table, dot, positions_of, push_back, window_costs
 
 _GAIN = 0.7
 """Share of the operations on whole images below which patches are taken, which have more overhead each."""
 
 
 class LineTables:
-    """Two lines around an activation as middle and half difference, as tables (fields: examples)."""
+    """Two lines around an activation, the lower one and what the upper one has more, as tables (fields: examples)."""
 
     def __init__(self, lines: Lines, grid: Grid) -> None:
         lower, low, upper, high = (v.expand_as(lines.upper_slope) for v in lines)
-        self.slope, self.spread = Table((upper + lower) / 2, grid), Table((upper - lower) / 2, grid)
-        self.offset_spread = Table((high - low) / 2, grid)
-        self.offset = Table((high + low) / 2, grid)
+        self.slope, self.rise = Table(lower, grid), Table(upper - lower, grid)
+        self.offset, self.lift = Table(low, grid), Table(high - low, grid)
+
+    def through(self, weights: Patches, constant: list[Tensor]) -> Patches:
+        """Replace the activation by its lines: what goes on to its argument, and the constant that is left."""
+        index, rows = self.slope.index(weights), weights.rows
+        positive = rows.clamp(min=0)
+        constant.append(dot(rows, self.offset.read(weights, index)))
+        constant.append(dot(positive, self.lift.read(weights, index)))
+        passed = rows * self.slope.read(weights, index)
+        return weights.with_rows(passed.addcmul_(positive, self.rise.read(weights, index)))
 
 
 class Biases:
@@ -40,10 +49,9 @@ class Biases:
     def weighed(self, patches: Patches) -> Tensor:
         """(signs, items)."""
         if self.channels is not None:
-            return patches.values.reshape(*patches.values.shape[:2], -1, len(self.channels)).sum(2) @ self.channels
-        first = torch.zeros_like(patches.items.field)
-        index = None if patches.is_whole else self.table.index(patches, first)
-        return dot(patches.values, self.table.read(patches, index))
+            size = patches.frame.volume
+            return patches.values.view(*patches.values.shape[:2], -1) @ self.channels.repeat(size)
+        return dot(patches.rows, self.table.alike(patches))
 
 
 class PatchBackward:
@@ -61,22 +69,16 @@ class PatchBackward:
             if isinstance(node, Affine) and node.bias is not None
         }
 
-    def bounds(self, node: int, items: Items, channel: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds (items,) on the entries ``channel`` (items,) at the items' places.
-
-        Fields of the items are examples.
-        """
+    def bounds(self, node: int, group: Group) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds (groups, slots) on entries of a node's value; slots are channels."""
         dtype = self.center.rows.dtype
         constant: list[Tensor] = []
+        groups, slots = group.slot.shape
+        grid = self.grids[node]
+        items = Items(positions_of(group.place, grid), grid[1:], group.example, slots)
 
         def activation(k: int, _: Activate, weights: Patches) -> Patches:
-            table = self.lines[k]
-            index = None if weights.is_whole and table.slope.fields == 1 else table.slope.index(weights)
-            size = weights.values.abs()
-            constant.append(dot(weights.values, table.offset.read(weights, index)))
-            constant.append(dot(size, table.offset_spread.read(weights, index)))
-            values = weights.values * table.slope.read(weights, index)
-            return weights.with_values(values.addcmul_(size, table.spread.read(weights, index)))
+            return self.lines[k].through(weights, constant)
 
         def affine(k: int, _: Affine, maps: Sequence[LinearMap], weights: Patches) -> Iterator[Patches]:
             weights = weights.cleaned()
@@ -85,15 +87,15 @@ class PatchBackward:
             parents = self.network.nodes[k].parents
             return (push_back(m, weights, self.grids[p]) for p, m in zip(parents, maps, strict=True))
 
-        one = Patches.entries(items, channel, self.grids[node], dtype)
+        one = Patches.entries(items, group.slot.flatten(), grid, dtype)
         start = one.with_values(torch.cat([one.values, -one.values]))
         weights = fold_backward(self.network, {node: start}, activation, affine)
         if weights is not None:
-            index = None if weights.is_whole and self.center.fields == 1 else self.center.index(weights)
-            constant.append(dot(weights.values, self.center.read(weights, index)))
-            constant.append(dot(weights.values.abs(), self.radius.read(weights, index)))
+            index = self.center.index(weights)
+            constant.append(dot(weights.rows, self.center.read(weights, index)))
+            constant.append(dot(weights.rows.abs(), self.radius.read(weights, index)))
         total = torch.stack(constant).sum(0) if constant else self.center.rows.new_zeros(2, items.count)
-        return -total[1], total[0]
+        return -total[1].view(groups, slots), total[0].view(groups, slots)
 
 
 def prefers_patches(network: Network, node: int) -> bool:
@@ -118,16 +120,14 @@ def patch_bounds(
     """Bounds on one affine node: entries ``wanted`` (batch, size) by a backward pass, the others as in ``current``."""
     backward = PatchBackward(network, box, lines)
     grid = backward.grids[node]
-    lower, upper = current.lower.clone(), current.upper.clone()
+    lower, upper = (by_position(end.unsqueeze(1), grid).contiguous() for end in current)
     bytes_each = 2 * lower.element_size() * window_costs(network, node).widest
-    chunk = chunk_size(memory, lower.device, bytes_each)
-    example, entry = wanted.nonzero(as_tuple=True)
-    for start in range(0, len(entry), chunk):
+    most = fitting(pass_bytes(memory, lower.device), bytes_each)
+    for group in grouped(by_position(wanted.unsqueeze(1), grid), most=most, together=most):
         if deadline.passed():
             break
-        here, neuron = example[start : start + chunk], entry[start : start + chunk]
-        items, channel = located(here, neuron, grid)
-        low, high = backward.bounds(node, items, channel)
-        lower[here, neuron] = torch.maximum(lower[here, neuron], low)
-        upper[here, neuron] = torch.minimum(upper[here, neuron], high)
-    return Interval(lower, upper)
+        low, high = backward.bounds(node, group)
+        here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
+        lower[here] = torch.where(group.filled, torch.maximum(lower[here], low), lower[here])
+        upper[here] = torch.where(group.filled, torch.minimum(upper[here], high), upper[here])
+    return Interval(*(by_entry(end, grid, 1).squeeze(1) for end in (lower, upper)))

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lipcompare import Network
+from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian.shared import shared_intervals
+from lipcompare.jacobian.shared import shared_gradients
 from lipcompare.preactivation import interval_bounds
 
 
@@ -38,7 +39,7 @@ def dense_recursion(network: Network, gates: Gates, functionals: torch.Tensor) -
 def test_equals_symmetric_lines(network: Network, batch: int) -> None:
     problem = nets.problem(network, 0.1, batch=batch)
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    found = shared_intervals(network, gates, problem.functionals, memory=2**14)[0]
+    found = shared_gradients(network, gates, problem.functionals, memory=2**14).intervals[0]
     wanted = dense_recursion(network, gates, problem.functionals)
     # The radius also holds what rounding may do, measured by sums without signs.
     torch.testing.assert_close(found.radius, wanted, rtol=1e-9, atol=1e-9 * float(found.magnitude.max()))
@@ -49,5 +50,33 @@ def test_equals_symmetric_lines(network: Network, batch: int) -> None:
 def test_holds_every_gradient(network: Network) -> None:
     problem = nets.problem(network, 0.2)
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    found = shared_intervals(network, gates, problem.functionals, memory=2**30)[0].magnitude.sum(-1)
+    found = shared_gradients(network, gates, problem.functionals, memory=2**30).intervals[0].magnitude.sum(-1)
     assert bool((found >= nets.sampled_norms(problem, samples=60) * (1 - 1e-9)).all())
+
+
+@settings(max_examples=10)
+@given(st.one_of(images.conv_networks(), nets.networks()), st.integers(0, 3))
+def test_late_or_in_parts_it_still_holds(network: Network, asked: int) -> None:
+    """The time runs out after some groups of gates; the rest gets sums of absolute values."""
+    problem = nets.problem(network, 0.2)
+    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    whole = shared_gradients(network, gates, problem.functionals, memory=2**30)
+    parts = shared_gradients(network, gates, problem.functionals, memory=1)
+    for k, interval in whole.intervals.items():
+        torch.testing.assert_close(interval, parts.intervals[k], rtol=1e-11, atol=1e-11)
+    late = _After(asked)
+    hurried = shared_gradients(network, gates, problem.functionals, memory=1, deadline=late).intervals[0]
+    assert bool((hurried.magnitude.sum(-1) >= nets.sampled_norms(problem, samples=30) * (1 - 1e-9)).all())
+    assert bool((hurried.magnitude >= whole.intervals[0].magnitude * (1 - 1e-9)).all())
+
+
+class _After(Deadline):
+    """Passes when it has been asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def passed(self, ahead: float = 0.0) -> bool:
+        self.times -= 1
+        return self.times < 0

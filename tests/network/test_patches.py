@@ -10,7 +10,7 @@ from images import image_maps
 
 from lipcompare.network.grids import Grid
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.network.patches import Items, Patches, Table, located, push_back, push_on
+from lipcompare.network.patches import Items, Patches, Table, positions_of, push_back, push_on
 
 MAPS = image_maps()
 
@@ -18,8 +18,9 @@ MAPS = image_maps()
 def entries(grid: Grid, step: int = 1) -> tuple[Patches, torch.Tensor]:
     """One item per entry of an image and the same functionals as flat vectors."""
     entry = torch.arange(math.prod(grid))
-    items, channel = located(torch.zeros_like(entry), entry, grid)
-    patches = Patches.entries(items, channel, grid, torch.float64)
+    positions = math.prod(grid[1:])
+    items = Items(positions_of(entry % positions, grid), grid[1:], torch.zeros_like(entry))
+    patches = Patches.entries(items, entry // positions, grid, torch.float64)
     return patches, torch.eye(math.prod(grid), dtype=torch.float64)
 
 
@@ -56,7 +57,7 @@ def test_a_table_is_read_under_every_window() -> None:
     values = torch.randn(2, math.prod(before), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     field = torch.arange(len(rows)) % 2
     moved = Patches(back.values, Items(back.items.places, back.items.extent, field), back.frame, before, back.clean)
-    read = (moved.cleaned().values * Table(values, before).read(moved)).flatten(2).sum(-1)[0]
+    read = (moved.cleaned().rows * Table(values, before).read(moved)).sum(-1)[0].flatten()
     torch.testing.assert_close(read, (m.adjoint(rows) * values[field]).sum(-1), rtol=1e-12, atol=1e-12)
 
 

@@ -37,6 +37,12 @@ def by_position(values: Tensor, grid: Grid) -> Tensor:
     return images.permute(0, 3, 2, 1).flatten(2)
 
 
+def by_entry(values: Tensor, grid: Grid, rows: int) -> Tensor:
+    """Undo :func:`by_position`."""
+    batch, positions, _ = values.shape
+    return values.reshape(batch, positions, grid[0], rows).permute(0, 3, 2, 1).reshape(batch, rows, -1)
+
+
 def grouped(wanted: Tensor, *, most: int, together: int, kinds: Tensor | None = None) -> Iterator[Group]:
     """What is wanted, in groups of positions.
 
