@@ -1,11 +1,14 @@
 """Everything against everything, for hours: ``python -m experiments.differential --hours 8``.
 
-Random problems, and on each of them methods, questions and free solvers. Half of the problems are tiny and attack
-rounding (:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are
-ordinary small networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each
-other and against derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is
-written to a file from which ``--replay`` makes it again. At the end, and every few minutes, the number of cases of each
-kind is printed. A case is one run of one method or question on one problem.
+Random problems, and on each of them methods, questions and free solvers. Most networks are tiny and attack rounding
+(:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are ordinary small
+networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each other and against
+derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is written to a file
+from which ``--replay`` makes it again.
+
+A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
+and questions run on the whole batch, costly methods and solvers on an example or two of it. At the end, and every few
+minutes, the number of cases of each kind is printed, and how often each method or question ran on one.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +31,6 @@ import torch
 from torch import Tensor, nn
 
 import lipcompare
-import solvers
 from lipcompare import METHODS, Bound, Network, Problem, Status
 from lipcompare.domain import Norm, NormBall
 from lipcompare.errors import UnsupportedOperation
@@ -39,47 +42,83 @@ from lipcompare.preactivation import interval_bounds
 from lipcompare.questions.certify import certified_radius
 from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
-from lipcompare.questions.operator_norm import operator_norm_bounds
+from lipcompare.questions.operator_norm import exact_operator_norms, operator_norm_bounds
 from lipcompare.testing import exact, hostile
 
-CHEAP = ("naive", "ibp", "recurjac", "lbp")
-QUESTIONS = ("monotone", "jacobian", "operator-norm", "certify")
-SOLVERS = ("highs", "pulp", "cvxpy:CLARABEL", "cvxpy:SCIPY")
 GAP = 1e-4
+BOXES = 16
+"""Domains of one network."""
+LINEAR: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("naive", {}),
+    ("ibp", {}),
+    ("recurjac", {}),
+    ("lbp", {}),
+    ("lbp", {"tightening": "interval"}),
+    ("lbp", {"tightening": "crown"}),
+    ("lbp", {"relaxation": "middle"}),
+)
+"""What runs on the whole batch: the first two always, and two of the others."""
+COSTLY: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((m, {}) for m in sorted(METHODS) if m not in ("naive", "ibp", "recurjac", "lbp")),
+    *((m, {"solver": s}) for m in ("lp", "milp") for s in ("pulp", "cvxpy:CLARABEL", "cvxpy:SCIPY")),
+    ("bab", {"bound": "lbp"}),
+    ("sdp", {"cuts": 20}),
+    ("milp", {"rows": "maximum"}),
+)
+"""What runs on one example or two."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A problem that can be made again.
+    """A batch of cases that can be made again.
 
     Attributes:
         kind: a family of tiny problems, or of ordinary networks.
-        seed: of the network, the domain and what else is drawn.
+        seed: of the network, its domains and what else is drawn.
         norm, dtype: by name.
+        boxes: domains, each of which is a case.
     """
 
     kind: str
     seed: int
     norm: str
     dtype: str
+    boxes: int = BOXES
 
     @property
     def tiny(self) -> bool:
         """Whether the truth is known in rational arithmetic."""
         return self.kind in hostile.FAMILIES
 
+    @property
+    def random(self) -> random.Random:
+        """What chooses the methods: the same for the same batch."""
+        return random.Random(f"{self.kind} {self.seed}")  # noqa: S311  # no secret
+
     def problem(self) -> Problem:
         dtype: torch.dtype = getattr(torch, self.dtype)
         if self.tiny:
-            return hostile.problem(self.kind, self.seed, self.norm, dtype)
-        random = torch.Generator().manual_seed(self.seed)
+            return hostile.problem(self.kind, self.seed, self.norm, dtype, self.boxes)
+        generator = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = NETWORKS[self.kind]()
-        center = torch.rand(1, network.in_size, generator=random, dtype=torch.float64)
-        radius = float(10 ** (-3 * torch.rand((), generator=random)))
-        ball = ("inf", "inf", "inf", "1", "2")[int(torch.randint(5, (), generator=random))]
-        return Problem.around(network, center, radius, norm=self.norm, ball=ball, dtype=dtype)
+        center = torch.rand(self.boxes, network.in_size, generator=generator, dtype=torch.float64)
+        radius = 10 ** (-3 * torch.rand(self.boxes, 1, generator=generator, dtype=torch.float64))
+        ball = ("inf", "inf", "inf", "1", "2")[int(torch.randint(5, (), generator=generator))]
+        size = radius.expand_as(center) if ball == "inf" else radius.squeeze(1)
+        return Problem.around(network, center, size, norm=self.norm, ball=ball, dtype=dtype)
+
+    def runs(self) -> Iterator[tuple[str, dict[str, Any], range]]:
+        """Methods with their options and the examples that they run on."""
+        draw = self.random
+        for method, options in (*LINEAR[:2], *draw.sample(LINEAR[2:], 2)):
+            yield method, options, range(self.boxes)
+        for (method, options), first in zip(draw.sample(COSTLY, 2), (0, draw.randrange(self.boxes)), strict=True):
+            yield method, options, range(first, first + 1)
+
+    def questions(self) -> list[str]:
+        return self.random.sample(sorted(_ASK), 1)
 
 
 class Residual(nn.Module):
@@ -98,15 +137,15 @@ def _imported(shape: tuple[int, ...], *layers: nn.Module) -> Network:
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
-    "dense": lambda: _imported((4,), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)),
+    "dense": lambda: _imported((4,), nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 3)),
     "leaky": lambda: _imported((3,), nn.Linear(3, 6), nn.LeakyReLU(0.1), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)),
-    "residual": lambda: _imported((3,), nn.Linear(3, 5), Residual(5), nn.Linear(5, 2)),
+    "residual": lambda: _imported((3,), nn.Linear(3, 4), Residual(4), nn.Linear(4, 2)),
     "convolutional": lambda: _imported(
-        (1, 4, 4), nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 2, stride=2), nn.ReLU(), nn.Flatten(),
-        nn.Linear(8, 2),
+        (1, 4, 4), nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(2, 2),
     ),
     "pooling": lambda: _imported(
-        (1, 4, 4), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 2)
+        (1, 4, 4), nn.Conv2d(1, 1, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 2)
     ),
     "smooth": lambda: _imported((3,), nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 2)),
     "gelu": lambda: _imported((3,), nn.Linear(3, 5), nn.GELU(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 2)),
@@ -119,17 +158,15 @@ class Tally:
     """What ran and what was found.
 
     Attributes:
-        cases: number of cases by what ran, kind of problem and precision.
+        cases: number of cases by kind of problem and precision.
+        runs: how often each method or question ran on a case.
         found: findings, each with what makes it again.
     """
 
     folder: Path
-    cases: collections.Counter[tuple[str, str, str]] = dataclasses.field(default_factory=collections.Counter)
+    cases: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+    runs: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     found: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        return sum(self.cases.values())
 
     def report(self, spec: Spec, what: str, trouble: str, **numbers: object) -> None:
         """Keep a finding."""
@@ -140,17 +177,18 @@ class Tally:
         print("FOUND", json.dumps(finding, default=str), flush=True)
 
     def print(self) -> None:
-        print(f"{self.total} cases, {len(self.found)} findings")
-        for name, place in (("what ran", 0), ("problems", 1), ("precision", 2)):
-            counts: collections.Counter[str] = collections.Counter()
-            for key, number in self.cases.items():
-                counts[key[place]] += number
+        print(f"{self.cases.total()} cases, {self.runs.total()} runs on one, {len(self.found)} findings")
+        kinds, precisions = (collections.Counter[str](), collections.Counter[str]())
+        for (kind, precision), number in self.cases.items():
+            kinds[kind] += number
+            precisions[precision] += number
+        for name, counts in (("problems", kinds), ("precision", precisions), ("runs", self.runs)):
             print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(counts.items())))
         sys.stdout.flush()
 
 
 def specs(seed: int) -> Iterator[Spec]:
-    """Problems without end: every kind in turn, half of them in float32."""
+    """Batches without end: every kind in turn, half of them in float32."""
     kinds = [*hostile.FAMILIES, *NETWORKS]
     for number in itertools.count(seed):
         for place, kind in enumerate(kinds):
@@ -158,59 +196,57 @@ def specs(seed: int) -> Iterator[Spec]:
             yield Spec(kind, number, norm, ("float32", "float64")[(number // 3 + place) % 2])
 
 
-def runs(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
-    """Methods with their options: the cheap ones always, others in turn."""
-    chosen: list[tuple[str, dict[str, Any]]] = [(m, {}) for m in CHEAP]
-    chosen += [("lbp", {"tightening": t}) for t in (("interval", "crown")[spec.seed % 2],)]
-    others: list[tuple[str, dict[str, Any]]] = [(m, {}) for m in sorted(METHODS) if m not in CHEAP]
-    others += [(m, {"solver": s}) for m in ("lp", "milp") for s in SOLVERS if s in solvers.names()]
-    others += [("bab", {"bound": "lbp"}), ("sdp", {"cuts": 20})]
-    return chosen + [others[(spec.seed * 5 + i * 3) % len(others)] for i in range(5)]
-
-
-def examine(spec: Spec, tally: Tally) -> None:
-    """All cases of one problem."""
+def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
+    """All cases of one batch; with ``only``, one method or question alone."""
     problem = spec.problem()
     try:
-        truth = exact.truth(problem) if spec.tiny else None
+        truths = [exact.truth(problem, b) for b in range(spec.boxes)] if spec.tiny else [None] * spec.boxes
     except exact.TooLarge:
         return
+    tally.cases[spec.kind, spec.dtype] += spec.boxes
     seen = _seen(problem)
-    lowest = np.zeros((problem.batch, problem.rows))
-    highest = np.full((problem.batch, problem.rows), np.inf)
-    for method, options in runs(spec):
+    lowest, highest = np.zeros_like(seen), np.full_like(seen, np.inf)
+    for method, options, examples in spec.runs():
         name = " ".join([method, *(str(v) for v in options.values())])
+        if only not in (None, name):
+            continue
+        part = problem.slice(examples.start, examples.stop)
         try:
-            result = lipcompare.bound(problem, method, time_limit=5.0, gap=GAP, **options)
+            result = lipcompare.bound(part, method, time_limit=5.0, gap=GAP, **options)
         except Exception as error:  # noqa: BLE001  # that is what is looked for
-            tally.cases[name, spec.kind, spec.dtype] += 1
-            tally.report(spec, name, "exception", error=f"{type(error).__name__}: {error}")
+            tally.runs[name] += len(examples)
+            tally.report(spec, name, "exception", error=f"{type(error).__name__}: {error}", first=examples.start)
             continue
         if result.status is Status.UNSUPPORTED:
             continue
-        tally.cases[name, spec.kind, spec.dtype] += 1
-        for trouble in _troubles(problem, result, truth, seen):
+        tally.runs[name] += len(examples)
+        some = slice(examples.start, examples.stop)
+        for trouble in _troubles(part, result, truths[some], seen[some]):
             tally.report(spec, name, trouble, lower=result.lower.tolist(), upper=result.upper.tolist(),
-                         status=result.status.name, detail=result.detail)  # fmt: skip
-        lowest, highest = np.maximum(lowest, result.lower), np.minimum(highest, result.upper)
+                         status=result.status.name, detail=result.detail, first=examples.start)  # fmt: skip
+        lowest[some] = np.maximum(lowest[some], result.lower)
+        highest[some] = np.minimum(highest[some], result.upper)
         if (lowest > highest).any():
             tally.report(spec, name, "contradiction", lower=lowest.tolist(), upper=highest.tolist())
             return
-    for question in QUESTIONS:
-        if (spec.seed + QUESTIONS.index(question)) % 2:
+    for question in spec.questions():
+        if only not in (None, question):
             continue
         try:
-            trouble = _ASK[question](problem, truth)
+            trouble, count = _ASK[question](problem, truths, spec.random)
         except UnsupportedOperation:
             continue
         except Exception as error:  # noqa: BLE001
-            trouble = f"{type(error).__name__}: {error}"
-        tally.cases[question, spec.kind, spec.dtype] += 1
+            trouble, count = f"{type(error).__name__}: {error}", spec.boxes
+        tally.runs[question] += count
         if trouble:
             tally.report(spec, question, trouble)
 
 
-def _troubles(problem: Problem, result: Bound, truth: exact.Truth | None, seen: np.ndarray) -> Iterator[str]:
+Truths = list[exact.Truth] | list[None]
+
+
+def _troubles(problem: Problem, result: Bound, truths: Truths, seen: np.ndarray) -> Iterator[str]:
     if np.isnan(result.lower).any() or np.isnan(result.upper).any():
         yield "NaN"
     if result.status in (Status.CRASHED, Status.OUT_OF_MEMORY):
@@ -221,41 +257,43 @@ def _troubles(problem: Problem, result: Bound, truth: exact.Truth | None, seen: 
         yield "not exact"
     if (seen > result.upper).any():
         yield "upper bound under a derivative"
-    if truth is None:
-        return
-    for row in range(problem.rows):
-        if not truth.admits_upper(row, problem.norm, float(result.upper[0, row])):
-            yield f"upper bound under the truth, {truth.value(row, problem.norm)!r}"
-        if not truth.admits_lower(row, problem.norm, float(result.lower[0, row])):
-            yield f"lower bound above the truth, {truth.value(row, problem.norm)!r}"
+    for b, row in np.ndindex(problem.batch, problem.rows):
+        truth = truths[b]
+        if truth is None:
+            continue
+        if not truth.admits_upper(row, problem.norm, float(result.upper[b, row])):
+            yield f"example {b}: upper bound under the truth, {truth.value(row, problem.norm)!r}"
+        if not truth.admits_lower(row, problem.norm, float(result.lower[b, row])):
+            yield f"example {b}: lower bound above the truth, {truth.value(row, problem.norm)!r}"
 
 
 def _seen(problem: Problem, count: int = 64) -> np.ndarray:
     """Lower bounds (batch, rows) on the dual norms, from enclosures of the derivatives at points in float64."""
-    random = torch.Generator().manual_seed(0)
-    unit = torch.rand(count, problem.network.in_size, generator=random, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.rand(count, problem.network.in_size, generator=generator, dtype=torch.float64)
     unit[: count // 2] = unit[: count // 2].round()
-    lower, upper = problem.box.window
-    points = problem.box.clamp(lower.unsqueeze(1) + unit.to(lower) * (upper - lower).unsqueeze(1))[0].double()
-    points = points[problem.box.contains(points.unsqueeze(0))[0]]
-    if not len(points):
-        return np.zeros((problem.batch, problem.rows))
+    lower, upper = (v.unsqueeze(1) for v in problem.box.window)
+    points = problem.box.clamp(lower + unit.to(lower) * (upper - lower)).double()  # (batch, count, inputs)
+    inside = problem.box.contains(points)
     network = problem.network.to("cpu", torch.float64)
-    gates = Gates.from_preactivations(network, interval_bounds(network, Interval(points, points)))
-    rows = problem.functionals.double().expand(len(points), -1, -1)
+    flat = points.flatten(0, 1)
+    gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
+    rows = problem.functionals.double().repeat_interleave(count, 0)
     gradient = interval_gradient(network, gates, rows)
     least = torch.maximum(gradient.lower, -gradient.upper).clamp(min=0)
     size = problem.norm.dual.of(least) * (1 - 1e-14 * network.in_size)  # the norm itself is rounded
-    return size.amax(0, keepdim=True).numpy()
+    values = size.unflatten(0, (problem.batch, count)) * inside.unsqueeze(-1)
+    return values.amax(1).numpy()
 
 
-def _monotone(problem: Problem, truth: exact.Truth | None) -> str:
+def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
     answer = monotonicity(problem)
-    if truth is None:
-        return ""
-    for row, feature in np.ndindex(problem.rows, problem.network.in_size):
+    for b, row, feature in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
+        truth = truths[b]
+        if truth is None:
+            continue
         low, high = truth.range(row, feature)
-        said = answer.directions[0, row, feature]
+        said = answer.directions[b, row, feature]
         wrong = {
             Direction.CONSTANT: low < 0 or high > 0,
             Direction.INCREASING: low < 0,
@@ -263,41 +301,50 @@ def _monotone(problem: Problem, truth: exact.Truth | None) -> str:
             Direction.NEITHER: low >= 0 or high <= 0,
         }
         if wrong.get(said, False):
-            return f"{said.name} for a derivative in [{float(low)!r}, {float(high)!r}]"
-    return ""
+            return f"example {b}: {said.name} for a derivative in [{float(low)!r}, {float(high)!r}]", problem.batch
+    return "", problem.batch
 
 
-def _jacobian(problem: Problem, truth: exact.Truth | None) -> str:
-    for bounding in ("ibp", "recurjac", "lbp"):
-        bounds = jacobian_bounds(problem, bounding)
-        for row, entry in np.ndindex(problem.rows, problem.network.in_size):
-            lower, upper = float(bounds.lower[0, row, entry]), float(bounds.upper[0, row, entry])
-            if np.isnan(lower) or np.isnan(upper) or lower > upper:
-                return f"{bounding}: entry {row}, {entry} in [{lower!r}, {upper!r}]"
-            if truth is None:
-                continue
-            low, high = truth.range(row, entry)
-            if lower > low or upper < high:
-                return f"{bounding}: [{lower!r}, {upper!r}] for [{float(low)!r}, {float(high)!r}]"
-    return ""
-
-
-def _operator_norm(problem: Problem, truth: exact.Truth | None) -> str:
-    for norm, bounding in itertools.product(("inf", "1", "2"), ("naive", "ibp", "lbp")):
-        found = operator_norm_bounds(problem.network, problem.box, norm, bounding)
-        lower, upper = float(found.lower[0]), float(found.upper[0])
-        if not lower <= upper:
-            return f"{norm} {bounding}: [{lower!r}, {upper!r}]"
-        if truth is None or norm == "2":
+def _jacobian(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    bounding = draw.choice(("ibp", "recurjac", "lbp"))
+    bounds = jacobian_bounds(problem, bounding)
+    for b, row, entry in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
+        lower, upper = float(bounds.lower[b, row, entry]), float(bounds.upper[b, row, entry])
+        if np.isnan(lower) or np.isnan(upper) or lower > upper:
+            return f"{bounding}: entry {row}, {entry} in [{lower!r}, {upper!r}]", problem.batch
+        truth = truths[b]
+        if truth is None:
             continue
-        inner, outer = exact.domains(problem)
+        low, high = truth.range(row, entry)
+        if lower > low or upper < high:
+            return f"{bounding}: [{lower!r}, {upper!r}] for [{float(low)!r}, {float(high)!r}]", problem.batch
+    return "", problem.batch
+
+
+def _operator_norm(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    norm, bounding = draw.choice(("inf", "1", "2")), draw.choice(("naive", "ibp", "recurjac", "lbp", "lipbab"))
+    count = 1 if bounding == "lipbab" else 4
+    part = problem.slice(0, count)
+    if bounding == "lipbab":
+        if isinstance(part.box, NormBall) or not part.network.piecewise_linear:
+            return "", 0
+        found = exact_operator_norms(part.network, part.box, norm, gap=GAP, time_limit=5.0)
+    else:
+        found = operator_norm_bounds(part.network, part.box, norm, bounding)
+    for b in range(count):
+        lower, upper = float(found.lower[b]), float(found.upper[b])
+        if not lower <= upper:
+            return f"{norm} {bounding}: [{lower!r}, {upper!r}]", count
+        if truths[b] is None or norm == "2":
+            continue
+        inner, outer = exact.domains(part, b)
         inside, outside = (
-            max(_size(j, norm) for part in parts for j in exact.jacobians(problem.network, part))
-            for parts in (inner, outer)
+            max(_size(j, norm) for domain in domains for j in exact.jacobians(problem.network, domain))
+            for domains in (inner, outer)
         )
         if upper < inside or lower > outside:
-            return f"{norm} {bounding}: [{lower!r}, {upper!r}] for {float(inside)!r} to {float(outside)!r}"
-    return ""
+            return f"{norm} {bounding}: [{lower!r}, {upper!r}] for {float(inside)!r} to {float(outside)!r}", count
+    return "", count
 
 
 def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
@@ -305,35 +352,35 @@ def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
     return max(sum(map(abs, line), Fraction(0)) for line in lines)
 
 
-def _certify(problem: Problem, truth: exact.Truth | None) -> str:
-    network = problem.network
+def _certify(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    network, box = problem.network, problem.box
     if network.out_size < 2:
-        return ""
-    center = problem.box.center if isinstance(problem.box, NormBall) else problem.box.lower
-    largest = float(problem.box.interval.radius.amax())
+        return "", 0
+    centers = box.center if isinstance(box, NormBall) else box.lower
+    largest = float(box.interval.radius.amax())
     if not largest > 0:
-        return ""
+        return "", 0
     norm = problem.norm
-    found = certified_radius(network, center, norm=norm, method="lbp", largest=largest, steps=4, dtype=problem.dtype)
-    radius = float(found.radius[0])
-    if np.isnan(radius) or radius < 0:
-        return f"radius {radius!r}"
-    if truth is None or radius == 0:
-        return ""
-    place, size = [Fraction(v) for v in center[0].double().tolist()], Fraction(radius)
-    if norm is Norm.INF:
-        domain = exact.box_polytope([c - size for c in place], [c + size for c in place])
-    else:  # the l1 ball lies in the l2 ball
-        domain = exact.cross_polytope(place, size)
-    label = int(found.labels[0])
-    for other in range(network.out_size):
-        row = [float(i == label) - float(i == other) for i in range(network.out_size)]
-        if other != label and exact.least(network, domain, row) < 0:
-            return f"another class within {radius!r}"
-    return ""
+    found = certified_radius(network, centers, norm=norm, method="lbp", largest=largest, steps=4, dtype=problem.dtype)
+    for b, radius in enumerate(found.radius.tolist()):
+        if np.isnan(radius) or radius < 0:
+            return f"example {b}: radius {radius!r}", problem.batch
+        if truths[b] is None or radius == 0:
+            continue
+        place, size = [Fraction(v) for v in centers[b].double().tolist()], Fraction(radius)
+        if norm is Norm.INF:
+            domain = exact.box_polytope([c - size for c in place], [c + size for c in place])
+        else:  # the l1 ball lies in the l2 ball
+            domain = exact.cross_polytope(place, size)
+        label = int(found.labels[b])
+        for other in range(network.out_size):
+            row = [float(i == label) - float(i == other) for i in range(network.out_size)]
+            if other != label and exact.least(network, domain, row) < 0:
+                return f"example {b}: another class within {radius!r}", problem.batch
+    return "", problem.batch
 
 
-_ASK: dict[str, Callable[[Problem, exact.Truth | None], str]] = {
+_ASK: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {
     "monotone": _monotone,
     "jacobian": _jacobian,
     "operator-norm": _operator_norm,
@@ -354,17 +401,19 @@ def main(arguments: list[str] | None = None) -> int:
     tally = Tally(chosen.out)
     if chosen.replay is not None:
         kept = json.loads(chosen.replay.read_text())
-        examine(Spec(*(kept[f.name] for f in dataclasses.fields(Spec))), tally)
+        examine(Spec(*(kept[f.name] for f in dataclasses.fields(Spec))), tally, kept["what"])
         tally.print()
         return int(bool(tally.found))
     end, told = time.monotonic() + 3600 * chosen.hours, time.monotonic()
     for spec in specs(chosen.seed):
-        if time.monotonic() > end or tally.total >= chosen.cases:
+        if time.monotonic() > end or tally.cases.total() >= chosen.cases:
             break
         examine(spec, tally)
         if time.monotonic() - told > 120:
             told = time.monotonic()
+            print(f"at {spec}, {time.process_time():.0f} s of CPU:", end=" ")
             tally.print()
+    print(f"{time.process_time():.0f} s of CPU:", end=" ")
     tally.print()
     return int(bool(tally.found))
 

@@ -84,7 +84,18 @@ class Draft:
                 value = torch.maximum(value, self.alpha * value)
         return value
 
-    def problem(self, norm: Norm, dtype: torch.dtype) -> Problem:
+    def domains(self, count: int) -> tuple[Tensor, Tensor]:
+        """Centres and radii (count, inputs): the domain itself, then ones that share its centre, a side or a corner
+        with it (where troubles were put), smaller or larger, some with sides without width."""
+        size = len(self.center)
+        sides = torch.randint(-1, 2, (count, size), generator=self.random).double()
+        share = 10 ** (torch.rand(count, 1, generator=self.random, dtype=torch.float64) * 7 - 6)
+        flat = torch.randint(6, (count, size), generator=self.random) == 0
+        sides[0], share[0], flat[0] = 0.0, 1.0, False
+        radius = torch.where(flat, 0.0, share * self.radius)
+        return self.center + sides * (self.radius - radius), radius
+
+    def problem(self, norm: Norm, dtype: torch.dtype, boxes: int = 1) -> Problem:
         nodes: list[Node] = [Input(self.weights[0].shape[1])]
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             last = k == len(self.weights) - 1
@@ -95,10 +106,10 @@ class Draft:
             if not last:
                 nodes.append(Activate(len(nodes) - 1, LeakyReLU(self.alpha), weight.shape[0]))
         network = Network(tuple(nodes), (nodes[0].size,), (nodes[-1].size,))
-        center, radius = self.center.to(dtype).unsqueeze(0), self.radius.to(dtype)
+        center, radius = (v.to(dtype) for v in self.domains(boxes))
         if self.ball is Norm.INF:
             return Problem(network, Box(center - radius, center + radius), norm)
-        return Problem(network, NormBall.around(center, radius.amax(), self.ball), norm)
+        return Problem(network, NormBall.around(center, radius.amax(1), self.ball), norm)
 
 
 def _cancelling_gradients(d: Draft) -> None:
@@ -209,11 +220,12 @@ FAMILIES: dict[str, Callable[[Draft], None]] = {
 }
 
 
-def problem(family: str, seed: int, norm: Norm | str, dtype: torch.dtype) -> Problem:
-    """A problem of one family; every third one has a second trouble, whichever the seed says."""
+def problem(family: str, seed: int, norm: Norm | str, dtype: torch.dtype, boxes: int = 1) -> Problem:
+    """A problem of one family on a batch of domains, the first of which does not depend on how many there are; every
+    third one has a second trouble, whichever the seed says."""
     draft = Draft.of(seed)
     if seed % 3 == 0:
         names = sorted(FAMILIES)
         FAMILIES[names[draft.integer(len(names))]](draft)
     FAMILIES[family](draft)
-    return draft.problem(Norm.parse(norm), dtype)
+    return draft.problem(Norm.parse(norm), dtype, boxes)
