@@ -283,7 +283,8 @@ def _seen(problem: Problem, count: int = 64) -> np.ndarray:
     least = torch.maximum(gradient.lower, -gradient.upper).clamp(min=0)
     size = problem.norm.dual.of(least) * (1 - 1e-14 * network.in_size)  # the norm itself is rounded
     values = size.unflatten(0, (problem.batch, count)) * inside.unsqueeze(-1)
-    return values.amax(1).numpy()
+    attained: np.ndarray = values.amax(1).numpy()
+    return attained
 
 
 def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
@@ -293,7 +294,7 @@ def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[st
         if truth is None:
             continue
         low, high = truth.range(row, feature)
-        said = answer.directions[b, row, feature]
+        said: Direction = answer.directions.item(b, row, feature)
         wrong = {
             Direction.CONSTANT: low < 0 or high > 0,
             Direction.INCREASING: low < 0,

@@ -24,7 +24,7 @@ from lipcompare.network.graph import tensors
 from lipcompare.network.load import Source
 from lipcompare.problem import ArrayLike, Problem
 from lipcompare.result import Bound, Status, closed
-from lipcompare.rounding import agree, crossing_scale
+from lipcompare.rounding import agree
 from lipcompare.witness import check_witnesses
 
 _LOG = logging.getLogger("lipcompare")
@@ -284,7 +284,7 @@ def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
     if result.witnesses is not None:
         attained = check_witnesses(problem, result.witnesses)
         lower = np.fmax(np.minimum(result.lower, attained), 0.0)
-    bad = ~agree(lower, upper, crossing_scale(upper))
+    bad = ~agree(lower, upper)
     if bool(bad.any()):
         b, row = (int(v) for v in np.argwhere(bad)[0])
         raise Contradiction(
@@ -292,7 +292,7 @@ def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
             f"{float(upper[b, row])!r}. This is a bug: please report it with the model."
         )
     result = dataclasses.replace(result, lower=lower, upper=upper)
-    if result.status is Status.EXACT and not closed(lower, upper, gap * (1 + 1e-9) + 1e-12):
+    if result.status is Status.EXACT and not closed(lower, upper, gap):
         detail = f"What was checked leaves a gap of {float(result.gap.max()):.2g}. {result.detail}".strip()
         result = dataclasses.replace(result, status=Status.NUMERICAL, detail=detail)
     return result

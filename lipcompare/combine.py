@@ -11,7 +11,7 @@ import numpy as np
 from lipcompare.budget import Kept, TracePoint
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.result import Bound, Status, Witnesses, closed
-from lipcompare.rounding import agree, crossing_scale
+from lipcompare.rounding import agree
 
 _LOG = logging.getLogger("lipcompare")
 _URGENT = (Status.INTERRUPTED, Status.TIME_LIMIT, Status.NODE_LIMIT, Status.MEMORY_LIMIT)
@@ -41,7 +41,7 @@ def intersect(bounds: Sequence[Bound], *, gap: float = 1e-4) -> Bound:
         return bounds[0]
     lowers, uppers = np.stack([b.lower for b in bounds]), np.stack([b.upper for b in bounds])
     lower, upper = lowers.max(0), uppers.min(0)
-    crossed = ~agree(lower, upper, crossing_scale(upper))
+    crossed = ~agree(lower, upper)
     if crossed.any():
         example, row = (int(v) for v in np.argwhere(crossed)[0])
         one = bounds[int(lowers[:, example, row].argmax())].method

@@ -157,22 +157,14 @@ def _rounded(value: float, digits: int, direction: str) -> str:
     return f"{short:f}"
 
 
-def agree(lower: np.ndarray, upper: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
+def agree(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Where a proved lower bound and a proved upper bound on one quantity do not exclude each other.
+
+    Upper bounds are rounded up where they leave a pass or a solver, and lower bounds are what a witness attains less
+    its rounding, so there is nothing left to allow for.
 
     Args:
         lower, upper: arrays of one shape; NaN agrees with nothing.
-        scale: how far rounding may have moved the two ends apart, together.
     """
-    allowed: np.ndarray = lower <= upper + scale
+    allowed: np.ndarray = lower <= upper
     return allowed
-
-
-def crossing_scale(upper: np.ndarray) -> np.ndarray:
-    """How far the ends of an interval may cross: by what a solver's own multipliers may be off by.
-
-    Bounds of this package are rounded outward and witnesses are checked in float64, so neither needs any; a bound that
-    is evaluated at a solver's multipliers is relative to terms that nearly cancel.
-    """
-    scale: np.ndarray = 1e-9 * np.where(np.isfinite(upper), np.abs(upper), 0.0)
-    return scale

@@ -41,7 +41,8 @@ def gradient_norms(network: Network, functionals: Tensor, points: Tensor, norm: 
         Tensor of the leading axes.
     """
     slopes = network.slopes(network.values(points))
-    rows = functionals.expand(*torch.broadcast_shapes(functionals.shape[:-1], points.shape[:-1]), -1)
+    # Not torch.broadcast_shapes, which imports sympy: a second, once a process.
+    rows = functionals.expand(*np.broadcast_shapes(functionals.shape[:-1], points.shape[:-1]), -1)
     return norm.dual.of(network.pull_back(slopes, rows))
 
 
@@ -121,7 +122,7 @@ def make_witnesses(problem: Problem, points: Tensor, patterns: Mapping[int, Tens
         free = {k: mask.reshape(*shape, -1) for k, mask in at.kinks.items()}
         bent = {k: torch.where(free[k], patterns[k].double(), v) if k in free else v for k, v in slopes.items()}
         larger = problem.norm.dual.of(network.pull_back(bent, rows))
-        better = larger > values * (1 + 1e-9)
+        better = larger > values * (1 + 1e-9)  # a tie is not worth a pattern
         slopes = {k: torch.where(better.unsqueeze(-1), bent[k], v) for k, v in slopes.items()}
         values = torch.where(better, larger, values)
         moved |= better
@@ -181,7 +182,8 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
     gradients = network.pull_back(slopes, rows)
     values = problem.norm.dual.of(gradients)
     spread = {k: mask * _width(network, k, mask) for k, mask in doubtful.items() if bool(mask.any())}
-    least = (gradients.abs() - _error(network, slopes, spread, rows)).clamp(min=0)
+    error, size = _error(network, slopes, spread, rows)
+    least = (gradients.abs() - error).clamp(min=0)
     attained = lowered(problem.norm.dual.of(least), network.in_size)
     coarse = (attained < (1 - _COARSE) * values) & values.isfinite()
     for k in spread:
@@ -190,9 +192,9 @@ def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
         _sharpen(network, slopes, rows, least, torch.where(coarse, values, 0.0))
         attained = lowered(problem.norm.dual.of(least), network.in_size)
     claims = torch.as_tensor(witnesses.values)
-    # A claim from single precision may be off by its rounding; more than that means that the witness is wrong.
-    slack = 1e-9 if problem.dtype == torch.float64 else 1e-3
-    short = values + (values - attained) < claims * (1 - slack)
+    # A claim may be off by the rounding of the precision it comes from; more than that means that the witness is wrong.
+    unsure = problem.norm.dual.of(allowance(network.operations, problem.dtype) * size)
+    short = values + (values - attained) + unsure < claims
     if bool(short.any()):
         worst = float((claims - values)[short].max())
         raise Contradiction(f"A witness attains less than was claimed for it, by {worst:g}.")
@@ -220,8 +222,11 @@ def _width(network: Network, k: int, like: Tensor) -> Tensor:
     return high - low
 
 
-def _error(network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, Tensor], rows: Tensor) -> Tensor:
-    """What entries of a gradient (batch, rows, inputs) may be off by: rounding, and slopes off by ``spread``.
+def _error(
+    network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, Tensor], rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What entries of a gradient (batch, rows, inputs) may be off by: rounding, and slopes off by ``spread``. And the
+    sums of the absolute values of their terms.
 
     A sum of products is off by at most ``gamma_N`` times the same sum of absolute values, N the length of the longest
     chain of operations. The chain rule is linear in each slope, so moving slopes by ``spread`` moves it by at most what
@@ -236,7 +241,7 @@ def _error(network: Network, slopes: Mapping[int, Tensor], spread: Mapping[int, 
         wide = {k: v + spread[k] if k in spread else v for k, v in sizes.items()}
         reach = absolute.pull_back(wide, rows.abs())
         error = (reach - size).clamp(min=0) + 2 * gamma * (reach + floor(size.dtype))
-    return error
+    return error, size
 
 
 def _absolute(network: Network) -> Network:

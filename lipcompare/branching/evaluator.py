@@ -235,7 +235,7 @@ class _Unsettled:
         else:
             slopes, value = self.relaxed.slopes[i], float(self.relaxed.value[i])
             slopes = torch.where(self.undecided[i] & ~self.relevant[i], self.owner.reference, slopes)
-            if value <= floor * (1 + 1e-9):
+            if value <= floor * (1 + 1e-9):  # no gain: do not look for a point
                 return self._split(i, upper)
         located = self.owner.locate(slopes, Interval(self.box.lower[i], self.box.upper[i]))
         if located.empty:
@@ -243,7 +243,7 @@ class _Unsettled:
         witnesses = self._attained(i, located.point, slopes)
         best = max((witness.value for witness in witnesses), default=0.0)
         if leaf and (best >= value * (1 - 1e-9) or not bool(self.undecided[i].any())):
-            # Exact; or a region too thin for a point in floating point, whose value then stands as the bound.
+            # Exact; or a region too thin for a point in floating point. Its bound stands in either case.
             return Assessment(upper, witnesses=witnesses)
         return self._split(i, upper, witnesses)
 
@@ -262,7 +262,7 @@ class _Unsettled:
         row, value = int(self.row[i]), self._norm(i, plain)
         bent = torch.where(owner.numbering.join(at.kinks)[0], slopes, plain)
         kinked = self._norm(i, bent) if bool((bent != plain).any()) else 0.0
-        if kinked > value * (1 + 1e-9):
+        if kinked > value * (1 + 1e-9):  # a tie is not worth a pattern
             return (Witness(row, kinked, point, bent.cpu().numpy()),)
         return (Witness(row, value, point),)
 
@@ -313,9 +313,8 @@ def _with_signs(gradients: Gradients, entries: Tensor) -> tuple[Tensor, Gradient
     """Which subdomains (subdomains,) the signs of gradient entries empty, and intervals cut by the decided ones."""
     decided = entries.unsqueeze(1)
     lower, upper = gradients.intervals[0]
-    # These intervals are not rounded outward one by one: only a clear contradiction counts.
-    margin = 1e-9 * torch.maximum(-lower, upper).amax(-1, keepdim=True)
-    empty = ((decided > 0) & (upper < -margin) | (decided < 0) & (lower > margin)).any(-1).any(-1)
+    # They are rounded outward, and both signs hold at 0.
+    empty = ((decided > 0) & (upper < 0) | (decided < 0) & (lower > 0)).any(-1).any(-1)
     lower = torch.where(decided > 0, lower.clamp(min=0), lower)
     upper = torch.where(decided < 0, upper.clamp(max=0), upper)
     cut = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))

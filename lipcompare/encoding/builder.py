@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import solvers
 from lipcompare.budget import BLOCK_ENTRIES, fitting
 from lipcompare.network.linear_maps import LinearMap
+from lipcompare.rounding import SPARE, allowance
 
 Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]
@@ -164,7 +165,9 @@ class ProgramBuilder:
         center, radius = (lower + upper) / 2, (upper - lower) / 2
         size = abs(expression.matrix)
         middle = expression.matrix @ center + expression.constant
-        slack = 1e-13 * (size @ np.maximum(abs(lower), abs(upper)) + np.abs(expression.constant))
+        terms = int(np.diff(expression.matrix.indptr).max()) + SPARE
+        magnitude = size @ np.maximum(abs(lower), abs(upper)) + np.abs(expression.constant)
+        slack = allowance(terms, torch.float64) * magnitude
         spread = size @ radius + slack
         return middle - spread, middle + spread
 

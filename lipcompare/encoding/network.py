@@ -16,6 +16,12 @@ in:
 Decided neurons leave no trace: affine chains are composed, unless keeping their values as columns takes fewer
 non-zeros. Both signs of ``z`` are closed, so a pattern counts if it is valid on a closed region that contains ``x``.
 Every column has finite bounds.
+
+Coefficients are rounded, so the program is that of a network a little beside the one that is meant. At the same input
+and with the same pattern, each of its values differs from the true one by no more than rounding may make of the chain
+that leads there (:func:`lipcompare.rounding.allowance`, times the sum of the absolute values of all terms). Ranges of
+columns are widened by that, so the program has a point for every pattern that the true network takes; what its norm may
+be too small by is :attr:`Encoding.error`. Equations stay equations, which presolve needs.
 """
 
 from __future__ import annotations
@@ -44,12 +50,10 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_back
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm, Problem
+from lipcompare.rounding import allowance, floor
 
 GradientIntervals = Mapping[int, Interval]
 """Intervals (batch, rows, size) of the gradient with respect to the value of each activation node and of the input."""
-
-_MARGIN = 1e-11
-"""Relative widening of the intervals handed in, far above their rounding and far below any solver's tolerance."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,6 +66,7 @@ class Encoding:
         gates: undecided neurons and their binaries, per activation node.
         rows: columns of the choice between functionals; empty with a single one.
         slopes: slope range of every neuron, (neurons,) per activation node.
+        error: what rounding in its coefficients may take from the norm.
     """
 
     program: solvers.MixedIntegerProgram
@@ -69,6 +74,7 @@ class Encoding:
     gates: Mapping[int, GateColumns]
     rows: Columns
     slopes: Mapping[int, tuple[Vector, Vector]]
+    error: float
     forward: tuple[tuple[int, Split], ...]
     backward: tuple[Split, ...]
     materialised: tuple[tuple[Columns, Expression], ...]
@@ -131,7 +137,7 @@ def encode(
     gates: Gates,
     gradients: GradientIntervals,
     *,
-    floor: float = 0.0,
+    least: float = 0.0,
     coupled: bool = True,
 ) -> Encoding:
     """The program of one example: the largest norm over its functionals.
@@ -141,7 +147,7 @@ def encode(
         bounds: pre-activation bounds, (1, neurons) per activation node.
         gates: slope ranges, (1, neurons) per activation node.
         gradients: (1, rows, size) per activation node and for the input (0).
-        floor: for p = 1, entries that cannot exceed it are left out (their value is then at most the floor).
+        least: for p = 1, entries that cannot exceed it are left out (their value is then at most that).
         coupled: False leaves the forward network out: gates are then free, and the linear relaxation of the program is
             exactly the linear program over the hulls of gates and norm.
     """
@@ -164,12 +170,12 @@ def encode(
         rows = maker.builder.add_binaries(len(functionals))
         maker.builder.add_rows(1.0, Expression.columns(rows).mapped(sp.csr_matrix(np.ones((1, len(rows))))), 1.0)
         seed = Expression.columns(rows).mapped(sp.csr_matrix(functionals.T))
-    intervals = {k: _widened(_numpy(v.lower[0]).min(0), _numpy(v.upper[0]).max(0)) for k, v in gradients.items()}
-    gradient = maker.backward(seed, intervals)
+    intervals = {k: (_numpy(v.lower[0]).min(0), _numpy(v.upper[0]).max(0)) for k, v in gradients.items()}
+    gradient = maker.backward(_Value(seed, np.abs(functionals).max(0)), intervals)
     if problem.norm is Norm.INF:
         objective, choice = maker.absolute_sum(gradient, *intervals[0]), None
     else:
-        objective, choice = maker.largest_entry(gradient, *intervals[0], floor)
+        objective, choice = maker.largest_entry(gradient, *intervals[0], least)
     if not maker.builder.width:  # a program needs a column, even if its value is a constant
         maker.builder.add_columns(np.zeros(1), np.zeros(1))
     return Encoding(
@@ -178,6 +184,7 @@ def encode(
         gates=maker.gates,
         rows=rows,
         slopes=maker.slopes,
+        error=float(problem.norm.dual.of(torch.from_numpy(maker.error(gradient.size)))),
         forward=tuple(maker.forward_splits),
         backward=tuple(maker.backward_splits),
         materialised=tuple(maker.materialised),
@@ -187,27 +194,38 @@ def encode(
 
 def forward_programs(
     network: Network, box: Interval, bounds: PreactivationBounds, gates: Gates, k: int, neurons: Sequence[int]
-) -> Iterator[tuple[int, solvers.MixedIntegerProgram]]:
+) -> Iterator[tuple[int, solvers.MixedIntegerProgram, float]]:
     """Programs that minimise the pre-activation of single neurons of activation node ``k`` over the box, exactly.
 
     Args:
         box, bounds, gates: of one example, with a batch axis of 1; only nodes before ``k`` are read.
+
+    Yields:
+        The neuron, its program, and what rounding in the program's coefficients may add to its minimum.
     """
     maker = _Encoder(network, gates)
     inputs = maker.builder.add_columns(*(_numpy(v[0]) for v in box))
-    z = maker.forward(inputs, bounds, stop=network.nodes[k].parents[0])
+    value = maker.forward(inputs, bounds, stop=network.nodes[k].parents[0])
+    z, error = value.expression, maker.error(value.size)
     constraints = maker.builder.program(Expression.of(np.zeros(1)))
     costs = z.widened(maker.builder.width)
     for neuron in neurons:
         cost = costs[neuron].toarray().ravel()
-        yield neuron, dataclasses.replace(constraints, cost=cost, offset=float(z.constant[neuron]))
+        program = dataclasses.replace(constraints, cost=cost, offset=float(z.constant[neuron]))
+        yield neuron, program, float(error[neuron])
 
 
 @dataclasses.dataclass(eq=False)
 class _Value:
-    """A node's value or gradient; its expression may be replaced by an equal one with fewer entries."""
+    """A node's value or gradient.
+
+    Attributes:
+        expression: may be replaced by an equal one with fewer entries.
+        size: (n,) the sum of the absolute values of all terms, which rounding is measured by.
+    """
 
     expression: Expression
+    size: Vector
 
 
 class _Encoder:
@@ -230,53 +248,77 @@ class _Encoder:
         self.gates[k] = GateColumns(neurons, self.builder.add_binaries(len(neurons)))
         return self.gates[k]
 
-    def forward(self, inputs: Columns, bounds: PreactivationBounds, stop: int | None = None) -> Expression:
+    def error(self, size: Vector) -> Vector:
+        """What rounding may make of values, (n,), from the sums of the absolute values of their terms."""
+        dtype = torch.float64
+        return np.asarray(allowance(self.network.operations, dtype) * (size + floor(dtype)))
+
+    def widened(self, lower: Vector, upper: Vector, size: Vector) -> tuple[Vector, Vector]:
+        """Intervals of true values, as those of the program's values."""
+        error = self.error(size)
+        return lower - error, upper + error
+
+    def forward(self, inputs: Columns, bounds: PreactivationBounds, stop: int | None = None) -> _Value:
         """Adds the forward network up to node ``stop`` (the output); returns the value of that node."""
 
         def activation(k: int, node: Activate, z: _Value) -> _Value:
-            return _Value(self._activate(k, node, z.expression, bounds[k]))
+            return _Value(self._activate(k, node, z, bounds[k]), self._steepest(k) * z.size)
 
         def affine(k: int, node: Affine, terms: Terms[_Value]) -> _Value:
-            total = Expression.of(np.zeros(node.size) if node.bias is None else _numpy(node.bias))
+            bias = np.zeros(node.size) if node.bias is None else _numpy(node.bias)
+            total, size = Expression.of(bias), np.abs(bias)
             for m, value in terms:
-                total = total + self._apply(self._matrix(m), value)
-            return _Value(total)
+                matrix = self._matrix(m)
+                total, size = total + self._apply(matrix, value), size + abs(matrix) @ value.size
+            return _Value(total, size)
 
-        value = fold_forward(self.network, {0: _Value(Expression.columns(inputs))}, activation, affine, stop=stop)
+        size = np.maximum(*map(np.abs, self.builder.ranges(inputs)))
+        start = _Value(Expression.columns(inputs), size)
+        value = fold_forward(self.network, {0: start}, activation, affine, stop=stop)
         assert value is not None  # every node depends on the input
-        return value.expression
+        return value
 
-    def _activate(self, k: int, node: Activate, z: Expression, bound: Interval) -> Expression:
+    def _steepest(self, k: int) -> Vector:
+        return np.maximum(*map(np.abs, self.slopes[k]))
+
+    def _activate(self, k: int, node: Activate, value: _Value, bound: Interval) -> Expression:
         low, high = self.slopes[k]
-        gate = self.gate_columns(k)
+        gate, z = self.gate_columns(k), value.expression
         i = gate.neurons
         result = z.scaled(np.where(high > low, 0.0, high))
         if not len(i):
             return result
-        lower, upper = _widened(np.minimum(_numpy(bound.lower[0])[i], 0), np.maximum(_numpy(bound.upper[0])[i], 0))
-        positive = self.builder.add_columns(np.zeros(len(i)), upper)
-        negative = self.builder.add_columns(np.zeros(len(i)), -lower)
+        error = self.error(value.size[i])
+        lower, upper = (_numpy(end[0])[i] for end in bound)
+        # Where the true value is just above or below 0, the program's may be on the other side of it.
+        lower, upper = np.minimum(lower, 0) - error, np.maximum(upper, 0) + error
+        positive = self.builder.add_columns(-error, upper)
+        negative = self.builder.add_columns(-error, -lower)
         self.forward_splits.append((k, self._split(z[i], positive, negative, -1.0, gate.columns)))
         self._switched(positive, upper, gate.columns, on=True)
         self._switched(negative, -lower, gate.columns, on=False)
-        value = Expression.columns(positive, high[i]) + Expression.columns(negative, -low[i])
-        return result + value.placed(i, node.size)
+        image = Expression.columns(positive, high[i]) + Expression.columns(negative, -low[i])
+        return result + image.placed(i, node.size)
 
-    def backward(self, seed: Expression, intervals: Mapping[int, tuple[Vector, Vector]]) -> Expression:
+    def backward(self, seed: _Value, intervals: Mapping[int, tuple[Vector, Vector]]) -> _Value:
         """Adds the chain rule from the output's gradient ``seed``; returns the gradient of the input."""
 
         def activation(k: int, node: Activate, gradient: _Value) -> _Value:
-            return _Value(self._gate(k, gradient.expression, *intervals[k]))
+            ends = self.widened(*intervals[k], gradient.size)
+            return _Value(self._gate(k, gradient.expression, *ends), self._steepest(k) * gradient.size)
 
         def affine(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Value) -> Iterator[_Value]:
-            return (_Value(self._apply(self._matrix(m).T.tocsr(), gradient)) for m in maps)
+            for m in maps:
+                matrix = self._matrix(m).T.tocsr()
+                yield _Value(self._apply(matrix, gradient), abs(matrix) @ gradient.size)
 
         def add(old: _Value, new: _Value) -> _Value:
-            return _Value(old.expression + new.expression)
+            return _Value(old.expression + new.expression, old.size + new.size)
 
         last = len(self.network.nodes) - 1
-        gradient = fold_backward(self.network, {last: _Value(seed)}, activation, affine, add=add)
-        return Expression.of(np.zeros(self.network.in_size)) if gradient is None else gradient.expression
+        gradient = fold_backward(self.network, {last: seed}, activation, affine, add=add)
+        zero = np.zeros(self.network.in_size)
+        return _Value(Expression.of(zero), zero) if gradient is None else gradient
 
     def _gate(self, k: int, gradient: Expression, lower: Vector, upper: Vector) -> Expression:
         low, high = self.slopes[k]
@@ -300,14 +342,16 @@ class _Encoder:
             result = result + passed.placed(i, gradient.size)
         return result
 
-    def absolute_sum(self, gradient: Expression, lower: Vector, upper: Vector) -> Expression:
+    def absolute_sum(self, value: _Value, lower: Vector, upper: Vector) -> Expression:
         """The l1 norm as a column expression of one entry, a valid upper side only: it is to be maximised."""
+        gradient = value.expression
         constant = gradient.is_constant
         sign = np.where(lower >= 0, 1.0, np.where(upper <= 0, -1.0, 0.0))
         sign = np.where(constant, np.sign(gradient.constant), sign)
         total = gradient.mapped(sp.csr_matrix(sign))
         open_ = np.flatnonzero((sign == 0) & ~constant)
         if len(open_):
+            lower, upper = self.widened(lower, upper, value.size)
             binary = self.builder.add_binaries(len(open_))
             positive = self.builder.add_columns(np.zeros(len(open_)), upper[open_])
             negative = self.builder.add_columns(np.zeros(len(open_)), -lower[open_])
@@ -319,21 +363,22 @@ class _Encoder:
         return total
 
     def largest_entry(
-        self, gradient: Expression, lower: Vector, upper: Vector, floor: float
+        self, gradient: _Value, lower: Vector, upper: Vector, least: float
     ) -> tuple[Expression, Choice | None]:
         """The largest absolute entry as one column expression, and the choice between entries and signs."""
-        n = gradient.size
+        n = len(gradient.size)
+        lower, upper = self.widened(lower, upper, gradient.size)
         sides = sp.vstack([sp.identity(n), -sp.identity(n)], format="csr")
         high, low = np.concatenate([upper, -lower]), np.concatenate([lower, -upper])
-        kept = np.flatnonzero(high > floor)
+        kept = np.flatnonzero(high > least)
         if not len(kept):
-            return Expression.of(np.array([floor])), None
-        candidates = gradient.mapped(sides[kept])
+            return Expression.of(np.array([least])), None
+        candidates = gradient.expression.mapped(sides[kept])
         high, low = high[kept], np.minimum(low[kept], 0.0)
         binary = self.builder.add_binaries(len(kept))
         value = self.builder.add_columns(np.zeros(len(kept)), np.maximum(high, 0.0))
         ones = sp.csr_matrix(np.ones((1, len(kept))))
-        # None of them may be chosen, so every input stays in the program, also where no entry exceeds the floor.
+        # None of them may be chosen, so every input stays in the program, also where no entry exceeds that.
         self.builder.add_rows(0.0, Expression.columns(binary).mapped(ones), 1.0)
         self._switched(value, high, binary, on=True)
         # value <= candidate - low (1 - binary)
@@ -375,12 +420,6 @@ class _Encoder:
         others[dense] = 0.0
         value.expression = expression.scaled(others) + Expression.columns(columns).placed(dense, expression.size)
         return value.expression.mapped(linear)
-
-
-def _widened(lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
-    """The interval with an allowance for the rounding it was computed with; ends at zero stay there."""
-    slack = _MARGIN * np.maximum(np.abs(lower), np.abs(upper))
-    return np.where(lower == 0, 0.0, lower - slack), np.where(upper == 0, 0.0, upper + slack)
 
 
 def _numpy(values: torch.Tensor) -> Vector:

@@ -17,7 +17,7 @@ from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
 from lipcompare.result import Bound, Status
-from lipcompare.rounding import allowance
+from lipcompare.rounding import sum_above
 from lipcompare.witness import gradient_norms
 
 
@@ -70,9 +70,6 @@ class Lp(Method):
                 )
                 prepared = prepare(some, bounds, memory=budget.memory)
                 told.tighten(slice(None), prepared.upper.numpy())
-            # What rounding in the coefficients of the gradient's half of the programs may take from its norm.
-            scale = prepared.gradients.scales[0][0]
-            data = some.norm.dual.of(allowance(some.network.operations, scale.dtype) * scale)
             center = some.box.interval.center[0]
             attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
             # The largest bound first: it decides.
@@ -80,15 +77,17 @@ class Lp(Method):
                 if ends.passed():
                     status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."
                     break
-                program = encode_rows(prepared, [row]).program.relaxed()
+                encoding = encode_rows(prepared, [row])
+                program = encoding.program.relaxed()
                 share = ends.left / (problem.rows - done)
                 limits = solvers.Limits(time_limit=max(share, 0.01), threads=self.threads)
                 solution = solver.solve(program, limits)
-                # The duals are good to rounding; the allowance covers ours in recomputing the bound from them.
-                bound = -solution.dual_bound
-                # What is not finite, or under a value that is attained, is no bound but trouble.
-                if math.isfinite(bound) and bound >= attained[row] * (1 - 1e-9) - 1e-12:
-                    told.tighten(row, max(bound + 1e-10 * (1 + abs(bound)) + float(data[row]), 0.0))
+                # Evaluated at the solver's multipliers (its word alone is nothing), for the stored coefficients.
+                evaluated = solution.multipliers is not None and math.isfinite(solution.dual_bound)
+                bound = float(sum_above(max(-solution.dual_bound, 0.0), encoding.error))
+                # Under a value that is attained it is no bound but trouble.
+                if evaluated and bound >= attained[row] - encoding.error:
+                    told.tighten(row, bound)
                 elif solution.status.is_proof:
                     status, detail = Status.NUMERICAL, f"{self.solver}: {solution.status.value}"
                 outcome = STATUSES[solution.status]

@@ -25,9 +25,11 @@ from lipcompare.problem import Norm, Problem
 from lipcompare.programs.entries import entry_intervals
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, prepare
+from lipcompare.programs.tolerance import solver_error
 from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witness, closed
+from lipcompare.rounding import sum_above
 from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
 
@@ -62,7 +64,8 @@ _EFFORT = Effort(samples=512, starts=4, ascent_steps=30, rounds=0, regions=60)
 _HARD = 1.02
 """Ratio of a row's bounds above which its entries are worth a semidefinite program each."""
 _AGREE = 1e-6
-"""Relative difference up to which a solver's value and a bound of ours count as equal."""
+"""The solvers' feasibility tolerance: where a solver and a bound of ours differ by more, one of them is wrong. What
+differs by less is not believed either, but is no bug."""
 
 
 class RowStrategy(enum.Enum):
@@ -99,7 +102,8 @@ class Milp(Method):
     leaves an upper bound valid (and no such point counts as a lower bound: every incumbent's pattern is given a point
     that attains it in exact arithmetic). A reduced cost of the wrong sign within the dual tolerance can make their
     bound too small, by at most the tolerance times the sum of the columns' ranges; that is added to every upper bound,
-    and it limits the gap that can be reached on large networks. Cuts and presolve are trusted, after the checks above.
+    with what rounding in the program's coefficients may do. It limits the gap that can be reached on large networks.
+    Cuts and presolve are trusted, after the checks above.
     """
 
     name: ClassVar[str] = "milp"
@@ -234,7 +238,7 @@ class _Example:
     def _open_rows(self) -> list[int]:
         """Rows whose interval matters for the answer and is not closed to the requested gap."""
         target = self.lower if self.method.rows is RowStrategy.EVERY else self.lower.max()
-        return np.flatnonzero(self.upper > target * (1 + self.budget.gap) + 1e-12).tolist()
+        return np.flatnonzero(self.upper > target * (1 + self.budget.gap)).tolist()
 
     def _attack(self) -> None:
         points = search(
@@ -279,22 +283,23 @@ class _Example:
         best = float(self.lower[rows].max() if every else self.lower.max())
         gap = self.budget.gap
         leader = max(rows, key=lambda r: self.lower[r])
-        floor = best if self.problem.norm is Norm.ONE else 0.0
-        encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), floor=floor)
+        least = best if self.problem.norm is Norm.ONE else 0.0
+        encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), least=least)
         start = self._start(encoding, prepared, rows.index(leader), self.found.witnesses.get(leader))
         before, known = self.upper.copy(), float(self.lower[rows].max())
-        allowance = self._allowance(encoding)
+        # What the solver's bound on the program, and the program on the norm, can be too small by.
+        error = float(sum_above(solver_error(self.solver, encoding.program), encoding.error))
         decided = False
 
         def watch(_seconds: float, _objective: float, dual: float) -> bool:
             """Takes up the bound so far, and ends the solve once these rows cannot be the largest."""
             nonlocal decided
-            if not math.isfinite(dual) or -dual + allowance < known:
+            if not math.isfinite(dual) or -dual + error < known:
                 return False  # not to be believed; what comes of it is seen at the end
-            proved = max(-dual + allowance, best)
+            proved = max(float(sum_above(max(-dual, 0.0), error)), best)
             self.upper[rows] = np.minimum(before[rows], proved)
             self.report()
-            decided = proved <= best * (1 + gap / 4) + 1e-12
+            decided = proved <= best * (1 + gap / 4)
             return decided
 
         solution = self.solver.solve(
@@ -315,10 +320,13 @@ class _Example:
         if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return
-        proved = -solution.dual_bound + allowance
+        proved = float(sum_above(max(-solution.dual_bound, 0.0), error))
         value = None if solution.objective is None else -solution.objective
         cross_check(self.method.solver, value, proved, known, float(before[rows].max()))
-        if value is not None and solution.x is not None and value > known * (1 + 1e-9):
+        if proved < known - encoding.error:
+            self.status, self.detail = Status.NUMERICAL, "The solver's bound is below what a point attains."
+            return
+        if value is not None and solution.x is not None and value > known * (1 + 1e-9):  # not a tie
             self._take(encoding, prepared, rows, solution.x)
         self.upper[rows] = np.minimum(before[rows], max(proved, float(self.lower[rows].max())))
         self.report()
@@ -349,11 +357,6 @@ class _Example:
         if attained is not None:
             self.found.note(attained)
 
-    def _allowance(self, encoding: Encoding) -> float:
-        """What a solver's dual bound can be too small by."""
-        program = encoding.program
-        return self.solver.capabilities.dual_tolerance * float((program.upper - program.lower).sum())
-
 
 def cross_check(solver: str, value: float | None, proved: float, lower: float, upper: float) -> None:
     """Compares what a solver claims, its best ``value`` and the upper bound it ``proved``, with bounds of our own.
@@ -361,7 +364,7 @@ def cross_check(solver: str, value: float | None, proved: float, lower: float, u
     Raises:
         Contradiction: the solver's claims and ours exclude each other.
     """
-    if math.isfinite(proved) and proved < lower * (1 - 1e-9) - 1e-9:
+    if math.isfinite(proved) and proved < lower * (1 - _AGREE) - _AGREE:
         raise Contradiction(
             f"{solver} says the constant is at most {proved!r}, but the attack found a point with {lower!r}. One of "
             "the two is wrong: please report it with the model."

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +62,7 @@ class ForwardBound:
         Args:
             weights: per activation node, on its pre-activation, (batch, rows, targets, neurons).
         """
-        shape = torch.broadcast_shapes(*(w.shape[:-1] for w in weights.values()))
+        shape = np.broadcast_shapes(*(w.shape[:-1] for w in weights.values()))
         flat = {k: w.expand(*shape, -1).flatten(1, 2) for k, w in weights.items()}
         apart = flat[next(iter(flat))].new_zeros(())
         rows: dict[int, Tensor] = {}

@@ -19,9 +19,11 @@ from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.forward import Tightening, preactivation_bounds
+from lipcompare.programs.tolerance import solver_error
 
 _SLACK = 1e-7
-"""What a dual bound may be off by, relative to the size of the interval: the solvers' feasibility tolerance."""
+"""Relative size from which a solver's bound counts as above 0, or above a value that was seen: its tolerance. It only
+decides when to stop, and what is not believed."""
 
 
 class Refinement(enum.Enum):
@@ -105,7 +107,7 @@ class _Refiner:
             undecided = [i for i in undecided if seen.lower[i] > 0 or seen.upper[i] < 0]
         if not undecided:
             return
-        for neuron, program in forward_programs(self.network, self.box, self.bounds, gates, k, undecided):
+        for neuron, program, rounding in forward_programs(self.network, self.box, self.bounds, gates, k, undecided):
             for below in (True, False):
                 # With SIGNS only the side of the sign that was not seen is of use.
                 if self.left() <= 0 or (signs and below != bool(seen.lower[neuron] > 0)):
@@ -114,12 +116,12 @@ class _Refiner:
                 reached = float(seen.lower[neuron] if below else -seen.upper[neuron])
                 if not np.isfinite(end) or end > reached + _SLACK * (1 + abs(reached)):
                     continue  # the program has a point and bounded columns: anything else is the solver's trouble
-                end -= _SLACK * max(1.0, abs(float(lower[neuron])), abs(float(upper[neuron])))
+                end -= rounding
                 if below:
                     lower[neuron] = max(float(lower[neuron]), end)
                 else:
                     upper[neuron] = min(float(upper[neuron]), -end)
-            # Two bounds on a neuron that hardly moves may cross by their slack.
+            # Two bounds on a neuron that hardly moves may cross by what they are rounded outward.
             ends = sorted((float(lower[neuron]), float(upper[neuron])))
             lower[neuron], upper[neuron] = ends
 
@@ -131,10 +133,11 @@ class _Refiner:
             return self.refinement is Refinement.SIGNS and (objective < 0 or bound > _SLACK * (1 + abs(objective)))
 
         limits = solvers.Limits(time_limit=min(self.seconds, max(self.left(), 0.01)), relative_gap=1e-4)
-        solution = self.solver.solve(program if exact else program.relaxed(), limits, on_progress=decided)
+        program = program if exact else program.relaxed()
+        solution = self.solver.solve(program, limits, on_progress=decided)
         if solution.status is solvers.SolveStatus.INTERRUPTED and not decided(0.0, *_last(solution)):
             raise KeyboardInterrupt  # the solver turned it into a status
-        return solution.dual_bound
+        return solution.dual_bound - solver_error(self.solver, program, solution)
 
 
 def _last(solution: solvers.Solution) -> tuple[float, float]:

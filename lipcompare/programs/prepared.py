@@ -54,7 +54,7 @@ def encode_rows(
     rows: Sequence[int],
     *,
     entries: Interval | None = None,
-    floor: float = 0.0,
+    least: float = 0.0,
     coupled: bool = True,
 ) -> Encoding:
     """The program of the maximum over some rows (see :func:`lipcompare.encoding.network.encode`).
@@ -66,7 +66,7 @@ def encode_rows(
     intervals = {k: Interval(v.lower[:, chosen], v.upper[:, chosen]) for k, v in prepared.gradients.intervals.items()}
     if entries is not None:
         intervals[0] = Interval(entries.lower.expand(1, len(chosen), -1), entries.upper.expand(1, len(chosen), -1))
-    return encode(problem, prepared.bounds, prepared.gates, intervals, floor=floor, coupled=coupled)
+    return encode(problem, prepared.bounds, prepared.gates, intervals, least=least, coupled=coupled)
 
 
 def encodable(problem: Problem) -> str | None:

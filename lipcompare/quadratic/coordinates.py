@@ -24,6 +24,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
+from lipcompare.rounding import raised, unit_roundoff
 
 _TINY = 1e-9  # coordinates of a smaller relative size are scaled as if they had this one
 
@@ -146,7 +147,8 @@ class _Gradient:
         constant: (examples, rows, size).
         linear: (examples, coordinates, size) coefficients on the coordinates met so far, without the constant.
         size: (examples, rows, size) ``sum_m |coefficient_m| reach_m``, in absolute values throughout.
-        drift: (examples, rows, size) what gates without a coordinate change, at most; None for nothing.
+        drift: (examples, rows, size) what gates without a coordinate change, at most, but for the rounding of this sum;
+            None for nothing.
         unit: relative rounding error of a coefficient, in absolute-value arithmetic.
     """
 
@@ -267,7 +269,7 @@ class _Walk:
             reach=_inflate(taken(interval.magnitude), rounding),
             lower=taken(interval.lower),
             upper=taken(interval.upper),
-            error=rounding if gradient.drift is None else rounding + taken(gradient.drift),
+            error=rounding if gradient.drift is None else rounding + raised(taken(gradient.drift), gradient.unit + 4),
         )
 
     def _drift(self, k: int, half: Tensor, straight: Tensor, gradient: _Gradient) -> Tensor:
@@ -275,7 +277,7 @@ class _Walk:
         added = half * self.gradients.intervals[k].magnitude
         # The gradient's interval and the sums behind it are rounded too.
         rounding = (gradient.unit + 4) * _roundoff(half) * gradient.size * (added > 0)
-        total = added * (1 + 1e-9) + rounding
+        total = added + rounding
         return total if gradient.drift is None else total + gradient.drift * straight.abs()
 
 
@@ -313,18 +315,18 @@ def _assembled(layers: Sequence[_Layer], at_input: _Gradient) -> GateMaps:
         ),
         gate_error=torch.cat([layer.error for layer in layers], -1),
         entry_error=(at_input.unit + inputs + 4) * _roundoff(at_input.size) * at_input.size,
-        entry_drift=drift * (1 + 1e-9),
+        entry_drift=raised(drift, at_input.unit + 4),
     )
 
 
 def _roundoff(value: Tensor) -> float:
-    return torch.finfo(value.dtype).eps / 2
+    return unit_roundoff(value.dtype)
 
 
 def _inflate(magnitude: Tensor, error: Tensor) -> Tensor:
-    """Bound on ``|K|`` that rounding in the interval cannot break; 0 stays 0 only where the interval is exactly 0."""
+    """Bound on ``|K|`` as the maps give it: the interval is the true one's. 0 stays 0 only where that is exactly 0."""
     top = magnitude.amax(-1, keepdim=True) if magnitude.shape[-1] else magnitude
-    return torch.where(magnitude > 0, torch.maximum(magnitude * (1 + 1e-9) + 8 * error, top * _TINY), magnitude)
+    return torch.where(magnitude > 0, torch.maximum(raised(magnitude + error, 2), top * _TINY), magnitude)
 
 
 def _adjoint_terms(in_size: int, out_size: int, fan_in: int) -> int:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lipcompare.quadratic.cuts.forward import Joined
 from lipcompare.quadratic.program import GateMaps, SdpData
+from lipcompare.rounding import SPARE, allowance, floor
 
 SIGN = -2  # the "node" of a coordinate that is a sign of the input gradient
-_WIDEN = 1e-9  # relative widening of the intervals of K, which makes the chords safe against rounding
 
 
 class Group(enum.IntEnum):
@@ -80,7 +80,7 @@ def sign_sides(data: SdpData) -> Forms:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Gates:
-    """Every gate's ``K`` as a form on ``w``, its interval around zero (widened) and its error.
+    """Every gate's ``K`` as a form on ``w``, the interval of the form around zero and its error.
 
     Attributes:
         k: (problems, n, gates), without the constant among the gates, as everything here.
@@ -100,7 +100,9 @@ def _gates(data: SdpData, maps: GateMaps, example: Tensor, row: Tensor) -> _Gate
     safe = torch.where(unit > 0, unit, torch.ones_like(unit))
     lower, upper = (end[example, row][:, 1:] / safe for end in maps.gate_interval)
     error = data.gate_slack[:, 1:gates]
-    wide = _WIDEN * torch.maximum(-lower, upper) + 4 * error
+    # The true K lies in its interval, which is rounded outward but for the scaling; the form is off by its error, which
+    # is measured by a size that rounds too.
+    wide = allowance(SPARE, unit.dtype) * torch.maximum(-lower, upper) + 2 * error
     k = -2 * data.columns[:, :, 1:gates]
     index = torch.arange(1, gates, device=unit.device)
     k[:, index, index - 1] = 0
@@ -122,14 +124,19 @@ def chords(data: SdpData, maps: GateMaps, example: Tensor, row: Tensor) -> Forms
         example, row: (problems,) where in ``maps`` each problem comes from.
     """
     g = _gates(data, maps, example, row)
-    span = (g.upper - g.lower).clamp(min=1e-300)
+    span = (g.upper - g.lower).clamp(min=floor(g.k.dtype))
     v = _units(data, torch.arange(1, g.k.shape[-1] + 1, device=row.device))
-    above = g.k * (g.upper / span).unsqueeze(1) - v
-    above[:, 0] -= g.upper * g.lower / span
-    below = v - g.k * (-g.lower / span).unsqueeze(1)
-    below[:, 0] -= g.lower * g.upper / span
+    rise, fall, constant = g.upper / span, -g.lower / span, g.lower * g.upper / span
+    above = g.k * rise.unsqueeze(1) - v
+    above[:, 0] -= constant
+    below = v - g.k * fall.unsqueeze(1)
+    below[:, 0] -= constant
     exists = g.exists.unsqueeze(1)
-    return Forms.of(torch.cat([above * exists, below * exists], -1), Group.CHORD, _twice(g.error))
+    # Constant terms may cancel; what rounding does to the other coefficients, the certificate allows for.
+    middle = g.k[:, 0].abs()
+    rounding = [allowance(SPARE, span.dtype) * (middle * slope - constant) for slope in (rise, fall)]
+    error = torch.cat([g.error + part for part in rounding], -1)
+    return Forms.of(torch.cat([above * exists, below * exists], -1), Group.CHORD, error)
 
 
 def forward_forms(joined: Joined, maps: GateMaps, example: Tensor, row: Tensor) -> Forms:
