@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import faulthandler
 import itertools
 import json
 import random
@@ -58,6 +59,8 @@ LINEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lbp", {"relaxation": "middle"}),
 )
 """What runs on the whole batch: the first two always, and two of the others."""
+LATE = 300.0
+"""Seconds after which a batch that has not ended says on stderr where it is."""
 COSTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     *((m, {}) for m in sorted(METHODS) if m not in ("naive", "ibp", "recurjac", "lbp")),
     *((m, {"solver": s}) for m in ("lp", "milp") for s in ("pulp", "cvxpy:CLARABEL", "cvxpy:SCIPY")),
@@ -409,7 +412,9 @@ def main(arguments: list[str] | None = None) -> int:
     for spec in specs(chosen.seed):
         if time.monotonic() > end or tally.cases.total() >= chosen.cases:
             break
+        faulthandler.dump_traceback_later(LATE)  # where it is, should it hang
         examine(spec, tally)
+        faulthandler.cancel_dump_traceback_later()
         if time.monotonic() - told > 120:
             told = time.monotonic()
             print(f"at {spec}, {time.process_time():.0f} s of CPU:", end=" ")
