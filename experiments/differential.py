@@ -40,7 +40,7 @@ from lipcompare.jacobian import interval_gradient
 from lipcompare.network.from_torch import from_module
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import interval_bounds
-from lipcompare.questions.certify import certified_radius
+from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, certified_radius
 from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.questions.operator_norm import exact_operator_norms, operator_norm_bounds
@@ -365,11 +365,23 @@ def _certify(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str
     if not largest > 0:
         return "", 0
     norm = problem.norm
-    found = certified_radius(network, centers, norm=norm, method="lbp", largest=largest, steps=4, dtype=problem.dtype)
+    method = draw.choice(("lbp", "ibp", AUTO, EXACT_RADIUS, *FORWARD))
+    if method == EXACT_RADIUS:
+        if not network.piecewise_linear:
+            return "", 0
+        centers = centers[:1]
+    found = certified_radius(
+        network, centers, norm=norm, method=method, largest=largest, steps=4, time_limit=5.0, dtype=problem.dtype
+    )
     for b, radius in enumerate(found.radius.tolist()):
-        if np.isnan(radius) or radius < 0:
-            return f"example {b}: radius {radius!r}", problem.batch
-        if truths[b] is None or radius == 0:
+        if not 0 <= radius <= found.upper[b]:
+            return f"{method}, example {b}: radius {radius!r}, at most {found.upper[b]!r}", len(centers)
+        if truths[b] is None:
+            continue
+        wrong = _not_another(network, found, b)
+        if wrong:
+            return f"{method}, example {b}: {wrong}", len(centers)
+        if radius == 0:
             continue
         place, size = [Fraction(v) for v in centers[b].double().tolist()], Fraction(radius)
         if norm is Norm.INF:
@@ -380,8 +392,21 @@ def _certify(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str
         for other in range(network.out_size):
             row = [float(i == label) - float(i == other) for i in range(network.out_size)]
             if other != label and exact.least(network, domain, row) < 0:
-                return f"example {b}: another class within {radius!r}", problem.batch
-    return "", problem.batch
+                return f"{method}, example {b}: another class within {radius!r}", len(centers)
+    return "", len(centers)
+
+
+def _not_another(network: Network, found: Certificate, b: int) -> str:
+    """What is wrong with an input that is said to have another class; "" if nothing is."""
+    if not np.isfinite(found.upper[b]) or not np.isfinite(found.points[b]).all():
+        return ""
+    point = [Fraction(v) for v in found.points[b].tolist()]
+    label = int(found.labels[b])
+    margins = []
+    for other in set(range(network.out_size)) - {label}:
+        row = [float(i == label) - float(i == other) for i in range(network.out_size)]
+        margins.append(exact.least(network, exact.box_polytope(point, point), row))
+    return "" if min(margins) <= 0 else f"{found.points[b].tolist()} has no other class, by {float(min(margins))!r}"
 
 
 _ASK: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {

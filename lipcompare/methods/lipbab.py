@@ -105,12 +105,18 @@ class LipBab(Method):
 
 @dataclasses.dataclass(frozen=True)
 class OperatorNorm:
-    """An interval around the largest operator norm of the Jacobian of all rows at once."""
+    """An interval around the largest operator norm of the Jacobian of all rows at once.
+
+    Attributes:
+        lower, upper: the first as a search in floating point finds it, to be checked; the second is rounded upward.
+        point, slopes: (inputs,) and (neurons,) where ``lower`` is attained; None for the slopes that the point has.
+    """
 
     lower: float
     upper: float
     stop: Stop
     point: np.ndarray
+    slopes: np.ndarray | None
     nodes: int
 
 
@@ -140,7 +146,7 @@ def lipbab_operator_norm(
             center, size = entries.center, 8 * sum(entries.lower.shape[-2:])
             radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
             upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
-            return OperatorNorm(lower=start.value, upper=upper, stop=Stop.DONE, point=start.point, nodes=0)
+            return OperatorNorm(start.value, upper, Stop.DONE, start.point, None, nodes=0)
         search = Search.start([float("inf")], [start])
         evaluator = RegionEvaluator(
             problem=example, bounds=bounds, measure=norms, exact=norms, deadline=Deadline.after(time_limit)
@@ -148,4 +154,4 @@ def lipbab_operator_norm(
         stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
         best = search.attained.witnesses.get(0, start)
-    return OperatorNorm(lower=search.best, upper=search.upper, stop=stop, point=best.point, nodes=search.nodes)
+    return OperatorNorm(search.best, search.upper, stop, best.point, best.slopes, nodes=search.nodes)

@@ -20,9 +20,10 @@ from lipcompare.branching.driver import Stop
 from lipcompare.budget import Copies, fitting, tensor_bytes
 from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
-from lipcompare.gates import Gates, has_patterns
+from lipcompare.gates import Gates, by_node, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
+from lipcompare.methods.bab import outcome
 from lipcompare.methods.lipbab import lipbab_operator_norm
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
@@ -31,7 +32,8 @@ from lipcompare.network.transpose import transpose
 from lipcompare.preactivation import ForwardBound, Tightening, interval_bounds
 from lipcompare.problem import Problem
 from lipcompare.questions.entries import gates_and_lines
-from lipcompare.rounding import lowered, raised
+from lipcompare.result import Status
+from lipcompare.rounding import agree, lowered, raised
 from lipcompare.witness import clarke
 
 NAIVE = "naive"
@@ -46,7 +48,8 @@ class OperatorNorm:
         lower, upper: (batch,).
         points: (batch, inputs), where ``lower`` is attained.
         at_kink: (batch,) true where it takes a Clarke derivative other than autograd's.
-        interrupted: by the user, so that some examples may have no bounds.
+        status: why it ended; exact if both ends are proved to the gap that was asked for.
+        detail: what the status leaves open, as a sentence.
     """
 
     norm: Norm
@@ -55,7 +58,8 @@ class OperatorNorm:
     points: np.ndarray
     at_kink: np.ndarray
     seconds: float
-    interrupted: bool = False
+    status: Status = Status.COMPLETE
+    detail: str = ""
 
 
 @computing()
@@ -119,16 +123,37 @@ def exact_operator_norms(
         )
     lower, upper = np.zeros(problem.batch), np.full(problem.batch, np.inf)
     points = box.interval.center.cpu().double().numpy().copy()
-    interrupted = False
+    kinks = np.zeros(problem.batch, dtype=bool)
+    stop = Stop.DONE
     for b in range(problem.batch):
         left = (time_limit - (time.perf_counter() - started)) / (problem.batch - b)
-        found = lipbab_operator_norm(problem.example(b), gap=gap, time_limit=left)
-        lower[b], upper[b], points[b] = found.lower, found.upper, found.point
-        interrupted = found.stop is Stop.INTERRUPTED
-        if interrupted:
+        part = problem.example(b)
+        found = lipbab_operator_norm(part, gap=gap, time_limit=left)
+        upper[b], points[b], kinks[b] = found.upper, found.point, found.slopes is not None
+        lower[b] = _attained(part, found.point, found.slopes)
+        stop = found.stop if found.stop is not Stop.DONE else stop
+        if stop is Stop.INTERRUPTED:
             break
-    kinks = np.zeros(problem.batch, dtype=bool)
-    return OperatorNorm(problem.norm, lower, upper, points, kinks, time.perf_counter() - started, interrupted)
+    if not bool(agree(lower, upper).all()):
+        raise Contradiction(f"The operator norm's lower bound {lower} is above its upper bound {upper}: a bug.")
+    status, detail = outcome(stop, lower[:, None], upper[:, None], gap), ""
+    if status is Status.COMPLETE:
+        status, detail = Status.NUMERICAL, "Some activation regions are too thin for a point in floating point."
+    seconds = time.perf_counter() - started
+    return OperatorNorm(problem.norm, lower, upper, points, kinks, seconds, status, detail)
+
+
+def _attained(problem: Problem, point: np.ndarray, slopes: np.ndarray | None) -> float:
+    """A lower bound in real numbers on the norm of one example at a point, with slopes (neurons,) where it has a kink.
+
+    As the slopes of a kink are chosen there, so they are where no choice is given: as autograd takes them.
+    """
+    x = torch.from_numpy(point).to(problem.device).unsqueeze(0)
+    if slopes is None:
+        pattern = clarke(problem.network.to(problem.device, torch.float64), x).slopes
+    else:
+        pattern = {k: v.unsqueeze(0) for k, v in by_node(problem.network, torch.from_numpy(slopes).to(x)).items()}
+    return float(_proved(problem, x, pattern, problem.norm))
 
 
 def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def operator_norm(given: OperatorNormOptions) -> None:
         printing.print_operator(console(), network, domain, found, given.method)
     if given.out is not None:
         write_arrays(given.out, {"lower": found.lower, "upper": found.upper, "points": found.points})
-    if found.interrupted:
+    if found.status is Status.INTERRUPTED:
         raise typer.Exit(INTERRUPTED)
 
 

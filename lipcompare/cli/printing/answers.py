@@ -219,6 +219,8 @@ def print_operator(console: Console, network: Network, domain: Box, found: Opera
         f"{seconds_text(found.seconds)}.",
         soft_wrap=True,
     )
+    if found.status is not Status.COMPLETE:
+        console.print(escape(f"{found.status.value} {found.detail}".strip()), soft_wrap=True)
 
 
 def operator_json(network: Network, domain: Box, found: OperatorNorm, method: str) -> dict[str, Any]:
@@ -229,6 +231,8 @@ def operator_json(network: Network, domain: Box, found: OperatorNorm, method: st
         "lower": numbers(found.lower),
         "upper": numbers(found.upper),
         "at_kink": found.at_kink.tolist(),
+        "status": found.status.name.lower(),
+        "message": f"{found.status.value} {found.detail}".strip(),
         "seconds": found.seconds,
         "problem": domain_json(network, domain),
     }
