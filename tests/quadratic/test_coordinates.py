@@ -141,4 +141,4 @@ def test_sizes_are_a_little_wider_than_the_intervals_and_zero_only_where_these_a
     maps = maps_of(problem)
     magnitude = maps.gate_interval.magnitude
     assert bool(((maps.reach > magnitude) == (magnitude > 0))[..., 1:].all())
-    assert bool((maps.reach[..., 1:] >= magnitude[..., 1:] * (1 + 0.9e-9)).all())
+    assert bool((maps.reach[..., 1:] >= magnitude[..., 1:] * (1 + 2**-51)).all())
