@@ -14,7 +14,7 @@ from lipcompare.methods.exact import Exact
 
 
 @pytest.mark.parametrize(
-    ("norm", "eps", "taken"), [("inf", 0.05, "enumerate"), ("inf", 0.8, "bab"), ("1", 0.8, "milp"), ("2", 0.8, "bab")]
+    ("norm", "eps", "taken"), [("inf", 0.05, "lipbab"), ("inf", 0.8, "milp"), ("1", 0.8, "milp"), ("2", 0.8, "bab")]
 )
 def test_exact_takes_what_suits(norm, eps, taken):
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), eps, norm=norm)
@@ -31,6 +31,14 @@ def test_smooth_networks_are_halved():
         result = lipcompare.bound(problem, method, gap=1e-2, time_limit=60)
         assert result.status is Status.EXACT
         assert (nets.sampled_norms(problem).numpy() <= result.upper * (1 + 1e-9)).all()
+
+
+def test_what_a_program_leaves_open_goes_on_to_branch_and_bound(monkeypatch):
+    monkeypatch.setattr(lipcompare.methods.exact, "_PATIENCE", 0.0)
+    problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8)
+    result = lipcompare.bound(problem, Exact(), time_limit=60)
+    assert result.status is Status.EXACT and "Took milp, then bab" in result.detail
+    assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
 
 
 @pytest.mark.parametrize("family", ["dense", "gelu", "residual"])
