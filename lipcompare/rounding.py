@@ -11,6 +11,7 @@ entry of ``S`` that is not an exact zero covers underflow too (:func:`floor`).
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 
 import numpy as np
@@ -24,6 +25,7 @@ SPARE = 16
 lines from their middle and difference, a sum over branches, and the allowance itself that is added on."""
 
 
+@functools.cache
 def unit_roundoff(dtype: torch.dtype) -> float:
     """Largest relative error of one operation, rounded to nearest."""
     return torch.finfo(dtype).eps / 2
@@ -35,6 +37,7 @@ def gamma(operations: float, dtype: torch.dtype) -> float:
     return product / (1 - product) if product < 1 else math.inf
 
 
+@functools.cache
 def allowance(operations: float, dtype: torch.dtype) -> float:
     """What covers ``n`` operations, as a multiple of a *computed* sum of absolute values.
 
@@ -45,6 +48,7 @@ def allowance(operations: float, dtype: torch.dtype) -> float:
     return 2 * part if part < 0.5 else math.inf
 
 
+@functools.cache
 def floor(dtype: torch.dtype) -> float:
     """What underflow adds to a sum of absolute values: ``eta / u``, the smallest normal number."""
     return torch.finfo(dtype).tiny

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from lipcompare.gates import Gates
+from lipcompare.network.activations import Activation
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
-from lipcompare.network.linear_maps import LinearMap
+from lipcompare.network.linear_maps import Dense, LinearMap
 from lipcompare.rounding import SPARE, allowance, floor
+
+
+_FEW = 2**14
+"""Entries of a gradient up to which one product with more terms is quicker than several with fewer."""
 
 
 class Reach(NamedTuple):
@@ -32,7 +37,14 @@ class Reach(NamedTuple):
     @property
     def scale(self) -> Tensor:
         """``size`` with what covers underflow; 0 where the gradient is exactly 0."""
-        return self.size + floor(self.size.dtype) * (self.support > 0)
+        return self.size.add(self.support.sign(), alpha=floor(self.size.dtype))
+
+    def of_all(self, batch: int) -> Reach:
+        """The same for every example, where all have the same so far."""
+        if self.size.shape[0] == batch:
+            return self
+        lower, upper, size, support = (v.expand(batch, -1, -1) for v in (*self.interval, self.size, self.support))
+        return Reach(Interval(lower, upper), size, support)
 
 
 def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> Interval:
@@ -41,13 +53,7 @@ def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> In
     Args:
         functionals: (batch, rows, outputs).
     """
-
-    def activation(k: int, node: Activate, gradient: Reach) -> Reach:
-        return through_gate(gates.slopes[k], gradient)
-
-    last = len(network.nodes) - 1
-    found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
-    return (nothing(network, functionals) if found is None else found).interval
+    return reaches(network, gates, functionals)[0].interval
 
 
 def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Tensor]:
@@ -73,8 +79,23 @@ def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Ten
     return found
 
 
+def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Reach]:
+    """Interval arithmetic on the gradient at every activation that the output depends on, and at the input."""
+    found: dict[int, Reach] = {}
+
+    def activation(k: int, node: Activate, gradient: Reach) -> Reach:
+        found[k] = gradient.of_all(len(functionals))
+        return through_gate(node.activation, gates.slopes[k], gradient)
+
+    last = len(network.nodes) - 1
+    start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
+    found[0] = (nothing(network, functionals) if start is None else start).of_all(len(functionals))
+    return found
+
+
 def at_output(functionals: Tensor) -> Reach:
-    """The gradient at the output."""
+    """The gradient at the output: of one example where all ask for the same."""
+    functionals = functionals[:1] if functionals.stride(0) == 0 else functionals
     return Reach(Interval(functionals, functionals), functionals.abs(), (functionals != 0).to(functionals.dtype))
 
 
@@ -84,20 +105,20 @@ def nothing(network: Network, functionals: Tensor) -> Reach:
     return Reach(Interval(zero, zero), zero, zero)
 
 
-def through_gate(slope: Interval, gradient: Reach, size: Tensor | None = None) -> Reach:
-    """The products of a gradient (batch, rows, size) and slopes (batch, size).
+def through_gate(activation: Activation, slope: Interval, gradient: Reach, size: Tensor | None = None) -> Reach:
+    """The products of a gradient (batch, rows, size) and slopes (batch, size) of an activation.
 
     ``size`` is that of the lines around the product, where such are used.
     """
-    lo, hi = slope.lower.unsqueeze(1), slope.upper.unsqueeze(1)
+    lo, hi, steepest = (v.unsqueeze(1) for v in (*slope, slope.magnitude))
     lower, upper = gradient.interval
-    corners = torch.stack([lo * lower, lo * upper, hi * lower, hi * upper])
-    steepest = slope.magnitude.unsqueeze(1)
-    return Reach(
-        Interval(corners.amin(0), corners.amax(0)),
-        steepest * gradient.size if size is None else size,
-        (gradient.support > 0) * (steepest > 0).to(lower.dtype),
-    )
+    if activation.increasing:
+        product = Interval(torch.minimum(lo * lower, hi * lower), torch.maximum(lo * upper, hi * upper))
+    else:
+        corners = torch.stack([lo * lower, lo * upper, hi * lower, hi * upper])
+        product = Interval(corners.amin(0), corners.amax(0))
+    size = steepest * gradient.size if size is None else size
+    return Reach(product, size, gradient.support.sign() * steepest.sign())
 
 
 def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reach) -> Iterator[Reach]:
@@ -105,20 +126,56 @@ def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reac
 
     Each entry is a sum of ``fan_out`` products, so its rounding is relative to the sum of their absolute values.
     """
-    interval = gradient.interval
-    dtype = interval.lower.dtype
+    dtype = gradient.size.dtype
     for m in maps:
-        center = m.adjoint(interval.center)
-        absolute = torch.stack([interval.radius, interval.magnitude, gradient.size, gradient.support])
-        radius, magnitude, size, support = m.absolute.adjoint(absolute)
-        terms = magnitude + floor(dtype) * (support > 0)
-        radius = radius + allowance(m.fan_out + SPARE, dtype) * terms
-        rising, falling = _signs(m, interval, support)
-        lower, upper = center - radius, center + radius
+        few = gradient.size.numel() <= _FEW
+        apart = m.apart if few and isinstance(m, Dense) else None
+        ends, rises, falls, terms, size, support = (
+            _by_absolute_values(m, gradient) if apart is None else _by_signs(apart, gradient)
+        )
+        terms, share = terms.add(support.sign(), alpha=floor(dtype)), allowance(m.fan_out + SPARE, dtype)
+        lower, upper = ends.lower.sub(terms, alpha=share), ends.upper.add(terms, alpha=share)
         # A sum of terms of one sign has that sign, whatever rounding may do to its size.
-        lower = torch.where(falling > 0, lower, lower.clamp(min=0))
-        upper = torch.where(rising > 0, upper, upper.clamp(max=0))
+        lower = torch.where(falls > 0, lower, lower.clamp(min=0))
+        upper = torch.where(rises > 0, upper, upper.clamp(max=0))
         yield Reach(Interval(lower, upper), size, support)
+
+
+class _Image(NamedTuple):
+    """What a map makes of a gradient, each (batch, rows, size): the ends as they are computed, where any term may be
+    positive and where any may be negative, the sum of their absolute values, and the new size and support."""
+
+    ends: Interval
+    rises: Tensor
+    falls: Tensor
+    terms: Tensor
+    size: Tensor
+    support: Tensor
+
+
+def _by_signs(apart: Tensor, gradient: Reach) -> _Image:
+    """All in one product with the entries of either sign ``apart``; what multiplies a zero adds nothing to a sum."""
+    (lower, upper), size, support = gradient
+    above, below = (upper > 0).to(size.dtype), (lower < 0).to(size.dtype)
+    other_lower, other_upper = -upper, -lower
+    common = [torch.maximum(other_upper, upper), size, support]
+    positive = torch.stack([lower, upper, above, below, *common])
+    negative = torch.stack([other_lower, other_upper, below, above, *common])
+    low, high, *rest = (torch.cat([positive, negative], -1) @ apart).unbind()
+    return _Image(Interval(low, high), *rest)
+
+
+def _by_absolute_values(m: LinearMap, gradient: Reach) -> _Image:
+    """By middle and radius, for maps where a product with the entries of either sign is not cheap."""
+    lower, upper = gradient.interval
+    absolute = lower.new_empty(4, *lower.shape)  # no copies: these are large
+    torch.sub(upper, lower, out=absolute[0])
+    torch.maximum(-lower, upper, out=absolute[1])
+    absolute[2], absolute[3] = gradient.size, gradient.support
+    width, terms, size, support = m.absolute.adjoint(absolute)
+    twice = m.adjoint(lower + upper)
+    ends = Interval((twice - width).mul_(0.5), (twice + width).mul_(0.5))
+    return _Image(ends, *_signs(m, gradient.interval, support), terms, size, support)
 
 
 def _signs(m: LinearMap, interval: Interval, either: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +185,9 @@ def _signs(m: LinearMap, interval: Interval, either: Tensor) -> tuple[Tensor, Te
     """
     if m.positive is None or m.negative is None:
         return either, either
-    dtype = interval.lower.dtype
-    sides = torch.stack([(interval.upper > 0).to(dtype), (interval.lower < 0).to(dtype)])
+    sides = either.new_empty(2, *interval.lower.shape)
+    torch.gt(interval.upper, 0, out=sides[0])
+    torch.lt(interval.lower, 0, out=sides[1])
     same, other = m.positive.adjoint(sides), m.negative.adjoint(sides)
     return same[0] + other[1], same[1] + other[0]
 

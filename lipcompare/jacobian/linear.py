@@ -33,7 +33,7 @@ from lipcompare.network.graph import (
     fold_forward,
     linear_value,
 )
-from lipcompare.network.interval import Interval
+from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
 from lipcompare.rounding import allowance, power_of_two, raised, scaled, unit_roundoff
@@ -122,38 +122,37 @@ def chords(gradient: Interval, slope: Interval) -> GateLines:
     """The convex hull of ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``: the paper. The fields broadcast.
 
     The coefficients are off by at most 4 (middle) and 12 (spread) roundoffs times the steepest slope, the offsets by
-    as much times the largest gradient, so the offsets cover 32. Where the gate is decided its line is exact.
+    as much times the largest gradient, so the offsets cover 32 times the width of its interval with 0. Where the gate
+    is decided its line is exact.
     """
-    (lo, hi), (lower, upper) = slope, gradient
-    below, above = lower.clamp(max=0), upper.clamp(min=0)
-    mixed = (below < 0) & (above > 0)
-    width = torch.where(mixed, above - below, torch.ones_like(above))
-    rise = torch.where(mixed, above / width, (above > 0).to(lower.dtype))
-    reach = (hi - lo) * rise
+    (lo, hi), below, above = slope, gradient.lower.clamp(max=0), gradient.upper.clamp(min=0)
+    range_, width = hi - lo, above - below
     # Above, through (below, lo below) and (above, hi above); below, through the two other corners.
-    middle = ((hi + lo) / 2).expand_as(reach)
-    error = 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above)
-    error = torch.where(hi > lo, error, 0.0)
-    spread = reach - (hi - lo) / 2
-    return GateLines(slope=middle, slope_spread=spread, offset=None, offset_spread=error - reach * below)
+    reach = range_ * (above / width).masked_fill(below == 0, 1.0)
+    error = 32 * unit_roundoff(range_.dtype) * slope.magnitude * (range_ > 0)
+    return GateLines(
+        slope=((hi + lo) / 2).expand_as(reach),
+        slope_spread=reach - range_ / 2,
+        offset=None,
+        offset_spread=error * width - reach * below,
+    )
 
 
 def constants(gradient: Interval, slope: Interval) -> GateLines:
     """The interval of ``a J`` where both the gate and the sign of ``J`` are undecided, exact lines elsewhere (RecurJac,
     Zhang et al. 2019, arXiv 1810.11783). The fields broadcast; what is said of rounding in :func:`chords` holds."""
-    (lo, hi), (lower, upper) = slope, gradient
-    below, above = lower.clamp(max=0), upper.clamp(min=0)
+    (lo, hi), below, above = slope, gradient.lower.clamp(max=0), gradient.upper.clamp(min=0)
     hull = chords(gradient, slope)
     flat = (below < 0) & (above > 0) & (hi > lo)
-    zero = torch.zeros_like(hull.slope_spread)
     highest = torch.maximum(hi * above, lo * below)
     lowest = torch.minimum(hi * below, lo * above)
-    error = torch.where(hi > lo, 32 * unit_roundoff(lower.dtype) * slope.magnitude * torch.maximum(-below, above), 0.0)
+    # The hull's offset is its error alone where the gradient's sign is decided.
+    error = 32 * unit_roundoff(below.dtype) * slope.magnitude * (above - below)
     return GateLines(
-        slope=torch.where(flat, zero, hull.slope),
-        slope_spread=torch.where(flat, zero, hull.slope_spread),
-        offset=torch.where(flat, (highest + lowest) / 2, zero),
-        offset_spread=torch.where(flat, (highest - lowest) / 2, zero) + error,
+        slope=hull.slope.masked_fill(flat, 0.0),
+        slope_spread=hull.slope_spread.masked_fill(flat, 0.0),
+        offset=((highest + lowest) / 2).masked_fill(~flat, 0.0),
+        offset_spread=torch.where(flat, (highest - lowest) / 2 + error, hull.offset_spread),
     )
 
 
@@ -219,9 +218,11 @@ def gradient_intervals(
     scales: dict[int, Tensor] = {}
     constant: set[int] = set()
     fixed = without_undecided_gates(network, gates)
+    batch = functionals.shape[0]
 
     def activation(k: int, node: Activate, step: Reach) -> Reach:
         """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
+        step = step.of_all(batch)
         scales[k] = step.scale
         if within is not None:
             step = step._replace(interval=step.interval.intersect(within[k]))
@@ -247,11 +248,11 @@ def gradient_intervals(
             reached = forward.scales[k].unsqueeze(1)
             joint[k] = gate_planes(intervals[k], slope, steep, reached)
             size = torch.maximum(size, joint[k].size(step.size, reached))
-        return through_gate(gates.slopes[k], step._replace(interval=intervals[k]), size)
+        return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]), size)
 
     last = len(network.nodes) - 1
     found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
-    start = nothing(network, functionals) if found is None else found
+    start = (nothing(network, functionals) if found is None else found).of_all(batch)
     if within is not None:
         start = start._replace(interval=start.interval.intersect(within[0]))
     scales[0] = start.scale
@@ -295,12 +296,15 @@ def norm_bound(
     box = interval_norm(entries, norm)
     if norm is Norm.ONE:
         return box
-    # The square of an entry may be out of range where the entry is not.
-    exponent = power_of_two(entries.magnitude.amax(-1, keepdim=True)) * (norm is Norm.TWO)
-    entries = Interval(*(scaled(end, -exponent) for end in entries))
-    slope, intercept = (absolute_chord if norm is Norm.INF else square_chord)(entries)
-    pushed = functional_bound(network, gates, functionals, gradients, 0, slope.unsqueeze(2), forward)
-    pushed = scaled(pushed.squeeze(2), -exponent.squeeze(-1))
+    chord = absolute_chord
+    if norm is Norm.TWO:
+        # The square of an entry may be out of range where the entry is not.
+        exponent = power_of_two(entries.magnitude.amax(-1, keepdim=True))
+        entries, chord = Interval(*(scaled(end, -exponent) for end in entries)), square_chord
+    slope, intercept = chord(entries)
+    pushed = functional_bound(network, gates, functionals, gradients, 0, slope.unsqueeze(2), forward).squeeze(2)
+    if norm is Norm.TWO:
+        pushed = scaled(pushed, -exponent.squeeze(-1))
     constant = raised(intercept.sum(-1), network.in_size)
     bound = (pushed + constant).clamp(min=0)
     bound = bound + 2 * unit_roundoff(bound.dtype) * (pushed.abs() + constant)
@@ -424,13 +428,11 @@ def _refined(
     for part in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
         if deadline.passed():
             break
-        weights = functionals.new_zeros(2 * len(part), size)
-        here = torch.arange(len(part), device=part.device)
-        weights[here, part] = 1
-        weights[here + len(part), part] = -1
+        weights = end_functionals(part, size, functionals)
         bound = functional_bound(network, gates, functionals, known, node, weights, forward)
-        upper[..., part] = bound[..., : len(part)]
-        lower[..., part] = -bound[..., len(part) :]
+        high, low = bound.tensor_split(2, -1)
+        upper.index_copy_(-1, part, high)
+        lower.index_copy_(-1, part, -low)
     # What one step says can only be tighter where planes are used, or by the rounding; its signs are exact.
     upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.

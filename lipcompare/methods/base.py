@@ -136,6 +136,9 @@ _REFINING = 0.9
 def pieces(problem: Problem, clock: Clock, bytes_each: int) -> Iterator[Piece]:
     """The batch in pieces whose work fits in memory, ``bytes_each`` for one example."""
     size = fitting(clock.budget.memory, bytes_each)
+    if problem.batch <= size:
+        yield Piece(problem, 0, clock.left)
+        return
     for start in range(0, problem.batch, size):
         some = problem.slice(start, start + size)
         left = clock.left

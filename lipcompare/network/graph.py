@@ -11,8 +11,10 @@ rules of one kind of value: tensors, intervals, affine functions, expressions of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
@@ -239,6 +241,21 @@ class Network:
 
 
 V = TypeVar("V")
+
+
+def once_per_network(function: Callable[[Network], V]) -> Callable[[Network], V]:
+    """Remember what a function says of a network for as long as the network lives."""
+    known: weakref.WeakKeyDictionary[Network, V] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembered(network: Network) -> V:
+        if network not in known:
+            known[network] = function(network)
+        return known[network]
+
+    return remembered
+
+
 Terms = Sequence[tuple[LinearMap, V]]
 """Maps of an affine node with the values of their parents."""
 

@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, once_per_network
 from lipcompare.network.linear_maps import Composed, Conv, Identity, LinearMap, Scale, Transposed
 
 Grid = tuple[int, ...]
@@ -93,6 +93,7 @@ def factors(m: LinearMap) -> tuple[LinearMap, ...]:
     return (m,)
 
 
+@once_per_network
 def grids(network: Network) -> tuple[Grid, ...]:
     """The grid of every node.
 

@@ -40,3 +40,15 @@ class Interval(NamedTuple):
     def select(self, mask: Tensor, other: Interval) -> Interval:
         """This interval where ``mask`` is true, ``other`` elsewhere."""
         return Interval(torch.where(mask, self.lower, other.lower), torch.where(mask, self.upper, other.upper))
+
+
+def end_functionals(entries: Tensor, size: int, like: Tensor) -> Tensor:
+    """Functionals whose upper bounds are both ends of some ``entries`` (some,) of a vector: ``e_i``, then ``-e_i``.
+
+    Returns:
+        Tensor (2 some, size), of the kind of ``like``.
+    """
+    rows, place = like.new_zeros(2 * len(entries), size), entries.unsqueeze(-1)
+    rows[: len(entries)].scatter_(1, place, 1.0)
+    rows[len(entries) :].scatter_(1, place, -1.0)
+    return rows

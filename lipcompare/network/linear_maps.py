@@ -196,6 +196,13 @@ class Dense(LinearMap):
     def _part(self, sign: int) -> LinearMap | None:
         return Dense((sign * self.weight).clamp(min=0), self.blocks)
 
+    @cached_property
+    def apart(self) -> Tensor | None:
+        """Positive entries above the absolute values of negative ones, (2 out, in); None for several blocks."""
+        if self.blocks > 1:
+            return None
+        return torch.cat([self.weight.clamp(min=0), (-self.weight).clamp(min=0)])
+
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

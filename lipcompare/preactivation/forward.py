@@ -15,7 +15,7 @@ from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
-from lipcompare.network.interval import Interval
+from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.preactivation.backward import backward_upper
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
@@ -163,16 +163,13 @@ def _refine(
     for part in targets.split(chunk):
         if deadline.passed():
             break
-        rows = torch.zeros(2 * len(part), size, dtype=lower.dtype, device=lower.device)
-        here = torch.arange(len(part), device=lower.device)
-        rows[here, part] = 1
-        rows[here + len(part), part] = -1
+        rows = end_functionals(part, size, lower)
         best = backward_upper(network, box, shared, node, rows)
         if descent is not None:
             best = _descend(network, box, bounds, node, rows, best, descent, deadline)
         high, low = best.split(len(part), dim=1)
-        upper[:, part] = torch.minimum(upper[:, part], high)
-        lower[:, part] = torch.maximum(lower[:, part], -low)
+        upper.index_copy_(1, part, torch.minimum(upper.index_select(1, part), high))
+        lower.index_copy_(1, part, torch.maximum(lower.index_select(1, part), -low))
     return Interval(lower, upper).select(undecided, current)
 
 

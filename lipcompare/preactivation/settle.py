@@ -24,7 +24,7 @@ from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_byte
 from lipcompare.gates import PreactivationBounds
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_backward, fold_forward
-from lipcompare.network.interval import Interval
+from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.preactivation.backward import backward_plane, concretise
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
@@ -182,7 +182,7 @@ def _bounds(
         lower, upper = (v.expand(batch, -1).clone() for v in known[k])
         open_ = ((known[k].lower < 0) & (known[k].upper > 0))[0].nonzero().squeeze(-1)
         if len(open_):
-            rows = _signed(open_, node.size, lower)
+            rows = end_functionals(open_, node.size, lower)
             normal, constant = backward_plane(network, lines, node.parent, rows)
             above = concretise(boxes, normal, constant) + slack[k][open_].repeat(2)
             high, low = above[:, : len(open_)], -above[:, len(open_) :]
@@ -194,14 +194,6 @@ def _bounds(
         bounds[k] = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
         lines[k] = Lines(*(v.unsqueeze(1) for v in node.activation.relaxation(bounds[k])))
     return bounds, planes
-
-
-def _signed(neurons: Tensor, size: int, like: Tensor) -> Tensor:
-    """Rows ``e_i`` and then ``-e_i``, (2 neurons, size)."""
-    rows = like.new_zeros(2 * len(neurons), size)
-    index = torch.arange(len(neurons), device=like.device)
-    rows[index, neurons], rows[index + len(neurons), neurons] = 1, -1
-    return rows
 
 
 def _prove(

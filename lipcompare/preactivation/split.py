@@ -21,7 +21,7 @@ from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
-from lipcompare.network.interval import Interval
+from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.preactivation.backward import backward_plane
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
 from lipcompare.rounding import SPARE, allowance
@@ -191,10 +191,7 @@ def _planes(
             break
         # Whatever any subdomain asks for is a row; the first step of the way back is then shared.
         targets, part = torch.unique(neurons, return_inverse=True)
-        rows = torch.zeros(2 * len(targets), size, dtype=slack.dtype, device=slack.device)
-        here = torch.arange(len(targets), device=slack.device)
-        rows[here, targets] = 1
-        rows[here + len(targets), targets] = -1
+        rows = end_functionals(targets, size, slack)
         both = torch.cat([part, part + len(targets)], 1)
         normal, constant = backward_plane(network, shared, node.parent, rows, both)
         constant = normal.new_zeros(both.shape) if constant is None else constant

@@ -57,7 +57,7 @@ def _scores(candidates: Candidates, loss: Callable[[Tensor, Tensor], Tensor]) ->
     """``loss`` of every undecided gate, weighted by its use: (subdomains, gates + inputs)."""
     numbering, batch = candidates.numbering, candidates.subdomains
     gates, gradients = batch.gates, batch.gradients
-    weights = gate_weights(numbering.network, batch.functionals, gradients, candidates.norm)
+    weights = gate_weights(numbering.network, gates, batch.functionals, gradients, candidates.norm)
     scores = {}
     for k in numbering.network.activations:
         slope = gates.slopes[k]

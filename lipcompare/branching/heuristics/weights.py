@@ -5,17 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
+from lipcompare.jacobian.linear import constants
 from lipcompare.jacobian.norms import absolute_chord, square_chord
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
+from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
 
 
-def gate_weights(network: Network, functionals: Tensor, gradients: Gradients, norm: Norm) -> dict[int, Tensor]:
+def gate_weights(
+    network: Network, gates: Gates, functionals: Tensor, gradients: Gradients, norm: Norm
+) -> dict[int, Tensor]:
     """Absolute weights (batch, rows, neurons) per activation node in the linear bound on the norm.
 
-    For p = 1, where one entry of the gradient decides, the entry with the largest interval is taken.
+    For p = 1, where one entry of the gradient decides, the entry with the largest interval is taken. Where gradients
+    come without lines around the gates (interval arithmetic), those of constants say the same.
     """
+    lines = gradients.lines or {
+        k: constants(gradients.intervals[k], Interval(*(v.unsqueeze(1) for v in slope)))
+        for k, slope in gates.slopes.items()
+        if k in gradients.intervals
+    }
     interval = gradients.intervals[0]
     if norm is Norm.ONE:
         weight = torch.zeros_like(interval.lower)
@@ -26,9 +37,9 @@ def gate_weights(network: Network, functionals: Tensor, gradients: Gradients, no
     weights: dict[int, Tensor] = {}
 
     def activation(k: int, node: Activate, tangent: Tensor) -> Tensor | None:
-        if k not in gradients.lines:
+        if k not in lines:
             return None
-        line = gradients.lines[k]
+        line = lines[k]
         weights[k] = tangent.abs()
         return tangent * line.slope + weights[k] * line.slope_spread
 

@@ -38,6 +38,11 @@ class Activation(ABC):
     def piecewise_linear(self) -> bool:
         """Whether activation patterns describe it exactly (then exact methods apply)."""
 
+    @property
+    def increasing(self) -> bool:
+        """Whether its slopes are known to be nowhere negative."""
+        return False
+
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
         """``sigma(z)`` for ``z`` of shape (..., n)."""

@@ -27,8 +27,17 @@ class LeakyReLU(Activation):
     def piecewise_linear(self) -> bool:
         return True
 
+    @property
+    def increasing(self) -> bool:
+        return not isinstance(self.alpha, Tensor) and self.alpha >= 0
+
+    @property
+    def _rectifies(self) -> bool:
+        """Whether it is the ReLU, whose zeros need no arithmetic."""
+        return not isinstance(self.alpha, Tensor) and self.alpha == 0
+
     def value(self, z: Tensor) -> Tensor:
-        return torch.maximum(z, self.alpha * z)
+        return z.clamp(min=0) if self._rectifies else torch.maximum(z, self.alpha * z)
 
     def derivative(self, z: Tensor) -> Tensor:
         return self.slopes(z > 0, z.dtype)
@@ -39,8 +48,11 @@ class LeakyReLU(Activation):
 
     def slopes(self, active: Tensor, dtype: torch.dtype) -> Tensor:
         """Slope of each neuron under a boolean pattern ``active`` of shape (..., n)."""
-        on = active.to(dtype)
-        return on + (1 - on) * self.alpha
+        return self._slope(active.to(dtype))
+
+    def _slope(self, share: Tensor) -> Tensor:
+        """The slope a ``share`` of the way from that below the kink to that above it."""
+        return share if self._rectifies else share + (1 - share) * self.alpha
 
     def slope_range(self, z: Interval) -> Interval:
         # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts. So do bounds that are
@@ -50,26 +62,34 @@ class LeakyReLU(Activation):
     def image(self, z: Interval) -> Interval:
         # The function is convex: its maximum is at an end, its minimum at an end or at the kink.
         lower, upper = self.value(z.lower), self.value(z.upper)
+        if self.increasing:
+            return Interval(lower, upper)
         least = torch.minimum(lower, upper)
         inside = (z.lower < 0) & (z.upper > 0)
         return Interval(torch.where(inside, least.clamp(max=0), least), torch.maximum(lower, upper))
 
     def relaxation(self, z: Interval, choice: Tensor | None = None) -> Lines:
-        lower, upper = z
-        below, above = lower.clamp(max=0), upper.clamp(min=0)
-        stable = (below == 0) | (above == 0)
+        below, above = z.lower.clamp(max=0), z.upper.clamp(min=0)
+        width, no_lower = above - below, below == 0
+        stable = no_lower | (above == 0)
         # The chord from (below, alpha below) to (above, above); for a stable neuron it is the function itself.
-        rise = torch.where(stable, (below == 0).to(lower.dtype), above / (above - below))
-        slope = rise + (1 - rise) * self.alpha
+        rise = (above / width).masked_fill(no_lower, 1.0)
         # Both lines hold with their stored coefficients: slopes are off by at most 6 roundoffs times the steeper side,
-        # the intercept by as much times the far end; 16 are allowed for. A ReLU's lower line is exact.
-        size = torch.as_tensor(self.alpha, dtype=rise.dtype, device=rise.device).abs()
-        error = 16 * unit_roundoff(rise.dtype) * torch.where(stable, 0.0, torch.maximum(above, -below))
-        intercept = torch.where(stable, torch.zeros_like(rise), (self.alpha - 1) * below * rise) + (1 + size) * error
+        # the intercept by as much times the far end; 16 times the width are allowed for. A ReLU's lower line is exact.
+        error = 16 * unit_roundoff(width.dtype) * width
+        intercept = below * rise
+        if self._rectifies:
+            intercept, lower_intercept = error - intercept, torch.zeros_like(error)
+        else:
+            error = error.masked_fill(stable, 0.0)
+            size = torch.as_tensor(self.alpha, dtype=rise.dtype, device=rise.device).abs()
+            intercept, lower_intercept = (self.alpha - 1) * intercept + (1 + size) * error, -size * error
         if choice is None:
-            choice = (above > -below).to(lower.dtype)
+            choice = (above > -below).to(rise.dtype)
         choice = torch.where(stable, rise, choice)
-        return Lines(choice + (1 - choice) * self.alpha, -size * error, slope, intercept)
+        return Lines(
+            self._slope(choice), lower_intercept, self._slope(rise), intercept.masked_fill(stable, 0.0)
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         if isinstance(self.alpha, Tensor):

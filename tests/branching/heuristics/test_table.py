@@ -55,7 +55,7 @@ def area(below: float, above: float) -> float:
 def test_the_papers_scores(rule: Heuristic) -> None:
     batch = subdomains(PROBLEM)
     score = rule(Candidates(NUMBERING, PROBLEM.norm, batch))
-    weights = gate_weights(PROBLEM.network, batch.functionals, batch.gradients, PROBLEM.norm)
+    weights = gate_weights(PROBLEM.network, batch.gates, batch.functionals, batch.gradients, PROBLEM.norm)
     assert (score[:, NUMBERING.gates :] == 0).all()
     seen = 0
     for k, start in NUMBERING.start.items():
