@@ -16,7 +16,6 @@ from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense, LinearMap
 from lipcompare.rounding import SPARE, allowance, floor
 
-
 _FEW = 2**14
 """Entries of a gradient up to which one product with more terms is quicker than several with fewer."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,16 @@ from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.linear_maps import LinearMap
+
+
+class Passed(NamedTuple):
+    """The coefficients that arrived at an activation, by sign: (targets or batch, targets, neurons).
+
+    Positive ones go on through the upper line, negative ones through the lower.
+    """
+
+    positive: Tensor
+    negative: Tensor
 
 
 def backward_upper(network: Network, region: Region, lines: Mapping[int, Lines], node: int, rows: Tensor) -> Tensor:
@@ -60,7 +71,11 @@ def backward_plane(
 
 
 def backward_planes(
-    network: Network, lines: Mapping[int, Lines], rows: Mapping[int, Tensor], chosen: Tensor | None = None
+    network: Network,
+    lines: Mapping[int, Lines],
+    rows: Mapping[int, Tensor],
+    chosen: Tensor | None = None,
+    passed: dict[int, Passed] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Affine functions of the input that lie above sums of linear functionals of several nodes' values.
 
@@ -68,6 +83,7 @@ def backward_planes(
         lines: as for :func:`backward_plane`, for every activation node before the last one in ``rows``.
         rows: per node functionals (targets, size) or (batch, targets, size), at least one.
         chosen: as for :func:`backward_plane`.
+        passed: filled with what arrives at every activation node, for whoever asks for derivatives.
     """
 
     def picked(value: Tensor, per_example: int) -> Tensor:
@@ -84,8 +100,10 @@ def backward_planes(
         line, coefficient = lines[k], picked(coefficient, 3)
         positive = coefficient.clamp(min=0)
         negative = coefficient - positive
+        if passed is not None:
+            passed[k] = Passed(positive, negative)
         collect(_dot(positive, line.upper_intercept) + _dot(negative, line.lower_intercept))
-        return positive * line.upper_slope + negative * line.lower_slope
+        return (positive * line.upper_slope).addcmul_(negative, line.lower_slope)
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], coefficient: Tensor) -> Iterator[Tensor]:
         if node.bias is not None:

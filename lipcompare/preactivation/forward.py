@@ -6,7 +6,6 @@ import enum
 import functools
 import operator
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.preactivation.backward import backward_upper
+from lipcompare.preactivation.descent import Descent, descend
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
 
@@ -27,14 +27,6 @@ class Tightening(enum.Enum):
     INTERVAL = "interval"
     CROWN = "crown"
     ALPHA_CROWN = "alpha-crown"
-
-
-class Descent(NamedTuple):
-    """Schedule of the slope optimisation (Adam); the defaults are the paper's."""
-
-    steps: int = 20
-    rate: float = 0.5
-    decay: float = 0.98
 
 
 _OPTIMISE = 0.6
@@ -166,54 +158,8 @@ def _refine(
         rows = end_functionals(part, size, lower)
         best = backward_upper(network, box, shared, node, rows)
         if descent is not None:
-            best = _descend(network, box, bounds, node, rows, best, descent, deadline)
+            best = descend(network, box, bounds, node, rows, best, descent, deadline)
         high, low = best.split(len(part), dim=1)
         upper.index_copy_(1, part, torch.minimum(upper.index_select(1, part), high))
         lower.index_copy_(1, part, torch.maximum(lower.index_select(1, part), -low))
     return Interval(lower, upper).select(undecided, current)
-
-
-def _descend(
-    network: Network,
-    box: Region,
-    bounds: dict[int, Interval],
-    node: int,
-    rows: Tensor,
-    best: Tensor,
-    descent: Descent,
-    deadline: Deadline,
-) -> Tensor:
-    """Best upper bounds (batch, targets) over the relaxations' free choices, each target with its own (alpha-CROWN).
-
-    The choices of different targets do not meet, so the gradient of the sum is each target's own gradient.
-    """
-    batch, targets = best.shape
-    wide = {k: Interval(z.lower.unsqueeze(1), z.upper.unsqueeze(1)) for k, z in bounds.items()}
-    families = {k: network.activation(k).family(z) for k, z in wide.items()}
-    choices: dict[int, Tensor] = {}
-    for k, z in bounds.items():
-        start = network.activation(k).start(z).unsqueeze(1)
-        choices[k] = start.expand(batch, targets, -1).clone().requires_grad_()
-    # Adam, written out: importing torch.optim takes a second, which is longer than most bounds.
-    first = {k: torch.zeros_like(c) for k, c in choices.items()}
-    second = {k: torch.zeros_like(c) for k, c in choices.items()}
-    for step in range(1, descent.steps + 1):
-        if deadline.passed():
-            break
-        with torch.enable_grad():
-            lines = {k: families[k](choices[k]) for k in choices}
-            upper = backward_upper(network, box, lines, node, rows)
-            if not upper.requires_grad:
-                return best  # no activation lies before this node
-            gradients = torch.autograd.grad(
-                upper.sum(), list(choices.values()), allow_unused=True, materialize_grads=True
-            )
-        best = torch.minimum(best, upper.detach())
-        rate = descent.rate * descent.decay ** (step - 1)
-        for k, gradient in zip(choices, gradients, strict=True):
-            first[k].mul_(0.9).add_(gradient, alpha=0.1)
-            second[k].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            scale = (second[k] / (1 - 0.999**step)).sqrt_().add_(1e-8)
-            with torch.no_grad():
-                choices[k].addcdiv_(first[k], scale, value=-rate / (1 - 0.9**step)).clamp_(0, 1)
-    return best

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,40 @@ class Lines(NamedTuple):
     lower_intercept: Tensor
     upper_slope: Tensor
     upper_intercept: Tensor
+
+
+class Passing(Protocol):
+    """What arrived at an activation on the way back through it, by sign."""
+
+    @property
+    def positive(self) -> Tensor: ...
+
+    @property
+    def negative(self) -> Tensor: ...
+
+
+Pull = Callable[[Passing, Tensor, Tensor], None]
+"""From the coefficients that passed and the pre-activation ``z``, writes the gradient in the choice of ``positive
+(upper line at z) + negative (lower line at z)`` into the last argument; all broadcast to the shape of the choice."""
+
+Adjustable = Callable[[Tensor], tuple[Lines, Pull]]
+"""A family of relaxations over one interval: from a choice to its lines, and to what pulls gradients back to it."""
+
+
+def differentiated(lines: Callable[[Tensor], Lines], choice: Tensor) -> tuple[Lines, Pull]:
+    """A :data:`Adjustable` from a function that autograd can see through."""
+    with torch.enable_grad():
+        free = choice.detach().requires_grad_()
+        found = lines(free)
+
+    def pull(passed: Passing, z: Tensor, gradient: Tensor) -> None:
+        above, below = passed.positive, passed.negative
+        weights = Lines(below * z, below, above * z, above)
+        pairs = [(line, w.expand_as(line)) for line, w in zip(found, weights, strict=True) if line.requires_grad]
+        if pairs:
+            gradient.copy_(torch.autograd.grad([line for line, _ in pairs], free, [w for _, w in pairs])[0])
+
+    return Lines(*(line.detach() for line in found)), pull
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,9 +113,10 @@ class Activation(ABC):
         upper) lines and is what alpha-CROWN optimises; ``None`` takes the default that CROWN takes.
         """
 
-    def family(self, z: Interval) -> Callable[[Tensor | None], Lines]:
-        """:meth:`relaxation` over one interval as a function of ``choice``; what no choice changes is computed once."""
-        return functools.partial(self.relaxation, z)
+    def family(self, z: Interval) -> Adjustable:
+        """:meth:`relaxation` over one interval as a function of ``choice`` that can be pulled back; what no choice
+        changes is computed once."""
+        return functools.partial(differentiated, functools.partial(self.relaxation, z))
 
     def start(self, z: Interval) -> Tensor:
         """The choice at which alpha-CROWN starts, of the shape of ``z``."""

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lipcompare.network.activations.base import Activation, Lines
+from lipcompare.network.activations.base import Activation, Adjustable, Lines, Passing
 from lipcompare.network.interval import Interval
 from lipcompare.rounding import unit_roundoff
 
@@ -87,9 +87,17 @@ class LeakyReLU(Activation):
         if choice is None:
             choice = (above > -below).to(rise.dtype)
         choice = torch.where(stable, rise, choice)
-        return Lines(
-            self._slope(choice), lower_intercept, self._slope(rise), intercept.masked_fill(stable, 0.0)
-        )
+        return Lines(self._slope(choice), lower_intercept, self._slope(rise), intercept.masked_fill(stable, 0.0))
+
+    def family(self, z: Interval) -> Adjustable:
+        fixed = self.relaxation(z)
+        # The slope of the line below per unit of the choice; where the neuron is stable the choice stays at its start.
+        free = ((z.lower < 0) & (z.upper > 0)).to(z.lower.dtype) * (1 - self.alpha)
+
+        def pull(passed: Passing, value: Tensor, gradient: Tensor) -> None:
+            torch.mul(passed.negative, value, out=gradient).mul_(free)
+
+        return lambda choice: (fixed._replace(lower_slope=self._slope(choice)), pull)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         if isinstance(self.alpha, Tensor):

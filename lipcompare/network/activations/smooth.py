@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lipcompare.network.activations import functions as f
-from lipcompare.network.activations.base import Activation, Lines
-from lipcompare.network.activations.curve import ROUNDING, Bend, Curve, family
+from lipcompare.network.activations.base import Activation, Adjustable, Lines, differentiated
+from lipcompare.network.activations.curve import ROUNDING, Bend, Curve, Family, family
 from lipcompare.network.interval import Interval
 
 Function = Callable[[Tensor], Tensor]
@@ -65,10 +65,13 @@ class Smooth(Activation):
         return self._extremes.values.over(self.function, z)
 
     def relaxation(self, z: Interval, choice: Tensor | None = None) -> Lines:
-        return self.family(z)(choice)
+        return self._lines(z).at(choice)
 
-    def family(self, z: Interval) -> Callable[[Tensor | None], Lines]:
-        return family(self._extremes.curve, z, self.image(z), self.slope_range(z)).at
+    def family(self, z: Interval) -> Adjustable:
+        return partial(differentiated, self._lines(z).at)
+
+    def _lines(self, z: Interval) -> Family:
+        return family(self._extremes.curve, z, self.image(z), self.slope_range(z))
 
     def start(self, z: Interval) -> Tensor:
         return torch.full_like(z.lower, 0.5)

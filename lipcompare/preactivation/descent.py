@@ -1,0 +1,163 @@
+"""Slopes of relaxations, optimised for each functional by itself (alpha-CROWN, Xu et al. 2021, arXiv 2011.13824).
+
+A functional's upper bound is a pass back to the input, which ends at the corner of the region where the resulting
+affine function is largest. Its derivatives come from the way forward again, from that corner: through every relaxation
+a value takes the line that the way back took, and at an activation the bound depends on a line's slope through the
+coefficient that arrived there times the value that arrives now. So a step costs two passes and keeps the coefficients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lipcompare.budget import Deadline
+from lipcompare.domain import NormBall, Region
+from lipcompare.network.activations import Lines
+from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.backward import Passed, backward_planes, concretise
+
+
+class Descent(NamedTuple):
+    """Schedule of the slope optimisation (Adam); the defaults are the paper's."""
+
+    steps: int = 20
+    rate: float = 0.5
+    decay: float = 0.98
+
+
+def descend(
+    network: Network,
+    region: Region,
+    bounds: Mapping[int, Interval],
+    node: int,
+    rows: Tensor,
+    best: Tensor,
+    descent: Descent,
+    deadline: Deadline,
+) -> Tensor:
+    """Best upper bounds (batch, targets) over the relaxations' free choices, each target with its own.
+
+    Args:
+        bounds: on every pre-activation before the node, (batch, neurons).
+        rows: functionals (targets, size) of the node's value.
+        best: bounds that hold already.
+    """
+    families, starts = {}, {}
+    for k, z in bounds.items():
+        wide = Interval(z.lower.unsqueeze(1), z.upper.unsqueeze(1))
+        families[k] = network.activation(k).family(wide)
+        starts[k] = network.activation(k).start(wide)
+    arriving, offset = _first_step(network, node, rows)
+    adam = _Adam.of(starts, best)
+    for step in range(1, descent.steps + 1):
+        if deadline.passed():
+            break
+        relaxed = {k: families[k](choice) for k, choice in adam.choices.items()}
+        lines = {k: line for k, (line, _) in relaxed.items()}
+        passed: dict[int, Passed] = {}
+        coefficient, constant = backward_planes(network, lines, arriving, passed=passed)
+        constant = offset if constant is None else offset + constant
+        best = torch.minimum(best, concretise(region, coefficient, constant))
+        if not passed:
+            return best  # no activation lies before this node
+        if step == descent.steps:
+            break
+        for k, value in relaxed_values(network, lines, passed, corner(region, coefficient)).items():
+            relaxed[k][1](passed[k], value, adam.gradients[k])
+        adam.step(step, descent.rate * descent.decay ** (step - 1))
+    return best
+
+
+def _first_step(network: Network, node: int, rows: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    """What functionals of an affine node's value hand back to its parents, and their constants (targets,)."""
+    affine = network.nodes[node]
+    assert isinstance(affine, Affine)
+    handed: dict[int, Tensor] = {}
+    for p, m in affine.terms:
+        part = m.adjoint(rows)
+        handed[p] = handed[p] + part if p in handed else part
+    return handed, rows.new_zeros(len(rows)) if affine.bias is None else rows @ affine.bias
+
+
+def corner(region: Region, coefficient: Tensor) -> Tensor:
+    """Where (batch, targets, inputs) affine functions are largest over a region; any such point where several are."""
+    if not isinstance(region, NormBall):
+        return torch.addcmul(region.center.unsqueeze(-2), region.radius.unsqueeze(-2), coefficient.sign())
+    with torch.enable_grad():
+        free = coefficient.detach().requires_grad_()
+        (found,) = torch.autograd.grad(concretise(region, free, None).sum(), free)
+    return found
+
+
+def relaxed_values(
+    network: Network, lines: Mapping[int, Lines], passed: Mapping[int, Passed], start: Tensor
+) -> dict[int, Tensor]:
+    """Pre-activations (batch, targets, neurons) of the relaxed network at inputs ``start`` (batch, targets, inputs):
+    with every relaxation at the line that was taken."""
+    values: dict[int, Tensor] = {}
+    last = max(passed)
+
+    def activation(k: int, node: Activate, value: Tensor) -> Tensor | None:
+        if k not in passed:
+            return None
+        values[k] = value
+        if k == last:
+            return None
+        line, below = lines[k], passed[k].negative < 0
+        slope = torch.where(below, line.lower_slope, line.upper_slope)
+        return torch.addcmul(torch.where(below, line.lower_intercept, line.upper_intercept), slope, value)
+
+    def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
+        return affine_value(node, terms)
+
+    fold_forward(network, {0: start}, activation, affine, stop=last)
+    return values
+
+
+@dataclasses.dataclass(eq=False)
+class _Adam:
+    """Adam, written out: importing torch.optim takes a second, which is longer than most bounds.
+
+    Attributes:
+        choices, gradients: (batch, targets, neurons) per activation node, parts of the tensors that follow.
+        place, gradient, first, second: all choices as one vector, their gradient, and its two moments.
+        size: room for the length of a step.
+    """
+
+    choices: dict[int, Tensor]
+    gradients: dict[int, Tensor]
+    place: Tensor
+    gradient: Tensor
+    first: Tensor
+    second: Tensor
+    size: Tensor
+
+    @classmethod
+    def of(cls, starts: Mapping[int, Tensor], like: Tensor) -> _Adam:
+        """From starting points (batch, 1, neurons), for every target of ``like`` (batch, targets)."""
+        batch, targets = like.shape
+        sizes = [batch * targets * start.shape[-1] for start in starts.values()]
+        place, gradient, first, second, size = like.new_zeros(5, sum(sizes)).unbind()
+
+        def parts(of: Tensor) -> dict[int, Tensor]:
+            return {k: v.view(batch, targets, -1) for k, v in zip(starts, of.split(sizes), strict=True)}
+
+        choices = parts(place)
+        for k, start in starts.items():
+            choices[k].copy_(start)
+        return cls(choices, parts(gradient), place, gradient, first, second, size)
+
+    def step(self, number: int, rate: float) -> None:
+        """One step down the gradient; ``number`` counts from 1."""
+        self.first.lerp_(self.gradient, 0.1)
+        self.second.mul_(0.999).addcmul_(self.gradient, self.gradient, value=0.001)
+        bias = math.sqrt(1 - 0.999**number)
+        size = torch.sqrt(self.second, out=self.size).add_(1e-8 * bias)
+        self.place.addcdiv_(self.first, size, value=-rate * bias / (1 - 0.9**number)).clamp_(0, 1)
