@@ -20,7 +20,7 @@ def test_weights_are_how_far_pre_activations_move(family: str, norm: str) -> Non
     network, x = problem.network, problem.box.lower[0]
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, problem.functionals, norm=problem.norm)
-    weights = gate_weights(network, problem.functionals, gradients, problem.norm)
+    weights = gate_weights(network, gates, problem.functionals, gradients, problem.norm)
     values = network.values(x)
     for row in range(problem.rows):
         gradient = network.pull_back(network.slopes(values), problem.functionals[0, row])
