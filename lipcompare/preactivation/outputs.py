@@ -13,7 +13,7 @@ from lipcompare.budget import Copies, Deadline, tensor_bytes
 from lipcompare.domain import Region
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
-from lipcompare.network.interval import Interval
+from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.preactivation.backward import backward_plane, backward_upper
 from lipcompare.preactivation.forward import Tightening, preactivation_bounds
 from lipcompare.preactivation.interval import (
@@ -150,7 +150,7 @@ def joint_lower(
 
     def activation(k: int, node: Activate, z: Reach) -> Reach:
         wide = Interval(*(v.unsqueeze(1) for v in z.interval))
-        families[k] = node.activation.family(wide)
+        families[k] = functools.partial(node.activation.relaxation, wide)
         lines[k] = node.activation.relaxation(z.interval)
         return through_activation(node.activation, z, lines[k])
 
@@ -163,10 +163,7 @@ def joint_lower(
             return reach
         part, size = undecided[k], node.size
         both = torch.cat([part, part + size])
-        sides = torch.zeros(2 * len(part), size, dtype=rows.dtype, device=rows.device)
-        here = torch.arange(len(part), device=rows.device)
-        sides[here, part] = 1
-        sides[here + len(part), part] = -1
+        sides = end_functionals(part, size, rows)
         chosen = {a: families[a](slopes.of(k, a, both)) for a in families}
         high, low = backward_upper(network, region, chosen, k, sides).split(len(part), dim=1)
         lower = reach.interval.lower.index_copy(1, part, -low)
