@@ -63,7 +63,7 @@ LATE = 300.0
 """Seconds after which a batch that has not ended says on stderr where it is."""
 COSTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     *((m, {}) for m in sorted(METHODS) if m not in ("naive", "ibp", "recurjac", "lbp")),
-    *((m, {"solver": s}) for m in ("lp", "milp") for s in ("pulp", "cvxpy:CLARABEL", "cvxpy:SCIPY")),
+    *((m, {"solver": s}) for m in ("lp", "milp") for s in ("pulp", "cvxpy:CLARABEL", "cvxpy:HIGHS")),
     ("bab", {"bound": "lbp"}),
     ("sdp", {"cuts": 20}),
     ("milp", {"rows": "maximum"}),

@@ -35,11 +35,13 @@ def kept() -> Iterator[None]:
     try:
         yield
     finally:
+        take_back()
         with _lock:
             _running -= 1
-            take_back()
 
 
 def take_back() -> None:
-    """Within kept(): makes Ctrl-C Python's again while the solver goes on."""
-    _set(int(signal.SIGINT), _handler)
+    """Makes Ctrl-C Python's again while solvers go on; nothing where none runs."""
+    with _lock:
+        if _running:
+            _set(int(signal.SIGINT), _handler)

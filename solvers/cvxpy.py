@@ -34,7 +34,6 @@ _SECONDS: dict[str, str] = {
     "SCS": "time_limit_secs",
     "HIGHS": "time_limit",
     "GUROBI": "TimeLimit",
-    "SCIPY": "scipy_options",
 }
 """How each solver spells its time limit; the others are stopped from outside."""
 
@@ -84,7 +83,7 @@ class Cvxpy(Solver):
 
         if isinstance(program, ConicProgram):
             problem, x, duals = _conic(program)
-        elif self.solver in ("HIGHS", "SCIPY") and refusal(program):
+        elif self.solver == "HIGHS" and refusal(program):
             return Claim(SolveStatus.UNSUPPORTED, message=refusal(program))
         else:
             problem, x, duals = _linear(program)
@@ -117,9 +116,10 @@ class Cvxpy(Solver):
         return Claim(status, point, objective, y=duals())
 
 
-_EXCLUDED = ("OSQP",)
+_EXCLUDED = ("OSQP", "SCIPY")
 """OSQP 1.1.3 does not converge on small linear programs and crashed the process when called from several
-threads."""
+threads. SCIPY is HiGHS once more, and what it says of unbounded integer programs arrives as an error without a
+reason."""
 
 
 def found() -> tuple[str, ...]:
@@ -133,11 +133,6 @@ def found() -> tuple[str, ...]:
 
 def _options(solver: str, limits: Limits, left: float, mip: bool) -> dict[str, Any]:
     options: dict[str, Any] = dict(_ACCURACY.get(solver, {}))
-    if solver == "SCIPY":
-        inner: dict[str, Any] = {"time_limit": max(left, 0.01)} if math.isfinite(left) else {}
-        if mip:
-            inner["mip_rel_gap"] = limits.relative_gap
-        return {"scipy_options": inner} if inner else {}
     if math.isfinite(left) and solver in _SECONDS:
         options[_SECONDS[solver]] = max(left, 0.01)
     if solver == "HIGHS":

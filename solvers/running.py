@@ -158,4 +158,5 @@ def _wait(done: threading.Event, progress: Progress, until: float) -> bool:
         if left <= 0:
             return False
         done.wait(min(left, POLL))
+        ctrl_c.take_back()  # Gurobi behind PuLP or cvxpy has no callback that could
     return True

@@ -18,7 +18,9 @@ from lipcompare.branching.evaluator import NetworkEvaluator, _with_signs, halvin
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.tree import Subdomain
 from lipcompare.jacobian.linear import Gradients
+from lipcompare.network import Affine
 from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import interval_bounds
 from lipcompare.witness import clarke
 
@@ -122,9 +124,9 @@ def test_contradictions_are_excluded_at_once() -> None:
     """Two parallel neurons: the pattern that the bound proposes holds nowhere, and one split leaves it out."""
     b = nets.Builder(2, 0)
     one = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
-    b.nodes.append(nets.Affine((0,), (nets.Dense(one),), torch.tensor([-0.3, -0.3], dtype=torch.float64)))
+    b.nodes.append(Affine((0,), (Dense(one),), torch.tensor([-0.3, -0.3], dtype=torch.float64)))
     b.activate()
-    b.nodes.append(nets.Affine((2,), (nets.Dense(torch.tensor([[1.0, -1.0]], dtype=torch.float64)),), None))
+    b.nodes.append(Affine((2,), (Dense(torch.tensor([[1.0, -1.0]], dtype=torch.float64)),), None))
     problem = Problem.around(b.build(), 0.0, 1.0)  # relu(x - 0.3) - relu(-x - 0.3): never both active, slope 1
     (said,) = evaluator_of(problem).evaluate([Subdomain(np.inf, 0)], 0.0, 1.5)
     assert said.upper == pytest.approx(2.0, rel=1e-3)

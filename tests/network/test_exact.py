@@ -13,6 +13,7 @@ from lipcompare import Network, Problem
 from lipcompare.network import Activate, Affine, LeakyReLU, exact
 from lipcompare.network.activations.smooth import sigmoid
 from lipcompare.network.exact import UNKNOWN, Exact, TooLarge
+from lipcompare.network.linear_maps import Dense, Identity
 from lipcompare.witness import check_witnesses, make_witnesses
 
 
@@ -52,7 +53,7 @@ def test_what_floating_point_loses_is_seen() -> None:
     b = nets.Builder(2, 0)
     weight, bias = ([[1.0, 1.0], [1e30, 1.0]], [-0.3, -1e30])
     double = [torch.tensor(v, dtype=torch.float64) for v in (weight, bias)]
-    b.nodes.append(Affine((0,), (nets.Dense(double[0]),), double[1]))
+    b.nodes.append(Affine((0,), (Dense(double[0]),), double[1]))
     b.activate(0.5)
     b.dense(1)
     signs = Exact(b.build()).signs(torch.tensor([0.1, 0.2], dtype=torch.float64))
@@ -73,9 +74,9 @@ def test_a_sum_with_an_unknown_term_is_unknown() -> None:
     b = nets.Builder(3, 4)
     first = b.dense(3)
     smooth_one = b.activate(sigmoid())
-    joined = b.affine((smooth_one, nets.Identity(3)), (first, nets.Identity(3)))
+    joined = b.affine((smooth_one, Identity(3)), (first, Identity(3)))
     behind = b.activate()
-    b.affine((behind, nets.Identity(3)), (joined, nets.Identity(3)))
+    b.affine((behind, Identity(3)), (joined, Identity(3)))
     b.activate()
     signs = Exact(b.build()).signs(torch.full((3,), 0.5, dtype=torch.float64))
     assert set(signs) == {smooth_one}
@@ -141,7 +142,7 @@ def test_gradients_are_those_of_rational_arithmetic(family: str) -> None:
 def test_a_gradient_is_rounded_down() -> None:
     b = nets.Builder(2, 0)
     first, second = (torch.tensor(w, dtype=torch.float64) for w in ([[0.1, 1e-310], [0.2, 0.0]], [[1.0, 1.0]]))
-    b.nodes += [Affine((0,), (nets.Dense(first),), None), Affine((1,), (nets.Dense(second),), None)]
+    b.nodes += [Affine((0,), (Dense(first),), None), Affine((1,), (Dense(second),), None)]
     found = Exact(b.build()).gradient({}, torch.ones(1).double())
     assert Fraction(found[0]) <= Fraction(0.1) + Fraction(0.2) < Fraction(np.nextafter(found[0], 1))
     assert found[1] == 0

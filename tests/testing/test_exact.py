@@ -11,6 +11,7 @@ import torch
 import lipcompare
 from lipcompare import Problem
 from lipcompare.domain import Norm
+from lipcompare.network.linear_maps import Dense
 from lipcompare.testing import exact, hostile
 
 
@@ -19,7 +20,7 @@ def one_neuron(bias: float) -> lipcompare.Network:
     b = nets.Builder(1, 0)
     b.nodes.append(
         lipcompare.network.Affine(
-            (0,), (nets.Dense(torch.ones(1, 1, dtype=torch.float64)),), torch.tensor([bias], dtype=torch.float64)
+            (0,), (Dense(torch.ones(1, 1, dtype=torch.float64)),), torch.tensor([bias], dtype=torch.float64)
         )
     )
     b.activate()
