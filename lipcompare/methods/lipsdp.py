@@ -17,7 +17,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import norm_product
 from lipcompare.jacobian.interval import scales
 from lipcompare.jacobian.norms import norm_above
-from lipcompare.methods.base import Method, as_array
+from lipcompare.methods.base import Method, as_array, pieces
 from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
@@ -26,7 +26,7 @@ from lipcompare.result import Bound, Status
 from lipcompare.rounding import allowance
 
 _REFINING = 0.3
-"""Share of the time for the bounds that slopes come from."""
+"""Share of the time for the bounds that slopes come from; the programs take most of it, unlike elsewhere."""
 
 
 class Multipliers(enum.Enum):
@@ -102,12 +102,12 @@ class LipSdp(Method):
         upper = as_array(norm_product(double.network, double.functionals, double.norm))
         clock.keep(Kept(0, upper))
         status, detail = Status.COMPLETE, ""
-        for b in range(problem.batch):
-            example = double.example(b)
-            ends = Deadline.after(clock.left / (problem.batch - b))
-            gates = _gates(self, example, self.tightening, Deadline.after(_REFINING * ends.left))
+        for piece in pieces(double, clock, budget.memory):  # one example each
+            b, example, ends = piece.first, piece.problem, Deadline.after(piece.seconds)
+            gates = _gates(self, example, self.tightening, Deadline.after(_REFINING * piece.seconds))
             rows, rounding = _rows(example, gates), _rounding(example, gates)
             took = 0.0
+            # A solver takes one program at a time, so the rows of a piece are a loop, as in lp.
             for row, tangent in enumerate(rows):
                 if not tangent.count:
                     upper[b, row] = (

@@ -72,7 +72,7 @@ class Lp(Method):
                 told.tighten(slice(None), prepared.upper.numpy())
             center = some.box.interval.center[0]
             attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
-            # The largest bound first: it decides.
+            # A solver takes one program at a time. The largest bound first: it decides.
             for done, row in enumerate(np.argsort(-told.upper, kind="stable").tolist()):
                 if ends.passed():
                     status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."

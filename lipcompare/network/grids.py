@@ -100,7 +100,8 @@ def grids(network: Network) -> tuple[Grid, ...]:
     Convolutions state theirs; activations, sums and scaling hand them on in both directions. Where two maps see one
     value differently the first one decides, and the other one has it as a flat vector.
     """
-    known: dict[int, Grid] = {}
+    # No fold: what a node is goes to its parents and to its readers alike, until nothing is new.
+    stated: dict[int, Grid] = {}
     links: list[tuple[int, int]] = []
     for k, node in enumerate(network.nodes):
         if isinstance(node, Activate):
@@ -108,31 +109,30 @@ def grids(network: Network) -> tuple[Grid, ...]:
         elif isinstance(node, Affine):
             for p, m in node.terms:
                 first, *_, last = (f := factors(m))[0], f[-1]
-                _state(known, p, _shapes(first)[0])
-                _state(known, k, _shapes(last)[1])
+                _state(stated, p, _shapes(first)[0])
+                _state(stated, k, _shapes(last)[1])
                 if all(isinstance(f, (Identity, Scale)) for f in factors(m)):
                     links.append((p, k))
     changed = True
     while changed:
         changed = False
         for a, b in links:
-            for here, there in ((a, b), (b, a)):
-                if here in known and there not in known:
-                    known[there] = known[here]
+            for source, target in ((a, b), (b, a)):
+                if source in stated and target not in stated:
+                    stated[target] = stated[source]
                     changed = True
-    return tuple(known.get(k, (node.size,)) for k, node in enumerate(network.nodes))
+    return tuple(stated.get(k, (node.size,)) for k, node in enumerate(network.nodes))
 
 
 def between(m: LinearMap, start: Grid, end: Grid) -> tuple[Grid, ...]:
     """Grids before, between and after the factors of a map."""
-    parts = factors(m)
-    found = [start]
-    for here, there in itertools.pairwise(parts):
-        shape = _shapes(here)[1] or _shapes(there)[0]
-        if shape is None and isinstance(here, (Identity, Scale)):
-            shape = found[-1]
-        found.append(shape or (here.out_size,))
-    return (*found, end)
+    passed = [start]
+    for first, second in itertools.pairwise(factors(m)):
+        shape = _shapes(first)[1] or _shapes(second)[0]
+        if shape is None and isinstance(first, (Identity, Scale)):
+            shape = passed[-1]
+        passed.append(shape or (first.out_size,))
+    return (*passed, end)
 
 
 def _shapes(m: LinearMap) -> tuple[Grid | None, Grid | None]:
@@ -144,6 +144,6 @@ def _shapes(m: LinearMap) -> tuple[Grid | None, Grid | None]:
     return None, None
 
 
-def _state(known: dict[int, Grid], k: int, grid: Grid | None) -> None:
+def _state(stated: dict[int, Grid], k: int, grid: Grid | None) -> None:
     if grid is not None:
-        known.setdefault(k, grid)
+        stated.setdefault(k, grid)

@@ -3,6 +3,9 @@
 Merging ``y = B(Ax + a) + b`` into ``BAx + (Ba + b)`` never loosens a bound: an interval of ``y`` computed from ``|BA|``
 is inside the one computed from ``|B||A|``, and backward bounds pass affine nodes exactly. What speaks against a merger
 is cost alone, so that is what decides.
+
+Nothing is computed along the graph here, it is rewritten: nodes by their numbers, in place of the folds of
+:mod:`~lipcompare.network.graph`, which want one that stands.
 """
 
 from __future__ import annotations

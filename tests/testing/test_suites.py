@@ -64,7 +64,7 @@ def suite(way: str) -> MethodConformance:
 def checks(tests: MethodConformance) -> dict[str, Callable[[], None]]:
     return {
         "truth": lambda: tests.test_every_norm_against_the_truth("inf"),
-        "oracle": lambda: tests.test_bounds_hold_in_real_numbers("far from the origin", "float64"),
+        "oracle": lambda: tests.test_bounds_hold_in_real_numbers("plain", "float64"),
         "samples": lambda: tests.test_bounds_hold_at_samples("dense"),
         "batch": tests.test_a_batch_gives_what_its_boxes_give_one_by_one,
         "point": lambda: tests.test_over_a_point_there_is_one_gradient("inf"),
