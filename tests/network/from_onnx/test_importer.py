@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "networks"
+SHARED = Path(__file__).parents[3] / ".." / "shared" / "data" / "networks"
 RANDOM = np.random.default_rng(0)
 
 

@@ -223,7 +223,7 @@ def test_lists() -> None:
 
 
 def test_references_are_in_the_bibliography() -> None:
-    bibliography = (Path(__file__).parents[2] / "CITATIONS.bib").read_text()
+    bibliography = (Path(__file__).parents[3] / "CITATIONS.bib").read_text()
     for cls in METHODS.values():
         assert f"{{{cls.reference}," in bibliography
 
