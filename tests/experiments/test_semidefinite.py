@@ -20,7 +20,7 @@ from experiments import (
 from experiments.semidefinite_programs import coupled_programs, programs
 from figures import relaxation_sweeps
 from lipcompare import Problem
-from lipcompare.quadratic.cuts.separation import Family
+from lipcompare.quadratic.cuts.separation import CutFamily
 from lipcompare.quadratic.solver.interior_point import solve
 
 PROBLEM = Problem.around(relaxations.random_network(3, 8, seed=1), 0.5, 0.3)
@@ -53,7 +53,7 @@ def test_each_family_of_cuts_gains_and_all_gain_most() -> None:
     assert both <= min(families) * (1 + 2e-3)
     exact = float(lipcompare.bound(PROBLEM, "exact").overall_lower[0])
     assert min(families) >= exact * (1 - 1e-9)
-    assert list(semidefinite_cuts.FAMILIES.values()) == [*Family, Family.ALL]
+    assert list(semidefinite_cuts.FAMILIES.values()) == [*CutFamily, CutFamily.ALL]
 
 
 def test_the_program_for_public_solvers_has_our_optimum() -> None:
