@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
-import html
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,8 @@ from lipcompare.report.figures.store import (
     values,
 )
 from lipcompare.report.style import ordered, style
-from lipcompare.report.tables import by_group
+from lipcompare.report.tables import Table, by_group
+from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store import export
 from lipcompare.store.database import Store
@@ -38,17 +39,54 @@ _AXES = ("width", "depth", "eps", "layers", "size")
 _MOST_GROUPS = 8
 _MOST_ROWS = 400
 
-_CSS = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:72rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem}h2{font-size:1.25rem;border-bottom:1px solid #ccc;margin-top:2.5rem}h3{font-size:1.05rem}
-table{border-collapse:collapse;font-size:13px;margin:1rem 0;font-variant-numeric:tabular-nums}
-.caption{font-weight:600;margin:1rem 0 0}th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
-th[scope=row],th.corner,td.text,th.text{text-align:left}td.wrap{white-space:normal;text-align:left;min-width:22rem}
-th.group{text-align:center}td.packages{white-space:normal;text-align:left;min-width:18rem}
-thead tr:last-child{border-bottom:1px solid #888}thead tr:first-child{border-top:2px solid #444}
-tbody tr:nth-child(even){background:#f5f5f5}.scroll{overflow-x:auto}.note{font-size:13px;color:#555}
-img{max-width:100%;height:auto}nav a{margin-right:1rem}summary{cursor:pointer}
-"""
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """A plain table of a page.
+
+    Attributes:
+        kinds: of every column the class of its cells: a number, ``text`` in one line, or ``wrap`` for long text.
+    """
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    kinds: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure inside a page, or why there is none.
+
+    Attributes:
+        svg: in base64.
+    """
+
+    title: str
+    svg: str = ""
+    missing: str = ""
+
+    @classmethod
+    def of(cls, title: str, draw: Callable[[], Figure]) -> Picture:
+        try:
+            with style():
+                out = io.BytesIO()
+                draw().savefig(out, format="svg", metadata={"Date": None})
+        except InvalidInput as error:
+            return cls(title, missing=str(error))
+        return cls(title, base64.b64encode(out.getvalue()).decode())
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What a page says of one study."""
+
+    name: str
+    summary: str
+    finished: int
+    tables: Sequence[Table]
+    pictures: Sequence[Picture]
+    troubles: Listing
+    cells: Listing
 
 
 def write_report(store: Store, out: str | Path) -> Path:
@@ -108,18 +146,18 @@ def plot(store: Store, kind: str, *, wanted: Filter = Filter()) -> Figure:
 
 def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame, damage: str) -> str:
     studies = list(dict.fromkeys(frame["study"]))
-    links = " ".join(f'<a href="#{html.escape(s)}">{html.escape(s)}</a>' for s in studies)
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    sections = "".join(_study(s, frame[frame["study"] == s], trace[trace["study"] == s]) for s in studies)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>lipcompare: {html.escape(name)}</title><style>{_CSS}</style></head><body>"
-        f"<h1>Local Lipschitz constants: {html.escape(name)}</h1>"
-        f"<p>{_progress(frame)} Written {made}. Raw data: <a href='rows.csv'>rows.csv</a> (a row per cell), "
-        f"<a href='trace.csv'>trace.csv</a> (a row per point of an interval over time).</p><nav>{links}</nav>"
-        f"<p>{_consistency(frame)}</p><p>{html.escape(damage)}</p>"
-        f"<h2>Where it ran</h2>{_origins(frame)}<h2>All studies</h2>{_overall(frame, trace)}{sections}</body></html>"
+    wrong = contradictions(frame)
+    return render(
+        "page.html",
+        name=name,
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        progress=_progress(frame),
+        contradicted=len(wrong),
+        consistency=_consistency(wrong),
+        damage=damage,
+        origins=_origins(frame),
+        overall=_overall(frame, trace),
+        studies=[_study(s, frame[frame["study"] == s], trace[trace["study"] == s]) for s in studies],
     )
 
 
@@ -136,80 +174,63 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _consistency(frame: pd.DataFrame) -> str:
+def _consistency(wrong: pd.DataFrame) -> str:
     """Whether the methods agree: every upper bound against the largest lower bound on the same problem."""
-    wrong = contradictions(frame)
     if wrong.empty:
         return "On every problem all upper bounds are above all lower bounds."
     names = ", ".join(f"{r.series} on {r.study} {r.task}" for r in wrong.head(5).itertuples())
-    return (
-        f"<b>{_count(len(wrong), 'upper bound contradicts', 'upper bounds contradict')} a lower bound, which is a bug: "
-        f"{html.escape(names)}</b>"
-    )
+    contradict = _count(len(wrong), "upper bound contradicts", "upper bounds contradict")
+    return f"{contradict} a lower bound, which is a bug: {names}"
 
 
-def _origins(frame: pd.DataFrame) -> str:
+def _origins(frame: pd.DataFrame) -> Listing:
     """A line per distinct machine and set of versions."""
     columns = ["platform", "cpu", "gpu", "device", "dtype", "threads", "versions", "revision"]
-    done = frame[frame["status"].notna()]
     lines = []
-    for key, rows in done.groupby(columns, sort=False):
+    for key, rows in frame[frame["status"].notna()].groupby(columns, sort=False):
         platform, cpu, gpu, device, dtype, threads, versions, revision = key
         packages = ", ".join(f"{k} {v}" for k, v in json.loads(str(versions)).items())
-        cells = [
-            platform,
-            cpu,
-            gpu or "-",
-            device,
-            dtype,
-            f"{threads:g}",
-            packages,
-            str(revision)[:12] or "-",
-            len(rows),
-        ]
-        kinds = {packages: "packages"}
-        lines.append("".join(f'<td class="{kinds.get(c, "text")}">{html.escape(str(c))}</td>' for c in cells))
+        commit = str(revision)[:12] or "-"
+        lines.append([platform, cpu, gpu or "-", device, dtype, f"{threads:g}", packages, commit, len(rows)])
     heads = ["system", "processor", "GPU", "device", "precision", "threads", "packages", "revision", "cells"]
-    return _html_table(heads, lines)
+    kinds = ["wrap" if head == "packages" else "text" for head in heads]
+    return Listing(heads, lines, kinds)
 
 
-def _overall(frame: pd.DataFrame, trace: pd.DataFrame) -> str:
+def _overall(frame: pd.DataFrame, trace: pd.DataFrame) -> list[Picture]:
     done = distinct(frame[frame["status"].notna()])
-    parts = [_image(lambda: statuses(frame), "How the cells of each method ended")]
     # The variants of a single study would crowd the pictures of all; problems that few methods met would bend shares.
     counts = done["series"].value_counts()
     done = done[done["series"].isin(counts[counts >= counts.max() / 2].index)]
     methods = done.groupby("problem_hash")["series"].transform("nunique")
     done = done[methods >= methods.max() / 2]
-    parts.append(_image(lambda: pareto(done), "Tightness against time"))
     kept = trace.merge(done[["study", "task", "series"]], on=["study", "task", "series"])
-    parts.append(_image(lambda: profile(done, kept), "Share of problems solved to a gap, against time"))
-    return "".join(parts)
+    return [
+        Picture.of("How the cells of each method ended", lambda: statuses(frame)),
+        Picture.of("Tightness against time", lambda: pareto(done)),
+        Picture.of("Share of problems solved to a gap, against time", lambda: profile(done, kept)),
+    ]
 
 
-def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> str:
+def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> Section:
     done = frame[frame["status"].notna()]
     limits = ", ".join(f"{v:g} s" for v in sorted(done["time_limit"].unique()))
-    parts = [f'<h2 id="{html.escape(name)}">{html.escape(name)}</h2>']
     # A network has one name per study, though another study may have computed the cell under another name.
     models = ", ".join(dict.fromkeys(map(str, done.get("label.model", done["network"]))))
-    parts.append(
-        f"<p>{_count(done['problem_hash'].nunique(), 'problem', 'problems')} on {html.escape(models)}; "
-        f"{_count(frame['series'].nunique(), 'method', 'methods')}; "
-        f"time limit {limits}. {len(done)} of {len(frame)} cells finished.</p>"
+    summary = (
+        f"{_count(done['problem_hash'].nunique(), 'problem', 'problems')} on {models}; "
+        f"{_count(frame['series'].nunique(), 'method', 'methods')}; time limit {limits}. "
+        f"{len(done)} of {len(frame)} cells finished."
     )
     if done.empty:
-        return "".join(parts)
-    for group, heading in _groups(done):
-        table = by_group(done, group, "Value and time per method", heading=heading)
-        parts.append(table.html())
-    for title, figure in _drawn(done):
-        parts.append(_image(lambda figure=figure: figure, title))  # type: ignore[misc]  # bound now
+        summary = f"None of {_count(len(frame), 'cell', 'cells')} finished."
+        return Section(name, summary, 0, [], [], _troubles(done), _cells(done))
+    pictures = [Picture.of(title, lambda figure=figure: figure) for title, figure in _drawn(done)]  # type: ignore[misc]  # bound now
     rich = _richest(trace, 3)
     if not rich.empty:
-        parts.append(_image(lambda: over_time(rich, done), "Interval over time"))
-    parts += [_troubles(done), _rows(done)]
-    return "".join(parts)
+        pictures.append(Picture.of("Interval over time", lambda: over_time(rich, done)))
+    tables = [by_group(done, group, "Value and time per method", heading=heading) for group, heading in _groups(done)]
+    return Section(name, summary, len(done), tables, pictures, _troubles(done), _cells(done))
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[list[str], str]]:
@@ -264,50 +285,23 @@ def _richest(trace: pd.DataFrame, count: int) -> pd.DataFrame:
     return trace.merge(several.head(count).reset_index()[["study", "task"]], on=["study", "task"])
 
 
-def _image(draw: Callable[[], Figure], alt: str) -> str:
-    """A picture inside the page; a sentence where there is nothing to draw."""
-    try:
-        with style():
-            figure = draw()
-            out = io.BytesIO()
-            figure.savefig(out, format="svg", metadata={"Date": None})
-    except InvalidInput as error:
-        return f'<p class="note">{html.escape(alt)}: {html.escape(str(error))}</p>'
-    data = base64.b64encode(out.getvalue()).decode()
-    return f'<h3>{html.escape(alt)}</h3><img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'
-
-
-def _troubles(frame: pd.DataFrame) -> str:
+def _troubles(frame: pd.DataFrame) -> Listing:
     """What did not go well, one line per series and sentence; what several sentences share where counts differ."""
     bad = frame[~frame["status"].isin(["complete", "exact"])]
-    if bad.empty:
-        return "<p>Every cell ran to its end.</p>"
     bad = bad.assign(why=bad["message"].str.replace(r" \d+ [\w ]+(, \d+ [\w ]+)*\.$", "", regex=True))
     lines = []
     for series in ordered(list(bad["series"])):
         for (status, why), rows in bad[bad["series"] == series].groupby(["status", "why"], sort=False):
             message = rows["message"].iloc[0] if len(rows) == 1 else why
-            words = str(status).replace("_", " ")
-            lines.append(
-                f'<td class="text">{html.escape(series)}</td><td class="text">{html.escape(words)}</td>'
-                f'<td>{len(rows)}</td><td class="wrap">{html.escape(str(message))}</td>'
-            )
-    return f"<h3>What did not run to its end</h3>{_html_table(['method', 'status', 'cells', 'why'], lines)}"
+            lines.append([series, str(status).replace("_", " "), len(rows), message])
+    return Listing(["method", "status", "cells", "why"], lines, ["text", "text", "", "wrap"])
 
 
-def _rows(frame: pd.DataFrame) -> str:
+def _cells(frame: pd.DataFrame) -> Listing:
+    """The cells, the first of them if they are very many."""
     lines = [
-        f'<td class="text">{html.escape(str(r.task))}</td><td class="text">{html.escape(str(r.series))}</td>'
-        f"<td>{lower_text(r.lower)}</td><td>{upper_text(r.upper)}</td><td>{r.seconds:.3g}</td>"
-        f'<td class="text">{html.escape(str(r.status).replace("_", " "))}</td>'
+        [r.task, r.series, lower_text(r.lower), upper_text(r.upper), f"{r.seconds:.3g}", r.status.replace("_", " ")]
         for r in frame.head(_MOST_ROWS).itertuples()
     ]
-    more = "" if len(frame) <= _MOST_ROWS else f"<p>{len(frame) - _MOST_ROWS} more in rows.csv.</p>"
     heads = ["problem", "method", "at least", "at most", "seconds", "status"]
-    return f"<details><summary>All {len(frame)} rows</summary>{_html_table(heads, lines)}{more}</details>"
-
-
-def _html_table(heads: list[str], lines: list[str]) -> str:
-    head = "".join(f'<th class="text">{html.escape(h)}</th>' for h in heads)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return Listing(heads, lines, ["text", "text", "", "", "", "text"])

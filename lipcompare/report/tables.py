@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import pandas as pd
 
 from lipcompare.report.figures.store import CUT_SHORT, RAN
 from lipcompare.report.style import ordered
+from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store.export import csv_cell
 
@@ -137,25 +137,7 @@ class Table:
 
     def html(self) -> str:
         """The blocks below each other, the title above the first and the note below the last."""
-        tables = "".join(block._html_block() for block in self.blocks())
-        return f'<p class="caption">{html.escape(self.caption)}</p>{tables}<p class="note">{html.escape(self.note)}</p>'
-
-    def _html_block(self) -> str:
-        heads = "".join(f'<th class="group" colspan="{len(self.columns)}">{html.escape(g)}</th>' for g in self.groups)
-        units = "".join(f'<th scope="col">{html.escape(what)}</th>' for what in self.columns) * len(self.groups)
-        body = "".join(
-            f'<tr><th scope="row">{html.escape(name)}</th>'
-            + "".join(
-                f"<td>{'<b>' if c.best else ''}{html.escape(c.text)}{'</b>' if c.best else ''}</td>" for c in cells
-            )
-            + "</tr>"
-            for name, cells in self.rows
-        )
-        return (
-            f'<div class="scroll"><table><thead><tr><th></th>{heads}</tr>'
-            f'<tr><th class="corner">{html.escape(self.corner)}</th>{units}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
-        )
+        return render("table.html", table=self)
 
     def save(self, folder: Path, name: str) -> list[Path]:
         """Write NAME.tex, NAME.md and NAME.csv."""

@@ -66,6 +66,8 @@ def test_tables_of_cells_without_bounds(store: Path) -> None:
 def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = made_up.frame(store, "tiny_depth")
     assert contradictions(frame).empty
+    monkeypatch.setattr(pages, "over_time", _undrawn)  # pictures take long, and this is about words
+    monkeypatch.setattr(pages, "sweep", _undrawn)
     monkeypatch.setattr(Store, "frame", lambda *_: frame)
     assert "all upper bounds are above all lower bounds" in write_report(store, tmp_path).read_text()
     first = (frame["series"] == "paper") & (frame["task"] == frame["task"].iloc[0])
@@ -109,6 +111,10 @@ def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None
     for draw in (pareto, lambda frame: profile(frame, made_up.trace(store, "tiny_depth"))):
         with pytest.raises(InvalidInput, match="nothing to draw"):
             draw(nobody)
+
+
+def _undrawn(*_: object, **__: object) -> Figure:
+    raise InvalidInput("Not drawn.")
 
 
 class _References(HTMLParser):
@@ -190,7 +196,7 @@ NASTY = "$\\frac{$"
 
 def test_names_are_names_and_no_formulas(tmp_path: Path) -> None:
     """Neither matplotlib's, which ended the report with a traceback, nor a spreadsheet's, nor the page's."""
-    for name in (NASTY, "=cmd()|x", "<b>&\x1b[31m", "@SUM(1)"):
+    for name in (NASTY, "=cmd()|x<b>&\x1b[31m"):
         path = tmp_path / f"{abs(hash(name))}.sqlite"
         labels = {"model": name, "eps": 0.1, "width": 3}
         with Store(path) as store:
