@@ -40,7 +40,7 @@ reproduce: $(STAMP)
 # The study at the paper's sizes and limits: hours. DATA=folder has the data sets; those that are not there are left out.
 reproduce-full: $(STAMP)
 	$(BIN)/python -m experiments.reproduce --full --jobs $(JOBS) --data-root $(DATA) --store results/full/results.sqlite
-	$(BIN)/python -m figures.everything --store results/full/results.sqlite --csv results/full --out results/full/figures
+	$(BIN)/python -m figures.everything --store results/full/results.sqlite --out results/full/figures
 	$(BIN)/lipcompare report results/full/results.sqlite --out results/full/report
 
 # The two figures of README.md, from the last `make reproduce`.

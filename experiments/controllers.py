@@ -1,36 +1,39 @@
 """Exact constants of small networks that others trained: LipBaB's published values, ACAS Xu and two policies.
 
-    python -m experiments.controllers --data-root ../shared/data
+python -m experiments.controllers --data-root ../shared/data
 
 Reads ``networks/`` under the data root: LipBaB's two networks with their published operator norms (Linf by ``bab`` and
 ``lipbab``, L1 and L2 by ``lipbab``); the collision avoidance network ACAS Xu 1_1 over a box of radius 0.05 about the
-centre of property 3's box; and the policies ``cartpole`` and ``lunarlander`` over radius 0.1 about the origin. Prints
-the interval that is proved in the time limit, to a relative gap of 1e-3 (LipBaB: to the digits that were printed). The
-exit code is 1 if a published constant lies outside an interval.
+centre of property 3's box; and the policies ``cartpole`` and ``lunarlander`` over radius 0.1 about the origin. The
+results store has the interval that is proved in the time limit, to a relative gap of 1e-3 (LipBaB: to the digits that
+were printed). Ends with 1 if a published constant lies outside an interval.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 import lipcompare
+from experiments import measured
 from experiments.data import data_root
-from lipcompare import Bound, Problem
+from experiments.measured import Measured, Outcome
+from experiments.study import Choices
+from lipcompare import Problem, Status
 from lipcompare.cli.vnnlib import read_vnnlib
-from lipcompare.methods import Bab, Method
-from lipcompare.methods.lipbab import LipBab, lipbab_operator_norm
+from lipcompare.methods.lipbab import lipbab_operator_norm
+from lipcompare.rounding import lower_text, upper_text
+from lipcompare.store.database import Label, Store
+from lipcompare.study.run import Setting, Study, Task
 
-OUT = Path("results") / "controllers.csv"
+NAME = "controllers"
+GAP = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,33 +52,50 @@ LIPBAB = (
 )
 
 
-def published(root: Path, time_limit: float) -> Iterator[dict[str, object]]:
-    """The constants of LipBaB's networks; the Linf norm is the largest row, so that ``bab`` has it as well."""
+def tasks(root: Path) -> Iterator[Task]:
+    """LipBaB's networks in every norm; ACAS Xu and the policies."""
     for net in LIPBAB:
         network = lipcompare.load(root / "networks" / "lipbab" / f"{net.name}.npz")
         for norm, constant in net.constants.items():
             problem = Problem.around(network, net.upper / 2, net.upper / 2, norm=norm)
-            gap = 0.1 * 10.0**-net.digits / constant
-            began = time.perf_counter()
-            norms = lipbab_operator_norm(problem, time_limit=time_limit, gap=gap)
-            stopped = f"{norms.nodes} regions; search {norms.stop.value}."
-            results = [("lipbab", norms.lower, norms.upper, time.perf_counter() - began, stopped)]
-            if norm == "inf":
-                results.append(_plain(lipcompare.bound(problem, Bab(), time_limit=time_limit, gap=gap)))
-            for result in results:
-                agrees = _agrees(result[1], result[2], constant, net.digits)
-                line = row(net.name, f"[0, {net.upper:g}]^{network.in_size}", f"L{norm} operator norm", *result)
-                yield {**line, "published": f"{constant:.{net.digits}f}", "agrees": agrees}
+            box = f"[0, {net.upper:g}]^{network.in_size}"
+            labels: dict[str, Label] = {"model": net.name, "box": box, "quantity": f"L{norm} operator norm"}
+            yield Task(problem, labels, {"published": constant, "digits": net.digits})
+    folder = root / "networks" / "vnncomp"
+    third = read_vnnlib(folder / "specs" / "acasxu_prop_3.vnnlib")
+    center = ((third.lower + third.upper) / 2)[:1]
+    acas = lipcompare.load(folder / "acasxu" / "ACASXU_run2a_1_1_batch_2000.onnx")
+    posed = [("ACAS Xu 1_1", "property 3's centre +- 0.05", Problem.around(acas, center, 0.05))]
+    for name in ("cartpole", "lunarlander"):
+        network = lipcompare.load(folder / "rl_benchmarks" / f"{name}.onnx")
+        posed.append((name, "0 +- 0.1", Problem.around(network, 0.0, 0.1)))
+    for name, where, problem in posed:
+        yield Task(problem, {"model": name, "box": where, "quantity": "largest row, Linf"})
 
 
-def _plain(result: Bound) -> tuple[str, float, float, float, str]:
-    return (
-        result.method,
-        float(result.overall_lower[0]),
-        float(result.overall_upper[0]),
-        result.seconds,
-        result.sentence,
-    )
+def interval(task: Task, method: str, time_limit: float) -> Outcome:
+    """What a method proves; the Linf operator norm is the largest row, so that every method has it, and ``lipbab`` has
+    the others as well."""
+    constant = task.facts.get("published")
+    gap = GAP if constant is None else 0.1 * 10.0 ** -int(task.facts["digits"]) / float(constant)
+    if constant is None or (method != "lipbab" and task.problem.norm.value == "inf"):
+        result = lipcompare.bound(task.problem, method, time_limit=time_limit, gap=gap)
+        low, high, seconds = float(result.overall_lower[0]), float(result.overall_upper[0]), result.seconds
+        proves, status, message = result.proves, result.status, result.sentence
+    elif method != "lipbab":
+        sentence = "It bounds rows, not this operator norm."
+        return Outcome(0.0, status=Status.UNSUPPORTED, message=f"{Status.UNSUPPORTED.value} {sentence}")
+    else:
+        began = time.perf_counter()
+        norms = lipbab_operator_norm(task.problem, time_limit=time_limit, gap=gap)
+        low, high, seconds = norms.lower, norms.upper, time.perf_counter() - began
+        closed = high - low <= gap * high
+        proves, status = ("exact", Status.EXACT) if closed else ("interval", Status.TIME_LIMIT)
+        message = f"{status.value} {norms.nodes} regions; search {norms.stop.value}."
+    facts: dict[str, Label | None] = {}
+    if constant is not None:
+        facts["agrees"] = _agrees(low, high, float(constant), int(task.facts["digits"]))
+    return Outcome(seconds, facts, low, high, proves, status, message)
 
 
 def _agrees(low: float, high: float, constant: float, digits: int) -> bool:
@@ -84,83 +104,35 @@ def _agrees(low: float, high: float, constant: float, digits: int) -> bool:
     return low <= constant + half * (1 + 1e-6) and constant - half * (1 + 1e-6) <= high
 
 
-def controllers(root: Path, time_limit: float) -> Iterator[dict[str, object]]:
-    """ACAS Xu and the policies, by ``bab``."""
-    folder = root / "networks" / "vnncomp"
-    box = read_vnnlib(folder / "specs" / "acasxu_prop_3.vnnlib")
-    center = ((box.lower + box.upper) / 2)[:1]
-    acas = lipcompare.load(folder / "acasxu" / "ACASXU_run2a_1_1_batch_2000.onnx")
-    questions = [("ACAS Xu 1_1", "property 3's centre +- 0.05", Problem.around(acas, center, 0.05))]
-    for name in ("cartpole", "lunarlander"):
-        network = lipcompare.load(folder / "rl_benchmarks" / f"{name}.onnx")
-        questions.append((name, "0 +- 0.1", Problem.around(network, 0.0, 0.1)))
-    methods: tuple[Method, ...] = (Bab(), LipBab())
-    for name, where, problem in questions:
-        for method in methods:
-            result = lipcompare.bound(problem, method, time_limit=time_limit, gap=1e-3)
-            yield row(name, where, "largest row, Linf", *_plain(result))
+def build(chosen: Choices, console: Console) -> Measured:
+    """Every question by both exact methods."""
+    limits = dataclasses.replace(chosen.limits(60.0), gap=GAP)
+
+    def work(some: Sequence[Task], setting: Setting) -> list[Outcome]:
+        return [interval(task, str(setting.options["method"]), limits.time) for task in some]
+
+    settings = [Setting(NAME, {"method": method}, series=method) for method in ("bab", "lipbab")]
+    return Measured(Study(NAME, list(tasks(data_root(chosen.data_root))), chosen.settings(settings), limits), work)
 
 
-def row(
-    network: str, box: str, quantity: str, method: str, low: float, high: float, seconds: float, sentence: str
-) -> dict[str, object]:
-    """One line of the table."""
-    return {
-        "network": network,
-        "box": box,
-        "quantity": quantity,
-        "method": method,
-        "lower": low,
-        "upper": high,
-        "gap": 1 - low / high if high > 0 and math.isfinite(high) else math.nan,
-        "published": "",
-        "agrees": None,
-        "seconds": seconds,
-        "status": sentence,
-    }
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run all of it; the exit code is 1 if a published constant is contradicted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", help="folder with the data (default: $LIPCOMPARE_DATA, else data)")
-    parser.add_argument("--time-limit", type=float, default=60.0, help="seconds each (default: %(default)s)")
-    parser.add_argument("--only", choices=("published", "controllers"), help="one half of it")
-    parser.add_argument("--out", type=Path, default=OUT, help="CSV file (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    root = data_root(options.data_root)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    parts = {"published": published, "controllers": controllers}
-    lines = []
-    for name, part in parts.items():
-        if options.only not in (None, name):
-            continue
-        for line in part(root, options.time_limit):
-            lines.append(line)
-            what = f"{line['network']} over {line['box']}, {line['quantity']}, {line['method']}: {line['status']}"
-            console.print(what, highlight=False, markup=False)
-    frame = pd.DataFrame(lines)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(options.out, index=False)
-    console.print(_table(frame))
-    console.print(f"The rows are in {options.out}.")
-    wrong = frame["agrees"].eq(False)
-    return int(bool(wrong.any()))
-
-
-def _table(frame: pd.DataFrame) -> Table:
+def check(chosen: Choices, console: Console) -> int:
+    """Print the rows; 1 if a published constant is contradicted, else 0."""
+    with Store(chosen.store, read_only=True) as store:
+        frame = store.frame(NAME).dropna(subset=["status"])
     table = Table(box=None)
     for name in ("network", "quantity", "method"):
         table.add_column(name, no_wrap=True)
-    for name in ("at least", "at most", "gap", "published", "time"):
+    for name in ("at least", "at most", "published", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in frame.to_dict("records"):
+    for line in frame[frame["status"] != "unsupported"].to_dict("records"):
+        published = f"{line['label.published']:g}" if line["label.published"] > 0 else ""
         table.add_row(
-            line["network"], line["quantity"], line["method"], f"{line['lower']:.7g}", f"{line['upper']:.7g}",
-            f"{line['gap']:.1e}", line["published"], f"{line['seconds']:.1f} s",
+            line["label.model"], line["label.quantity"], line["series"], lower_text(line["lower"], 7),
+            upper_text(line["upper"], 7), published, f"{line['seconds']:.1f} s",
         )  # fmt: skip
-    return table
+    console.print(table)
+    return int(bool(frame["label.agrees"].eq(False).any()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured.main(build, __doc__, check=check))

@@ -1,41 +1,43 @@
 """How often is a network proved monotone in a feature? The paper's study on Adult.
 
-    python -m experiments.monotonicity --data-root ../shared/data --examples 50
-    python -m experiments.monotonicity --synthetic
+python -m experiments.monotonicity
+python -m experiments.monotonicity --full --data-root ../shared/data
 
 A 108-512-512-512-2 network predicts whether an income is above 50K. For each test example and each of the six
 continuous features the box lets that feature range over [0, 1] and fixes all others; the score of the class >50K is
 proved increasing where the lower bound of its derivative is not negative, decreasing where the upper bound is not
-positive. Without Adult's files, or with --synthetic, a small table made here takes their place: one feature raises the
-score, one lowers it, one does both. Prints the share of examples per feature and method and writes it as a CSV file.
+positive. Unless --full is given and Adult's files are under the data root, a small table made here takes their place:
+one feature raises the score, one lowers it, one does both. A row of the results store per example, feature and method
+has the answer as a label. Then: python -m figures.monotonicity
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 import lipcompare
+from experiments import measured
 from experiments.data import Dataset, data_root, dataset
+from experiments.measured import Measured, Outcome
 from experiments.models import mlp
 from experiments.readers import Split
-from experiments.train import CACHE, Protocol, fit, trained
+from experiments.study import Choices
+from experiments.train import Protocol, fit, trained
 from lipcompare import Box, Network, Norm, Problem
-from lipcompare.errors import InvalidInput, LipcompareError
+from lipcompare.errors import InvalidInput
 from lipcompare.preactivation import Tightening
-from lipcompare.questions import Direction, Monotonicity, monotonicity
+from lipcompare.questions import Direction, monotonicity
+from lipcompare.store.database import Store
+from lipcompare.study.run import Setting, Study, Task
 
+NAME = "monotonicity"
 CONTINUOUS = 6
 METHODS = {
     "ibp": ("ibp", Tightening.CROWN),
@@ -43,7 +45,7 @@ METHODS = {
     "lbp": ("lbp", Tightening.CROWN),
     "lbp-alpha": ("lbp", Tightening.ALPHA_CROWN),
 }
-OUT = Path("results") / "monotonicity.csv"
+"""Bounds and what they start from, by the name of the series."""
 
 
 def synthetic(points: int = 2000, seed: int = 0) -> Dataset:
@@ -66,87 +68,61 @@ def feature_problem(network: Network, x: np.ndarray, feature: int) -> Problem:
     return Problem(network, Box(lower, upper), Norm.INF, score)
 
 
-def study(
-    network: Network, x: np.ndarray, names: Sequence[str], methods: Sequence[str], *, chunk: int, console: Console
-) -> pd.DataFrame:
-    """Per method and feature the shares of every answer; the answers of two methods must not exclude each other."""
-    rows: list[dict[str, Any]] = []
-    answers: dict[int, np.ndarray] = {}
-    for method in methods:
-        bounding, tightening = METHODS[method]
-        for feature in range(CONTINUOUS):
-            started = time.perf_counter()
-            parts: list[Monotonicity] = [
-                monotonicity(feature_problem(network, part, feature), [feature], bounding, tightening=tightening)
-                for part in np.array_split(x, -(-len(x) // chunk))
-            ]
-            found = np.concatenate([p.directions[:, 0, 0] for p in parts])
-            _consistent(answers.setdefault(feature, found), found)
-            shares = {d.name.lower(): float(np.mean([f is d for f in found])) for d in Direction}
-            seconds = (time.perf_counter() - started) / len(x)
-            rows.append({"method": method, "feature": names[feature], "examples": len(x), **shares, "seconds": seconds})
-        console.print(f"{method}: {sum(r['seconds'] for r in rows if r['method'] == method):.3g} s per example")
-    return pd.DataFrame(rows)
+def build(chosen: Choices, console: Console) -> Measured:
+    """Every test example and feature by every method; ten examples are bounded together."""
+    module, data = _model(chosen, console)
+    x = np.asarray(data.normalised(data.test.x[: chosen.count(20, 200)]), dtype=np.float64)
+    network = lipcompare.load(module, input_shape=x.shape[1:], name=data.name)
+    tasks = [
+        Task(
+            feature_problem(network, x[k : k + 1], feature),
+            {"data": data.name, "feature": data.features[feature], "example": k},
+            {"number": feature},
+        )
+        for feature in range(CONTINUOUS)
+        for k in range(len(x))
+    ]
+    settings = [Setting(NAME, {"method": method}, series=method) for method in METHODS]
+    wanted = chosen.settings(settings) if chosen.methods or chosen.full else settings[:3]
+    return Measured(Study(NAME, tasks, wanted, chosen.limits(60.0)), answers, at_once=10)
 
 
-def _consistent(first: np.ndarray, second: np.ndarray) -> None:
-    proved = (Direction.INCREASING, Direction.DECREASING, Direction.CONSTANT)
-    for a, b in zip(first, second, strict=True):
-        if (a in proved or b in proved) and Direction.NEITHER in (a, b):
-            raise lipcompare.Contradiction("Two methods contradict each other about monotonicity: a bug.")
+def answers(tasks: Sequence[Task], setting: Setting) -> list[Outcome]:
+    """One direction per task; those of one feature are bounded together."""
+    bounding, tightening = METHODS[str(setting.options["method"])]
+    outcomes = []
+    for feature in dict.fromkeys(int(task.facts["number"]) for task in tasks):
+        problems = [task.problem for task in tasks if task.facts["number"] == feature]
+        lower, upper = (torch.cat([getattr(p.box, end) for p in problems]) for end in ("lower", "upper"))
+        together = Problem(problems[0].network, Box(lower, upper), problems[0].norm, problems[0].functionals[0])
+        started = time.perf_counter()
+        found = monotonicity(together, [feature], bounding, tightening=tightening).directions[:, 0, 0]
+        seconds = (time.perf_counter() - started) / len(problems)
+        outcomes += [Outcome(seconds, {"answer": d.name.lower()}, message=d.value) for d in found]
+    return outcomes
 
 
-def table(frame: pd.DataFrame) -> Table:
-    """Shares in per cent; constants count as neither increasing nor decreasing here."""
-    made = Table("method", "feature", "increasing", "decreasing", "constant", "neither", "undecided", "s/example")
-    for _, r in frame.iterrows():
-        shares = [f"{100 * r[c]:.1f} %" for c in ("increasing", "decreasing", "constant", "neither", "undecided")]
-        made.add_row(r["method"], r["feature"], *shares, f"{r['seconds']:.3g}")
-    return made
+def check(chosen: Choices, console: Console) -> int:
+    """1 if a method proves of an example and feature what another has refuted, else 0."""
+    with Store(chosen.store, read_only=True) as store:
+        frame = store.frame(NAME)
+    said = frame.dropna(subset=["label.answer"]).groupby("task")["label.answer"].agg(set)
+    proved = {d.name.lower() for d in (Direction.INCREASING, Direction.DECREASING, Direction.CONSTANT)}
+    wrong = [task for task, found in said.items() if "neither" in found and found & proved]
+    for task in wrong:
+        console.print(f"CONTRADICTION {task}")
+    return int(bool(wrong))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the study."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", help="folder with the data (default: $LIPCOMPARE_DATA, else data)")
-    parser.add_argument("--synthetic", action="store_true", help="use the small table made here")
-    parser.add_argument("--examples", type=int, default=50, help="test examples (default: %(default)s)")
-    parser.add_argument("--methods", default="ibp,recurjac,lbp", help=f"of {', '.join(METHODS)} (default: %(default)s)")
-    parser.add_argument("--chunk", type=int, default=10, help="examples at once (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for trained models (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT, help="CSV file (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(chosen.threads)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    try:
-        module, data = _model(chosen.synthetic, chosen.data_root, chosen.cache, console)
-        methods = [m.strip() for m in chosen.methods.split(",")]
-        unknown = [m for m in methods if m not in METHODS]
-        if unknown or chosen.examples < 1 or chosen.chunk < 1:
-            raise InvalidInput(f"Give at least one example, and methods of {', '.join(METHODS)}; got {unknown or 0}.")
-        x = np.asarray(data.normalised(data.test.x[: chosen.examples]), dtype=np.float64)
-        network = lipcompare.load(module, input_shape=x.shape[1:], name=data.name)
-        frame = study(network, x, data.features, methods, chunk=chosen.chunk, console=console)
-    except LipcompareError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    console.print(table(frame))
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    frame.assign(data=data.name).to_csv(chosen.out, index=False)
-    console.print(f"Written to {chosen.out}. Next: python -m figures.monotonicity --data {chosen.out}")
-    return 0
-
-
-def _model(wanted: bool, root: str | None, cache: Path, console: Console) -> tuple[nn.Sequential, Dataset]:
+def _model(chosen: Choices, console: Console) -> tuple[nn.Sequential, Dataset]:
     """Adult's network, or a smaller one on the synthetic table."""
-    if not wanted:
+    if chosen.full:
         try:
-            data = dataset("adult", data_root(root))
+            data = dataset("adult", data_root(chosen.data_root))
         except InvalidInput as error:
             console.print(f"{error} Using the synthetic table instead.")
         else:
-            done = trained("adult_mlp", data_root=root, cache=cache)
+            done = trained("adult_mlp", data_root=chosen.data_root, cache=chosen.cache)
             console.print(f"adult_mlp (108-512-512-512-2): test accuracy {done.accuracy:.2%}")
             return done.module, data
     data = synthetic()
@@ -157,4 +133,4 @@ def _model(wanted: bool, root: str | None, cache: Path, console: Console) -> tup
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured.main(build, __doc__, check=check))

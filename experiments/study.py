@@ -58,6 +58,7 @@ class Choices:
         seconds: time limit per cell; 0 takes the script's own.
         methods: series or methods to run; empty for all.
         examples: test examples per data set; 0 takes the script's own.
+        reference: folder of the trained reference networks, for the experiments that make random ones otherwise.
     """
 
     store: Path = STORE
@@ -70,6 +71,7 @@ class Choices:
     device: str = "cpu"
     seed: int = 0
     clip: bool = False
+    reference: Path | None = None
 
     def limits(self, reduced: float, full: float = BAB_SECONDS) -> CellLimits:
         """The limits of a cell: ``reduced`` or ``full`` seconds unless the user said otherwise."""
@@ -173,6 +175,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for trained models (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where cells run: cpu or cuda (default: %(default)s)")
     parser.add_argument("--clip", action="store_true", help="cut boxes around images with the range of pixels")
+    parser.add_argument("--reference", type=Path, help="folder of the reference networks (default: random ones)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one thread each (default: 1)")
     parser.add_argument("--cluster", help="address of a Dask scheduler, such as tcp://host:8786: run the cells there")
@@ -185,7 +188,7 @@ def choices(given: argparse.Namespace) -> Choices:
     methods = tuple(name.strip() for name in given.methods.split(";") if name.strip())
     return Choices(
         given.store, given.full, given.time_limit, methods, given.examples, given.data_root, given.cache, given.device,
-        given.seed, given.clip,
+        given.seed, given.clip, given.reference,
     )  # fmt: skip
 
 

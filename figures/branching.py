@@ -1,8 +1,8 @@
 """Interval against time for every bound and heuristic of branch and bound, and the subdomains each needs.
 
-    python -m figures.branching [--data results/branching.csv] [--out results/figures]
+python -m figures.branching
 
-Reads what ``python -m experiments.branching`` wrote.
+Reads what ``python -m experiments.branching`` computed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import from_csv
 from figures.style import (
     GREY,
     PAGE,
     Look,
+    Results,
+    Settings,
     handle,
     line_style,
     looks,
+    main,
     new_figure,
     save,
     save_table,
@@ -111,17 +113,25 @@ def table(frame: pd.DataFrame) -> Table:
     return Table("Branch and bound by bound and heuristic", headings(labels), rows, NOTE, columns, corner="variant")
 
 
-def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+def points(results: Results) -> pd.DataFrame:
+    """A row per point of every trace, and as the last of each run its end with the number of subdomains and status."""
+    names = {"task": "problem", "series": "variant"}
+    ends = results.frame.rename(columns=names)
+    nodes = ends["message"].str.extract(r"(\d+) subdomains", expand=False).astype(float)
+    columns = ["problem", "variant", "seconds", "lower", "upper"]
+    ends = ends.assign(nodes=nodes.fillna(0), problem=ends["label.problem"])
+    trace = results.trace.merge(results.frame[["task", "series", "label.problem"]], on=["task", "series"])
+    trace = trace.rename(columns=names).assign(problem=trace["label.problem"])
+    return pd.concat([trace[columns], ends[[*columns, "nodes", "status"]]], ignore_index=True)
+
+
+def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
+    frame = points(Results.read(settings, "branching"))
     with style():
-        yield from save(figure(frame), out, "branching")
-    yield from save_table(table(frame), out, "branching")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw; 2 if there is nothing to draw from."""
-    return from_csv.main(draw, "branching", __doc__, arguments)
+        yield from save(figure(frame), settings.out, "branching")
+    yield from save_table(table(frame), settings.out, "branching")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(draw, __doc__))

@@ -1,7 +1,7 @@
 """Every figure and table of the study that the results allow.
 
 python -m figures.everything
-python -m figures.everything --store results/results.sqlite --csv results --out results/figures
+python -m figures.everything --store results/results.sqlite --out results/figures
 
 Figures whose results are missing are named and left out; the exit code is then 1.
 """
@@ -29,30 +29,27 @@ from figures import (
 from figures.style import OUT, STORE, Settings
 from lipcompare.errors import LipcompareError
 
-FROM_STORE: dict[str, Callable[[Settings], Iterable[Path]]] = {
+DRAWS: dict[str, Callable[[Settings], Iterable[Path]]] = {
     **sweeps.DRAWS,
-    **{m.__name__.partition(".")[2]: m.draw for m in (images, ablations, pareto, traces, relaxations, graphs)},
-}
-FROM_CSV: dict[str, Callable[[list[str]], int]] = {
-    "monotonicity": monotonicity.main,
-    "solver_swap": solver_swap.main,
-    "branching": branching.main,
-    "relaxations": relaxation_sweeps.main,
-}
-"""By the experiment whose file they read."""
+    **{
+        m.__name__.partition(".")[2]: m.draw
+        for m in (
+            images, ablations, pareto, traces, relaxations, graphs, monotonicity, solver_swap, branching,
+            relaxation_sweeps,
+        )
+    },
+}  # fmt: skip
+"""By name."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw all; 1 if some results were missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=STORE, help="results store (default: %(default)s)")
-    parser.add_argument(
-        "--csv", type=Path, default=STORE.parent, help="folder of the .csv results (default: %(default)s)"
-    )
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     missing = []
-    for name, draw in FROM_STORE.items():
+    for name, draw in DRAWS.items():
         try:
             count = len(list(draw(Settings(chosen.store, chosen.out))))
         except LipcompareError as error:
@@ -60,9 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: {error}", file=sys.stderr)
         else:
             print(f"{name}: {count} files")
-    for name, script in FROM_CSV.items():
-        code = script(["--data", str(chosen.csv / f"{name}.csv"), "--out", str(chosen.out)])
-        missing += [name] * (code != 0)
     print(f"Figures and tables are in {chosen.out}." + (f" Missing: {', '.join(missing)}." if missing else ""))
     return 1 if missing else 0
 

@@ -1,26 +1,23 @@
 """Share of test examples proved monotone, per feature and method: figure and table.
 
-    python -m figures.monotonicity [--data results/monotonicity.csv] [--out results/figures]
+python -m figures.monotonicity
 
-Reads what ``python -m experiments.monotonicity`` wrote.
+Reads what ``python -m experiments.monotonicity`` computed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures import from_csv
-from figures.style import FORMATS, PAGE, new_figure, save, save_table, style
+from figures.style import PAGE, Results, Settings, main, new_figure, save, save_table, style
 from lipcompare.report.style import paper_name
 from lipcompare.report.tables import Cell, Table
-
-__all__ = ["FORMATS", "draw", "figure", "main", "table"]
 
 LOOKS = {
     "increasing": ("#0072B2", "//"), "decreasing": ("#D55E00", "\\\\"), "constant": ("#999999", ""),
@@ -86,17 +83,24 @@ def _share(row: pd.Series, answer: str, among: pd.Series) -> Cell:
     return Cell(f"{100 * share:.1f}", best=share > 0 and share == float(among.max()))
 
 
-def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+def shares(results: Results) -> pd.DataFrame:
+    """A row per method and feature: the shares of the answers, and seconds per example."""
+    rows = results.frame
+    latest = rows[rows["label.data"] == rows["label.data"].iloc[-1]]
+    groups = latest.groupby(["series", "label.feature"], sort=False)
+    found = pd.DataFrame({answer: groups["label.answer"].agg(lambda a, answer=answer: (a == answer).mean())
+                          for answer in LOOKS})  # fmt: skip
+    found = found.assign(seconds=groups["seconds"].mean(), examples=groups.size(), data=latest["label.data"].iloc[0])
+    return found.reset_index(names=["method", "feature"])
+
+
+def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
+    frame = shares(Results.read(settings, "monotonicity"))
     with style():
-        yield from save(figure(frame), out, "monotonicity")
-    yield from save_table(table(frame), out, "monotonicity")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw; 2 if there is nothing to draw from."""
-    return from_csv.main(draw, "monotonicity", __doc__, arguments)
+        yield from save(figure(frame), settings.out, "monotonicity")
+    yield from save_table(table(frame), settings.out, "monotonicity")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(draw, __doc__))

@@ -1,27 +1,28 @@
 """Upper bounds and their times against depth, width and radius, one line per relaxation.
 
-python -m figures.relaxation_sweeps [--data results/relaxations.csv] [--out results/figures]
+python -m figures.relaxation_sweeps
 
-Reads what ``python -m experiments.relaxations`` wrote.
+Reads what ``python -m experiments.relaxations`` computed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from figures import from_csv
-from figures.style import PAGE, Look, handle, line_style, looks, new_figure, save, style
+from figures.style import PAGE, Look, Results, Settings, handle, line_style, looks, main, new_figure, save, style
 from lipcompare.report.style import ordered, paper_name, plain_log
 
 _EPS = 0.1
 _CUTS = "+cuts"
+EXACT = "exact"
+"""The series whose cells are there for the exact values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,22 @@ def panel(axes: Axes, sweep: Sweep, value: str, styles: dict[str, Look]) -> None
     axes.set_xlabel(sweep.label)
 
 
-def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+def bounds(results: Results) -> pd.DataFrame:
+    """A row per network, radius and method, with the exact value where it is known beforehand or was proved."""
+    rows = results.frame
+    proved = rows[(rows["series"] == EXACT) & (rows["status"] == "exact")].set_index("task")["upper"]
+    exact = rows["task"].map(proved)
+    if "label.exact" in rows:
+        exact = rows["label.exact"].fillna(exact)
+    labels = {"network": "label.model", "depth": "label.depth", "width": "label.width", "eps": "label.eps"}
+    columns = {**labels, "method": "series", **{name: name for name in ("upper", "seconds", "status")}}
+    frame = pd.DataFrame({name: rows[column] for name, column in columns.items()}).assign(exact=exact)
+    return frame[frame["method"] != EXACT]
+
+
+def draw(settings: Settings) -> Iterator[Path]:
     """Bounds above, times below."""
+    frame = bounds(Results.read(settings, "relaxations"))
     names = ordered(list(frame["method"]))
     styles = looks(names)
     for name in names:
@@ -98,13 +113,8 @@ def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
         if frame["exact"].notna().any():
             entries.append(Line2D([], [], color="black", marker="*", linestyle="none", label="exact"))
         figure.legend(handles=entries, loc="outside lower center", ncols=5)
-        yield from save(figure, out, "relaxation_sweeps")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    return from_csv.main(draw, "relaxation_sweeps", __doc__, arguments, experiment="relaxations")
+        yield from save(figure, settings.out, "relaxation_sweeps")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(draw, __doc__))

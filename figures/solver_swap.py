@@ -1,8 +1,8 @@
 """Solver swap: time against size per solver, and what tightening the big-Ms buys; figure and table.
 
-    python -m figures.solver_swap [--data results/solver_swap.csv] [--out results/figures]
+python -m figures.solver_swap
 
-Reads what ``python -m experiments.solver_swap`` wrote.
+Reads what ``python -m experiments.solver_swap`` computed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures import from_csv
-from figures.style import GREY, PAGE, Look, handle, line_style, looks, new_figure, save, save_table, style
+from figures.style import (
+    GREY,
+    PAGE,
+    Look,
+    Results,
+    Settings,
+    handle,
+    line_style,
+    looks,
+    main,
+    new_figure,
+    save,
+    save_table,
+    style,
+)
 from lipcompare.report.style import plain_log
 from lipcompare.report.tables import Cell, Table
 
@@ -113,17 +126,20 @@ def table(frame: pd.DataFrame) -> Table:
     return Table(caption(frame), [f"big-Ms: {level}" for level in levels], rows, NOTE, ("proved", "s"), corner="solver")
 
 
-def draw(frame: pd.DataFrame, out: Path) -> Iterator[Path]:
+def solves(results: Results) -> pd.DataFrame:
+    """A row per program and solver; how the solver ended is the status."""
+    columns = ("problem", "tightening", "binaries", "solver", "value", "bound", "nodes", "ended")
+    frame = pd.DataFrame({name: results.frame.get(f"label.{name}") for name in columns})
+    return frame.rename(columns={"ended": "status"}).join(results.frame[["seconds", "time_limit"]])
+
+
+def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
+    frame = solves(Results.read(settings, "solver_swap"))
     with style():
-        yield from save(figure(frame), out, "solver_swap")
-    yield from save_table(table(frame), out, "solver_swap")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw; 2 if there is nothing to draw from."""
-    return from_csv.main(draw, "solver_swap", __doc__, arguments)
+        yield from save(figure(frame), settings.out, "solver_swap")
+    yield from save_table(table(frame), settings.out, "solver_swap")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(draw, __doc__))

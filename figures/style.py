@@ -52,8 +52,11 @@ class Results:
         trace = pd.concat([t for t in traces if not t.empty] or traces[:1], ignore_index=True)
         frame = frame[frame["status"].notna()].reset_index(drop=True)
         if frame.empty:
-            scripts = {"ablation": "ablations", "tiny": "sweeps", "radius": "sweeps", "images": "images"}
-            script = scripts.get(studies[0].split("_")[0], "reproduce") if len(studies) == 1 else "reproduce"
+            scripts = {"ablation": "ablations", "tiny": "sweeps", "radius": "sweeps"}
+            own = ("images", "branching", "relaxations", "monotonicity", "solver_swap")
+            script = "reproduce"
+            if len(studies) == 1:
+                script = studies[0] if studies[0] in own else scripts.get(studies[0].split("_")[0], script)
             raise LipcompareError(
                 f"{settings.store} has no rows of {', '.join(studies) or 'any study'}: run python -m experiments."
                 f"{script} first."

@@ -31,7 +31,7 @@ def from_bound(cell: Cell, result: Bound) -> Record:
         return without_result(
             cell, Status.CRASHED, "The method returned a bound that is no number (NaN).", seconds=result.seconds
         )
-    return _record(
+    return record(
         cell,
         lower=float(result.overall_lower[0]),
         upper=float(result.overall_upper[0]),
@@ -67,7 +67,7 @@ def without_result(
     upper = min((p.upper for p in points), default=math.inf)
     if math.isfinite(upper):
         detail = f"{detail} The upper bound is the last that it reported."
-    return _record(
+    return record(
         cell,
         lower=0.0,
         upper=upper,
@@ -85,7 +85,7 @@ def without_result(
     )
 
 
-def _record(
+def record(
     cell: Cell,
     *,
     lower: float,
@@ -101,6 +101,7 @@ def _record(
     trace: Sequence[TracePoint],
     origin: Origin,
 ) -> Record:
+    """The row of a cell from what became of it."""
     return Record(
         key=cell.key,
         network=cell.network,

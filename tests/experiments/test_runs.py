@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import nets
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import lipcompare
-from experiments import images, reproduce, study, sweeps
+import solvers
+from experiments import branching, images, measured, reproduce, solver_swap, study, sweeps
 from experiments.data import Dataset
 from experiments.models import model
 from experiments.readers import Split
 from experiments.train import Trained
+from figures import branching as branching_figure
+from figures import solver_swap as swap_figure
+from figures.style import Results, Settings
 from lipcompare.errors import InvalidInput
 from lipcompare.store.database import Store
-from lipcompare.study.run import Study
+from lipcompare.study.run import Setting, Study, Task, run
 
 
 def image_data() -> Dataset:
@@ -89,18 +94,59 @@ def test_a_missing_data_set_leaves_its_models_out(monkeypatch: pytest.MonkeyPatc
         reproduce.everything(chosen, study.Console(quiet=True))
 
 
-def test_a_script_has_its_file_only_when_it_is_complete(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    given = argparse.Namespace(store=tmp_path / "r.sqlite", cache=tmp_path, data_root=None, full=False)
+def _counted(store: Path, calls: list[str], interrupt_at: int = 99) -> measured.Build:
+    """Two questions under two settings; the call of that number is interrupted."""
+
+    def work(tasks: Sequence[Task], setting: Setting) -> list[measured.Outcome]:
+        calls.append(setting.label)
+        if len(calls) == interrupt_at:
+            raise KeyboardInterrupt
+        return [measured.Outcome(0.5, {"found": 3, "none": None, "far": math.inf, "size": 0.5}) for _ in tasks]
+
+    made = [Task(nets.problem(nets.dense(k), 0.1), {"net": k}) for k in range(2)]
+    return lambda chosen, console: measured.Measured(Study("own", made, [Setting("ask", series=s) for s in "ab"]), work)
+
+
+def test_an_experiment_of_its_own_kind_is_kept_and_resumed(tmp_path: Path) -> None:
+    chosen, calls = study.Choices(store=tmp_path / "r.sqlite"), []
     console = study.Console(quiet=True)
-    wrong = reproduce.Script("not_there", (), ())
-    assert reproduce.run_scripts([wrong], given, console) == 1 and "not_there" in capfd.readouterr().err
-    assert not list(tmp_path.glob("*.csv"))
-    right = reproduce.Script("monotonicity", ("--synthetic", "--examples", "3", "--methods", "ibp"), (), trains=True)
-    assert reproduce.run_scripts([right], given, console) == 0
-    (out,) = tmp_path.glob("*.csv")
-    assert out.name == "monotonicity.csv" and len(pd.read_csv(out)) == 6
-    impossible = reproduce.Script("monotonicity", ("--no-such-option",), ())
-    assert reproduce.run_scripts([impossible], given, console) == 0  # as the file is there
+    assert measured.compute(_counted(chosen.store, calls, interrupt_at=3), chosen, console)
+    with Store(chosen.store, read_only=True) as store:
+        frame = store.frame("own")
+    assert frame["status"].notna().tolist() == [True, True, False, False]
+    assert not measured.compute(_counted(chosen.store, calls), chosen, console)
+    assert calls == ["a", "b", "a", "a", "b"]  # what was interrupted is asked again, and nothing else
+    assert not measured.compute(_counted(chosen.store, calls), chosen, console) and len(calls) == 5
+    with Store(chosen.store, read_only=True) as store:
+        frame = store.frame("own")
+    assert (frame["label.found"] == 3).all() and (frame["label.size"] == 0.5).all() and "label.far" not in frame
+    assert (frame["method"] == "ask").all() and frame["revision"].notna().all() and (frame["seconds"] == 0.5).all()
+
+
+def test_solvers_and_branching_leave_rows_that_their_figures_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, chosen = study.Console(quiet=True), study.Choices(store=tmp_path / "r.sqlite", seconds=60.0)
+    monkeypatch.setattr(solver_swap, "WIDTHS", (3,))
+    monkeypatch.setattr(solver_swap, "mip_solvers", lambda: [solvers.get("highs")])
+    assert not measured.compute(solver_swap.build, chosen, console)
+    assert solver_swap.check(chosen, console) == 0
+    settings = Settings(chosen.store, tmp_path)
+    frame = swap_figure.solves(Results.read(settings, "solver_swap"))
+    assert len(frame) == len(solver_swap.Refinement) and (frame["status"] == "optimal").all()
+    assert (frame["value"] <= frame["bound"] * (1 + 1e-4)).all() and (frame["binaries"] > 0).any()
+    assert "1/1" in swap_figure.table(frame).csv()
+    wrong = Results.read(settings, "solver_swap").frame.assign(**{"label.bound": frame["value"] / 2})
+    assert len(solver_swap.agreement(wrong)) == len(frame)
+
+    monkeypatch.setattr(branching, "WIDTHS", (4,))
+    (made,) = branching.studies(chosen, console)
+    few = [s for s in made.settings if s.label in ("lbp, area", "sdp, moment")]
+    run([Study("branching", made.tasks, few, study.Choices().limits(100.0))], chosen.store, console=console)
+    points = branching_figure.points(Results.read(settings, "branching"))
+    ends = points[points["nodes"].notna()]
+    assert set(ends["variant"]) == {s.label for s in few} and (ends["nodes"] >= 1).all()
+    assert (ends["status"] == "exact").all() and len(branching_figure.table(points).rows) == 2
 
 
 def test_ctrl_c_while_training_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import torch
+from rich.console import Console
 
 import lipcompare
 from experiments import (
@@ -18,29 +18,30 @@ from experiments import (
     semidefinite_solvers,
 )
 from experiments.semidefinite_programs import coupled_programs, programs
+from experiments.study import Choices
 from figures import relaxation_sweeps
+from figures.style import Results, Settings
 from lipcompare import Problem
 from lipcompare.quadratic.cuts.separation import CutFamily
 from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.study.run import run
 
 PROBLEM = Problem.around(relaxations.random_network(3, 8, seed=1), 0.5, 0.3)
 
 
-def test_the_sweeps_write_a_table_that_the_figure_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "relaxations.csv"
-    arguments = ["--data", str(tmp_path), "--out", str(table), "--methods", "ibp,lbp", "--cuts", "20"]
-    threads = torch.get_num_threads()
-    try:
-        assert relaxations.main([*arguments, "--cases", "w8"]) == 0
-    finally:
-        torch.set_num_threads(threads)
-    frame = pd.read_csv(table)
+def test_the_sweeps_write_a_table_that_the_figure_reads(tmp_path: Path) -> None:
+    chosen = Choices(store=tmp_path / "r.sqlite", seconds=100.0, methods=("ibp", "lbp", "sdp", "exact", "sdp+cuts"))
+    (made,) = relaxations.studies(chosen, Console(quiet=True))
+    small = [task for task in made.tasks if task.labels["model"] == "random_d3_w8"]
+    run([dataclasses.replace(made, tasks=small)], chosen.store, console=Console(quiet=True))
+    settings = Settings(chosen.store, tmp_path)
+    frame = relaxation_sweeps.bounds(Results.read(settings, "relaxations"))
     assert set(frame["method"]) == {"ibp", "lbp", "sdp", "sdp+cuts"} and len(frame) == 4 * len(relaxations.RADII)
     by_method = frame.pivot(index="eps", columns="method", values="upper")
     assert bool((by_method["sdp"] <= by_method["lbp"]).all())
     assert frame["exact"].notna().all() and bool((frame["exact"] <= frame["upper"] * (1 + 1e-9)).all())
     assert bool((by_method["sdp+cuts"] <= by_method["sdp"] * (1 + 1e-3)).all())
-    assert relaxation_sweeps.main(["--data", str(table), "--out", str(tmp_path)]) == 0
+    assert len(list(relaxation_sweeps.draw(settings))) == 3
     assert (tmp_path / "relaxation_sweeps.png").stat().st_size > 1000
 
 
