@@ -35,7 +35,6 @@ import lipcompare
 from experiments.solver_swap import random_network
 from lipcompare import METHODS, Problem
 from lipcompare.budget import TracePoint
-from lipcompare.cli.errors import terminate_as_interrupt
 from lipcompare.errors import LipcompareError
 from lipcompare.store.database import Store, StoreError
 from lipcompare.study.run import CellLimits, Setting, Study, Task, run
@@ -135,8 +134,8 @@ def _number(value: float | str | None, otherwise: float) -> float:
 
 def _child(asked: Problem, method: str, fault: str, moment: float, megabytes: int, pipe: int) -> None:
     """Run, say every point of the trace and the result on the pipe, and end without any clean-up."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    terminate_as_interrupt()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     armed = time.perf_counter() + moment if fault == "memory" else math.inf
 
     def say(content: dict[str, float | str | None]) -> None:

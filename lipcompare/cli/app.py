@@ -21,7 +21,6 @@ from lipcompare.cli.asked import (
     ReportOptions,
     ResultsOptions,
 )
-from lipcompare.cli.errors import terminate_as_interrupt
 from lipcompare.cli.options import EXIT_CODES, takes
 
 _STORE_INTERRUPTED = "Interrupted; run the command again."
@@ -40,12 +39,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
-
-
-def main() -> None:
-    """Entry point of the command ``lipcompare``."""
-    terminate_as_interrupt()
-    app()
 
 
 def _version(wanted: bool) -> None:

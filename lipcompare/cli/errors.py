@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -55,15 +54,6 @@ def console(*, stderr: bool = False) -> Console:
 def note(sentence: str) -> None:
     """A remark for the user, apart from the output."""
     console(stderr=True).print(f"[bold]Note:[/] {escape(sentence)}", soft_wrap=True)
-
-
-def terminate_as_interrupt() -> None:
-    """Have SIGTERM, as ``timeout`` and batch systems send it, end a run as Ctrl-C does: with what was proved."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from lipcompare.store import filter as store_filter
 HEAVY = ("torch", "pandas", "scipy", "matplotlib", "onnx")
 RUN = f"""
 import sys
-from lipcompare.cli.app import main
+from lipcompare.cli.entry import main
 sys.argv = ["lipcompare", *sys.argv[1:]]
 try:
     main()

@@ -427,7 +427,7 @@ SLOW = """
 import dataclasses, sys, time
 import numpy as np
 from lipcompare.budget import Clock, Kept
-from lipcompare.cli.app import main
+from lipcompare.cli.entry import main
 from lipcompare.methods import Method, register
 
 @register

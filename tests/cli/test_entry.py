@@ -1,0 +1,53 @@
+"""Signals that come before a command has begun, and in the middle of its imports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SENTENCE = "Error: Interrupted before anything was proved.\n"
+
+# An importer that sends the signal while it loads a module, and says when it is done.
+SCRIPT = """
+import importlib.abc, importlib.util, os, signal, sys, time
+from lipcompare.cli.entry import main
+
+MODULE, NUMBER = sys.argv[1], getattr(signal, sys.argv[2])
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path, target=None):
+        return importlib.util.spec_from_loader(name, self) if name == MODULE else None
+
+    def exec_module(self, module):
+        os.kill(os.getpid(), NUMBER)
+        time.sleep(0.2)
+        print("loaded", flush=True)
+        module.bound = lambda given: time.sleep(60)
+
+sys.meta_path.insert(0, Finder())
+sys.argv[0:3] = ["lipcompare"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module, number, out",
+    [
+        ("typer", "SIGTERM", ""),
+        ("rich.console", "SIGINT", ""),
+        ("lipcompare.cli.commands.bounds", "SIGTERM", "loaded\n"),
+        ("lipcompare.cli.commands.bounds", "SIGINT", "loaded\n"),
+    ],
+)
+def test_a_signal_during_imports_is_one_sentence(tmp_path: Path, module: str, number: str, out: str) -> None:
+    """Before the command begins it ends at once; an import of the command itself is waited for."""
+    model = tmp_path / "net.npz"
+    model.touch()
+    command = [sys.executable, "-c", SCRIPT, module, number, "bound", str(model), "--center", "0", "--eps", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)  # noqa: S603
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, out, SENTENCE)
