@@ -136,6 +136,18 @@ BLOCK_ENTRIES = 2**24
 """Numbers (128 MiB of float64) in a dense block that is made only to be summed up or stored sparsely."""
 
 
+_RATE = 3e9
+"""Multiply-adds a second that one core does on dense matrices in double precision, about."""
+
+
+def core_seconds(products: float, device: torch.device) -> float:
+    """About how long so many multiply-adds take at the least: for work that cannot ask the clock on its way.
+
+    Nothing is said of accelerators, which are faster by orders of magnitude.
+    """
+    return products / _RATE if device.type == "cpu" else 0.0
+
+
 class Copies(enum.IntEnum):
     """Tensors of the size of a pass's widest value that are alive at its peak, for each item that it treats."""
 

@@ -109,7 +109,9 @@ class Search:
         rows = len(uppers)
         search = cls(Queue(rows), Attained(rows, witnesses), np.zeros(rows))
         known = np.where(np.isnan(uppers), np.inf, uppers).tolist()
-        search.waiting = [Subdomain(upper, row) for row, upper in enumerate(known)]
+        # The largest first: what it attains may close others before they cost anything.
+        order = sorted(range(rows), key=lambda row: -known[row])
+        search.waiting = [Subdomain(known[row], row) for row in order]
         return search
 
     @property

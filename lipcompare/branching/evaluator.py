@@ -22,6 +22,7 @@ from lipcompare.jacobian import Gradients, pattern_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
+from lipcompare.propagation import Propagated
 from lipcompare.regions.program import Deepest, deepest, fits, region_of
 from lipcompare.result import Witness
 from lipcompare.witness import clarke
@@ -47,6 +48,7 @@ class NetworkEvaluator:
         memory: bytes that one pass may take.
         programs: linear programs solved so far.
         deadline: when it has passed, bounds of large networks are left as loose as they are.
+        whole: the whole box with its linear bound, one subdomain per row; without it, it is bounded like any other.
     """
 
     problem: Problem
@@ -58,6 +60,7 @@ class NetworkEvaluator:
     memory: int = 2**30
     programs: int = 0
     deadline: Deadline = dataclasses.field(default_factory=Deadline)
+    whole: Subdomains | None = None
 
     def __post_init__(self) -> None:
         network = self.problem.network
@@ -84,6 +87,12 @@ class NetworkEvaluator:
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
+        if self.whole is not None and not any(node.decisions for node in nodes):
+            row = torch.tensor([node.row for node in nodes], device=self.box.lower.device)
+            box = Interval(*(v.expand(len(nodes), -1) for v in self.box))
+            sides = pack_sides(self.numbering, self.bounds) * len(nodes)
+            none = torch.zeros_like(row, dtype=torch.bool)
+            return self._assessed(self.whole.select(row), none, box, row, sides, floor, target)
         results = [_EMPTY] * len(nodes)
         network = self.problem.network
         made = [np.array(node.decisions, dtype=np.int64) for node in nodes]
@@ -103,16 +112,36 @@ class NetworkEvaluator:
         multipliers = inherited_multipliers(self.numbering, [node.inherited for node in some]).to(device)
         depth = torch.tensor([len(node.decisions) for node in some], device=device)
         crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, depth)
-        for i, value, gone in zip(alive.tolist(), batch.linear.tolist(), crossed.tolist(), strict=True):
-            results[i] = _EMPTY if gone else Assessment(value)
-        open_ = (batch.linear > target) & ~crossed
         box = Interval(*(v[alive] for v in box))
+        assessed = self._assessed(batch, crossed, box, row, [sides[i] for i in alive.tolist()], floor, target)
+        for i, result in zip(alive.tolist(), assessed, strict=True):
+            results[i] = result
+        return results
+
+    def _assessed(
+        self,
+        batch: Subdomains,
+        crossed: Tensor,
+        box: Interval,
+        row: Tensor,
+        sides: Sequence[bytes],
+        floor: float,
+        target: float,
+    ) -> list[Assessment]:
+        """Close what the linear bound closes, or the signs of gradient entries (``crossed``), and split or relax the
+        rest; ``sides`` is what children inherit."""
+        network = self.problem.network
+        results = [
+            _EMPTY if gone else Assessment(value)
+            for value, gone in zip(batch.linear.tolist(), crossed.tolist(), strict=True)
+        ]
+        open_ = (batch.linear > target) & ~crossed
         large = (batch.gates.unstable_count > halving_threshold(network.in_size)) & (box.radius > self.smallest).any(-1)
         for index, settle in (((open_ & large), self._halve), ((open_ & ~large), self._relax)):
             chosen = index.nonzero().squeeze(-1)
             if len(chosen):
                 settled = settle(batch.select(chosen), Interval(*(v[chosen] for v in box)), row[chosen], floor, target)
-                for i, result in zip(alive[chosen].tolist(), settled, strict=True):
+                for i, result in zip(chosen.tolist(), settled, strict=True):
                     results[i] = dataclasses.replace(result, inherited=sides[i] + result.inherited)
         return results
 
@@ -298,6 +327,30 @@ class _Unsettled:
         if len(rest):
             return Assessment(upper, (2 * int(rest[0]) + 1,), witnesses=witnesses)
         return Assessment(upper, witnesses=witnesses)
+
+
+def whole_of(problem: Problem, root: Propagated) -> Subdomains:
+    """The whole box of one example as a subdomain for each row, from what bound propagation says of it."""
+
+    def by_row(value: Tensor) -> Tensor:
+        return value.transpose(0, 1)
+
+    rows, found = problem.rows, root.gradients
+    lines = {
+        k: line._replace(**{name: by_row(v) for name, v in line._asdict().items() if v is not None})
+        for k, line in found.lines.items()
+    }
+    intervals = {k: Interval(*map(by_row, ends)) for k, ends in found.intervals.items()}
+    scales = {k: by_row(scale) for k, scale in found.scales.items()}
+    numbering = Numbering(problem.network)
+    return Subdomains(
+        gates=Gates({k: Interval(*(v.expand(rows, -1) for v in slope)) for k, slope in root.gates.slopes.items()}),
+        functionals=by_row(problem.functionals),
+        gradients=Gradients(intervals, lines, found.constant, scales),
+        linear=root.upper[0],
+        multipliers=inherited_multipliers(numbering, [b""] * rows).to(root.upper),
+        depth=torch.zeros(rows, dtype=torch.int64, device=root.upper.device),
+    )
 
 
 def halving_threshold(inputs: int) -> float:

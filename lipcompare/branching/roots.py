@@ -13,9 +13,12 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.preactivation.settle import settle, worthwhile
 from lipcompare.problem import Problem
-from lipcompare.propagation import propagate
+from lipcompare.propagation import Propagated, propagate
 from lipcompare.result import Witness
 from lipcompare.witness import make_witnesses
+
+LBP = "lbp"
+"""The relaxation of the bounds over whole boxes."""
 
 
 def root_bounds(
@@ -25,9 +28,14 @@ def root_bounds(
 
     ``seconds``: time for refining intervals.
     """
-    linear = propagate(problem, tightening, RELAXATIONS["lbp"], joint=True, memory=memory, seconds=seconds)
+    linear = whole_box(problem, tightening, memory, seconds)
     upper: np.ndarray = linear.upper[0].cpu().numpy()
     return dict(linear.bounds), upper
+
+
+def whole_box(problem: Problem, tightening: Tightening, memory: int, seconds: float = float("inf")) -> Propagated:
+    """Bound propagation over one example's box; ``seconds``: time for refining intervals."""
+    return propagate(problem, tightening, RELAXATIONS[LBP], joint=True, memory=memory, seconds=seconds)
 
 
 _SETTLE = 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 import solvers
 from lipcompare.budget import BLOCK_ENTRIES, fitting
-from lipcompare.network.linear_maps import LinearMap
+from lipcompare.network.linear_maps import Composed, Conv, LinearMap, Select, Transposed
 from lipcompare.rounding import SPARE, allowance
 
 Vector = NDArray[np.float64]
@@ -191,6 +192,17 @@ class ProgramBuilder:
 
 def sparse_matrix(linear: LinearMap) -> sp.csr_matrix:
     """The matrix of a linear map, (out_size, in_size), float64, without ever holding all of it densely."""
+    if isinstance(linear, Conv):
+        return _convolution(linear)
+    if isinstance(linear, Transposed):
+        return sp.csr_matrix(sparse_matrix(linear.base).T)
+    if isinstance(linear, Composed):
+        return sp.csr_matrix(sparse_matrix(linear.outer) @ sparse_matrix(linear.inner))
+    if isinstance(linear, Select):
+        index = linear.index.numpy()
+        rows = np.flatnonzero(index >= 0)
+        return sp.csr_matrix((np.ones(len(rows)), (rows, index[rows])), shape=(len(index), linear.size))
+    # Any other map tells its entries at unit vectors.
     step = fitting(BLOCK_ENTRIES, linear.out_size)
     blocks = []
     for start in range(0, linear.in_size, step):
@@ -199,3 +211,26 @@ def sparse_matrix(linear: LinearMap) -> sp.csr_matrix:
         unit[torch.arange(stop - start), torch.arange(start, stop)] = 1
         blocks.append(sp.csr_matrix(linear.forward(unit).numpy()))
     return sp.csr_matrix(sp.vstack(blocks).T)
+
+
+def _convolution(linear: Conv) -> sp.csr_matrix:
+    """The same for a convolution, from where each of its windows lies."""
+    weight = linear.weight.double().numpy()
+    channels, per_group = weight.shape[:2]
+    spatial, taps = linear.in_shape[1:], weight.shape[2:]
+    place, inside = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=bool)  # (positions, taps), axis by axis
+    for axis, n in enumerate(spatial):
+        start = np.arange(linear.out_shape[1 + axis]) * linear.stride[axis] - linear.padding[axis]
+        at = (start[:, None] + np.arange(taps[axis]) * linear.dilation[axis])[None, :, None, :]
+        shape = (len(place) * at.shape[1], place.shape[1] * at.shape[3])
+        place = (place[:, None, :, None] * n + at).reshape(shape)
+        inside = (inside[:, None, :, None] & (at >= 0) & (at < n)).reshape(shape)
+    positions = len(place)
+    first = np.arange(channels) // (channels // linear.groups) * per_group
+    channel = (first[:, None] + np.arange(per_group)) * math.prod(spatial)
+    columns = channel[:, None, :, None] + place[:, None, :]  # (channels, positions, channels per group, taps)
+    values = np.broadcast_to(weight.reshape(channels, 1, per_group, -1), columns.shape)
+    present = inside[:, None, :] & (values != 0)
+    ends = np.concatenate([[0], present.sum((2, 3)).reshape(channels * positions).cumsum()])
+    shape = (linear.out_size, linear.in_size)
+    return sp.csr_matrix((values[present], columns[present], ends), shape=shape)

@@ -16,11 +16,10 @@ from lipcompare.methods.each import example_by_example
 from lipcompare.methods.exact import Exact
 from lipcompare.methods.lbp import Lbp
 from lipcompare.methods.sdp import Sdp
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
 
-_FIRST = 0.4
-"""Share of the time for interval arithmetic; only large networks take that long."""
 _ATTACK = 0.15
 """Share of the time for the first search for a lower bound."""
 _FEW = 64
@@ -32,7 +31,7 @@ _FEW = 64
 class Auto(Method):
     """An interval within the time limit, as tight as the time allows.
 
-    1. ``ibp``, which takes no time, so that there is an upper bound whatever comes.
+    1. ``ibp`` on intervals, which takes no time, so that there is an upper bound whatever comes.
     2. ``attack`` for at most 15 % of the time: a lower bound with a witness.
     3. ``lbp``. Where it needs all the time that is left, nothing follows: the sharper methods begin with the same
        intervals, and would have less time for them.
@@ -58,7 +57,7 @@ class Auto(Method):
     def _run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         done: list[Bound] = []
-        plan: list[tuple[Method, float]] = [(Ibp(), _FIRST), (Attack(), _ATTACK), (Lbp(), 1.0)]
+        plan: list[tuple[Method, float]] = [(Ibp(Tightening.INTERVAL), 1.0), (Attack(), _ATTACK), (Lbp(), 1.0)]
         patterns, boxes = has_patterns(problem.network), Exact().domain_reason(problem) is None
         if not (patterns and boxes):
             plan.append((Sdp(), 1.0))

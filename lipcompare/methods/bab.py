@@ -14,18 +14,18 @@ from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
-from lipcompare.branching.evaluator import NetworkEvaluator
+from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import first_points, root_bounds, settled
+from lipcompare.branching.roots import LBP, first_points, settled, whole_box
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import Method
-from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
+from lipcompare.propagation import Propagated
 from lipcompare.result import Bound, Status
 
 
@@ -140,17 +140,17 @@ class Bab(Method):
             roots = []
             for b in range(whole.batch):
                 seconds = ROOT_SHARE * clock.left / whole.batch
-                roots.append(root_bounds(whole.example(b), self.tightening, budget.memory, seconds))
-                ledger.upper[b] = roots[b][1]
-            for b, (bounds, upper) in enumerate(roots):
+                roots.append(whole_box(whole.example(b), self.tightening, budget.memory, seconds))
+                ledger.upper[b] = roots[b].upper[0].cpu().numpy()
+            for b, root in enumerate(roots):
                 if not whole.network.activations:
                     continue  # there is one gradient, and the bound over the whole box is its norm
                 if not (clock.running() or self.state):
                     stop = Stop.TIME  # nothing to go on with; a saved search has more to tell
                     break
-                bounds = settled(whole.example(b), bounds, budget.memory, clock.left / (whole.batch - b))
-                evaluator = self.evaluator(whole.example(b), bounds, budget.memory)
-                ended, bounded = self._example(ledger, b, evaluator, upper, clock, budget)
+                deadline = Deadline.after(clock.left / (whole.batch - b))
+                evaluator = self.evaluator(whole.example(b), root, budget.memory, deadline)
+                ended, bounded = self._example(ledger, b, evaluator, budget)
                 stop = ended if ended is not Stop.DONE else stop
                 nodes, programs = nodes + bounded, programs + evaluator.programs
                 if stop is Stop.INTERRUPTED:
@@ -174,13 +174,23 @@ class Bab(Method):
             witnesses=witnesses,
         )
 
-    def evaluator(self, problem: Problem, bounds: dict[int, Interval], memory: int) -> NetworkEvaluator | BoxEvaluator:
-        """The evaluator of one example."""
+    def evaluator(
+        self, problem: Problem, root: Propagated, memory: int, deadline: Deadline
+    ) -> NetworkEvaluator | BoxEvaluator:
+        """The evaluator of one example, whose search ends at ``deadline``.
+
+        ``root``: what is known over its whole box.
+        """
         if not has_patterns(problem.network):
-            return BoxEvaluator(problem, memory=memory)
+            return BoxEvaluator(problem, memory=memory, deadline=deadline)
+        before = dict(root.bounds)
+        bounds = settled(problem, before, memory, deadline.left)
         bound, norm = tree_bound(self.bound), problem.norm
+        same = bounds is before and not root.hurried and bound.propagation == LBP
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
-        settings = Settings(tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth)
+        settings = Settings(
+            tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth, deadline=deadline
+        )
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
@@ -189,6 +199,8 @@ class Bab(Method):
             sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
             passes=self.passes or bound.passes,
             memory=memory,
+            deadline=deadline,
+            whole=whole_of(problem, root) if same else None,
         )
 
     def _example(
@@ -196,21 +208,18 @@ class Bab(Method):
         ledger: Ledger,
         b: int,
         evaluator: NetworkEvaluator | BoxEvaluator,
-        upper: np.ndarray,
-        clock: Clock,
         budget: Budget,
     ) -> tuple[Stop, int]:
         """Why the search on one example ended, and the number of subdomains."""
         problem = evaluator.problem
         batch = ledger.problem.batch
-        end = clock.elapsed + clock.left / (batch - b)
-        evaluator.deadline = Deadline.after(end - clock.elapsed)
         path = state_path(self.state, b, batch)
         key = fingerprint(problem) if path is not None else ""
         if path is not None and path.exists():
             search = load(path, key)
         else:
-            searching = Deadline.after(min(self.attack_seconds, _ATTACK * (end - clock.elapsed)))
+            searching = Deadline.after(min(self.attack_seconds, _ATTACK * evaluator.deadline.left))
+            upper = ledger.upper[b].copy()
             search = Search.start(upper, first_points(problem, self.seed, searching, budget.memory))
         searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
         before = search.nodes

@@ -68,7 +68,7 @@ class Lp(Method):
                     memory=budget.memory,
                     start=prepared.bounds,
                 )
-                prepared = prepare(some, bounds, memory=budget.memory)
+                prepared = prepare(some, bounds, memory=budget.memory, deadline=ends)
                 told.tighten(slice(None), prepared.upper.numpy())
             center = some.box.interval.center[0]
             attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
@@ -79,6 +79,9 @@ class Lp(Method):
                     break
                 encoding = encode_rows(prepared, [row])
                 program = encoding.program.relaxed()
+                if ends.passed():
+                    status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."
+                    break
                 share = ends.left / (problem.rows - done)
                 limits = solvers.Limits(time_limit=max(share, 0.01), threads=self.threads)
                 solution = solver.solve(program, limits)

@@ -210,7 +210,8 @@ class _Example:
                 memory=self.budget.memory,
                 start=first.bounds,
             )
-            prepared = prepare(self.problem, bounds, memory=self.budget.memory)
+            ends = Deadline.after(self.left)
+            prepared = prepare(self.problem, bounds, memory=self.budget.memory, deadline=ends)
             self.upper = np.minimum(self.upper, prepared.upper.numpy())
         if self.method.screen:
             self._screen(prepared)
@@ -244,7 +245,7 @@ class _Example:
         points = search(
             self.problem, _EFFORT, seed=self.method.seed, memory=self.budget.memory, deadline=Deadline.after(self.left)
         )
-        patterns = kink_patterns(self.problem, points)
+        patterns = kink_patterns(self.problem, points, Deadline.after(self.left))
         witnesses = make_witnesses(self.problem, points, patterns)
         self.found = Attained(self.problem.rows, witnesses.example(0))
 

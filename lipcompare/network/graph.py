@@ -154,6 +154,11 @@ class Network:
         return sum(sums) + max(node.size for node in self.nodes) + SPARE * len(self.nodes)
 
     @cached_property
+    def products(self) -> int:
+        """Multiply-adds of one pass through the network."""
+        return sum(m.fan_in * m.out_size for node in self.nodes if isinstance(node, Affine) for m in node.maps)
+
+    @cached_property
     def widest(self) -> int:
         """Size of the largest node."""
         return max(node.size for node in self.nodes)

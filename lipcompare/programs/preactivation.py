@@ -98,6 +98,8 @@ class _Refiner:
         """The undecided neurons of one node. A neuron that becomes stable is not bounded further."""
         if all(p == 0 for p in self.network.nodes[self.network.nodes[k].parents[0]].parents):
             return  # an affine function of the box, where interval arithmetic is exact
+        if self.left() <= 0:
+            return
         gates = Gates.from_preactivations(self.network, self.bounds)
         undecided = gates.unstable(k)[0].nonzero().squeeze(-1).tolist()
         seen = _seen(self.network, self.box)[k]

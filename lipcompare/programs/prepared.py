@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from lipcompare.budget import Deadline
 from lipcompare.encoding.network import Encoding, encode
 from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.jacobian import RELAXATIONS, Gradients, gradient_intervals, norm_bound
@@ -41,10 +42,15 @@ def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, me
     return Prepared(problem, linear.bounds, linear.gates, linear.gradients, linear.upper[0], linear.hurried)
 
 
-def prepare(problem: Problem, bounds: PreactivationBounds, *, memory: int = 2**30) -> Prepared:
-    """Gates, gradient intervals and linear bounds of one example from its pre-activation bounds."""
+def prepare(
+    problem: Problem, bounds: PreactivationBounds, *, memory: int = 2**30, deadline: Deadline | None = None
+) -> Prepared:
+    """Gates, gradient intervals (not refined after ``deadline``) and linear bounds of one example from its
+    pre-activation bounds."""
     gates = Gates.from_preactivations(problem.network, bounds)
-    gradients = gradient_intervals(problem.network, gates, problem.functionals, norm=problem.norm, memory=memory)
+    gradients = gradient_intervals(
+        problem.network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=deadline
+    )
     upper = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
     return Prepared(problem, bounds, gates, gradients, upper[0])
 

@@ -18,7 +18,7 @@ from lipcompare.jacobian.linear import Gradients, norm_bound
 from lipcompare.network.graph import Network
 from lipcompare.problem import Norm
 from lipcompare.quadratic.cuts.separation import tighten, tightened_bytes
-from lipcompare.quadratic.memory import Pack, lifted_gates, packs, program_bytes, sign_count, widths
+from lipcompare.quadratic.memory import Pack, first_seconds, lifted_gates, packs, program_bytes, sign_count, widths
 from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import GateMaps, SdpData, entry_data, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.scaling import rescaled
@@ -208,7 +208,9 @@ def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) 
     position = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
     position[pack.examples] = torch.arange(len(pack.examples), device=device)
     todo = ((position[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
-    if not len(todo) or setting.deadline.passed():
+    signs = int(sign_count(setting.gradients)[pack.examples].max()) if setting.norm is Norm.INF else 0
+    ahead = first_seconds(setting.network, int(pack.coordinates.max()), signs, device)
+    if not len(todo) or setting.deadline.passed(ahead):
         return
     prepared = _prepare_pack(setting, pack, position)
     first: SdpData | None = None

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lipcompare.budget import CACHED_ENTRIES, fitting
+from lipcompare.budget import CACHED_ENTRIES, core_seconds, fitting
 from lipcompare.gates import Gates
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
@@ -61,7 +61,8 @@ def packs(network: Network, gates: Gates, gradients: Gradients, rows: int, squar
             group.clear()
 
     def maps_bytes(n: int) -> int:
-        return 8 * (4 * n * (widest + n) + 2 * n * network.in_size + 8 * rows * widest)
+        # Coefficients at a gate: before and after it, the new ones, and what a convolution unfolds on the way back.
+        return 8 * (8 * n * widest + 4 * n * n + 2 * n * network.in_size + 8 * rows * widest)
 
     def fits(signs_left: int, n: int) -> bool:
         return max(maps_bytes(n), program_bytes(n, signs_left)) <= memory
@@ -134,6 +135,12 @@ def sign_count(gradients: Gradients) -> Tensor:
 def program_bytes(n: int, signs: int) -> int:
     """Memory of one program of ``n`` coordinates in the interior point method."""
     return 8 * (24 * n * n + 8 * n * signs + 6 * (n + signs) ** 2)
+
+
+def first_seconds(network: Network, n: int, signs: int, device: torch.device) -> float:
+    """About how long it takes at the least until a program of ``n`` coordinates has a bound: to pull its coefficients
+    back through the network, and for an iteration, most of it products of all entries with all coordinates."""
+    return core_seconds(n * (network.products + 2.0 * (n + signs) ** 2), device)
 
 
 def widths(pack: Pack, signs: Tensor, memory: int) -> tuple[int, Tensor]:

@@ -35,7 +35,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "module, number, out",
+    ("module", "number", "out"),
     [
         ("typer", "SIGTERM", ""),
         ("rich.console", "SIGINT", ""),
@@ -49,5 +49,5 @@ def test_a_signal_during_imports_is_one_sentence(tmp_path: Path, module: str, nu
     model.touch()
     command = [sys.executable, "-c", SCRIPT, module, number, "bound", str(model), "--center", "0", "--eps", "1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)  # noqa: S603
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, out, SENTENCE)

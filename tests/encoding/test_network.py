@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import solvers
 from lipcompare.encoding.builder import Expression, ProgramBuilder, sparse_matrix
+from lipcompare.network.linear_maps import Conv, Transposed
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.programs.entries import entry_intervals
 from lipcompare.programs.preactivation import Refinement, refined_bounds
@@ -137,3 +138,17 @@ def test_entry_intervals_hold_every_sampled_gradient(seed: int) -> None:
     network = problem.network
     gradient = network.pull_back(network.slopes(network.values(x)), problem.functionals[0, 0].expand(400, -1))
     assert bool((gradient >= tight.lower - 1e-9).all() and (gradient <= tight.upper + 1e-9).all())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("spatial", [(7,), (5, 6), (3, 4, 5)])
+def test_the_matrix_of_a_convolution(spatial: tuple[int, ...], groups: int) -> None:
+    random, rank = torch.Generator().manual_seed(0), len(spatial)
+    weight = torch.randn(4, 2, *(2, 3, 2)[:rank], generator=random, dtype=torch.float64)
+    weight[1, 0] = 0
+    steps = [(2, 1, 1)[:rank], (1, 2, 0)[:rank], (1, 2, 1)[:rank]]
+    m = Conv(weight, (2 * groups, *spatial), *steps, groups)
+    matrix = sparse_matrix(m)
+    np.testing.assert_array_equal(matrix.toarray(), m.matrix().numpy())
+    assert matrix.nnz == np.count_nonzero(m.matrix().numpy())
+    np.testing.assert_array_equal(sparse_matrix(Transposed(m)).toarray(), m.matrix().numpy().T)

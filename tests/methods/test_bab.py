@@ -223,7 +223,7 @@ def test_what_ends_the_bounds_over_the_whole_box_proves_nothing(error, monkeypat
     def fail(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr("lipcompare.methods.bab.root_bounds", fail)
+    monkeypatch.setattr("lipcompare.methods.bab.whole_box", fail)
     result = lipcompare.bound(hard(), HARD)
     assert result.status in (Status.INTERRUPTED, Status.MEMORY_LIMIT) and np.isinf(result.upper).all()
 

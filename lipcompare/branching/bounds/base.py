@@ -14,6 +14,7 @@ from torch import Tensor
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Heuristic
 from lipcompare.branching.subdomains import Subdomains
+from lipcompare.budget import Deadline
 from lipcompare.problem import Norm
 
 
@@ -57,12 +58,14 @@ class Settings:
         tolerance: relative accuracy of a program.
         memory: bytes that one pass may take.
         cuts, cut_depth: most cutting planes per program, and for how many decisions.
+        deadline: when it has passed, programs end with the bound that they have, and none is begun.
     """
 
     tolerance: float = 3e-3
     memory: int = 2**30
     cuts: int = 0
     cut_depth: int = 0
+    deadline: Deadline = dataclasses.field(default_factory=Deadline)
 
 
 @runtime_checkable

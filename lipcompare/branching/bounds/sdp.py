@@ -19,6 +19,7 @@ from lipcompare.gates import Gates
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.quadratic.cuts.separation import tighten
+from lipcompare.quadratic.memory import first_seconds
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
@@ -60,7 +61,8 @@ class QuadraticBound:
     def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         if self.norm is Norm.ONE:
             return self._entries(batch, floor, target)
-        size = coordinate_count(batch.gates, batch.gradients)
+        count = coordinate_count(batch.gates, batch.gradients)
+        size = count
         if self.norm is Norm.INF:
             lower, upper = batch.gradients.intervals[0]
             size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
@@ -72,8 +74,12 @@ class QuadraticBound:
             while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= CACHED_ENTRIES:
                 stop += 1
             index = order[start:stop]
-            fits = 8 * Copies.PROGRAM * int(size[index].max()) ** 2 <= self.settings.memory
-            solved.append((self._solve if fits else self._fallback)(batch.select(index), floor, target))
+            largest, settings = int(size[index].max()), self.settings
+            fits = 8 * Copies.PROGRAM * largest**2 <= settings.memory
+            n = int(count[index].max())
+            ahead = len(index) * first_seconds(self.numbering.network, n, largest - n, batch.linear.device)
+            some = self._solve if fits and not settings.deadline.passed(ahead) else self._fallback
+            solved.append(some(batch.select(index), floor, target))
             start = stop
         back = torch.argsort(order)
         fields = [f.name for f in dataclasses.fields(Relaxed)]
@@ -97,6 +103,7 @@ class QuadraticBound:
             prune_below=aim,
             target=aim,
             memory=self.settings.memory,
+            deadline=self.settings.deadline.at,
         )
         relaxed = self._fallback(batch, floor, target)
         return dataclasses.replace(relaxed, upper=torch.minimum(batch.linear, solved.upper.squeeze(1)))
@@ -115,7 +122,7 @@ class QuadraticBound:
         patterns = explore(data)
         goal = target * (1 - 1e-9) / data.scale - data.offset
         start = recall(data, batch.multipliers, self.numbering)
-        solution = solve(data, tolerance=settings.tolerance, target=goal, start=start)
+        solution = solve(data, tolerance=settings.tolerance, target=goal, start=start, deadline=settings.deadline)
         upper = certify(data, solution.dual) * data.scale
         near = (batch.depth <= settings.cut_depth) & (upper > target)
         if settings.cuts and self.norm is Norm.INF and bool(near.any()):
@@ -128,6 +135,7 @@ class QuadraticBound:
                 row[some],
                 cuts=settings.cuts,
                 tolerance=settings.tolerance,
+                deadline=settings.deadline,
             )
             upper[some] = torch.minimum(upper[some], tightened.upper)
         patterns = joined(patterns, _rounded(data, solution))
