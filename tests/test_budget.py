@@ -9,7 +9,7 @@ import torch
 
 import lipcompare
 from lipcompare import Status
-from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, is_out_of_memory, tensor_bytes
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
@@ -55,3 +55,17 @@ def test_how_much_fits() -> None:
     assert chunk_size(2**40, cpu, 2**20) == 16  # a tile in the cache
     assert chunk_size(2**22, cpu, 2**20) == 4  # or less, where the budget is less
     assert chunk_size(1, cpu, 2**20) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "could not create a primitive",
+        "could not create a memory object",
+        "std::bad_alloc",
+        "CUDA error: out of memory",
+    ],
+)
+def test_what_allocators_say(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words)) and not is_out_of_memory(RuntimeError("shapes do not match"))

@@ -8,14 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.budget import Deadline
 from lipcompare.domain import Norm, Space
 from lipcompare.errors import InvalidInput
 from lipcompare.gates import Gates
-from lipcompare.jacobian import Relaxation, relaxation_named
+from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
+from lipcompare.jacobian.relaxations import combined
 from lipcompare.network.environment import computing
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
+from lipcompare.questions.ending import Ending
+from lipcompare.result import Status
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,10 +28,12 @@ class EntryBounds:
 
     Attributes:
         lower, upper: (batch, rows, entries), rounded outward; both 0 where the gates prove that nothing passes.
+        status: why it ended; bounds of interval arithmetic stand in for those that were not finished.
     """
 
     lower: np.ndarray
     upper: np.ndarray
+    status: Status = Status.COMPLETE
 
 
 @computing()
@@ -36,6 +42,7 @@ def jacobian_bounds(
     relaxation: str = "lbp",
     *,
     tightening: Tightening = Tightening.ALPHA_CROWN,
+    time_limit: float = float("inf"),
     memory: int = 2**30,
 ) -> EntryBounds:
     """Bounds on every entry of the gradients of the problem's functionals over its domain.
@@ -45,14 +52,19 @@ def jacobian_bounds(
 
     Args:
         relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`).
+        time_limit: seconds, after which bounds are left as loose as they are.
     """
     chosen = relaxation_named(relaxation)
     with torch.no_grad():
-        gates, forward = gates_and_lines(problem, chosen, tightening, memory)
-        known = chosen.gradients(
-            problem.network, gates, problem.functionals, norm=Norm.TWO, forward=forward, memory=memory
-        )
-        return _as_arrays(known.intervals[0])
+        found = _at_once(problem, memory)
+        with Ending(Deadline.after(time_limit)) as ending:
+            gates, forward = gates_and_lines(problem, chosen, tightening, memory, ending.deadline)
+            known = chosen.gradients(
+                problem.network, gates, problem.functionals, norm=Norm.TWO, forward=forward, memory=memory,
+                deadline=ending.deadline,
+            )  # fmt: skip
+            found = known.intervals[0]
+    return _as_arrays(found, ending.status)
 
 
 @computing()
@@ -62,6 +74,7 @@ def directional_bounds(
     relaxation: str = "lbp",
     *,
     tightening: Tightening = Tightening.ALPHA_CROWN,
+    time_limit: float = float("inf"),
     memory: int = 2**30,
 ) -> EntryBounds:
     """Bounds on Jacobian-vector products: the derivative of every functional along every direction.
@@ -69,6 +82,7 @@ def directional_bounds(
     Args:
         directions: (directions, inputs), of any length.
         relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`).
+        time_limit: seconds, after which bounds are left as loose as they are.
 
     Returns:
         Bounds of shape (batch, rows, directions). They are at least as tight as what the bounds on the entries say.
@@ -82,21 +96,38 @@ def directional_bounds(
         )
     chosen, network, rows = relaxation_named(relaxation), problem.network, problem.functionals
     with torch.no_grad():
-        gates, forward = gates_and_lines(problem, chosen, tightening, memory)
-        known = chosen.gradients(network, gates, rows, norm=None, forward=forward, memory=memory)
-        return _as_arrays(chosen.along(network, gates, rows, known, vectors, forward))
+        found = combined(_at_once(problem, memory), vectors)
+        with Ending(Deadline.after(time_limit)) as ending:
+            gates, forward = gates_and_lines(problem, chosen, tightening, memory, ending.deadline)
+            known = chosen.gradients(
+                network, gates, rows, norm=None, forward=forward, memory=memory, deadline=ending.deadline
+            )
+            found = chosen.along(network, gates, rows, known, vectors, forward)
+    return _as_arrays(found, ending.status)
 
 
 def gates_and_lines(
-    problem: Problem, relaxation: Relaxation, tightening: Tightening, memory: int
+    problem: Problem,
+    relaxation: Relaxation,
+    tightening: Tightening,
+    memory: int,
+    deadline: Deadline | None = None,
 ) -> tuple[Gates, ForwardBound | None]:
     """The gates over the problem's domain, and what bounds functionals of pre-activations if the relaxation uses it."""
     region = problem.box.region
-    bounds = preactivation_bounds(problem.network, region, tightening, memory=memory)
+    bounds = preactivation_bounds(problem.network, region, tightening, memory=memory, deadline=deadline)
     joint = relaxation.planes and not isinstance(problem.box, Space)
     gates = Gates.from_preactivations(problem.network, bounds, lines=joint)
     return gates, ForwardBound.of(problem.network, region, bounds) if gates.lines else None
 
 
-def _as_arrays(entries: Interval) -> EntryBounds:
-    return EntryBounds(*(t.cpu().double().numpy() for t in entries))
+def _at_once(problem: Problem, memory: int) -> Interval:
+    """Entries (batch, rows, inputs) by interval arithmetic, which takes no time."""
+    bounds = preactivation_bounds(problem.network, problem.box.region, Tightening.INTERVAL, memory=memory)
+    gates = Gates.from_preactivations(problem.network, bounds)
+    return interval_gradient(problem.network, gates, problem.functionals)
+
+
+def _as_arrays(entries: Interval, status: Status) -> EntryBounds:
+    lower, upper = (t.cpu().double().numpy() for t in entries)
+    return EntryBounds(lower, upper, status)

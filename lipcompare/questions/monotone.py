@@ -18,7 +18,12 @@ from lipcompare.network.environment import computing
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
+from lipcompare.questions.ending import Ending
 from lipcompare.questions.entries import directional_bounds
+from lipcompare.result import Status
+
+_FEW = 4
+"""Points that are looked at in any case."""
 
 
 class Direction(enum.Enum):
@@ -40,6 +45,7 @@ class Monotonicity:
         lower, upper: bounds on the derivative.
         rising, falling: points (batch, rows, features, inputs) where the derivative was seen largest and smallest.
         seen_lower, seen_upper: the derivatives there.
+        status: why it ended; what is proved by then stands.
     """
 
     features: tuple[int, ...]
@@ -50,6 +56,7 @@ class Monotonicity:
     falling: np.ndarray
     seen_lower: np.ndarray
     seen_upper: np.ndarray
+    status: Status = Status.COMPLETE
 
     def share(self, direction: Direction) -> np.ndarray:
         """Per feature the share of examples and rows with this answer; constants count as both kinds of monotone."""
@@ -70,6 +77,7 @@ def monotonicity(
     tightening: Tightening = Tightening.ALPHA_CROWN,
     samples: int = 128,
     seed: int = 0,
+    time_limit: float = float("inf"),
     memory: int = 2**30,
 ) -> Monotonicity:
     """Decide for every functional of the problem whether it is monotone in the chosen inputs over each domain.
@@ -82,16 +90,24 @@ def monotonicity(
     Args:
         features: indices of inputs (all of them by default).
         samples: points at which counterexamples are looked for.
+        time_limit: seconds, after which bounds are left as loose as they are and few points are looked at.
     """
     inputs = problem.network.in_size
     chosen = tuple(range(inputs)) if features is None else tuple(int(f) for f in features)
     if not chosen or any(not 0 <= f < inputs for f in chosen):
         raise InvalidInput(f"Features are indices 0..{inputs - 1}; got {list(chosen)}.")
     axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
-    bounds = directional_bounds(problem, axes, relaxation, tightening=tightening, memory=memory)
-    low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
-    least, _ = _at(problem, chosen, highest, memory)
-    _, most = _at(problem, chosen, lowest, memory)
+    low, high, highest, lowest = _extremes(problem, chosen, _FEW, seed, memory)
+    least, most = np.full(low.shape, -np.inf), np.full(low.shape, np.inf)
+    bounds = directional_bounds(problem, axes, relaxation, tightening=tightening, time_limit=time_limit, memory=memory)
+    status = bounds.status
+    if status in (Status.COMPLETE, Status.TIME_LIMIT):
+        with Ending() as ending:
+            if status is Status.COMPLETE:
+                low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
+            least, _ = _at(problem, chosen, highest, memory)
+            _, most = _at(problem, chosen, lowest, memory)
+        status = status if ending.status is Status.COMPLETE else ending.status
     if bool(((least > bounds.upper) | (most < bounds.lower)).any()):
         raise Contradiction("A derivative lies outside its bounds: a bug, please report it with the model.")
     increasing, decreasing = bounds.lower >= 0, bounds.upper <= 0
@@ -100,7 +116,7 @@ def monotonicity(
     answer[increasing] = Direction.INCREASING
     answer[decreasing] = Direction.DECREASING
     answer[increasing & decreasing] = Direction.CONSTANT
-    return Monotonicity(chosen, answer, bounds.lower, bounds.upper, highest, lowest, low, high)
+    return Monotonicity(chosen, answer, bounds.lower, bounds.upper, highest, lowest, low, high, status)
 
 
 def _extremes(

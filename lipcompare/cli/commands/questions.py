@@ -7,7 +7,7 @@ import time
 import typer
 
 from lipcompare.cli.asked import CertifyOptions, JacobianOptions, MonotoneOptions, OperatorNormOptions
-from lipcompare.cli.errors import INTERRUPTED, console, note
+from lipcompare.cli.errors import INTERRUPTED, OUT_OF_MEMORY, console, note
 from lipcompare.cli.input import Question, directions, indices, radius, settings
 from lipcompare.cli.printing import answers as printing
 from lipcompare.cli.printing.bounds import json_text, seconds_text, write_arrays
@@ -51,6 +51,7 @@ def jacobian(given: JacobianOptions) -> None:
         printing.print_entries(console(), problem, bounds, along, f"{given.method}, {seconds_text(seconds)}")
     if given.out is not None:
         write_arrays(given.out, {"lower": bounds.lower, "upper": bounds.upper})
+    _exit_with(bounds.status)
 
 
 def monotone(given: MonotoneOptions) -> None:
@@ -68,6 +69,7 @@ def monotone(given: MonotoneOptions) -> None:
         printing.print_monotone(console(), problem, answer, f"{given.method}, {seconds_text(seconds)}")
     if given.out is not None:
         write_arrays(given.out, printing.monotone_arrays(answer))
+    _exit_with(answer.status)
 
 
 def certify(given: CertifyOptions) -> None:
@@ -91,8 +93,7 @@ def certify(given: CertifyOptions) -> None:
         typer.echo(json_text(printing.radii_json(network, found, given.method, at)))
     else:
         printing.print_radii(console(), network, points, found, given.method, at)
-    if found.status is Status.INTERRUPTED:
-        raise typer.Exit(INTERRUPTED)
+    _exit_with(found.status)
 
 
 def operator_norm(given: OperatorNormOptions) -> None:
@@ -113,6 +114,13 @@ def operator_norm(given: OperatorNormOptions) -> None:
         write_arrays(given.out, {"lower": found.lower, "upper": found.upper, "points": found.points})
     if found.status is Status.INTERRUPTED:
         raise typer.Exit(INTERRUPTED)
+
+
+def _exit_with(status: Status) -> None:
+    """The exit code of a question that ended early, after what it had proved was printed."""
+    codes = {Status.INTERRUPTED: INTERRUPTED, Status.OUT_OF_MEMORY: OUT_OF_MEMORY}
+    if status in codes:
+        raise typer.Exit(codes[status])
 
 
 def _check_method(name: str, *others: str) -> None:

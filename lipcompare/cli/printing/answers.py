@@ -50,6 +50,7 @@ def print_entries(console: Console, problem: Problem, bounds: EntryBounds, along
         console.print(f"The {MOST_ROWS} largest of {size.size} entries; --out or --json has all.")
     what = "Derivatives" if along == "input" else "Derivatives along the directions"
     console.print(f"{what} of the functionals over {place(problem.box)}, proved by {escape(how)}.")
+    _print_status(console, bounds.status)
 
 
 def entries_json(problem: Problem, bounds: EntryBounds, along: str, method: str, seconds: float) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def entries_json(problem: Problem, bounds: EntryBounds, along: str, method: str,
         "along": along,
         "lower": numbers(bounds.lower),
         "upper": numbers(bounds.upper),
+        "status": bounds.status.name.lower(),
         "seconds": seconds,
         "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
     }
@@ -79,6 +81,13 @@ def print_monotone(console: Console, problem: Problem, answer: Monotonicity, how
         if (answer.directions == direction).any():
             console.print(f"{direction.name.lower()}: {direction.value}", soft_wrap=True)
     console.print(f"By {escape(how)}. --out FILE.npz writes the points.")
+    _print_status(console, answer.status)
+
+
+def _print_status(console: Console, status: Status) -> None:
+    """Why a question ended, if it was before its end."""
+    if status is not Status.COMPLETE:
+        console.print(f"{status.value} What was proved by then holds.")
 
 
 def _answers(answer: Monotonicity) -> Table:
@@ -132,6 +141,7 @@ def monotone_json(problem: Problem, answer: Monotonicity, method: str, seconds: 
         "lower": numbers(answer.lower),
         "upper": numbers(answer.upper),
         "witnesses": pairs,
+        "status": answer.status.name.lower(),
         "seconds": seconds,
         "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
     }

@@ -29,6 +29,7 @@ from lipcompare.questions.certify.balls import Balls
 from lipcompare.questions.certify.exact import exact_radius
 from lipcompare.questions.certify.forward import crown_radius, optimised_radius
 from lipcompare.questions.certify.lipschitz import lipschitz_radius
+from lipcompare.questions.ending import Ending
 from lipcompare.result import Status
 
 FORWARD = tuple(t.value for t in Tightening)
@@ -138,15 +139,15 @@ def certified_radius(
     chosen = said if labels is None else torch.as_tensor(labels).reshape(-1).to(points.device).expand(len(points))
     balls = Balls.of(moved, points, _rows(chosen, targets, network.out_size).to(points), Norm.parse(norm), clip)
     found = _Found(balls)
-    try:
+    with Ending() as ending:
         forward = Tightening(method) if method in FORWARD else Tightening.CROWN if not plain else Tightening.ALPHA_CROWN
         _forward(found, forward, largest, 2 * steps, memory, deadline)
         if lipschitz is not None:
             _beside(found, lipschitz, largest, steps, deadline)
         if method == EXACT_RADIUS:
             _exact(found, largest, gap, deadline, memory)
-    except KeyboardInterrupt:
-        found.status = Status.INTERRUPTED
+    if ending.status is not Status.COMPLETE:
+        found.status = ending.status
     return found.certificate(chosen, time.perf_counter() - started)
 
 
