@@ -176,7 +176,7 @@ class OperatorNormOptions:
         str,
         typer.Option(
             "--method", "-m",
-            help=f"The upper bound: {', '.join((*RELAXATIONS, 'naive'))}; or lipbab, which proves the value.",
+            help=f"The upper bound: {', '.join((*RELAXATIONS, 'sdp', 'naive'))}; bab or lipbab prove the value.",
             rich_help_panel=RUN,
         ),
     ] = "lbp"  # fmt: skip

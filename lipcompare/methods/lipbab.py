@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.attack.search import Effort
+from lipcompare.attack.search import search as search_points
 from lipcompare.branching.activation_regions import RegionEvaluator
 from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import attained, root_bounds
+from lipcompare.branching.roots import attained, root_bounds, settled
+from lipcompare.branching.spectral import SpectralEvaluator
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
@@ -22,6 +25,9 @@ from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Witness
 from lipcompare.rounding import raised
+
+_SEARCH = 0.2
+"""At most of the time for the search for a first lower bound."""
 
 
 @final
@@ -155,3 +161,31 @@ def lipbab_operator_norm(
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
         best = search.attained.witnesses.get(0, start)
     return OperatorNorm(search.best, search.upper, stop, best.point, best.slopes, nodes=search.nodes)
+
+
+def spectral_search(
+    problem: Problem, *, gap: float = 1e-4, time_limit: float = float("inf"), memory: int = 2**30, batch: int = 32
+) -> OperatorNorm:
+    """The largest singular value of the Jacobian (all functionals at once) over a single box, by branch and bound on
+    gates over the joint program (:mod:`lipcompare.branching.spectral`)."""
+    example = problem.example(0).double()
+    deadline = Deadline.after(time_limit)
+    center = example.box.interval.center[0].cpu().numpy()
+    with torch.no_grad():
+        if not example.network.activations:
+            return lipbab_operator_norm(example, gap=gap)
+        bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, ROOT_SHARE * time_limit)
+        bounds = settled(example, bounds, memory, deadline.left)
+        evaluator = SpectralEvaluator(example, bounds, memory=memory, deadline=deadline)
+        points = search_points(example, Effort(), deadline=Deadline.after(_SEARCH * deadline.left), memory=memory)
+        slopes = example.network.slopes(example.network.values(points[0]))
+        rows = example.functionals.expand(len(points[0]), -1, -1)
+        jacobians = example.network.pull_back({k: v.unsqueeze(1) for k, v in slopes.items()}, rows)
+        values = torch.linalg.matrix_norm(jacobians, ord=2)
+        best = int(values.argmax())
+        start = Witness(0, float(values[best]), points[0, best].cpu().numpy())
+        search = Search.start([float("inf")], [start])
+        limits = SearchLimits(gap=gap, seconds=deadline.left, memory=memory, batch=batch)
+        stop = run(search, evaluator, limits)
+        found = search.attained.witnesses.get(0, Witness(0, 0.0, center))
+    return OperatorNorm(search.best, search.upper, stop, found.point, found.slopes, nodes=search.nodes)

@@ -4,13 +4,24 @@ monotonicity, certified radii, operator norms."""
 from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, Route, certified_radius
 from lipcompare.questions.entries import EntryBounds, directional_bounds, jacobian_bounds
 from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
-from lipcompare.questions.operator_norm import NAIVE, OperatorNorm, exact_operator_norms, operator_norm_bounds
+from lipcompare.questions.operator_norm import (
+    BAB,
+    LIPBAB,
+    NAIVE,
+    SDP,
+    OperatorNorm,
+    exact_operator_norms,
+    operator_norm_bounds,
+)
 
 __all__ = [
     "AUTO",
+    "BAB",
     "EXACT_RADIUS",
     "FORWARD",
+    "LIPBAB",
     "NAIVE",
+    "SDP",
     "Certificate",
     "Direction",
     "EntryBounds",

@@ -9,28 +9,32 @@ This is the constant of ``f`` with the same norm ``l_p`` on inputs and outputs, 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.api import bound
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.branching.driver import Stop
-from lipcompare.budget import Copies, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
 from lipcompare.domain import Box, Norm, NormBall, Space
-from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation
+from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation, nearest
 from lipcompare.gates import Gates, by_node, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
 from lipcompare.methods.bab import outcome
-from lipcompare.methods.lipbab import lipbab_operator_norm
+from lipcompare.methods.lipbab import lipbab_operator_norm, spectral_search
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.transpose import transpose
 from lipcompare.preactivation import ForwardBound, Tightening, interval_bounds
 from lipcompare.problem import Problem
+from lipcompare.quadratic.bound import sdp_bound
+from lipcompare.quadratic.joint import joint_bound
 from lipcompare.questions.entries import gates_and_lines
 from lipcompare.result import Status
 from lipcompare.rounding import agree, lowered, raised
@@ -38,6 +42,13 @@ from lipcompare.witness import clarke
 
 NAIVE = "naive"
 """In place of a relaxation: the product of the layers' norms, which needs no gates."""
+SDP = "sdp"
+"""In place of a relaxation: quadratic gates, in one program with all rows for p = 2, row by row and column by column
+else."""
+BAB, LIPBAB = "bab", "lipbab"
+"""What proves the value to a gap."""
+_MOST_SIGNS = 8
+"""Outputs up to which the norm for p = 1 is a problem of rows: one for every choice of their signs but the first's."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,14 +83,18 @@ def operator_norm_bounds(
     effort: Effort = Effort(),
     seed: int = 0,
     memory: int = 2**30,
+    time_limit: float = float("inf"),
 ) -> OperatorNorm:
     """Bound the operator norm of the whole Jacobian from above, and from below by a search.
 
     Args:
         norm: ``p``, on inputs and outputs.
-        relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`), or ``naive``, the product of norms of
-            the layers, which holds on all inputs.
+        relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`); ``sdp``, the quadratic-gate program
+            (for p = 2 with all rows at once, which is LipSDP with local slopes; on all inputs, its global form); or
+            ``naive``, the product of norms of the layers, which holds on all inputs. For p = 2 every relaxation also
+            takes the closed form of ECLipsE over the same gates.
         effort: of the search for the lower bound.
+        time_limit: seconds for the program, whose value so far is a bound.
 
     Raises:
         Contradiction: the two bounds exclude each other (a bug).
@@ -91,7 +106,7 @@ def operator_norm_bounds(
         if relaxation == NAIVE:
             upper = _layer_product(problem.network, norm, problem.functionals)
         else:
-            upper = _local_bound(problem, norm, relaxation_named(relaxation), memory)
+            upper = _local_bound(problem, norm, relaxation, memory, Deadline.after(time_limit))
         lower, points, kinks = _search(problem, norm, effort, seed, memory)
     if not bool((lower <= upper).all()):
         raise Contradiction(f"The operator norm's lower bound {lower} is above its upper bound {upper}: a bug.")
@@ -102,11 +117,21 @@ def operator_norm_bounds(
 
 @computing()
 def exact_operator_norms(
-    network: Network, box: Box, norm: Norm | str | float, *, gap: float = 1e-4, time_limit: float = float("inf")
+    network: Network,
+    box: Box,
+    norm: Norm | str | float,
+    *,
+    method: str = BAB,
+    gap: float = 1e-4,
+    time_limit: float = float("inf"),
+    memory: int = 2**30,
 ) -> OperatorNorm:
-    """The operator norm to a relative gap, by LipBaB's search over activation regions; one example after another.
+    """The operator norm to a relative gap; one example after another.
 
     Args:
+        method: ``bab`` for p = 2 decides gates over the joint program; for p = inf, and for p = 1 where the outputs are
+            few, the norm is the largest of a few rows, which the method ``exact`` closes. ``lipbab`` is LipBaB's search
+            over activation regions.
         time_limit: seconds in all; an interval that is still open then holds nevertheless.
 
     Raises:
@@ -121,6 +146,10 @@ def exact_operator_norms(
         raise UnsupportedOperation(
             "Activation regions need ReLU-like activations: take the method 'lbp' for smooth ones."
         )
+    if method not in (BAB, LIPBAB):
+        raise InvalidInput(f"Unknown exact method {method!r}.{nearest(method, [BAB, LIPBAB])}")
+    if method == BAB and (problem.norm is Norm.INF or (problem.norm is Norm.ONE and network.out_size <= _MOST_SIGNS)):
+        return _as_rows(problem, gap, time_limit, memory)
     lower, upper = np.zeros(problem.batch), np.full(problem.batch, np.inf)
     points = box.interval.center.cpu().double().numpy().copy()
     kinks = np.zeros(problem.batch, dtype=bool)
@@ -128,7 +157,10 @@ def exact_operator_norms(
     for b in range(problem.batch):
         left = (time_limit - (time.perf_counter() - started)) / (problem.batch - b)
         part = problem.example(b)
-        found = lipbab_operator_norm(part, gap=gap, time_limit=left)
+        if method == BAB and problem.norm is Norm.TWO:
+            found = spectral_search(part, gap=gap, time_limit=left, memory=memory)
+        else:
+            found = lipbab_operator_norm(part, gap=gap, time_limit=left)
         upper[b], points[b], kinks[b] = found.upper, found.point, found.slopes is not None
         lower[b] = _attained(part, found.point, found.slopes)
         stop = found.stop if found.stop is not Stop.DONE else stop
@@ -141,6 +173,27 @@ def exact_operator_norms(
         status, detail = Status.NUMERICAL, "Some activation regions are too thin for a point in floating point."
     seconds = time.perf_counter() - started
     return OperatorNorm(problem.norm, lower, upper, points, kinks, seconds, status, detail)
+
+
+def _as_rows(problem: Problem, gap: float, time_limit: float, memory: int) -> OperatorNorm:
+    """p = inf: the largest l1 norm of a row. p = 1: the largest l1 norm of a column is the largest entry of any signed
+    sum of rows, so with all signs as functionals it is a problem of rows too."""
+    rows = problem
+    if problem.norm is Norm.ONE:
+        count = problem.network.out_size
+        signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=count - 1)), dtype=problem.dtype)
+        ones = torch.ones(len(signs), 1, dtype=problem.dtype)
+        rows = dataclasses.replace(problem, functionals=torch.cat([ones, signs.reshape(len(signs), count - 1)], 1))
+    found = bound(rows, "exact", gap=gap, time_limit=time_limit, memory=memory)
+    best = found.lower.argmax(1)
+    every = np.arange(problem.batch)
+    points = problem.box.interval.center.cpu().double().numpy()
+    kinks = np.zeros(problem.batch, dtype=bool)
+    if found.witnesses is not None:
+        points, kinks = found.witnesses.points[every, best], found.witnesses.at_kink[every, best]
+    return OperatorNorm(
+        problem.norm, found.overall_lower, found.overall_upper, points, kinks, found.seconds, found.status, found.detail
+    )
 
 
 def _attained(problem: Problem, point: np.ndarray, slopes: np.ndarray | None) -> float:
@@ -163,10 +216,13 @@ def _layer_product(network: Network, norm: Norm, like: Tensor) -> Tensor:
     return size.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
-def _local_bound(problem: Problem, norm: Norm, relaxation: Relaxation, memory: int) -> Tensor:
+def _local_bound(problem: Problem, norm: Norm, name: str, memory: int, deadline: Deadline) -> Tensor:
     """Upper bounds (batch,) from gates over the domain."""
-    network = problem.network
+    network, solve = problem.network, name == SDP
+    relaxation = relaxation_named("lbp" if solve else name)
     gates, forward = gates_and_lines(problem, relaxation, Tightening.ALPHA_CROWN, memory)
+    if solve and norm is not Norm.TWO:
+        return _largest_by_programs(problem, norm, gates, memory, deadline)
     if norm is Norm.INF:
         return _largest_row(network, gates, problem.functionals, relaxation, forward, memory)
     if norm is Norm.ONE:
@@ -187,7 +243,34 @@ def _local_bound(problem: Problem, norm: Norm, relaxation: Relaxation, memory: i
     if all(bool(t.isfinite().all()) for t in spectral):
         largest, middle, spread = (spectral_norm(t) for t in spectral)
         bounds_2 += [largest, raised(middle + spread, 1)]
+    with_gates = [
+        joint_bound(network, gates.example(b), problem.functionals[b : b + 1], known.of(torch.tensor([b])), solve=way,
+                    memory=memory, deadline=deadline).upper
+        for b in range(problem.batch)
+        for way in ([False, True] if solve else [False])
+    ]  # fmt: skip
+    together = torch.cat(with_gates).reshape(problem.batch, -1).amin(-1)
+    # Only now in float64: in single precision casting down would round to either side.
+    bounds_2 = [b.double() for b in bounds_2] + [together]
     return torch.stack(bounds_2).nan_to_num(nan=torch.inf, posinf=torch.inf).amin(0)
+
+
+def _largest_by_programs(problem: Problem, norm: Norm, gates: Gates, memory: int, deadline: Deadline) -> Tensor:
+    """Upper bounds (batch,) by the quadratic-gate program of every row, or of every column of the Jacobian."""
+    network, functionals = problem.network, problem.functionals
+    if norm is Norm.ONE:
+        turned = transpose(network)
+        network = turned.network
+        gates = Gates({turned.gates[k]: slope for k, slope in gates.slopes.items() if k in turned.gates})
+        columns = torch.eye(network.out_size, device=problem.device, dtype=problem.dtype)
+        functionals = columns.expand(problem.batch, -1, -1)
+    each = tensor_bytes(Copies.EXAMPLE, problem.batch * network.widest, functionals)
+    best = functionals.new_zeros(problem.batch, dtype=torch.float64)
+    for part in functionals.split(min(fitting(memory, each), 256), dim=1):
+        known = relaxation_named("lbp").gradients(network, gates, part, memory=memory)
+        found = sdp_bound(network, gates, part, known, Norm.INF, prune_below=best, memory=memory, deadline=deadline.at)
+        best = torch.maximum(best, found.upper.amax(-1))
+    return best
 
 
 def _largest_row(

@@ -15,7 +15,7 @@ import lipcompare
 from lipcompare import Box, Network, Norm, NormBall, Space
 from lipcompare.attack.search import Effort
 from lipcompare.jacobian import RELAXATIONS
-from lipcompare.questions import NAIVE, operator_norm_bounds
+from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
 from lipcompare.questions.operator_norm import matrix_norm
 
 QUICK = Effort(samples=64, starts=2, ascent_steps=5, rounds=10, proposals=2, regions=5)
@@ -25,11 +25,11 @@ def _jacobian(network: Network, x: torch.Tensor) -> torch.Tensor:
     return network.pull_back(network.slopes(network.values(x)), torch.eye(network.out_size, dtype=torch.float64))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     network=nets.networks(),
     norm=st.sampled_from(["inf", "2", "1"]),
-    bounding=st.sampled_from([*RELAXATIONS, NAIVE]),
+    bounding=st.sampled_from([*RELAXATIONS, SDP, NAIVE]),
     eps=st.sampled_from([0.0, 0.2]),
 )
 def test_bounds_hold(network: Network, norm: str, bounding: str, eps: float) -> None:
@@ -64,6 +64,26 @@ def test_balls_and_the_whole_space() -> None:
         everywhere = operator_norm_bounds(network, space, norm, effort=QUICK)
         assert local.lower[0] <= local.upper[0] <= everywhere.upper[0] * (1 + 1e-9)
         assert bool(ball.contains(torch.as_tensor(local.points).unsqueeze(1)).all())
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+@pytest.mark.parametrize("family", ["dense", "residual"])
+def test_branch_and_bound_and_regions_agree(norm: str, family: str) -> None:
+    network = nets.dense(4, (3, 6, 5, 3)) if family == "dense" else nets.residual(2)
+    box = nets.problem(network, 0.7).box
+    found = [exact_operator_norms(network, box, norm, method=m, gap=1e-5) for m in ("bab", "lipbab")]
+    for one in found:
+        assert one.status is lipcompare.Status.EXACT and one.lower[0] <= one.upper[0] <= one.lower[0] * (1 + 2e-5)
+        there = matrix_norm(_jacobian(network, torch.as_tensor(one.points[0].copy())), Norm(norm))
+        assert one.at_kink[0] or float(there) == pytest.approx(one.lower[0], rel=1e-9)
+    assert found[0].upper[0] == pytest.approx(found[1].upper[0], rel=2e-5)
+    assert operator_norm_bounds(network, box, norm, SDP, effort=QUICK).upper[0] >= found[0].lower[0]
+
+
+def test_unknown_exact_methods_are_named() -> None:
+    network = nets.dense(0)
+    with pytest.raises(lipcompare.InvalidInput, match="Did you mean 'lipbab'"):
+        exact_operator_norms(network, nets.problem(network, 0.1).box, 2, method="lipbob")
 
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "networks" / "lipbab"

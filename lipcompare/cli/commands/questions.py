@@ -17,9 +17,12 @@ from lipcompare.methods import get
 from lipcompare.problem import Norm
 from lipcompare.questions import (
     AUTO,
+    BAB,
     EXACT_RADIUS,
     FORWARD,
+    LIPBAB,
     NAIVE,
+    SDP,
     certified_radius,
     directional_bounds,
     exact_operator_norms,
@@ -29,8 +32,8 @@ from lipcompare.questions import (
 )
 from lipcompare.result import Status
 
-EXACT = "lipbab"
-"""What proves operator norms to the gap: a search over activation regions."""
+EXACT = (BAB, LIPBAB)
+"""What proves operator norms to the gap."""
 
 
 def jacobian(given: JacobianOptions) -> None:
@@ -99,13 +102,15 @@ def certify(given: CertifyOptions) -> None:
 def operator_norm(given: OperatorNormOptions) -> None:
     """The operator norm of the whole Jacobian."""
     norms = Norm.parse(given.norm)
-    if given.method != EXACT:
-        _check_method(given.method, NAIVE, EXACT)
+    if given.method not in EXACT:
+        _check_method(given.method, SDP, NAIVE, *EXACT)
     network, domain = Question(**vars(given.domain), **vars(given.placement)).domain(note)
-    if given.method == EXACT:
-        found = exact_operator_norms(network, domain, norms, gap=given.gap, time_limit=given.time_limit)
+    if given.method in EXACT:
+        found = exact_operator_norms(
+            network, domain, norms, method=given.method, gap=given.gap, time_limit=given.time_limit
+        )
     else:
-        found = operator_norm_bounds(network, domain, norms, given.method)
+        found = operator_norm_bounds(network, domain, norms, given.method, time_limit=given.time_limit)
     if given.json:
         typer.echo(json_text(printing.operator_json(network, domain, found, given.method)))
     else:

@@ -1,0 +1,70 @@
+"""All rows at once: the joint program against points, patterns, its closed form and LipSDP."""
+
+from __future__ import annotations
+
+import nets
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lipcompare
+from lipcompare import Network, Problem, Space
+from lipcompare.jacobian import RELAXATIONS
+from lipcompare.preactivation import Tightening
+from lipcompare.propagation import propagate
+from lipcompare.quadratic.joint import JointBound, joint_bound
+from lipcompare.quadratic.joint.program import slack_matrix
+
+
+def _bound(problem: Problem, *, solve: bool = True) -> JointBound:
+    found = propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=False, memory=2**30)
+    return joint_bound(problem.network, found.gates, problem.functionals, found.gradients, solve=solve, tolerance=1e-5)
+
+
+@settings(max_examples=6, deadline=None)
+@given(network=nets.networks(), eps=st.sampled_from([0.0, 0.2, 1.0]))
+def test_no_point_has_a_larger_singular_value(network: Network, eps: float) -> None:
+    problem = nets.problem(network, eps, batch=2, norm="2")
+    unit = torch.rand(2, 100, network.in_size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    lower, upper = (v.unsqueeze(1) for v in problem.box.interval)
+    points = lower + unit * (upper - lower)
+    slopes = {k: v.unsqueeze(2) for k, v in network.slopes(network.values(points)).items()}
+    rows = problem.functionals.unsqueeze(1).expand(2, 100, -1, -1)
+    seen = torch.linalg.matrix_norm(network.pull_back(slopes, rows), ord=2).amax(1)
+    solved, closed = _bound(problem), _bound(problem, solve=False)
+    assert bool((solved.upper >= seen).all() and (closed.upper >= seen).all())
+    assert bool((solved.upper <= closed.upper * (1 + 1e-4)).all())
+    if eps == 0.0 and bool((solved.upper > 0).all()) and network.piecewise_linear:
+        torch.testing.assert_close(solved.upper, seen, rtol=1e-4, atol=1e-9)
+
+
+def test_one_row_is_lipsdp() -> None:
+    """The same program read from the other end: local slopes, p = 2."""
+    problem = nets.problem(nets.dense(3, (3, 6, 6, 1)), 0.6, norm="2")
+    other = lipcompare.bound(problem, "lipsdp")
+    if other.status is lipcompare.Status.UNAVAILABLE:
+        pytest.skip("no conic solver")
+    assert float(_bound(problem).upper[0]) == pytest.approx(other.overall_upper[0], rel=1e-3)
+
+
+def test_multipliers_that_are_not_feasible_are_not_believed() -> None:
+    """What is certified holds whatever the multipliers are: half of the optimal ones prove less, not more."""
+    from lipcompare.quadratic.joint.bound import _certified
+
+    found = _bound(nets.problem(nets.dense(5, (3, 6, 6, 2)), 0.8, norm="2"))
+    assert found.data is not None and found.theta is not None
+    rho = found.upper.square() / found.data.scale
+    for rho_share, theta_share in ((0.9, 1.0), (1.0, 0.5), (0.5, 1.0)):
+        wrong = _certified(found.data, rho_share * rho, theta_share * found.theta)
+        lowest = torch.linalg.eigvalsh(slack_matrix(found.data, rho_share * rho, theta_share * found.theta))[:, 0]
+        assert bool((lowest < 0).all()) and bool((wrong >= found.upper * (1 - 1e-6)).all())
+
+
+def test_everywhere_it_is_the_global_constant() -> None:
+    """A network with one layer of gates of one sign each: |x| has the constant 1, and the program knows it."""
+    problem = Problem(nets.dense(0, (2, 4, 4, 2)), Space.of(2), "2")  # type: ignore[arg-type]
+    local = nets.problem(problem.network, 0.5, norm="2")
+    everywhere, here = _bound(problem), _bound(local)
+    naive = lipcompare.bound(problem, "naive").overall_upper[0]
+    assert float(here.upper[0]) <= float(everywhere.upper[0]) * (1 + 1e-6) and float(everywhere.upper[0]) < 3 * naive
