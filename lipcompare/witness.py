@@ -69,6 +69,10 @@ def clarke(network: Network, points: Tensor) -> Clarke:
     Args:
         network: float64.
     """
+    distinct, which = torch.unique(points, dim=0, return_inverse=True)  # rows often share a point
+    if len(distinct) < len(points):
+        found = clarke(network, distinct)
+        return Clarke(*({k: v[which] for k, v in part.items()} for part in found))
     slopes = network.slopes(network.values(points))
     bounds = interval_bounds(network, Interval(points, points))
     kinked = [k for k in network.activations if network.activation(k).piecewise_linear]
@@ -81,16 +85,11 @@ def clarke(network: Network, points: Tensor) -> Clarke:
         return Clarke(slopes, kinks, doubtful)
     exact = Exact(network.to("cpu", torch.float64))
     ends = {k: network.activation(k).slopes_anywhere(slopes[k][0]) for k in kinked}
-    known: dict[bytes, dict[int, np.ndarray]] = {}
     for i in open_.nonzero().squeeze(-1).tolist():
-        point = points[i].cpu()
-        key = point.numpy().tobytes()  # rows often share a point
-        if key not in known:
-            try:
-                known[key] = exact.signs(point)
-            except TooLarge:
-                continue
-        signs = known[key]
+        try:
+            signs = exact.signs(points[i].cpu())
+        except TooLarge:
+            continue
         for k in set(signs) & set(kinked):
             sign = torch.from_numpy(signs[k]).to(points.device)
             low, high = ends[k]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.attack.neighbours import search_regions
-from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
@@ -24,6 +24,9 @@ from lipcompare.witness import clarke, gradient_norms
 
 _KINKS = 500
 """Neurons at their kink whose slopes are tried, one after another."""
+
+_STEPS = 5
+"""Steps of an ascent that are worth beginning."""
 
 _PASS = 1e9
 """Operations of one pass over samples: about a tenth of a second, after which the clock is asked."""
@@ -38,6 +41,7 @@ class Effort:
     activation regions tried by LP.
 
     ``work`` caps the operations per example (about 1e10 take a second); a plan above it is scaled down in proportion.
+    Where that would leave too few steps, only ``largest`` rows, those with the largest samples, are followed up.
     """
 
     samples: int = 1024
@@ -47,6 +51,7 @@ class Effort:
     proposals: int = 8
     regions: int = 200
     work: float = 4e10
+    largest: int | None = None  # None: all rows
 
     def scaled(self, network: Network, rows: int) -> Effort:
         """The same plan within the allowed work."""
@@ -61,6 +66,12 @@ class Effort:
         regions = min(self.regions, int(self.work / (8.0 * products * network.in_size + 1.0)))
         if share == 1.0:
             return dataclasses.replace(self, regions=regions)
+        if self.ascent_steps * share < _STEPS:
+            pairs = max(1, int(self.work / (2 * per_row_point * 3 * max(1, self.ascent_steps))))
+            largest = min(rows, pairs)
+            starts = max(1, min(self.starts, pairs // largest))
+            samples = max(8, int(self.samples * share))
+            return dataclasses.replace(self, samples=samples, starts=starts, rounds=0, regions=regions, largest=largest)
         return dataclasses.replace(
             self,
             samples=max(8, int(self.samples * share)),
@@ -100,10 +111,14 @@ def search(
     """
     deadline = deadline or Deadline()
     effort = effort.scaled(problem.network, problem.rows)
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator(problem.device).manual_seed(seed)
     points, values = _sample(problem, effort, random, memory, deadline)
     window = problem.box.window
     if bool((window.upper > window.lower).any()):
+        if effort.largest is not None and effort.largest < problem.rows:
+            best, rows = _of_largest(problem, effort, points, values, deadline)
+            points = _take(points, _order(values)[..., :1]).squeeze(2)
+            return points.scatter(1, rows.unsqueeze(-1).expand_as(best), best)
         points, values = _ascend(problem, effort, points, values, deadline)
         points, values = _local_search(problem, effort, points, values, random, deadline)
         points, values = search_regions(problem, points, values, effort.regions, deadline=deadline, memory=memory)
@@ -111,9 +126,25 @@ def search(
     return _take(points, best).squeeze(2)
 
 
+def _of_largest(
+    problem: Problem, effort: Effort, points: Tensor, values: Tensor, deadline: Deadline
+) -> tuple[Tensor, Tensor]:
+    """Points (batch, some, inputs) of the rows (batch, some) with the largest samples, after the ascent."""
+    rows = _order(values.amax(-1))[..., : effort.largest]
+
+    def of(tensor: Tensor) -> Tensor:
+        """Those rows of something (batch, rows, ...)."""
+        index = rows.view(*rows.shape, *(1,) * (tensor.ndim - 2))
+        return tensor.gather(1, index.expand(-1, -1, *tensor.shape[2:]))
+
+    some = dataclasses.replace(problem, functionals=of(problem.functionals))
+    points, values = _ascend(some, effort, of(points), of(values), deadline)
+    return _take(points, _order(values)[..., :1]).squeeze(2), rows
+
+
 def _draw(random: torch.Generator, problem: Problem, *shape: int, normal: bool = False) -> Tensor:
     make = torch.randn if normal else torch.rand
-    return make(*shape, generator=random, dtype=torch.float64).to(problem.device, problem.dtype)
+    return make(*shape, generator=random, dtype=torch.float64, device=problem.device).to(problem.dtype)
 
 
 def _order(values: Tensor) -> Tensor:
@@ -140,12 +171,15 @@ def _sample(
     fits = fitting(memory, tensor_bytes(Copies.POINT, entries, problem.box.lower))
     quick = int(_PASS / (problem.batch * _operations(problem.network, problem.rows)))
     chunk = max(1, min(fits, quick))
+    each = tensor_bytes(Copies.POINT, problem.batch * chunk * problem.network.widest, problem.box.lower)
+    together = chunk_size(memory, problem.device, each)
     parts: list[Tensor] = []  # (batch, samples, rows)
     for share in unit.split(chunk):
         if parts and deadline.passed():
             break
         x = problem.box.clamp(lower + share * (upper - lower)).unsqueeze(2)
-        parts.append(gradient_norms(problem.network, problem.functionals.unsqueeze(1), x, problem.norm))
+        some = problem.functionals.unsqueeze(1).split(together, 2)
+        parts.append(torch.cat([gradient_norms(problem.network, rows, x, problem.norm) for rows in some], -1))
     values = torch.cat(parts, dim=1).transpose(1, 2)
     best = _order(values)[..., : effort.starts]
     spread = upper - lower
@@ -194,8 +228,8 @@ def _ascend(
 def _reach(problem: Problem) -> dict[int, Interval]:
     """Pre-activation ranges seen on a few corners: the scale on which each gate is smoothed."""
     lower, upper = (v.unsqueeze(1) for v in problem.box.window)
-    unit = torch.rand(16, problem.network.in_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    seen = problem.network.values(problem.box.clamp(lower + unit.to(lower).round() * (upper - lower)))
+    unit = _draw(torch.Generator(problem.device).manual_seed(1), problem, 16, problem.network.in_size)
+    seen = problem.network.values(problem.box.clamp(lower + unit.round() * (upper - lower)))
     parents = {k: seen[problem.network.nodes[k].parents[0]] for k in problem.network.activations}
     return {k: Interval(z.amin(1), z.amax(1)) for k, z in parents.items()}
 
@@ -225,7 +259,7 @@ def _local_search(
         share = _draw(random, problem, *shape, 1)
         touched = _draw(random, problem, *shape, inputs) < share.clamp(min=2 / inputs)
         noise = _draw(random, problem, *shape, inputs, normal=True) * size * touched
-        partners = torch.randint(starts, (2, half), generator=random).to(points.device)
+        partners = torch.randint(starts, (2, half), generator=random, device=points.device)
         step = 1.5 * _draw(random, problem, *shape, 1)
         start = points.unsqueeze(3)
         drift = points[:, :, partners[0]] - points[:, :, partners[1]]

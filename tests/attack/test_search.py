@@ -108,3 +108,18 @@ def test_kinks_are_turned_the_way_that_pays(monkeypatch: pytest.MonkeyPatch) -> 
     assert patterns is not None
     plain = problem.network.slopes(problem.network.values(at))
     assert all(torch.equal(patterns[k], plain[k]) for k in plain)
+
+
+def test_on_a_large_network_only_the_largest_rows_are_followed_up() -> None:
+    problem = nets.problem(nets.dense(6, (6, 16, 16, 5)), 0.3, batch=3)
+    little = dataclasses.replace(SMALL, ascent_steps=40, work=1e5)
+    plan = little.scaled(problem.network, problem.rows)
+    assert plan.largest == 1 and plan.ascent_steps == 40 and plan.rounds == 0
+    before = norms(problem, search(problem, dataclasses.replace(plan, ascent_steps=0)))
+    after = norms(problem, search(problem, little))
+    row = before.argmax(-1)
+    others = torch.ones_like(before, dtype=torch.bool).scatter_(1, row.unsqueeze(-1), False)
+    assert torch.equal(after[others], before[others])
+    assert bool((after.amax(-1) >= before.amax(-1)).all()) and bool((after.amax(-1) > 1.001 * before.amax(-1)).any())
+    for b in range(3):
+        torch.testing.assert_close(search(problem.example(b), little)[0], search(problem, little)[b])
