@@ -3,6 +3,7 @@ whatever ends a run, and never let one method's failure stop a comparison."""
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import inspect
@@ -19,6 +20,7 @@ from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
 from lipcompare.combine import SoFar, intersect
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation, nearest
 from lipcompare.methods import Method
+from lipcompare.methods.base import changed_options
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import tensors
 from lipcompare.network.load import Source
@@ -117,7 +119,7 @@ def bound(
 
 def compare(
     problems: Problem | Iterable[Problem] | Mapping[str, Problem],
-    methods_: Iterable[Method | str],
+    methods_: Iterable[Method | str | tuple[str, Mapping[str, Any]]],
     *,
     time_limit: float = TIME_LIMIT,
     gap: float = 1e-4,
@@ -127,6 +129,9 @@ def compare(
 ) -> pd.DataFrame:
     """Run several methods on several problems: one row per problem, example and method.
 
+    ``methods_``: names, objects, or names with options such as ``("milp", {"solver": "gurobi"})``. Where one method is
+    there several times, its options are part of its name in the frame.
+
     Columns: problem, example, method, lower, upper, gap, proves, status, message, seconds (of the whole batch), device,
     dtype, options. Ctrl-C ends the comparison and keeps what was done.
 
@@ -134,12 +139,13 @@ def compare(
         Contradiction: a method contradicts itself or another one. It is raised when everything has run, and its
             ``results`` is the frame.
     """
-    chosen = [methods.get(m) for m in methods_]
+    chosen = [methods.get(m[0], **m[1]) if isinstance(m, tuple) else methods.get(m) for m in methods_]
+    names = _told_apart(chosen)
     rows: list[dict[str, Any]] = []
     contradictions: list[str] = []
     for label, problem in _labelled(problems):
         results: list[Bound] = []
-        for method in chosen:
+        for name, method in zip(names, chosen, strict=True):
             try:
                 result = bound(problem, method, time_limit=time_limit, gap=gap, memory=memory, threads=threads)
             except LipcompareError as error:
@@ -147,7 +153,7 @@ def compare(
                 if isinstance(error, Contradiction):
                     contradictions.append(f"{label}: {error}")
             results.append(result)
-            rows.extend(tidy(label, result))
+            rows.extend({**row, "method": name} for row in tidy(label, result))
             if on_result is not None:
                 on_result(label, result)
             if result.status is Status.INTERRUPTED:
@@ -202,6 +208,20 @@ def _require_limits(time_limit: float, gap: float, memory: int, threads: int | N
         raise InvalidInput(f"gap must be at least 0 and under 1, such as 0.01 for one per cent, not {gap!r}.")
     if not memory > 0 or (threads is not None and not (threads >= 1 and threads == int(threads))):
         raise InvalidInput("memory must be a positive number of bytes, and threads a positive number of threads.")
+
+
+def _told_apart(chosen: Iterable[Method]) -> list[str]:
+    """The methods' names, with the options that are not the default ones where a name occurs more than once."""
+    chosen = list(chosen)
+    counts = collections.Counter(m.name for m in chosen)
+
+    def name(method: Method) -> str:
+        if counts[method.name] == 1:
+            return method.name
+        options = ", ".join(f"{k}={getattr(v, 'value', v)}" for k, v in changed_options(method).items())
+        return f"{method.name}({options})" if options else method.name
+
+    return [name(m) for m in chosen]
 
 
 def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:

@@ -19,7 +19,7 @@ from lipcompare.network.from_torch import example_shape
 from lipcompare.network.graph import Network
 from lipcompare.network.load import Source, load
 
-__all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins"]
+__all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins", "row_names"]
 
 ArrayLike = Tensor | np.ndarray | Sequence[float] | Sequence[Sequence[float]] | float
 
@@ -140,6 +140,10 @@ class Problem:
     def rows(self) -> int:
         return int(self.functionals.shape[1])
 
+    def row_names(self, example: int = 0) -> list[str]:
+        """What the functionals of an example are called (:func:`row_names`)."""
+        return row_names(self.functionals[example])
+
     @property
     def device(self) -> torch.device:
         return self.box.lower.device
@@ -182,17 +186,37 @@ def as_batch(
 
 
 @ordinary()
-def margins(labels: int | Sequence[int] | Tensor, outputs: int) -> Tensor:
-    """Functionals ``e_label - e_j`` for all ``j != label``: (batch, outputs - 1, outputs), or without the batch axis
-    where one label is given."""
+def margins(labels: int | Sequence[int] | Tensor, outputs: int, against: int | None = None) -> Tensor:
+    """Functionals ``e_label - e_j`` for all ``j != label``, or for ``j = against`` alone: (batch, rows, outputs), or
+    without the batch axis where one label is given."""
     chosen = torch.as_tensor(labels)
     if outputs < 2:
         raise InvalidInput("Margins need a network with at least two outputs.")
     if bool(((chosen < 0) | (chosen >= outputs)).any()):
         raise InvalidInput(f"Labels must lie in 0..{outputs - 1}; got {chosen.tolist()}.")
+    if against is not None and (not 0 <= against < outputs or bool((chosen == against).any())):
+        raise InvalidInput(
+            f"A margin is against another class in 0..{outputs - 1}; got {against} for {chosen.tolist()}."
+        )
     eye = torch.eye(outputs, dtype=torch.float64)
-    rows = [torch.stack([eye[y] - eye[j] for j in range(outputs) if j != y]) for y in chosen.reshape(-1).tolist()]
+    others = range(outputs) if against is None else [against]
+    rows = [torch.stack([eye[y] - eye[j] for j in others if j != y]) for y in chosen.reshape(-1).tolist()]
     return rows[0] if chosen.ndim == 0 else torch.stack(rows)
+
+
+def row_names(functionals: Tensor) -> list[str]:
+    """What each functional (rows, outputs) is called: ``3`` for an output, ``3-0`` for a margin, else ``row 2``."""
+    names = []
+    for number, row in enumerate(functionals.tolist()):
+        used = {j: value for j, value in enumerate(row) if value}
+        signs = sorted(used, key=lambda j: -used[j])
+        if list(used.values()) == [1.0]:
+            names.append(str(signs[0]))
+        elif len(used) == 2 and [used[j] for j in signs] == [1.0, -1.0]:
+            names.append(f"{signs[0]}-{signs[1]}")
+        else:
+            names.append(f"row {number}")
+    return names
 
 
 def _numbers(values: Any, what: str) -> Tensor:

@@ -84,6 +84,18 @@ def test_failures_become_statuses_that_prove_nothing(failure: str, status: Statu
     assert result.sentence.endswith(".")
 
 
+def test_methods_are_compared_with_their_options() -> None:
+    frame = lipcompare.compare(PROBLEM, ["ibp", ("lbp", {"tightening": "crown"}), ("lbp", {"tightening": "interval"})])
+    assert list(frame["method"].unique()) == ["ibp", "lbp(tightening=crown)", "lbp(tightening=interval)"]
+    assert set(lipcompare.compare(PROBLEM, [("lbp", {"tightening": "crown"})])["method"]) == {"lbp"}
+
+
+def test_rows_have_names() -> None:
+    assert lipcompare.problem.row_names(torch.eye(3)) == ["0", "1", "2"]
+    assert lipcompare.problem.row_names(lipcompare.margins(1, 3)) == ["1-0", "1-2"]
+    assert lipcompare.problem.row_names(torch.tensor([[0.5, 0.5], [0.0, 0.0]])) == ["row 0", "row 1"]
+
+
 def test_a_bug_is_a_status_that_names_it_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     result = lipcompare.bound(PROBLEM, Scripted("bug"))
     assert result.status is Status.CRASHED and result.proves == "nothing"

@@ -55,7 +55,7 @@ class Question:
         """
         norm = Norm.parse(self.norm)
         network, domain = self.domain(note)
-        return Problem(network, domain, norm, self._functionals(network, domain.batch))  # type: ignore[arg-type]
+        return Problem(network, domain, norm, self._functionals(network, domain))  # type: ignore[arg-type]
 
     def domain(self, note: Callable[[str], None]) -> tuple[Network, Box]:
         """The network and the sets of inputs, where no gradient is asked for."""
@@ -185,19 +185,33 @@ class Question:
             )
         return values
 
-    def _functionals(self, network: Network, batch: int) -> Tensor | None:
-        """``outputs``, ``margins:LABEL`` (a number, one per example, or a file of them), or a matrix in a file."""
+    def _functionals(self, network: Network, box: Box) -> Tensor | None:
+        """``outputs``, one of them by number, ``margins:LABEL`` or ``margins:LABEL:OTHER`` (LABEL a number, one per
+        example, a file of them, or ``own``), or a matrix in a file."""
         if self.functional == "outputs":
             return None
-        kind, colon, classes = self.functional.partition(":")
-        if kind == "margins" and colon:
-            return margins(self.labels(classes, batch), network.out_size)
+        if self.functional.isdecimal() and self.functional.isascii():
+            (output,) = indices(self.functional, "--functional", network.out_size)
+            return torch.eye(network.out_size, dtype=torch.float64)[[output]]
+        kind, _, classes = self.functional.partition(":")
+        if kind == "margins":
+            text, colon, other = classes.partition(":")
+            against = indices(other, "--functional margins:LABEL:", network.out_size)[0] if colon else None
+            return margins(self._classes(text or "own", network, box), network.out_size, against)
         if self.functional.lower().endswith(".npy"):
             matrix = array(self.functional, files_only=True)
             return torch.as_tensor(matrix[None] if matrix.ndim == 1 else matrix)
-        raise InvalidInput(
-            f"Unknown functional {self.functional!r}.{nearest(kind, ('outputs', 'margins:LABEL', 'FILE.npy'))}"
-        )
+        known = ("outputs", "margins", "margins:LABEL", "margins:LABEL:OTHER", "FILE.npy")
+        raise InvalidInput(f"Unknown functional {self.functional!r}.{nearest(self.functional, known)}")
+
+    def _classes(self, text: str, network: Network, box: Box) -> Tensor:
+        """Labels of the examples; ``own`` are the classes that the network gives the centres."""
+        if text != "own":
+            return self.labels(text, box.batch)
+        center = box.window.center
+        with torch.no_grad():
+            said: Tensor = network.to(center.device, center.dtype).forward(center).argmax(-1)
+        return said
 
     def labels(self, text: str, batch: int) -> Tensor:
         """Classes: a number, one per example, or a file of them (of all that ``--input-index`` picks from)."""

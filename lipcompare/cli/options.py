@@ -96,8 +96,9 @@ Functional = Annotated[
     typer.Option(
         "--functional",
         "-f",
-        help="What is differentiated: outputs; margins:LABEL (label's output minus each other; LABEL a number, one per "
-        "example, or a .npy file); or a .npy matrix with a row per functional.",
+        help="What is differentiated: outputs; 3 (one of them); margins:LABEL (label's output minus each other; LABEL "
+        "a number, one per example, a .npy file, or own, what the network says at the centre); margins:3:5 (minus one "
+        "other); or a .npy matrix with a row per functional.",
         rich_help_panel=QUESTION,
     ),
 ]

@@ -99,6 +99,12 @@ def options_of(method: Method) -> dict[str, Any]:
     return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
 
 
+def changed_options(method: Method) -> dict[str, Any]:
+    """Those of them that are not the default."""
+    defaults = {f.name: f.default for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    return {name: value for name, value in options_of(method).items() if value != defaults[name]}
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of what computes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def print_entries(console: Console, problem: Problem, bounds: EntryBounds, along
     for number in order:
         b, row, entry = np.unravel_index(number, size.shape)
         low, high = float(bounds.lower[b, row, entry]), float(bounds.upper[b, row, entry])
-        table.add_row(*_example(problem, b), str(row), str(entry), *_ends(low, high), _sign(low, high))
+        table.add_row(
+            *_example(problem, b), problem.row_names(int(b))[row], str(entry), *_ends(low, high), _sign(low, high)
+        )
     console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
     console.print(table)
     if size.size > MOST_ROWS:
@@ -70,13 +73,13 @@ def print_monotone(console: Console, problem: Problem, answer: Monotonicity, how
     """A line per functional and input for one example, counts for a batch; and what the answers mean."""
     console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
     if problem.batch > 1:
-        console.print(_counts(answer))
+        console.print(_counts(answer, _names(problem)))
     else:
-        console.print(_answers(answer))
+        console.print(_answers(answer, problem.row_names()))
         if answer.directions[0].size > MOST_ROWS:
             console.print(f"The first {MOST_ROWS} of {answer.directions[0].size} lines; --json has all.")
         if problem.network.in_size <= _MOST_INPUTS:
-            _print_pairs(console, answer)
+            _print_pairs(console, answer, problem.row_names())
     for direction in Direction:
         if (answer.directions == direction).any():
             console.print(f"{direction.name.lower()}: {direction.value}", soft_wrap=True)
@@ -90,31 +93,37 @@ def _print_status(console: Console, status: Status) -> None:
         console.print(f"{status.value} What was proved by then holds.")
 
 
-def _answers(answer: Monotonicity) -> Table:
+def _names(problem: Problem) -> list[str]:
+    """What the functionals are called where all examples have the same, else their numbers."""
+    same = bool((problem.functionals == problem.functionals[:1]).all())
+    return problem.row_names() if same else [str(row) for row in range(problem.rows)]
+
+
+def _answers(answer: Monotonicity, names: Sequence[str]) -> Table:
     table = _table("functional", "input", "at least", "at most", "seen from", "to", "answer")
     for row, place_ in list(np.ndindex(answer.directions[0].shape))[:MOST_ROWS]:
         here = (0, row, place_)
         ends = _ends(float(answer.lower[here]), float(answer.upper[here]))
         seen = (f"{answer.seen_lower[here]:.5g}", f"{answer.seen_upper[here]:.5g}")
-        table.add_row(str(row), str(answer.features[place_]), *ends, *seen, answer.directions[here].name.lower())
+        table.add_row(names[row], str(answer.features[place_]), *ends, *seen, answer.directions[here].name.lower())
     return table
 
 
-def _counts(answer: Monotonicity) -> Table:
+def _counts(answer: Monotonicity, names: Sequence[str]) -> Table:
     table = _table("functional", "input", *(d.name.lower() for d in Direction))
     _, rows, features = answer.directions.shape
     for row, place_ in list(np.ndindex(rows, features))[:MOST_ROWS]:
         counts = [int((answer.directions[:, row, place_] == d).sum()) for d in Direction]
-        table.add_row(str(row), str(answer.features[place_]), *map(str, counts))
+        table.add_row(names[row], str(answer.features[place_]), *map(str, counts))
     return table
 
 
-def _print_pairs(console: Console, answer: Monotonicity) -> None:
+def _print_pairs(console: Console, answer: Monotonicity, names: Sequence[str]) -> None:
     """The two points of every answer "neither"."""
     for row, place_ in list(np.argwhere(answer.directions[0] == Direction.NEITHER))[:MOST_ROWS]:
         rising, falling = (_point(points[0, row, place_]) for points in (answer.rising, answer.falling))
         console.print(
-            f"Functional {row} rises in input {answer.features[place_]} at {rising}, falls at {falling}.",
+            f"Functional {names[row]} rises in input {answer.features[place_]} at {rising}, falls at {falling}.",
             soft_wrap=True, markup=False,
         )  # fmt: skip
 

@@ -120,9 +120,10 @@ def result_table(problem: Problem, result: Bound) -> Table:
         for b, ends in enumerate(overall):
             table.add_row(str(b), *interval_cells(*ends))
         return table
+    names = problem.row_names()
     for row in range(min(problem.rows, MOST_ROWS)):
         low, high = float(result.lower[0, row]), float(result.upper[0, row])
-        table.add_row(str(row), *interval_cells(low, high, relative_gap(low, high)))
+        table.add_row(names[row], *interval_cells(low, high, relative_gap(low, high)))
     if problem.rows > MOST_ROWS:
         table.add_row(f"... {problem.rows - MOST_ROWS} more: --json has all", "", "", "")
     table.add_section()
@@ -216,6 +217,7 @@ def problem_json(problem: Problem) -> dict[str, Any]:
         "norm": problem.norm.value,
         "gradient_norm": problem.norm.dual.value,
         "functionals": problem.rows,
+        "functional_names": [problem.row_names(b) for b in range(problem.batch)],
     }
 
 

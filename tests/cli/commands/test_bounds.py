@@ -67,6 +67,22 @@ def _there(folder, monkeypatch) -> None:
     monkeypatch.chdir(folder)
 
 
+def test_one_output_and_one_margin(folder) -> None:
+    every = json.loads(ok("bound", "net.npz", *BALL, "-m", "ibp", "--json"))
+    assert every["problem"]["functional_names"] == [["0", "1", "2"]]
+    one = json.loads(ok("bound", "net.npz", *BALL, "-m", "ibp", "-f", "2", "--json"))
+    assert one["problem"]["functional_names"] == [["2"]] and one["rows"]["upper"][0][0] == every["rows"]["upper"][0][2]
+    said = int(lipcompare.load("net.npz").forward(torch.full((4,), 0.5, dtype=torch.float64)).argmax())
+    own = json.loads(ok("bound", "net.npz", *BALL, "-m", "ibp", "-f", "margins", "--json"))
+    names = [f"{said}-{j}" for j in range(3) if j != said]
+    assert own["problem"]["functional_names"] == [names]
+    single = json.loads(ok("bound", "net.npz", *BALL, "-m", "ibp", "-f", f"margins:own:{(said + 1) % 3}", "--json"))
+    name = f"{said}-{(said + 1) % 3}"
+    assert single["problem"]["functional_names"] == [[name]]
+    assert single["upper"][0] == own["rows"]["upper"][0][names.index(name)]
+    assert name in ok("bound", "net.npz", *BALL, "-m", "ibp", "-f", f"margins:{said}:{(said + 1) % 3}")
+
+
 def test_the_default_is_an_interval() -> None:
     out = ok("bound", "net.npz", *BALL)
     low, high = map(float, re.search(r"largest +([\d.]+) +([\d.]+)", out).groups())
@@ -97,6 +113,7 @@ def test_json_is_one_object_with_a_fixed_schema() -> None:
         "norm": "inf",
         "gradient_norm": "1",
         "functionals": 3,
+        "functional_names": [["0", "1", "2"]] * 5,
     }
 
 
@@ -299,8 +316,10 @@ MISTAKES = [
     (["net.npz", *BALL, "--clip", "1,0"], 2, "write the smaller number first"),
     (["net.npz", *BALL, "--clip", "1"], 2, "such as 0,1"),
     (["net.npz", *BALL, "--clip", "2,3"], 2, "lies outside --clip 2,3: check the scale"),
-    (["net.npz", *BALL, "-f", "margin:1"], 2, "Did you mean 'margins:LABEL'?"),
+    (["net.npz", *BALL, "-f", "margin:1"], 2, "Did you mean 'margins"),
     (["net.npz", *BALL, "-f", "margins:3"], 2, "Labels must lie in 0..2"),
+    (["net.npz", *BALL, "-f", "3"], 2, "beyond what is there: 0 to 2"),
+    (["net.npz", *BALL, "-f", "margins:1:1"], 2, "against another class"),
     (["net.npz", *BALL, "-f", "margins:0.5"], 2, "not whole numbers"),
     (["net.npz", *BALL, "-f", "margins:labels.npy"], 2, "5 labels for 1 inputs: give one per input"),
     (["net.npz", *BALL, "-f", "seven.npy"], 2, "expected (rows, 3)"),
