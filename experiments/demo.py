@@ -19,7 +19,7 @@ from experiments.data import dataset
 from experiments.train import Protocol, trained
 from lipcompare import METHODS, Bound, Problem
 from lipcompare.cli.printing.bounds import exit_code, print_comparison
-from lipcompare.report.figures.comparison import comparison, save
+from lipcompare.display.intervals import comparison, save
 
 EPS = 0.1
 """Radius of the box around the image; pixels lie in 0..1."""

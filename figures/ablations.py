@@ -29,8 +29,8 @@ from figures.style import (
     save_table,
     style,
 )
+from lipcompare.display.style import plain_log
 from lipcompare.report.figures.store import CUT_SHORT, tightness
-from lipcompare.report.style import plain_log
 from lipcompare.report.tables import by_group
 
 STUDIES = {

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import PAGE, Results, Settings, main, new_figure, save, save_table, style
-from lipcompare.report.style import paper_name
+from lipcompare.display.style import paper_name
 from lipcompare.report.tables import Cell, Table
 
 LOOKS = {

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures.style import PAGE, Look, Results, Settings, handle, line_style, looks, main, new_figure, save, style
-from lipcompare.report.style import ordered, paper_name, plain_log
+from lipcompare.display.style import ordered, paper_name, plain_log
 
 _EPS = 0.1
 _CUTS = "+cuts"

@@ -32,7 +32,7 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.report.style import plain_log
+from lipcompare.display.style import plain_log
 from lipcompare.report.tables import Cell, Table
 
 LEVELS = ("interval", "crown", "alpha-crown", "signs", "lp", "milp")

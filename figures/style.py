@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lipcompare.display.style import COLUMN, GREY, GRID, PAGE, Look, handle, line_style, looks, new_figure, style
 from lipcompare.errors import InvalidInput, LipcompareError, nearest
-from lipcompare.report.style import COLUMN, GREY, GRID, PAGE, Look, handle, line_style, looks, new_figure, style
 from lipcompare.report.tables import Table
 from lipcompare.store.database import Store
 

@@ -1,9 +1,9 @@
 """lipcompare: certified local Lipschitz constants of trained networks, by every method behind one interface.
 
 >>> import lipcompare
->>> network = lipcompare.load("model.onnx")
->>> problem = lipcompare.Problem.around(network, center=0.5, eps=0.1)
->>> print(lipcompare.bound(problem, "lbp"))
+>>> print(lipcompare.bound("model.onnx", center=0.5, eps=0.1))
+>>> problem = lipcompare.Problem.around("model.onnx", center=0.5, eps=0.1, norm=2)
+>>> lipcompare.compare(problem, ["lbp", "sdp"])
 
 The names below are loaded at their first use, and torch with them, so that the command line can answer without.
 """
@@ -12,16 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lipcompare.api import bound, compare
+    from lipcompare.api import bound
     from lipcompare.domain import NormBall, Space
     from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
     from lipcompare.methods import METHODS, Method
     from lipcompare.network import Network
     from lipcompare.network.load import load
     from lipcompare.problem import Box, Norm, Problem, margins
+    from lipcompare.report import figures as plots
     from lipcompare.result import Bound, Status, Witnesses
+    from lipcompare.study.compare import compare
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "METHODS",
@@ -43,10 +45,11 @@ __all__ = [
     "compare",
     "load",
     "margins",
+    "plots",
 ]
 
 _HOMES = {
-    "api": ("bound", "compare"),
+    "api": ("bound",),
     "domain": ("NormBall", "Space"),
     "errors": ("Contradiction", "InvalidInput", "LipcompareError", "UnsupportedOperation"),
     "methods": ("METHODS", "Method"),
@@ -54,11 +57,14 @@ _HOMES = {
     "network.load": ("load",),
     "problem": ("Box", "Norm", "Problem", "margins"),
     "result": ("Bound", "Status", "Witnesses"),
+    "study.compare": ("compare",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return importlib.import_module("lipcompare.report.figures")
     if name not in _HOME:
         raise AttributeError(f"module 'lipcompare' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"lipcompare.{_HOME[name]}"), name)

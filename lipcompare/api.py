@@ -1,31 +1,30 @@
-"""``bound`` and ``compare``: the entry points. They run methods, check what comes back, keep what was proved
-whatever ends a run, and never let one method's failure stop a comparison."""
+"""``bound``: run a method, check what comes back, and keep what was proved whatever ends the run."""
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import copy
 import dataclasses
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
-from lipcompare.combine import SoFar, intersect
+from lipcompare.combine import SoFar
+from lipcompare.display.progress import Display, watched
+from lipcompare.display.progress import progress as news
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation, nearest
 from lipcompare.methods import Method
-from lipcompare.methods.base import changed_options
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import tensors
 from lipcompare.network.load import Source
 from lipcompare.problem import ArrayLike, Problem
-from lipcompare.result import Bound, Status, closed
+from lipcompare.result import Bound, Status, closed, proved
 from lipcompare.rounding import agree
 from lipcompare.witness import check_witnesses
 
@@ -49,6 +48,7 @@ def bound(
     gap: float = 1e-4,
     memory: int = 2**30,
     threads: int | None = None,
+    progress: bool | None = None,
     on_progress: Callable[[TracePoint], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     **options: Any,
@@ -67,6 +67,8 @@ def bound(
         gap: relative gap at which exact methods stop.
         memory: bytes of working memory that batched passes respect.
         threads: CPU threads of torch during the run (None leaves them as they are).
+        progress: show the interval while the run goes on, once it takes more than a second; None: on a terminal or in a
+            notebook.
         on_progress: called with every point of the trace.
         on_note: called with what a search is doing, in words: subdomains, their rate, how many are open.
         options: fields of the method, when it is given by name; of a model also ``norm``, ``ball``, ``clip``,
@@ -84,11 +86,11 @@ def bound(
         Contradiction: the result excludes itself (a lower bound above the upper one, or a witness that attains less
             than it claims): a bug that must not look like a number.
     """
-    _require_limits(time_limit, gap, memory, threads)
+    require_limits(time_limit, gap, memory, threads)
     asked = {name: options.pop(name) for name in _ASKED if name in options}
     chosen = _method(method, options)
     problem = _question(problem, center, eps, asked)
-    with computing(threads):
+    with computing(threads), _watching(progress, chosen.name) as shown:
         problem = _ordinary(problem)
         clock = Clock(Budget(time_limit, gap, memory))
         so_far = SoFar(problem.batch, problem.rows)
@@ -96,13 +98,19 @@ def bound(
         if reason is not None:
             return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
 
-        def progress(point: TracePoint) -> None:
+        def tell(point: TracePoint) -> None:
             clock.trace.append(point)
-            if on_progress is not None:
-                on_progress(point)
+            for listener in (on_progress, shown and shown.show):
+                if listener is not None:
+                    listener(point)
+
+        def note(text: str) -> None:
+            for listener in (on_note, shown and shown.note):
+                if listener is not None:
+                    listener(text)
 
         try:
-            result = chosen.run(problem, Budget(time_limit, gap, memory, progress, on_note, so_far.take))
+            result = chosen.run(problem, Budget(time_limit, gap, memory, tell, note, so_far.take))
         except KeyboardInterrupt:
             result = _ended(problem, chosen, clock, so_far, Status.INTERRUPTED)
         except LipcompareError:
@@ -117,57 +125,14 @@ def bound(
         return _checked(problem, result, gap)
 
 
-def compare(
-    problems: Problem | Iterable[Problem] | Mapping[str, Problem],
-    methods_: Iterable[Method | str | tuple[str, Mapping[str, Any]]],
-    *,
-    time_limit: float = TIME_LIMIT,
-    gap: float = 1e-4,
-    memory: int = 2**30,
-    threads: int | None = None,
-    on_result: Callable[[str, Bound], None] | None = None,
-) -> pd.DataFrame:
-    """Run several methods on several problems: one row per problem, example and method.
-
-    ``methods_``: names, objects, or names with options such as ``("milp", {"solver": "gurobi"})``. Where one method is
-    there several times, its options are part of its name in the frame.
-
-    Columns: problem, example, method, lower, upper, gap, proves, status, message, seconds (of the whole batch), device,
-    dtype, options. Ctrl-C ends the comparison and keeps what was done.
-
-    Raises:
-        Contradiction: a method contradicts itself or another one. It is raised when everything has run, and its
-            ``results`` is the frame.
-    """
-    chosen = [methods.get(m[0], **m[1]) if isinstance(m, tuple) else methods.get(m) for m in methods_]
-    names = _told_apart(chosen)
-    rows: list[dict[str, Any]] = []
-    contradictions: list[str] = []
-    for label, problem in _labelled(problems):
-        results: list[Bound] = []
-        for name, method in zip(names, chosen, strict=True):
-            try:
-                result = bound(problem, method, time_limit=time_limit, gap=gap, memory=memory, threads=threads)
-            except LipcompareError as error:
-                result = refused(problem, method, error)
-                if isinstance(error, Contradiction):
-                    contradictions.append(f"{label}: {error}")
-            results.append(result)
-            rows.extend({**row, "method": name} for row in tidy(label, result))
-            if on_result is not None:
-                on_result(label, result)
-            if result.status is Status.INTERRUPTED:
-                break
-        try:
-            intersect(results, gap=gap)
-        except Contradiction as error:
-            contradictions.append(f"{label}: {error}")
-        if results and results[-1].status is Status.INTERRUPTED:
-            break
-    frame = pd.DataFrame(rows)
-    if contradictions:
-        raise Contradiction(" ".join(contradictions), results=frame)
-    return frame
+@contextlib.contextmanager
+def _watching(wanted: bool | None, work: str) -> Iterator[Display | None]:
+    """What shows the news of a run to whoever sees them."""
+    if wanted or (wanted is None and watched()):
+        with news() as announce:
+            yield announce(work)
+    else:
+        yield None
 
 
 def _method(method: Method | str, options: Mapping[str, Any]) -> Method:
@@ -198,7 +163,8 @@ def _question(
     return Problem.around(given, center, eps, **asked)
 
 
-def _require_limits(time_limit: float, gap: float, memory: int, threads: int | None) -> None:
+def require_limits(time_limit: float, gap: float, memory: int, threads: int | None) -> None:
+    """Raises InvalidInput if a limit is no number, or none that makes sense."""
     for name, value in (("time_limit", time_limit), ("gap", gap), ("memory", memory), ("threads", threads)):
         if not isinstance(value, (int, float, np.number)) and not (name == "threads" and value is None):
             raise InvalidInput(f"{name} must be a number, not {value!r}.")
@@ -208,20 +174,6 @@ def _require_limits(time_limit: float, gap: float, memory: int, threads: int | N
         raise InvalidInput(f"gap must be at least 0 and under 1, such as 0.01 for one per cent, not {gap!r}.")
     if not memory > 0 or (threads is not None and not (threads >= 1 and threads == int(threads))):
         raise InvalidInput("memory must be a positive number of bytes, and threads a positive number of threads.")
-
-
-def _told_apart(chosen: Iterable[Method]) -> list[str]:
-    """The methods' names, with the options that are not the default ones where a name occurs more than once."""
-    chosen = list(chosen)
-    counts = collections.Counter(m.name for m in chosen)
-
-    def name(method: Method) -> str:
-        if counts[method.name] == 1:
-            return method.name
-        options = ", ".join(f"{k}={getattr(v, 'value', v)}" for k, v in changed_options(method).items())
-        return f"{method.name}({options})" if options else method.name
-
-    return [name(m) for m in chosen]
 
 
 def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
@@ -236,33 +188,29 @@ def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
 
 
 def tidy(label: str, result: Bound) -> Iterator[dict[str, Any]]:
-    """One record per example of a result."""
-    for b, (lower, upper, gap) in enumerate(zip(result.overall_lower, result.overall_upper, result.gap, strict=True)):
+    """One record per example of a result; an end that is not proved is NaN, and so is the gap then."""
+    ends = proved(result.overall_lower, result.overall_upper)
+    for b, (lower, upper, gap) in enumerate(zip(*ends, result.gap, strict=True)):
         yield {
             "problem": label,
             "example": b,
             "method": result.method,
             "lower": float(lower),
             "upper": float(upper),
-            "gap": float(gap),
+            "gap": float(gap) if lower >= 0 and upper >= 0 else float("nan"),
             "proves": result.proves,
             "status": result.status.name.lower(),
             "message": result.sentence,
             "seconds": result.seconds,
             "device": result.device,
             "dtype": result.dtype,
-            "options": ", ".join(f"{k}={getattr(v, 'value', v)}" for k, v in result.options.items()),
+            "options": options_text(result.options),
         }
 
 
-def _labelled(problems: Problem | Iterable[Problem] | Mapping[str, Problem]) -> Iterator[tuple[str, Problem]]:
-    if isinstance(problems, Problem):
-        problems = [problems]
-    if isinstance(problems, Mapping):
-        yield from problems.items()
-        return
-    for number, problem in enumerate(problems):
-        yield f"{problem.network.name}#{number}", problem
+def options_text(options: Mapping[str, Any]) -> str:
+    """A method's options in one line."""
+    return ", ".join(f"{k}={getattr(v, 'value', v)}" for k, v in options.items())
 
 
 def _ordinary(problem: Problem) -> Problem:

@@ -1,4 +1,4 @@
-"""Sets of inputs: boxes, l1 and l2 balls, and the whole space."""
+"""Sets of inputs: boxes, l_1 and l_2 balls, and the whole space."""
 
 from __future__ import annotations
 
@@ -151,13 +151,13 @@ class Box:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class NormBall(Box):
-    """A batch of l1 or l2 balls, cut with boxes. Make one with :meth:`around`.
+    """A batch of l_1 or l_2 balls, cut with boxes. Make one with :meth:`around`.
 
     Attributes:
         lower, upper: bounding box, (batch, inputs); where the ball is clipped, the box that it is cut with.
         center: (batch, inputs), inside the box.
         radius: (batch,).
-        norm: l1 or l2.
+        norm: l_1 or l2.
     """
 
     center: Tensor
@@ -182,7 +182,9 @@ class NormBall(Box):
         if norm is Norm.INF:
             return box
         if bool(((center < box.lower) | (center > box.upper)).any()):
-            raise InvalidInput(f"The centre of an l{norm.value} ball must lie in the range {clip} that it is cut with.")
+            raise InvalidInput(
+                f"The centre of an l_{norm.value} ball must lie in the range {clip} that it is cut with."
+            )
         return cls(box.lower, box.upper, center, size, norm)
 
     @property

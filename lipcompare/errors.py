@@ -35,11 +35,17 @@ class Contradiction(LipcompareError, AssertionError):
         self.results = results
 
 
+_AS_NEAR = 0.1
+"""How much less alike than the likeliest a name may be to be suggested beside it (of 1)."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A sentence that lists ``choices`` and suggests the one most like ``name``."""
+    """A sentence that lists ``choices`` and suggests those that are like ``name``, the most like first."""
     names = sorted(choices)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(name, names, n=3)
+    likeness = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
+    close = [other for other, like in zip(close, likeness, strict=True) if like > likeness[0] - _AS_NEAR]
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"{hint} Known: {', '.join(names)}."
 
 
@@ -63,6 +69,11 @@ def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[No
         raise
     except Exception as error:
         raise InvalidInput(f"{shown(path)} is not a readable {kind} ({summary(error)}): {advice}.") from error
+
+
+def install(extra: str) -> str:
+    """How to get what an extra of this package brings, quoted as shells need it."""
+    return f"pip install 'lipcompare[{extra}]'"
 
 
 def require_file(path: str | os.PathLike[str]) -> None:

@@ -90,7 +90,7 @@ class Problem:
         Args:
             network: a network, or what :func:`lipcompare.load` makes one of: a ``torch.nn.Module``, the path of a file.
             center: a number (every input), one input of any shape with the right size, or a batch of them.
-            eps: a number, or one per input; for l1 and l2 balls a number, or one per example.
+            eps: a number, or one per input; for l_1 and l_2 balls a number, or one per example.
             norm: the norm that the constant is about.
             ball: the norm of the ball, l_inf (a box) unless said otherwise, whatever ``norm`` is.
             functionals: (rows, outputs) or (batch, rows, outputs); one row per output if None.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import html
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lipcompare.budget import TracePoint
-from lipcompare.rounding import lower_text, upper_text
+from lipcompare.rounding import gap_text, lower_text, upper_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Status(enum.Enum):
@@ -39,6 +43,15 @@ def closed(lower: np.ndarray, upper: np.ndarray, gap: float) -> bool:
     """Whether the largest rows of all examples are known to the relative gap; lower and upper are (batch, rows)."""
     low, high = lower.max(1), upper.max(1)
     return bool(np.isfinite(low).all() and np.isfinite(high).all() and (high - low <= gap * high).all())
+
+
+def proved(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends as frames and files have them: NaN where nothing is proved.
+
+    That is a lower bound of 0, which every network has, unless the upper bound says that the value is 0; and an upper
+    bound that is infinite.
+    """
+    return np.where((lower > 0) | (upper == 0), lower, np.nan), np.where(np.isfinite(upper), upper, np.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +138,7 @@ class Bound:
     """What a method proved about a batch of problems.
 
     Attributes:
-        lower, upper: (batch, rows); 0 and inf where nothing is proved.
+        lower, upper: (batch, rows); 0 and inf where nothing is proved (NaN in frames and CSV files, null in JSON).
         status, detail: why it stopped, and what else there is to say.
         method, options: the method's name and the fields it ran with.
         seconds: wall-clock time of the method.
@@ -183,19 +196,21 @@ class Bound:
         return " ".join(filter(None, (self.status.value, stands if self.status.early else "", self.detail)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, ready for JSON (inf becomes None)."""
+        """Plain numbers and strings, ready for JSON; an end that is not proved is None."""
+        lower, upper = proved(self.overall_lower, self.overall_upper)
+        rows_lower, rows_upper = proved(self.lower, self.upper)
         return {
             "method": self.method,
             "options": {k: _plain(v) for k, v in self.options.items()},
-            "lower": [_number(v) for v in self.overall_lower],
-            "upper": [_number(v) for v in self.overall_upper],
+            "lower": [_number(v) for v in lower],
+            "upper": [_number(v) for v in upper],
             "proves": self.proves,
             "status": self.status.name.lower(),
             "message": self.sentence,
             "seconds": self.seconds,
             "rows": {
-                "lower": [[_number(v) for v in row] for row in self.lower],
-                "upper": [[_number(v) for v in row] for row in self.upper],
+                "lower": [[_number(v) for v in row] for row in rows_lower],
+                "upper": [[_number(v) for v in row] for row in rows_upper],
             },
             "device": self.device,
             "dtype": self.dtype,
@@ -208,13 +223,27 @@ class Bound:
             lines.append(f"  example {b}: {interval_text(low, high)}")
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return f"<Bound by {self}>" if len(self.lower) == 1 else f"<Bound by {self}\n>"
+
+    def plot(self, *, example: int = 0) -> Figure:
+        """The interval of every functional of one example, and over time where the method told of it on the way."""
+        from lipcompare.display.intervals import one_result  # loads matplotlib
+
+        lower, upper = proved(self.lower, self.upper)
+        title = f"{self.method}: {interval_text(self.overall_lower[example], self.overall_upper[example])}"
+        return one_result(lower[example], upper[example], self.trace, self.seconds, title=title)
+
     def _repr_html_(self) -> str:
+        lower, upper = proved(self.overall_lower, self.overall_upper)
         cells = "".join(
-            f"<tr><td>{b}</td><td>{lower_text(low, 6)}</td><td>{upper_text(high, 6)}</td><td>{gap:.2%}</td></tr>"
-            for b, (low, high, gap) in enumerate(zip(self.overall_lower, self.overall_upper, self.gap, strict=True))
+            f"<tr><td>{b}</td><td>{'0' if high == 0 else lower_text(low, 6)}</td><td>{upper_text(high, 6)}</td>"
+            f"<td>{gap_text(gap if low >= 0 else np.nan)}</td></tr>"
+            for b, (low, high, gap) in enumerate(zip(lower, upper, self.gap, strict=True))
         )
         return (
-            f"<p><b>{self.method}</b> {self.sentence} ({self.seconds:.3g} s, {self.device}, {self.dtype})</p>"
+            f"<p><b>{html.escape(self.method)}</b> {html.escape(self.sentence)} "
+            f"({self.seconds:.3g} s, {self.device}, {self.dtype})</p>"
             f"<table><tr><th>example</th><th>lower</th><th>upper</th><th>gap</th></tr>{cells}</table>"
         )
 

@@ -136,22 +136,29 @@ def sqrt_above(value: float) -> float:
 
 def lower_text(value: float, digits: int = 5) -> str:
     """A lower bound to some significant digits, rounded down; "-" where nothing is proved."""
-    return "-" if value <= 0 else _rounded(value, digits, decimal.ROUND_FLOOR)
+    return _rounded(value, digits, decimal.ROUND_FLOOR) if value > 0 else "-"
 
 
 def upper_text(value: float, digits: int = 5) -> str:
     """An upper bound to some significant digits, rounded up; "-" where nothing is proved."""
-    return "-" if math.isinf(value) else _rounded(value, digits, decimal.ROUND_CEILING)
+    return _rounded(value, digits, decimal.ROUND_CEILING) if math.isfinite(value) else "-"
 
 
 def signed_lower_text(value: float, digits: int = 5) -> str:
     """A lower bound on a quantity of either sign, rounded down; "-" where nothing is proved."""
-    return "-" if math.isinf(value) else _rounded(value + 0.0, digits, decimal.ROUND_FLOOR)
+    return _rounded(value + 0.0, digits, decimal.ROUND_FLOOR) if math.isfinite(value) else "-"
 
 
 def signed_upper_text(value: float, digits: int = 5) -> str:
     """An upper bound on a quantity of either sign, rounded up; "-" where nothing is proved."""
-    return "-" if math.isinf(value) else _rounded(value + 0.0, digits, decimal.ROUND_CEILING)
+    return _rounded(value + 0.0, digits, decimal.ROUND_CEILING) if math.isfinite(value) else "-"
+
+
+def gap_text(gap: float) -> str:
+    """A relative gap in per cent; "-" where an end is not proved."""
+    if not math.isfinite(gap):
+        return "-"
+    return "<0.01%" if 0 < gap < 1e-4 else f"{max(gap, 0.0):.2%}"
 
 
 def _rounded(value: float, digits: int, direction: str) -> str:

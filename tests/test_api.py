@@ -1,4 +1,4 @@
-"""bound and compare: what they check, what they survive, and what they print."""
+"""bound: what it checks, what it survives, and how results print."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import dataclasses
 import inspect
 import json
 import re
+import time
 from typing import ClassVar, final
 
 import nets
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 import lipcompare
 from lipcompare import Bound, Box, Contradiction, InvalidInput, Method, Problem, Status
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.api import tidy
+from lipcompare.budget import Budget, Clock, Kept, TracePoint
 from lipcompare.cli import asked, options
+from lipcompare.display import progress as display
 from lipcompare.domain import Space
+from lipcompare.result import proved
+from lipcompare.rounding import gap_text, lower_text, signed_lower_text, signed_upper_text, upper_text
 from lipcompare.witness import make_witnesses
 
 
@@ -82,12 +86,6 @@ def test_failures_become_statuses_that_prove_nothing(failure: str, status: Statu
     assert result.status is status and result.proves == "nothing"
     assert (result.lower == 0).all() and np.isinf(result.upper).all()
     assert result.sentence.endswith(".")
-
-
-def test_methods_are_compared_with_their_options() -> None:
-    frame = lipcompare.compare(PROBLEM, ["ibp", ("lbp", {"tightening": "crown"}), ("lbp", {"tightening": "interval"})])
-    assert list(frame["method"].unique()) == ["ibp", "lbp(tightening=crown)", "lbp(tightening=interval)"]
-    assert set(lipcompare.compare(PROBLEM, [("lbp", {"tightening": "crown"})])["method"]) == {"lbp"}
 
 
 def test_rows_have_names() -> None:
@@ -168,6 +166,7 @@ def test_a_convolution_tells_one_input_from_a_batch(batch) -> None:
 
 def test_problems_and_networks_are_shown_in_a_line() -> None:
     ball = Problem.around(PROBLEM.network, 0.5, 0.1, ball=2)
+    assert repr(lipcompare.bound(PROBLEM, "ibp")).startswith("<Bound by ibp: ")
     for thing in (PROBLEM, PROBLEM.network, PROBLEM.box, ball, ball.box, Space.of(3)):
         assert len(repr(thing)) < 200 and "tensor" not in repr(thing), repr(thing)
     assert "1 l_2 ball of radius 0.1" in repr(ball) and "2 boxes of radius 0.1" in repr(PROBLEM)
@@ -242,37 +241,59 @@ def test_a_result_that_excludes_itself_is_an_error() -> None:
         lipcompare.bound(PROBLEM, Scripted("witness", low=100.0, high=0.01))
 
 
-def test_compare_finds_contradictions_and_still_has_the_rows() -> None:
-    with pytest.raises(Contradiction, match="attack proves at least") as caught:
-        lipcompare.compare(PROBLEM, ["attack", Scripted(high=0.01), Scripted("witness", high=0.01), "naive"])
-    frame = caught.value.results
-    assert isinstance(frame, pd.DataFrame)
-    assert list(frame["method"].unique()) == ["attack", "scripted", "naive"] and len(frame) == 4 * 2
-    assert "crashed" in set(frame["status"])
-
-
-def test_compare_goes_on_past_failures_and_is_tidy() -> None:
-    frame = lipcompare.compare({"a": PROBLEM, "b": PROBLEM}, [Scripted("memory"), "lbp", Scripted("refuse")])
-    assert len(frame) == 2 * 3 * 2
-    assert set(frame["status"]) == {"out_of_memory", "complete", "unsupported"}
-    lbp = frame[frame["method"] == "lbp"]
-    assert np.isfinite(lbp["upper"]).all() and (lbp["proves"] == "upper").all()
-    assert list(frame["problem"].unique()) == ["a", "b"] and set(frame["example"]) == {0, 1}
-
-
-def test_an_interrupted_comparison_keeps_what_was_done() -> None:
-    frame = lipcompare.compare(PROBLEM, ["naive", Scripted("interrupt"), "lbp"])
-    assert list(frame["method"].unique()) == ["naive", "scripted"]
-
-
 def test_results_print_and_serialise() -> None:
     result = lipcompare.bound(PROBLEM, "lbp")
     assert "at most" in str(result) and "<table>" in result._repr_html_()
     plain = json.loads(json.dumps(result.to_dict()))
-    assert plain["lower"] == [0.0, 0.0] and len(plain["rows"]["upper"]) == 2
+    assert plain["lower"] == [None, None] and len(plain["rows"]["upper"]) == 2
     assert plain["options"]["tightening"] == "alpha-crown"
     nothing = lipcompare.bound(PROBLEM, Scripted("memory"))
     assert nothing.to_dict()["upper"] == [None, None] and "nothing proved" in str(nothing)
+
+
+def test_what_is_not_proved_is_one_thing() -> None:
+    """NaN in arrays for frames, null in JSON, "-" for people; a constant that is proved to be 0 is a number."""
+    lower, upper = proved(np.array([0.0, 0.0, 2.0, 0.0]), np.array([3.0, 0.0, np.inf, np.inf]))
+    np.testing.assert_array_equal(lower, [np.nan, 0, 2, np.nan])
+    np.testing.assert_array_equal(upper, [3, 0, np.nan, np.nan])
+    (record, _) = tidy("p", lipcompare.bound(PROBLEM, "ibp"))
+    assert np.isnan(record["lower"]) and np.isnan(record["gap"]) and record["upper"] > 0
+    for text in (lower_text, upper_text, signed_lower_text, signed_upper_text, gap_text):
+        assert text(float("nan")) == "-"
+    assert "<td>-</td>" in lipcompare.bound(PROBLEM, "ibp")._repr_html_()
+
+
+def test_a_result_is_drawn_and_shown_by_a_notebook() -> None:
+    network = nets.dense(0)
+    result = lipcompare.bound(network, "exact", center=0.5, eps=0.1)
+    for drawn in (result, lipcompare.bound(PROBLEM, "ibp"), lipcompare.bound(PROBLEM, Scripted("memory"))):
+        figure = drawn.plot()
+        assert figure._repr_png_().startswith(b"\x89PNG") and figure.axes[0].get_ylabel() == "functional"
+    assert [t.get_text() for t in lipcompare.bound(PROBLEM, "ibp").plot().axes[0].get_legend().get_texts()]
+    assert lipcompare.plots.trace([result])._repr_png_()
+
+
+def test_news_are_shown_where_somebody_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: nothing in the first moments, a line that is updated in place, nothing in the end."""
+    lines: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            lines.append(data["text/plain"])
+
+    def publish(data: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        lines.append(data["text/plain"])
+        return Handle()
+
+    monkeypatch.setattr(display, "_notebook", lambda: publish)
+    lipcompare.bound(PROBLEM, "ibp")
+    assert display.watched() and lines == []  # it took no second
+    with display.progress(after=0.0) as announce:
+        news = announce("work")
+        news.show(TracePoint(1.0, 1.5, np.inf))
+        time.sleep(0.21)
+        news.note("7 open")
+    assert lines[0].startswith("work") and "work: from 1.5 to -  7 open  (" in lines[1] and lines[-1] == ""
 
 
 def test_threads_are_put_back() -> None:

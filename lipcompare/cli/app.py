@@ -15,6 +15,7 @@ from lipcompare.cli.asked import (
     CertifyOptions,
     CompareOptions,
     JacobianOptions,
+    MethodsOptions,
     MonotoneOptions,
     OperatorNormOptions,
     PlotOptions,
@@ -30,10 +31,14 @@ _STORE_CODES = """[bold]Exit codes[/bold]
   2  bad input; one sentence on stderr says what to change
 130  interrupted"""
 
+_LIST_CODES = """[bold]Exit codes[/bold]
+
+  0  done
+  2  there is no such method"""
+
 app = typer.Typer(
     name="lipcompare",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -102,12 +107,20 @@ def compare(given: CompareOptions) -> None:
     bounds.compare(given)
 
 
-@app.command()
-def methods() -> None:
-    """List the methods: what each proves, for which norms, where it comes from, and its options."""
+@app.command(epilog=_LIST_CODES)
+@takes(MethodsOptions)
+def methods(given: MethodsOptions) -> None:
+    """List the methods: what each proves, for which norms, and where it comes from; or explain one with its options.
+
+    [bold]Examples[/bold]
+
+    lipcompare methods
+    lipcompare methods sdp
+    lipcompare methods --json
+    """
     from lipcompare.cli.commands import registries
 
-    registries.methods()
+    registries.methods(given)
 
 
 @app.command()

@@ -187,6 +187,20 @@ class OperatorNormOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class MethodsOptions:
+    """Of ``lipcompare methods``."""
+
+    method: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[METHOD]", help="Explain this one and its options.", show_default=False,
+            autocompletion=options.method_names,
+        ),
+    ] = None  # fmt: skip
+    json: options.Json = False
+
+
+@dataclasses.dataclass(frozen=True)
 class ResultsOptions:
     """Of ``lipcompare results``."""
 

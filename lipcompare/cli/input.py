@@ -152,7 +152,19 @@ class Question:
             return self._picked(lower), self._picked(upper)
         center = self._centers(network, note)
         radius = self._radius(network, len(center))
+        self._question_radius(float(radius.max(initial=0.0)), note)
         return center - radius, center + radius
+
+    def _question_radius(self, radius: float, note: Callable[[str], None]) -> None:
+        """Say so where a radius looks like one in other units than the inputs."""
+        low, high = self.clip_range or (0.0, 0.0)
+        if self.scale > 1 and radius >= 1:
+            note(
+                f"--scale divides the inputs and not --eps: a radius of {radius:g} is {radius * self.scale:g} of the "
+                f"file's units. If that is not meant, write --eps {self.eps}/{self.scale:g}."
+            )
+        elif high > low and radius >= high - low:
+            note(f"A radius of {radius:g} covers the whole range {low:g} to {high:g} of --clip: is --eps in its units?")
 
     def _centers(self, network: Network, note: Callable[[str], None]) -> np.ndarray:
         """The inputs that are named, (batch, inputs) in float64."""
@@ -180,8 +192,8 @@ class Question:
         values = self._per_example(_lengths(self.eps or "").reshape(-1), batch)
         if len(values) not in (1, batch):
             raise InvalidInput(
-                f"--eps {self.eps} has {len(values)} numbers, and an l{ball.value} ball has one radius: give a number, "
-                f"or one per example ({batch})."
+                f"--eps {self.eps} has {len(values)} numbers, and an l_{ball.value} ball has one radius: give a "
+                f"number, or one per example ({batch})."
             )
         return values
 

@@ -28,6 +28,18 @@ EXIT_CODES = """[bold]Exit codes[/bold]
   5  an unexpected error: a bug too, please report it
 130  interrupted or terminated; what was proved until then is printed"""
 
+METHODS = (
+    "naive", "ibp", "recurjac", "lbp", "lp", "lipsdp", "sdp", "milp", "bab", "lipbab", "enumerate", "attack", "exact",
+    "auto",
+)  # fmt: skip
+"""Our methods, for a shell that completes their names; the table itself takes long to load."""
+
+
+def method_names(begun: str) -> list[str]:
+    """Those that begin so."""
+    return [name for name in METHODS if name.startswith(begun)]
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -108,6 +120,7 @@ MethodName = Annotated[
         "--method",
         "-m",
         help="A name that `lipcompare methods` lists; auto gives an interval.",
+        autocompletion=method_names,
         rich_help_panel=RUN,
     ),
 ]

@@ -87,6 +87,7 @@ __all__ = [
     "get",
     "option_types",
     "register",
+    "type_text",
 ]
 
 
@@ -137,7 +138,7 @@ def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:
     if not isinstance(value, str) or wanted is str:
         if isinstance(value, kinds) or (float in kinds and isinstance(value, int)):
             return value
-        raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {_described(kinds)}.")
+        raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {type_text(wanted)}.")
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
         choices = {str(member.value): member for member in wanted}
         if value not in choices:
@@ -151,13 +152,13 @@ def _convert(method: str, name: str, value: Any, wanted: Any) -> Any:
                 return kind(value)
             except ValueError:
                 continue
-    raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {_described(kinds)}.")
+    raise InvalidInput(f"Option {name!r} of {method!r} cannot be {value!r}: it takes {type_text(wanted)}.")
 
 
-def _described(kinds: tuple[type, ...]) -> str:
-    """The types of an option as a person reads them: an enumeration by its values."""
+def type_text(wanted: Any) -> str:
+    """The type of an option as a person reads it: an enumeration by its values."""
     words = []
-    for kind in kinds:
+    for kind in typing.get_args(wanted) or (wanted,):
         choices = issubclass(kind, enum.Enum)
-        words.append(" or ".join(repr(m.value) for m in kind) if choices else kind.__name__.replace("NoneType", "None"))  # type: ignore[attr-defined]
+        words.append(" or ".join(repr(m.value) for m in kind) if choices else kind.__name__.replace("NoneType", "None"))
     return " or ".join(words)

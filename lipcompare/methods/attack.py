@@ -22,7 +22,16 @@ _SEARCH = 0.7
 @final
 @dataclasses.dataclass(frozen=True)
 class Attack(Method):
-    """Points of large gradient norm: sampling, ascent on a smoothed norm, local search over points and patterns."""
+    """Points of large gradient norm: sampling, ascent on a smoothed norm, local search over points and patterns.
+
+    Attributes:
+        samples: points tried at random.
+        starts: of these kept per row, to climb from.
+        ascent_steps: steps of gradient ascent from each of them.
+        rounds, proposals: of the local search, and points that it tries in each.
+        regions: activation regions next to a point that are tried by linear programs.
+        seed: of the random numbers.
+    """
 
     name: ClassVar[str] = "attack"
     proves: ClassVar[str] = "lower"

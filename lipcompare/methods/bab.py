@@ -81,8 +81,8 @@ class Bab(Method):
         batch: subdomains bounded at once.
         node_limit: subdomains bounded in all, per example (0: no limit).
         tolerance: relative accuracy of each quadratic-gate bound.
-        cuts: most cutting planes per program at the root and for up to ``cut_depth`` decisions (p = inf). They save few
-            subdomains (``python -m experiments.branching`` counts them), so there are none by default.
+        cuts, cut_depth: most cutting planes per program at the root and for up to ``cut_depth`` decisions (p = inf).
+            They save few subdomains (``python -m experiments.branching`` counts them), so there are none by default.
         sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
             two passes for sdp, one in one for lbp, whose subdomains cost less than that; 0 sweeps: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.

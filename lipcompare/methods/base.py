@@ -35,7 +35,7 @@ class Method(ABC):
     reference: ClassVar[str]
     """Key in CITATIONS.bib."""
     balls: ClassVar[bool] = False
-    """Whether its points stay inside l1 and l2 balls (an upper bound needs no such care: the bounding box will do)."""
+    """Whether its points stay inside l_1 and l_2 balls (an upper bound needs no such care: the box around does)."""
     everywhere: ClassVar[bool] = False
     """Whether it works on the whole space."""
 
@@ -44,7 +44,7 @@ class Method(ABC):
         if isinstance(problem.box, Space) and not self.everywhere:
             return "It needs a bounded set of inputs: give a box."
         if isinstance(problem.box, NormBall) and not self.balls and self.proves != "upper":
-            return f"It searches boxes, not l{problem.box.norm.value} balls: give a box."
+            return f"It searches boxes, not l_{problem.box.norm.value} balls: give a box."
         return None
 
     def upper_result(self, problem: Problem, clock: Clock, upper: Tensor, hurried: bool) -> Bound:

@@ -37,7 +37,11 @@ class Naive(Method):
 @final
 @dataclasses.dataclass(frozen=True)
 class Ibp(Method):
-    """Interval arithmetic on the chain rule, entry by entry (IBP; with CROWN gates, FastLip)."""
+    """Interval arithmetic on the chain rule, entry by entry (IBP; with CROWN gates, FastLip).
+
+    Attributes:
+        tightening: pre-activation bounds that the gates come from.
+    """
 
     name: ClassVar[str] = "ibp"
     proves: ClassVar[str] = "upper"

@@ -31,6 +31,9 @@ class Enumerate(Method):
     an interior give a witness there. A region that only touches counts for the upper bound, and for the lower bound
     only if a point can be verified to lie on its kinks; where none can, rounding leaves open whether the region is
     empty, and the interval says so.
+
+    Attributes:
+        limit: most undecided neurons; a network with more is refused.
     """
 
     name: ClassVar[str] = "enumerate"

@@ -56,7 +56,11 @@ class Lbp(Method):
 @final
 @dataclasses.dataclass(frozen=True)
 class RecurJac(Method):
-    """RecurJac: like ``lbp``, but a gate whose incoming gradient has no sign passes on its interval."""
+    """RecurJac: like ``lbp``, but a gate whose incoming gradient has no sign passes on its interval.
+
+    Attributes:
+        tightening: pre-activation bounds that the gates come from.
+    """
 
     name: ClassVar[str] = "recurjac"
     proves: ClassVar[str] = "upper"

@@ -46,7 +46,7 @@ class Scope(enum.Enum):
 class LinfForm(enum.Enum):
     """How a bound for p = inf is made."""
 
-    SCALED = "scaled"  # the l2 bound times sqrt(inputs), as published comparisons do
+    SCALED = "scaled"  # the l_2 bound times sqrt(inputs), as published comparisons do
     DIAGONAL = "diagonal"  # weights d_j on the squares of the inputs' differences, minimising their sum
 
 
@@ -57,11 +57,20 @@ class LipSdp(Method):
 
     Two inputs that differ by ``dx`` have pre-activations that differ by ``dz`` and activations by ``s dz`` with ``s``
     in the slope range. Neurons whose slope is one number are substituted. The network variant of the paper, with a
-    multiplier for every pair of neurons, is unsound (Pauli et al. 2021) and left out. For p = 1 the l2 bound holds as
+    multiplier for every pair of neurons, is unsound (Pauli et al. 2021) and left out. For p = 1 the l_2 bound holds as
     it is.
 
     A solver's answer is not trusted: its multipliers are rounded to valid ones, the smallest eigenvalue of the matrix
     they give is computed, and what it lacks is paid for in the bound.
+
+    Attributes:
+        solver: a name of a conic solver that ``lipcompare solvers`` lists.
+        multipliers: one for each undecided neuron, or one for each layer.
+        scope: restrict slopes to their range over the box, or over all inputs.
+        linf: for p = inf the l_2 bound times the root of the number of inputs, as published comparisons do, or weights
+            on the inputs' differences, minimising their sum.
+        tightening: pre-activation bounds that slopes come from.
+        limit: largest order of the semidefinite matrix; a network that needs more is refused.
     """
 
     name: ClassVar[str] = "lipsdp"

@@ -28,6 +28,11 @@ class Lp(Method):
 
     Never above ``lbp`` with the same pre-activation bounds: that bound is this program without its forward half. The
     upper bound is recomputed from the solver's multipliers by weak duality, so it does not rest on the solver's word.
+
+    Attributes:
+        solver: a name that ``lipcompare solvers`` lists.
+        tightening: pre-activation bounds that the hulls come from.
+        threads: CPU threads of the solver.
     """
 
     name: ClassVar[str] = "lp"

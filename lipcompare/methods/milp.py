@@ -104,6 +104,14 @@ class Milp(Method):
     bound too small, by at most the tolerance times the sum of the columns' ranges; that is added to every upper bound,
     with what rounding in the program's coefficients may do. It limits the gap that can be reached on large networks.
     Cuts and presolve are trusted, after the checks above.
+
+    Attributes:
+        solver: a name that ``lipcompare solvers`` lists.
+        tightening: pre-activation bounds that the programs' big-M constants come from.
+        rows: one program per row, or one for all.
+        screen: bound the rows by the quadratic-gate relaxation first, and leave out those that cannot be the largest.
+        threads: CPU threads of the solver.
+        seed: of the attack and of the solver.
     """
 
     name: ClassVar[str] = "milp"

@@ -55,7 +55,7 @@ class Sdp(Method):
         if not 0 < self.tolerance < 1:
             return "The tolerance is a relative gap between 0 and 1."
         if self.cuts and problem.norm is not Norm.INF:
-            return "Cuts are products with the signs of the l1 norm: they need p = inf."
+            return "Cuts are products with the signs of the l_1 norm: they need p = inf."
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:

@@ -1,8 +1,8 @@
 """The operator norm ``p -> p`` of the whole Jacobian: ``sup_{x in X} max_{||v||_p = 1} ||J(x) v||_p``.
 
 This is the constant of ``f`` with the same norm ``l_p`` on inputs and outputs, LipBaB's quantity (Bhowmick et al.
-2021). For ``p = inf`` it is the largest l1 norm of a row of ``J``, the maximum over rows of the row problem; for
-``p = 1`` the largest l1 norm of a column, the same problem on the transposed Jacobian, which has the same gates; for
+2021). For ``p = inf`` it is the largest l_1 norm of a row of ``J``, the maximum over rows of the row problem; for
+``p = 1`` the largest l_1 norm of a column, the same problem on the transposed Jacobian, which has the same gates; for
 ``p = 2`` the largest singular value. At kinks the Jacobian ranges over all Clarke derivatives, as everywhere else.
 """
 
@@ -281,13 +281,13 @@ def _largest_row(
     forward: ForwardBound | None,
     memory: int,
 ) -> Tensor:
-    """Upper bounds (batch,) on the largest l1 norm of a row."""
+    """Upper bounds (batch,) on the largest l_1 norm of a row."""
     known = relaxation.gradients(network, gates, functionals, forward=forward, memory=memory)
     return relaxation.norms(network, gates, functionals, known, Norm.INF, forward).amax(-1)
 
 
 def _largest_column(problem: Problem, gates: Gates, relaxation: Relaxation, memory: int) -> Tensor:
-    """Upper bounds (batch,) on the largest l1 norm of a column: rows of the transposed Jacobian, a few at a time."""
+    """Upper bounds (batch,) on the largest l_1 norm of a column: rows of the transposed Jacobian, a few at a time."""
     turned = transpose(problem.network)
     moved = Gates({turned.gates[k]: slope for k, slope in gates.slopes.items() if k in turned.gates})
     columns = torch.eye(problem.network.in_size, device=problem.device, dtype=problem.dtype)

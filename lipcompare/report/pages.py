@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lipcompare.budget import duration
+from lipcompare.display.style import ordered, style
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.report.figures.store import (
     contradictions,
@@ -25,7 +26,6 @@ from lipcompare.report.figures.store import (
     sweep,
     values,
 )
-from lipcompare.report.style import ordered, style
 from lipcompare.report.tables import Table, by_group
 from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lipcompare.display.style import ordered
 from lipcompare.report.figures.store import CUT_SHORT, RAN
-from lipcompare.report.style import ordered
 from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store.export import csv_cell

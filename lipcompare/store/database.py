@@ -18,7 +18,7 @@ from typing import Any, Self
 import pandas as pd
 
 from lipcompare.budget import TracePoint
-from lipcompare.result import Status
+from lipcompare.result import Status, proved
 from lipcompare.store.repair import JSON, REAL, Saved, salvage
 from lipcompare.store.schema import DamagedStore, StoreError, connect, damage_sentence, in_words, transaction
 
@@ -184,7 +184,8 @@ class Store:
         """A row per member of a study (of all studies if None), in order; unfinished cells have no status.
 
         Columns: study, task, series, those of :class:`Record` but the trace and the rows (the origin's fields by
-        themselves, options and versions as JSON), and with ``labels`` a column ``label.NAME`` per label.
+        themselves, options and versions as JSON), and with ``labels`` a column ``label.NAME`` per label. An end that is
+        not proved is NaN.
         """
         frame = self._frame(
             "SELECT m.study, m.task, m.series, m.position, m.labels, m.key AS cell, c.* FROM members m "
@@ -210,7 +211,9 @@ class Store:
             frame[end] = [[math.inf if v is None else float(v) for v in json.loads(text)] for text in frame[end]]
         frame["row"] = [list(range(len(values))) for values in frame["lower"]]
         frame = frame.explode(["row", "lower", "upper"], ignore_index=True)
-        return frame.astype({"row": int, "lower": float, "upper": float})
+        frame = frame.astype({"row": int, "lower": float, "upper": float})
+        lower, upper = proved(frame["lower"].to_numpy(), frame["upper"].to_numpy())
+        return frame.assign(lower=lower, upper=upper)
 
     def trace(self, study: str | None = None) -> pd.DataFrame:
         """A row per trace point of the members of a study: study, task, series, step, seconds, lower, upper."""
@@ -242,9 +245,13 @@ class Store:
                 for text in frame[name].dropna().unique() if name in frame else ():
                     json.loads(text)
             # Where no cell is finished the numbers would be None.
-            return frame.astype({name: float for name in REAL if name in frame})
+            frame = frame.astype({name: float for name in REAL if name in frame})
         except (TypeError, ValueError) as error:
             raise DamagedStore(damage_sentence(self.path, str(error))) from error
+        if "lower" in frame and "upper" in frame:
+            lower, upper = proved(frame["lower"].to_numpy(), frame["upper"].to_numpy())
+            frame = frame.assign(lower=lower, upper=upper)
+        return frame
 
 
 def _columns(record: Record) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, install
 from lipcompare.store.database import Store
 from lipcompare.store.schema import in_words
 
@@ -74,4 +74,4 @@ def check_format(path: str | Path) -> None:
     if suffix not in FORMATS:
         raise InvalidInput(f"Cannot export to {path}: the file's ending must be .csv or .parquet.")
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InvalidInput("Parquet needs pyarrow: pip install pyarrow, or export to a .csv file.")
+        raise InvalidInput(f"Parquet needs pyarrow: {install('experiments')}, or export to a .csv file.")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, install
 from lipcompare.network.graph import Network
 from lipcompare.result import Status
 from lipcompare.store.database import Record
@@ -48,7 +48,7 @@ class Cluster(Lanes):
         try:
             distributed: Any = importlib.import_module("distributed")  # Dask's functions have no types
         except ImportError:
-            raise InvalidInput("--cluster needs Dask: pip install distributed.") from None
+            raise InvalidInput(f"A cluster needs Dask: {install('cluster')}.") from None
         try:
             self._client = distributed.Client(address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:

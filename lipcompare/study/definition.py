@@ -191,7 +191,7 @@ def _cells(study: Study, task: Task, prints: Fingerprints) -> Iterator[tuple[Set
     for setting in study.settings:
         limits = study.limits if setting.time is None else dataclasses.replace(study.limits, time=setting.time)
         method, refusal = _resolve(setting)
-        options = dict(setting.options) if isinstance(method, str) else _plain(options_of(method))
+        options = dict(setting.options) if isinstance(method, str) else plain(options_of(method))
         key = prints.of(problem_hash, setting.method, options, dataclasses.asdict(limits), device, versions())
         yield (
             setting,
@@ -233,7 +233,7 @@ def _resolve(setting: Setting) -> tuple[Method | str, tuple[Status, str] | None]
     return method, None
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Option | None]:
+def plain(options: Mapping[str, Any]) -> dict[str, Option | None]:
     """Option values as JSON knows them."""
     plain: dict[str, Option | None] = {}
     for name, value in options.items():

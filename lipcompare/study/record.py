@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import lipcompare
 from lipcompare.budget import TracePoint
 from lipcompare.methods.base import versions
 from lipcompare.result import Bound, Status
@@ -140,7 +139,7 @@ def origin() -> Origin:
     """This process: versions, revision and machine."""
     return Origin(
         versions=versions(),
-        revision=_revision(Path(lipcompare.__file__).resolve().parents[1] / ".git"),
+        revision=_revision(Path(__file__).resolve().parents[2] / ".git"),
         cpu=f"{_cpu()}, {os.cpu_count()} cores",
         gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
         platform=platform.platform(terse=True),

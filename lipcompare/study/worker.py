@@ -146,6 +146,7 @@ def _run(cell: Cell, network: Network, warm: set[type[Method]], send: Callable[[
                 time_limit=cell.limits.time,
                 gap=cell.limits.gap,
                 memory=min(2**30, cell.limits.memory // 4),
+                progress=False,
                 on_progress=on_progress,
             )
         except UnsupportedOperation as error:
@@ -161,7 +162,7 @@ def _warm_up(method: Method, device: str) -> None:
     nodes = (Input(1), Affine((0,), (one,), None), Activate(1, relu(), 1), Affine((2,), (one,), None))
     problem = Problem.around(Network(nodes, (1,), (1,)), 0.0, 1.0, device=device)
     with contextlib.suppress(LipcompareError):
-        bound(problem, method, time_limit=_WARM_UP)
+        bound(problem, method, time_limit=_WARM_UP, progress=False)
 
 
 @contextlib.contextmanager

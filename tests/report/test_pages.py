@@ -12,10 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from lipcompare import InvalidInput
+from lipcompare.display.style import looks, ordered
 from lipcompare.report import pages
 from lipcompare.report.figures.store import best_known, contradictions, pareto, profile, tightness
 from lipcompare.report.pages import PLOTS
-from lipcompare.report.style import looks, ordered
 from lipcompare.report.tables import WIDEST, by_group
 from lipcompare.store.database import Store, StoreError
 from lipcompare.store.filter import Filter

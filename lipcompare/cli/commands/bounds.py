@@ -16,10 +16,11 @@ from lipcompare.cli.input import Question, setting, settings
 from lipcompare.cli.options import BudgetOptions
 from lipcompare.cli.printing import bounds as printing
 from lipcompare.combine import intersect
+from lipcompare.display.intervals import check_format, comparison, save, trace
+from lipcompare.display.progress import progress
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
 from lipcompare.problem import Problem
-from lipcompare.report.figures.comparison import check_format, comparison, save, trace
 from lipcompare.result import Bound, Status, interval_text
 from lipcompare.store.export import csv_safe
 
@@ -109,7 +110,7 @@ def _several(names: str | None, options: Sequence[str]) -> list[Method]:
 
 def _run(problem: Problem, method: Method, limits: BudgetOptions, *, title: str = "") -> Bound:
     """One method under the limits, with its progress on stderr."""
-    with printing.progress(console(stderr=True)) as announce:
+    with progress(console(stderr=True), after=0.0) as announce:
         display = announce(title or method.name)
         return run_method(
             problem,
@@ -118,6 +119,7 @@ def _run(problem: Problem, method: Method, limits: BudgetOptions, *, title: str 
             gap=limits.gap,
             memory=int(limits.memory * 2**30),
             threads=limits.threads,
+            progress=False,
             on_progress=display.show,
             on_note=display.note,
         )

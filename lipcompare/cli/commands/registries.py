@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import typer
+
+from lipcompare.cli.asked import MethodsOptions
 from lipcompare.cli.errors import console
-from lipcompare.cli.printing.registries import methods_table, solvers_table
+from lipcompare.cli.printing import registries as printing
+from lipcompare.cli.printing.bounds import json_text
+from lipcompare.errors import InvalidInput, nearest
+from lipcompare.methods import METHODS
 from solvers import all_solvers
 
 
-def methods() -> None:
-    """Print the table of methods."""
-    console().print(methods_table())
+def methods(given: MethodsOptions) -> None:
+    """Print the table of methods, or explain one."""
+    if given.method is not None and given.method not in METHODS:
+        raise InvalidInput(f"Unknown method {given.method!r}.{nearest(given.method, METHODS)}")
+    names = list(METHODS) if given.method is None else [given.method]
+    if given.json:
+        typer.echo(json_text({"methods": [printing.method_json(METHODS[name]) for name in names]}))
+    elif given.method is None:
+        console().print(printing.methods_table())
+    else:
+        printing.print_method(console(), METHODS[given.method])
 
 
 def solvers() -> None:
     """Print the table of solvers."""
-    console().print(solvers_table(all_solvers()))
+    console().print(printing.solvers_table(all_solvers()))

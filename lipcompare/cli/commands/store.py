@@ -16,11 +16,11 @@ from lipcompare.budget import duration
 from lipcompare.cli.asked import PlotOptions, ReportOptions, ResultsOptions
 from lipcompare.cli.errors import console, note
 from lipcompare.cli.options import Which
-from lipcompare.cli.printing.bounds import count, gap_text, json_text, seconds_text, writing
+from lipcompare.cli.printing.bounds import count, json_text, seconds_text, writing
+from lipcompare.display.intervals import check_format, save
 from lipcompare.errors import InvalidInput
 from lipcompare.report import pages
-from lipcompare.report.figures.comparison import check_format, save
-from lipcompare.rounding import lower_text, upper_text
+from lipcompare.rounding import gap_text, lower_text, upper_text
 from lipcompare.store import export
 from lipcompare.store.database import Store
 from lipcompare.store.filter import PENDING, Filter
@@ -76,7 +76,6 @@ def plot(given: PlotOptions) -> None:
         _tell(given.file, store.saved)
     with writing(given.out) as path:
         save(figure, path)
-    console().print(f"Written: {escape(given.out)}", soft_wrap=True)
 
 
 def _tell(file: str, saved: Saved | None) -> None:
@@ -168,10 +167,10 @@ def _numbers(row: dict[Any, Any], status: str) -> tuple[str, str, str, str]:
     if status == PENDING:
         return "-", "-", "-", "-"
     low, high = float(row["lower"]), float(row["upper"])
-    gap = (high - low) / high if low > 0 and high < math.inf else math.inf
+    gap = (high - low) / high if low > 0 and high > 0 else math.nan
     return (
-        lower_text(low) if high > 0 else "0",
+        "0" if high == 0 else lower_text(low),
         upper_text(high),
-        gap_text(gap if high > 0 else 0.0),
+        gap_text(0.0 if high == 0 else gap),
         seconds_text(float(row["seconds"])),
     )

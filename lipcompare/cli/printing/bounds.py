@@ -5,28 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lipcompare.api import tidy
-from lipcompare.budget import TracePoint
-from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED
+from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.network import Network
-from lipcompare.problem import Box, Norm, NormBall, Problem
+from lipcompare.problem import Box, NormBall, Problem
 from lipcompare.result import Bound, Status
-from lipcompare.rounding import lower_text, upper_text
+from lipcompare.rounding import gap_text, lower_text, upper_text
 
 _CODES = {
     Status.UNSUPPORTED: UNAVAILABLE,
@@ -40,18 +38,19 @@ MOST_ROWS = 20
 
 
 def exit_code(results: Sequence[Bound]) -> int:
-    """0 if anything was proved and nothing was interrupted, else the first result's code."""
-    codes = [_CODES.get(r.status, OK) for r in results]
+    """0 if anything was proved and nothing was interrupted or crashed, else the first result's code.
+
+    A solver that is not there, or that refused, says nothing against the interval that was proved without it.
+    """
+    codes = [_code(r) for r in results]
     if INTERRUPTED in codes:
         return INTERRUPTED
     return OK if OK in codes else codes[0]
 
 
-def gap_text(gap: float) -> str:
-    """A relative gap in per cent."""
-    if not math.isfinite(gap):
-        return "-"
-    return "<0.01%" if 0 < gap < 1e-4 else f"{max(gap, 0.0):.2%}"
+def _code(result: Bound) -> int:
+    code = _CODES.get(result.status, OK)
+    return OK if code == UNAVAILABLE and result.proves != "nothing" else code
 
 
 def seconds_text(seconds: float) -> str:
@@ -69,16 +68,7 @@ def describe(problem: Problem) -> str:
 
 def describe_domain(network: Network, box: Box) -> str:
     """The network and the sets of inputs."""
-    return (
-        f"{network.name}: {count(network.in_size, 'input')}, {count(network.out_size, 'output')}; {_domain_text(box)}"
-    )
-
-
-def _domain_text(box: Box) -> str:
-    if isinstance(box, Space):
-        return "all inputs"
-    shape = f"l{box.norm.value} ball" if isinstance(box, NormBall) else "box"
-    return f"{count(box.batch, shape)} of radius {max(radii(box)):.4g}"
+    return f"{network.name}: {count(network.in_size, 'input')}, {count(network.out_size, 'output')}; {box.described}"
 
 
 def radii(box: Box) -> list[float]:
@@ -100,7 +90,7 @@ def place(box: Box) -> str:
 
 def meaning(problem: Problem) -> str:
     """What the number means, in one sentence."""
-    quantity = "the l1 norm" if problem.norm is Norm.INF else f"the l_{problem.norm.dual.value} norm"
+    quantity = f"the l_{problem.norm.dual.value} norm"
     within = "" if isinstance(problem.box, Space) else " within it"
     return (
         f"Bounds on {quantity} of the gradient over {place(problem.box)}: if x moves by d (in "
@@ -267,53 +257,16 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[Path]:
-    """The path of a file to write, whose folder is created; a failure is one sentence."""
+    """The path of a file to write, which is named afterwards; a failure is one sentence. A folder that is made for it
+    is named as well."""
     target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True)
+            note(f"Made the folder {target.parent}.")
         yield target
+        note(f"Written: {path}")
     except OSError as error:
         raise InvalidInput(
             f"Cannot write {path} ({error.strerror}): name a file in a folder you may write to."
         ) from None
-
-
-class Display(NamedTuple):
-    """What takes the news of one piece of work: points of its trace, and notes."""
-
-    show: Callable[[TracePoint], None]
-    note: Callable[[str], None]
-
-
-@contextlib.contextmanager
-def progress(console: Console) -> Iterator[Callable[[str], Display]]:
-    """A spinner with the time, the interval so far and what is going on, on a terminal only.
-
-    Yields a function that announces the next piece of work and returns what takes the news of it.
-    """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Starting")
-        hint = "[dim]Ctrl-C stops and keeps what is proved[/]"
-
-        def announce(work: str) -> Display:
-            interval, doing = "", ""
-
-            def draw() -> None:
-                parts = [escape(part) for part in (f"{work}{interval}", doing) if part]
-                bar.update(task, description="  ".join([*parts, hint]))
-
-            def show(point: TracePoint) -> None:
-                nonlocal interval
-                interval = f": from {lower_text(point.lower, 4)} to {upper_text(point.upper, 4)}"
-                draw()
-
-            def note(text: str) -> None:
-                nonlocal doing
-                doing = text
-                draw()
-
-            draw()
-            return Display(show, note)
-
-        yield announce

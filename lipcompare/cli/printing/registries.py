@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import enum
+import inspect
+import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lipcompare.methods import METHODS, Method
+from lipcompare.methods import METHODS, Method, option_types, type_text
 from lipcompare.methods.base import options_of
 from lipcompare.network import Network
 from lipcompare.network.activations import relu
@@ -23,30 +28,93 @@ _CAPABILITIES = {"lp": "LP", "mip": "MILP", "conic": "conic", "dual_bound": "dua
 
 
 def methods_table() -> Table:
-    """Name, what it proves, norms, summary, reference and options with their defaults."""
+    """Name, what it proves, norms, summary and reference."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.caption = (
-        "Norms: those p for which the method bounds small ReLU networks. References are keys of CITATIONS.bib."
+        "Norms: those p for which the method bounds small ReLU networks. References are keys of CITATIONS.bib. "
+        "lipcompare methods NAME explains one and its options."
     )
-    for name in ("method", "proves", "norms", "what it is", "reference", "options"):
+    for name in ("method", "proves", "norms", "what it is", "reference"):
         table.add_column(name, overflow="fold")
     for name, cls in METHODS.items():
-        method = cls()
-        table.add_row(name, cls.proves, _norms(method), cls.summary, cls.reference, escape(_options(method)))
+        table.add_row(name, cls.proves, ", ".join(_norms(cls())), escape(cls.summary), escape(cls.reference))
     return table
 
 
-def _norms(method: Method) -> str:
+def print_method(console: Console, cls: type[Method]) -> None:
+    """What a method is and proves, in its own words, and its options."""
+    found = method_json(cls)
+    console.print(f"[bold]{escape(cls.name)}[/]: {escape(cls.summary)}", soft_wrap=True)
+    console.print(
+        escape(f"Proves: {cls.proves}. Norms: {', '.join(found['norms'])}. Reference: {cls.reference} (CITATIONS.bib).")
+    )
+    console.print()
+    for paragraph in _paragraphs(cls):
+        console.print(escape(paragraph))
+        console.print()
+    if not found["options"]:
+        console.print("It has no options.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("option", "default", "values", "meaning"):
+        table.add_column(name, overflow="fold")
+    for option in found["options"]:
+        default = json.dumps(option["default"]) if option["default"] == "" else str(option["default"])
+        table.add_row(*map(escape, (option["name"], default, option["values"], option["meaning"])))
+    console.print(table)
+    console.print(f"Give one as --option name=value: lipcompare bound MODEL --method {escape(cls.name)} -o "
+                  f"{escape(found['options'][0]['name'])}=...", soft_wrap=True)  # fmt: skip
+
+
+def method_json(cls: type[Method]) -> dict[str, Any]:
+    """A method in plain values; the meanings of its options are those of its docstring."""
+    method, types, meanings = cls(), option_types(cls.name), _meanings(cls)
+    return {
+        "name": cls.name,
+        "proves": cls.proves,
+        "norms": _norms(method),
+        "summary": cls.summary,
+        "reference": cls.reference,
+        "options": [
+            {
+                "name": name,
+                "default": value.value if isinstance(value, enum.Enum) else value,
+                "values": type_text(types[name]),
+                "meaning": meanings.get(name, ""),
+            }
+            for name, value in options_of(method).items()
+        ],
+    }
+
+
+def _paragraphs(cls: type[Method]) -> list[str]:
+    """What its docstring says before the options, each paragraph in one line, without the markup."""
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[0]
+    return [_plain(part) for part in text.split("\n\n") if part.strip()]
+
+
+def _meanings(cls: type[Method]) -> dict[str, str]:
+    """What its docstring says of each option; a line that names several says it of all of them."""
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2]
+    found: dict[str, str] = {}
+    for entry in re.findall(r"^ {4}(\S.*(?:\n {8,}.*)*)", text, flags=re.MULTILINE):
+        names, _, meaning = entry.partition(": ")
+        found |= dict.fromkeys((name.strip() for name in names.split(",")), _plain(meaning))
+    return found
+
+
+def _plain(text: str) -> str:
+    """A text of a docstring in one line, its roles and backquotes taken away."""
+    text = re.sub(r":[a-z]+:`~?([^`]*)`", r"\1", " ".join(text.split()))
+    return text.replace("``", "")
+
+
+def _norms(method: Method) -> list[str]:
     """The norms whose problems the method itself says it supports, asked on a network of one neuron."""
     one = Dense(torch.ones(1, 1, dtype=torch.float64))
     nodes = (Input(1), Affine((0,), (one,), None), Activate(1, relu(), 1), Affine((2,), (one,), None))
     network = Network(nodes, (1,), (1,))
-    return ", ".join(n.value for n in Norm if method.supports(Problem.around(network, 0.0, 1.0, norm=n)) is None)
-
-
-def _options(method: Method) -> str:
-    values = options_of(method).items()
-    return ", ".join(f"{k}={v.value if isinstance(v, enum.Enum) else v}" for k, v in values)
+    return [n.value for n in Norm if method.supports(Problem.around(network, 0.0, 1.0, norm=n)) is None]
 
 
 def solvers_table(found: Sequence[SolverInfo]) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
+from lipcompare.errors import InvalidInput, UnsupportedOperation, install, reading, shown
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_onnx.operations import LOWERINGS, MOVEMENTS, READERS, SOFTMAX, OnnxNode, move, supported
 from lipcompare.network.graph import Network
@@ -86,7 +86,7 @@ def _require_onnx() -> None:
     try:
         import onnx  # noqa: F401
     except ModuleNotFoundError:
-        raise InvalidInput("Reading ONNX files needs the onnx package: pip install lipcompare[onnx].") from None
+        raise InvalidInput(f"Reading ONNX files needs the onnx package: {install('onnx')}.") from None
 
 
 def _read(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str, int]:

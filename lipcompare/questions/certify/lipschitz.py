@@ -46,7 +46,7 @@ def lipschitz_radius(
         radius = torch.minimum(radius, high[alive])
         domain = some.domain(radius)
         problem = Problem(some.network, domain, some.norm, some.rows)
-        found = bound(problem, method, time_limit=deadline.left / (steps - step))
+        found = bound(problem, method, time_limit=deadline.left / (steps - step), progress=False)
         if found.status in _NO_ANSWER:
             raise UnsupportedOperation(f"{found.method} cannot certify this: {found.sentence}")
         upper = torch.as_tensor(found.upper).to(some.gaps)

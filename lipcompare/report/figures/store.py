@@ -17,9 +17,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lipcompare.display.intervals import comparison
+from lipcompare.display.style import (
+    GREY,
+    PAGE,
+    Look,
+    handle,
+    line_style,
+    literal,
+    looks,
+    new_figure,
+    ordered,
+    plain_log,
+)
 from lipcompare.errors import InvalidInput
-from lipcompare.report.figures.comparison import comparison
-from lipcompare.report.style import GREY, PAGE, Look, handle, line_style, literal, looks, new_figure, ordered, plain_log
 
 RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numerical")
 """Statuses of cells that may have proved something."""
@@ -89,8 +100,9 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
 def _points(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     """Per ``x`` the means over its tasks; a value only where every task has one."""
     grouped = rows.groupby(x, sort=True)
-    points = grouped[["lower", "upper", "seconds"]].mean()
-    points["value"] = grouped["value"].agg(lambda v: v.mean(skipna=False))
+    points = grouped[["seconds"]].mean()
+    for column in ("lower", "upper", "value"):
+        points[column] = grouped[column].agg(lambda v: v.mean(skipna=False))
     points["proves"] = grouped["proves"].first()
     points["short"] = grouped["status"].agg(lambda s: s.isin([*CUT_SHORT, "out_of_memory", "crashed"]).any())
     return points

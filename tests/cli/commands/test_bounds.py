@@ -173,6 +173,12 @@ def test_bytes_are_scaled_and_clipped() -> None:
         "--json",
     ]
     assert json.loads(ok(*arguments))["problem"]["radius"] == [0.5, 0.5]
+    asked = run(*arguments).stderr.replace("\n", " ")
+    assert "a radius of 2 is 510 of the file's units" in asked and "write --eps 2/255" in asked
+    wide = run("bound", "net.npz", "-i", "batch.npy", "-e", "1", "--clip", "0,1", "-m", "ibp").stderr
+    assert "covers the whole range 0 to 1" in wide.replace("\n", " ")
+    usual = run("bound", "net.npz", "-i", "bytes.npy", "-e", "8/255", "--scale", "255", "--clip", "0,1", "-m", "ibp")
+    assert not usual.stderr
     unscaled = run("bound", "net.npz", "-i", "bytes.npy", "-e", "1", "-m", "ibp")
     assert "--scale 255" in unscaled.stderr
 
@@ -294,7 +300,7 @@ MISTAKES = [
     (["net.npz", "--vnnlib", "open.vnnlib"], 2, "no upper bound: add one"),
     (["net.npz", "--vnnlib", "one.vnnlib"], 2, "bounds 1 inputs, the network has 4"),
     (["net.npz", *BALL, "--device", "cuda:99"], 2, "Device 'cuda:99' is not there"),
-    (["net.npz", *BALL, "--device", "cdua"], 2, "Did you mean 'cuda'?"),
+    (["net.npz", *BALL, "--device", "cdua"], 2, "Did you mean 'cuda'"),
     (["net.npz", *BALL, "--dtype", "float16"], 2, "Did you mean"),
     (["net.npz"], 2, "No box is given: use --input x.npy --eps E"),
     (["net.npz", "-e", "0.1"], 2, "No box is given"),
@@ -304,7 +310,7 @@ MISTAKES = [
     (["net.npz", "--lower", "0", "--upper", "1", "-e", "0.1"], 2, "--eps goes with --input or --center"),
     (["net.npz", "--lower", "0"], 2, "--upper is missing"),
     (["net.npz", *BALL, "--ball", "3"], 2, "Unknown norm '3'"),
-    (["net.npz", "--center", "0.5", "-e", "0.1,0.2,0,0", "--ball", "2"], 2, "an l2 ball has one radius"),
+    (["net.npz", "--center", "0.5", "-e", "0.1,0.2,0,0", "--ball", "2"], 2, "an l_2 ball has one radius"),
     (["net.npz", "--lower", "0", "--upper", "1", "--ball", "2"], 2, "drop --lower and --upper"),
     (["net.npz", "--everywhere", *BALL], 2, "--center and --everywhere contradict each other"),
     (["net.npz", "--everywhere", "-e", "1"], 2, "drop --eps, --clip and --input-index"),
@@ -388,6 +394,7 @@ class Troubled(Method):
     reference: ClassVar[str] = "nobody"
 
     trouble: str = "memory"
+    proved: bool = False
 
     def supports(self, problem: Problem) -> str | None:
         return "It applies to nothing." if self.trouble == "unsupported" else None
@@ -401,7 +408,8 @@ class Troubled(Method):
             raise ZeroDivisionError("nobody expected it")
         if self.trouble == "contradiction":
             raise Contradiction("Two results exclude each other.")
-        return self.result(problem, Clock(budget), status=Status(Status[self.trouble]))
+        upper = torch.full((problem.batch, problem.rows), 1e3) if self.proved else None
+        return self.result(problem, Clock(budget), status=Status(Status[self.trouble]), upper=upper)
 
 
 @pytest.mark.parametrize(
@@ -421,6 +429,12 @@ def test_exit_codes(trouble, code, monkeypatch) -> None:
     result = run("bound", "net.npz", *BALL, "-m", "troubled", "-o", f"trouble={trouble}")
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
+
+
+def test_what_was_proved_without_the_solver_is_a_success_with_a_remark(monkeypatch) -> None:
+    monkeypatch.setitem(METHODS._registered, "troubled", Troubled)
+    text = ok("bound", "net.npz", *BALL, "-m", "troubled", "-o", "trouble=UNAVAILABLE", "-o", "proved=true")
+    assert "1000" in text and "The solver is not installed" in text
 
 
 def test_an_interrupted_comparison_prints_what_was_proved(monkeypatch) -> None:

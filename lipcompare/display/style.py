@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -107,9 +108,18 @@ def style() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A figure that needs no display, and that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.savefig(out, format="png", dpi=110)
+        return out.getvalue()
+
+
 def new_figure(width: float, height: float, *, between: float = 0.02) -> Figure:
     """An empty figure that needs no display; ``between`` is the space between panels, as a share of a panel's size."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=between, hspace=between))
+    figure = Picture(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=between, hspace=between))
     FigureCanvasAgg(figure)
     return figure
 

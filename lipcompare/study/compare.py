@@ -1,0 +1,210 @@
+"""``compare``: several methods on several problems, one after another in this process or in processes of their own."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from lipcompare import methods
+from lipcompare.api import TIME_LIMIT, bound, options_text, refused, require_limits, tidy
+from lipcompare.combine import intersect
+from lipcompare.display.frames import Comparison
+from lipcompare.display.progress import Announce, watched
+from lipcompare.display.progress import progress as news
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
+from lipcompare.methods import METHODS, Method
+from lipcompare.methods.base import changed_options, options_of
+from lipcompare.problem import Problem
+from lipcompare.result import Bound, Status
+from lipcompare.store.database import Store
+from lipcompare.study.definition import CellLimits, Option, Setting, Study, Task, plain
+from lipcompare.study.run import run
+
+Asked = Method | str | tuple[str, Mapping[str, Any]]
+_NAME = "comparison"
+
+
+def compare(
+    problems: Problem | Iterable[Problem] | Mapping[str, Problem],
+    methods_: Iterable[Asked] | None = None,
+    *,
+    time_limit: float = TIME_LIMIT,
+    gap: float = 1e-4,
+    memory: int = 2**30,
+    threads: int | None = None,
+    jobs: int = 1,
+    cluster: str | None = None,
+    progress: bool | None = None,
+    on_result: Callable[[str, Bound], None] | None = None,
+) -> Comparison:
+    """Run several methods on several problems: one row per problem, example and method.
+
+    Args:
+        problems: one, several, or several by name.
+        methods_: names, objects, or names with options such as ``("milp", {"solver": "gurobi"})``; all methods if
+            None. Where one method is there several times, its options are part of its name in the frame.
+        time_limit, gap, memory, threads: of each run, as of :func:`lipcompare.bound`.
+        jobs: runs at a time, in processes of their own; every example is then a run.
+        cluster: address of a Dask scheduler, such as ``tcp://host:8786``, whose workers run them.
+        progress: show what is going on; None: on a terminal or in a notebook.
+        on_result: called with the problem's name and every result; in this process only.
+
+    Returns:
+        A data frame with the columns problem, example, method, lower, upper, gap, proves, status, message, seconds (of
+        the whole batch, or of the example where that is a run), device, dtype, options. An end that is not proved is
+        NaN. Ctrl-C ends the comparison and keeps what was done.
+
+    Raises:
+        InvalidInput: an unknown method, or a value that does not fit.
+        Contradiction: a method contradicts itself or another one. It is raised when everything has run, and its
+            ``results`` is the frame.
+        LipcompareError: no process starts, or the cluster cannot be reached.
+    """
+    require_limits(time_limit, gap, memory, threads)
+    labelled = dict(_labelled(problems))
+    if isinstance(methods_, (str, Method)):
+        methods_ = [methods_]
+    asked = METHODS if methods_ is None else methods_
+    chosen = [methods.get(m[0], **m[1]) if isinstance(m, tuple) else methods.get(m) for m in asked]
+    if jobs > 1 or cluster is not None:
+        if on_result is not None:
+            raise InvalidInput("on_result is called in this process only: leave out jobs and cluster, or on_result.")
+        limits = CellLimits(time=time_limit, gap=gap, memory=4 * memory, threads=threads or 1)
+        shown = progress or (progress is None and watched())
+        frame = _in_processes(labelled, chosen, limits, jobs, cluster, Console(stderr=True, quiet=not shown))
+        contradictions = _contradictions(frame)
+    else:
+        with news() if progress or (progress is None and watched()) else contextlib.nullcontext() as announce:
+            settings: dict[str, Any] = {"time_limit": time_limit, "gap": gap, "memory": memory, "threads": threads}
+            frame, contradictions = _here(labelled, chosen, settings, announce, on_result)
+    if contradictions:
+        raise Contradiction(" ".join(contradictions), results=frame)
+    return frame
+
+
+def _here(
+    labelled: Mapping[str, Problem],
+    chosen: Sequence[Method],
+    settings: Mapping[str, Any],
+    announce: Announce | None,
+    on_result: Callable[[str, Bound], None] | None,
+) -> tuple[Comparison, list[str]]:
+    """The rows, and what contradicts itself; one method after another in this process."""
+    names = _told_apart(chosen)
+    rows: list[dict[str, Any]] = []
+    contradictions: list[str] = []
+    for label, problem in labelled.items():
+        results: list[Bound] = []
+        for k, (name, method) in enumerate(zip(names, chosen, strict=True)):
+            display = None if announce is None else announce(f"{label}: {name} ({k + 1} of {len(chosen)})")
+            try:
+                result = bound(
+                    problem,
+                    method,
+                    progress=False,
+                    on_progress=None if display is None else display.show,
+                    on_note=None if display is None else display.note,
+                    **settings,
+                )
+            except LipcompareError as error:
+                result = refused(problem, method, error)
+                if isinstance(error, Contradiction):
+                    contradictions.append(f"{label}: {error}")
+            results.append(result)
+            rows.extend({**row, "method": name} for row in tidy(label, result))
+            if on_result is not None:
+                on_result(label, result)
+            if result.status is Status.INTERRUPTED:
+                break
+        try:
+            intersect(results, gap=settings["gap"])
+        except Contradiction as error:
+            contradictions.append(f"{label}: {error}")
+        if results and results[-1].status is Status.INTERRUPTED:
+            break
+    return Comparison(rows), contradictions
+
+
+def _in_processes(
+    labelled: Mapping[str, Problem],
+    chosen: Sequence[Method],
+    limits: CellLimits,
+    jobs: int,
+    cluster: str | None,
+    console: Console,
+) -> Comparison:
+    """The rows, from a study that is forgotten afterwards."""
+    tasks = [
+        Task(problem.example(b), {"problem": label, "example": b})
+        for label, problem in labelled.items()
+        for b in range(problem.batch)
+    ]
+    settings = [Setting(m.name, _given(m), series=str(k)) for k, m in enumerate(chosen)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.sqlite"
+        run([Study(_NAME, tasks, settings, limits)], path, jobs=jobs, cluster=cluster, console=console)
+        with Store(path, read_only=True) as store:
+            rows = store.frame(_NAME)
+    rows = rows[rows["status"].notna()].reset_index(drop=True)  # the others were interrupted
+    frame = Comparison({"problem": rows["label.problem"], "example": rows["label.example"].astype(int)})
+    names = _told_apart(chosen)
+    frame["method"] = [names[int(k)] for k in rows["series"]]
+    frame["lower"], frame["upper"] = rows["lower"], rows["upper"]
+    frame["gap"] = np.where(rows["upper"] > 0, (rows["upper"] - rows["lower"]) / rows["upper"], rows["upper"])
+    for name in ("proves", "status", "message", "seconds", "device", "dtype"):
+        frame[name] = rows[name]
+    frame["options"] = [options_text(options_of(chosen[int(k)])) for k in rows["series"]]
+    return frame
+
+
+def _told_apart(chosen: Iterable[Method]) -> list[str]:
+    """The methods' names, with the options that are not the default ones where a name occurs more than once."""
+    chosen = list(chosen)
+    counts = collections.Counter(m.name for m in chosen)
+
+    def name(method: Method) -> str:
+        if counts[method.name] == 1:
+            return method.name
+        options = options_text(changed_options(method))
+        return f"{method.name}({options})" if options else method.name
+
+    return [name(m) for m in chosen]
+
+
+def _given(method: Method) -> dict[str, Option]:
+    """A method's options as a setting has them; one that is None is so unless it is given."""
+    return {name: value for name, value in plain(options_of(method)).items() if value is not None}
+
+
+def _contradictions(frame: pd.DataFrame) -> list[str]:
+    """What methods prove of the same example that excludes each other; and what contradicted itself in its process."""
+    own = frame[(frame["status"] == "crashed") & frame["message"].str.contains("Contradiction: ", regex=False)]
+    found = [f"{r.problem}: {r.message}" for r in own.itertuples()]
+    for (label, example), rows in frame.groupby(["problem", "example"], sort=False):
+        low, high = rows["lower"].max(), rows["upper"].min()
+        if low > high:
+            above, below = rows.loc[rows["lower"].idxmax(), "method"], rows.loc[rows["upper"].idxmin(), "method"]
+            attained, proved = f"{above} attains {float(low)!r}", f"{below} proves at most {float(high)!r}"
+            found.append(f"{label}, example {example}: {attained}, {proved}: a bug.")
+    return found
+
+
+def _labelled(problems: Problem | Iterable[Problem] | Mapping[str, Problem]) -> Iterator[tuple[str, Problem]]:
+    if isinstance(problems, Problem):
+        problems = [problems]
+    named: Iterable[tuple[str | None, Any]] = (
+        problems.items() if isinstance(problems, Mapping) else ((None, problem) for problem in problems)
+    )
+    for number, (label, problem) in enumerate(named):
+        if not isinstance(problem, Problem):
+            kind = type(problem).__name__
+            raise InvalidInput(f"compare takes problems, not {kind}: make one with Problem.around(model, center, eps).")
+        yield label or f"{problem.network.name}#{number}", problem

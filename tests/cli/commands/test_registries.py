@@ -1,0 +1,42 @@
+"""What ``lipcompare methods`` and ``solvers`` print."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import ok, run
+
+from lipcompare.cli import options
+from lipcompare.methods import METHODS
+
+
+def test_the_methods_are_listed_and_each_explains_its_options() -> None:
+    table = ok("methods")
+    found = {m["name"]: m for m in json.loads(ok("methods", "--json"))["methods"]}
+    assert list(found) == list(METHODS) and set(options.METHODS) <= set(found)
+    for name, method in found.items():
+        assert name in table and method["norms"]
+        for option in method["options"]:
+            assert option["meaning"], f"{name}: the docstring says nothing of {option['name']}"
+
+
+def test_one_method_is_explained() -> None:
+    text = " ".join(ok("methods", "bab").split())
+    assert "Proves: exact. Norms: inf, 2, 1." in text and "'queue' or 'classes'" in text
+    assert "regions bounded in all" in text or "subdomains bounded in all" in text
+    assert "``" not in text and ":mod:" not in text
+    assert "It has no options." in ok("methods", "naive")
+    wrong = run("methods", "sd")
+    assert wrong.exit_code == 2 and "Did you mean 'sdp'?" in wrong.stderr
+
+
+def test_names_of_methods_complete() -> None:
+    assert options.method_names("l") == ["lbp", "lp", "lipsdp", "lipbab"]
+    assert set(options.METHODS) == {name for name, cls in METHODS.items() if cls.__module__.startswith("lipcompare.")}
+
+
+@pytest.mark.parametrize("command", ["methods", "solvers"])
+def test_lines_of_a_pipe_end_where_they_end(command: str) -> None:
+    lines = ok(command).splitlines()
+    assert all(line == line.rstrip() for line in lines) and max(map(len, lines)) <= 120
