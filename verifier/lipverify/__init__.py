@@ -5,4 +5,4 @@ meant to be read: numbers.py (arithmetic), network.py, forward.py (bounds before
 gradients), quadratic.py (semidefinite bounds), tree.py (case distinctions), lower.py (points), check.py.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
