@@ -38,13 +38,13 @@ packages: $(STAMP)
 # The study at reduced sizes, from what is built in: minutes. Ctrl-C and run again to go on; what is finished is kept.
 reproduce: $(STAMP)
 	$(BIN)/python -m experiments.reproduce --jobs $(JOBS)
-	$(BIN)/python -m figures.everything
+	$(BIN)/python -m figures
 	$(BIN)/lipcompare report results/results.sqlite --out results/report
 
 # The study at the paper's sizes and limits: hours. DATA=folder has the data sets; those that are not there are left out.
 reproduce-full: $(STAMP)
 	$(BIN)/python -m experiments.reproduce --full --jobs $(JOBS) --data-root $(DATA) --store results/full/results.sqlite
-	$(BIN)/python -m figures.everything --store results/full/results.sqlite --out results/full/figures
+	$(BIN)/python -m figures --store results/full/results.sqlite --out results/full/figures
 	$(BIN)/lipcompare report results/full/results.sqlite --out results/full/report
 
 # The two figures of README.md, from the last `make reproduce`.

@@ -1,6 +1,7 @@
 """What each part buys: relaxation x pre-activation bounds, cuts of the semidefinite bound, splitting heuristics.
 
-python -m figures.ablations
+python -m figures.ablations                # all of them
+python -m figures.ablations ablation_cuts
 
 Reads what python -m experiments.ablations computed.
 """
@@ -8,7 +9,8 @@ Reads what python -m experiments.ablations computed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,8 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.display.style import plain_log
-from lipcompare.report.figures.store import CUT_SHORT, tightness
+from lipcompare.display.style import entitle, plain_log
+from lipcompare.report.figures.store import CUT_SHORT, headline, tightness
 from lipcompare.report.tables import by_group
 
 STUDIES = {
@@ -42,11 +44,15 @@ LEVELS = ("interval", "crown", "alpha-crown")
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per series the geometric means of tightness and seconds over the tasks, and whether any was cut short."""
+    """Per series the geometric means of tightness and seconds over the tasks on which all series have a bound (over its
+    own where there are none such), of how many tasks, and whether any was cut short."""
+    common = rows.groupby("task")["series"].nunique() == rows["series"].nunique()
+    if common.any():
+        rows = rows[rows["task"].map(common)]
     logs = rows.assign(ratio=np.log(rows["ratio"]), seconds=np.log(rows["seconds"].clip(lower=1e-4)))
     groups = logs.groupby("series", sort=False)
     short = groups["status"].agg(lambda s: s.isin(CUT_SHORT).any())
-    return np.exp(groups[["ratio", "seconds"]].mean()).assign(short=short)
+    return np.exp(groups[["ratio", "seconds"]].mean()).assign(short=short, tasks=groups["task"].nunique())
 
 
 def relaxations(axes: Axes, rows: pd.DataFrame, column: str) -> None:
@@ -72,9 +78,10 @@ def variants(axes: Axes, rows: pd.DataFrame) -> None:
     y = np.arange(len(table))
     axes.hlines(y, 1.0, table["ratio"], color="#BBBBBB", linewidth=2)
     for k, (name, look) in enumerate(looks(list(table.index)).items()):
-        ratio, seconds, short = table.loc[name, ["ratio", "seconds", "short"]]
+        ratio, seconds, short, tasks = table.loc[name, ["ratio", "seconds", "short", "tasks"]]
         axes.plot(ratio, k, marker=look.marker, color=look.color, linestyle="none")
-        text = f"{ratio:.3f}, {seconds:.2g} s{'†' if short else ''}"
+        few = "" if tasks == table["tasks"].max() else f", {tasks} of {table['tasks'].max()} problems"
+        text = f"{ratio:.3f}, {seconds:.2g} s{'†' if short else ''}{few}"
         axes.annotate(text, (ratio, k), (6, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_yticks(y, list(table.index))
     axes.set_ylim(len(table) - 0.5, -0.5)
@@ -83,19 +90,20 @@ def variants(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("upper bound / best known lower bound, and seconds")
 
 
-def draw(settings: Settings) -> Iterator[Path]:
-    """A figure and a table per ablation."""
-    results = {name: Results.read(settings, name).frame for name in STUDIES}
-    # What one study proves about a problem counts in all.
-    tight = tightness(pd.concat(results.values(), ignore_index=True))
-    for name, title in STUDIES.items():
-        rows = tight[tight["study"] == name]
-        if not rows.empty:  # else its methods are not in this version, as the table says
-            with style():
-                yield from save(_figure(name, rows, title), settings.out, name)
-        group = ["label.model", "label.eps"]
-        table = by_group(results[name], group, title, heading="{}, radius {}")
-        yield from save_table(table, settings.out, name)
+def draw(name: str, settings: Settings) -> Iterator[Path]:
+    """The figure and the table of one ablation."""
+    own, title = Results.read(settings, name).frame, STUDIES[name]
+    # What any study of the store proves about a problem counts.
+    tight = tightness(Results.read(settings).frame)
+    rows = tight[tight["study"] == name]
+    if not rows.empty:  # else its methods are not in this version, as the table says
+        with style():
+            yield from save(_figure(name, rows, title), settings.out, name)
+    table = by_group(own, ["label.model", "label.eps"], title, heading="{}, radius {}")
+    yield from save_table(table, settings.out, name)
+
+
+DRAWS: dict[str, Callable[[Settings], Iterator[Path]]] = {name: partial(draw, name) for name in STUDIES}
 
 
 def _figure(name: str, rows: pd.DataFrame, title: str) -> Figure:
@@ -112,10 +120,15 @@ def _figure(name: str, rows: pd.DataFrame, title: str) -> Figure:
         right.set_ylabel("seconds")
         plain_log(left, "y")
         plain_log(right, "y")
-    short = "; †: some cut short" if name != "ablation_relaxation" and means(rows)["short"].any() else ""
-    figure.suptitle(f"{title} (geometric means over {tasks} problems{short})", x=0.01, ha="left", fontsize=9)
+    found = means(rows)
+    short = "; †: some cut short" if name != "ablation_relaxation" and found["short"].any() else ""
+    counted = int(found["tasks"].max())
+    all_of = f"{counted}" if counted == tasks else f"the {counted} of {tasks}"
+    over = f"over {all_of} problem{'' if tasks == 1 else 's'}" + ("" if counted == tasks else " that all bounded")
+    message = headline({str(n): (float(r["ratio"]), float(r["seconds"])) for n, r in found.iterrows()})
+    entitle(figure, message or title, f"{title}; geometric means {over}{short}")
     return figure
 
 
 if __name__ == "__main__":
-    sys.exit(main(draw, __doc__))
+    sys.exit(main(DRAWS, __doc__))

@@ -1,7 +1,8 @@
-"""Every figure and table of the study that the results allow.
+"""Every figure and table of the study that the results allow, or those that are named.
 
-python -m figures.everything
-python -m figures.everything --store results/results.sqlite --out results/figures
+python -m figures
+python -m figures profile ablation_cuts
+python -m figures --store results/results.sqlite --out results/figures
 
 Figures whose results are missing are named and left out; the exit code is then 1.
 """
@@ -27,14 +28,16 @@ from figures import (
     traces,
 )
 from figures.style import OUT, STORE, Settings
-from lipcompare.errors import LipcompareError
+from lipcompare.errors import LipcompareError, nearest
 
 DRAWS: dict[str, Callable[[Settings], Iterable[Path]]] = {
     **sweeps.DRAWS,
+    **ablations.DRAWS,
+    **pareto.DRAWS,
     **{
         m.__name__.partition(".")[2]: m.draw
         for m in (
-            images, ablations, pareto, traces, relaxations, graphs, monotonicity, solver_swap, branching,
+            images, traces, relaxations, graphs, monotonicity, solver_swap, branching,
             relaxation_sweeps,
         )
     },
@@ -47,9 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=STORE, help="results store (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (default: %(default)s)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(DRAWS)} (default: all)")
     chosen = parser.parse_args(arguments)
+    unknown = next((name for name in chosen.names if name not in DRAWS), None)
+    if unknown is not None:
+        print(f"Error: Unknown figure {unknown!r}.{nearest(unknown, DRAWS)}", file=sys.stderr)
+        return 2
     missing = []
-    for name, draw in DRAWS.items():
+    for name in chosen.names or DRAWS:
+        draw = DRAWS[name]
         try:
             count = len(list(draw(Settings(chosen.store, chosen.out))))
         except LipcompareError as error:

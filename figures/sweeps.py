@@ -42,7 +42,7 @@ AXES = {
     "tiny_width": Axis("width", "hidden width", "MLPs 16-w-w-10, radius {}", "width {}"),
     "tiny_depth": Axis("depth", "linear layers", "MLPs 16-32-...-32-10, radius {}", "depth {}"),
     "tiny_cnn": Axis("width", "channels", "CNNs with two convolutions, radius {}", "width {}"),
-    "radius": Axis("eps", "radius of the box", "{}, by radius", "radius {}", per="model"),
+    "radius": Axis("eps", "radius of the box in l_inf", "{}, by radius", "radius {}", per="model"),
 }
 """By study."""
 

@@ -73,8 +73,9 @@ def looks(series: Sequence[str]) -> dict[str, Look]:
         known = _LOOKS.get(paper_name(name))
         if known is None:
             base = _LOOKS.get(paper_name(re.split("[,:]", name)[0]))
-            marker, line = _MARKS[others % len(_MARKS)]
-            hollow = others // len(_MARKS) % 2 == 1
+            turn, place = divmod(others, len(_MARKS))
+            marker, line = _MARKS[place][0], _MARKS[(place + turn // 2) % len(_MARKS)][1]
+            hollow = turn % 2 == 1
             known = Look(base.color if base else _COLORS[others % len(_COLORS)], marker, line, hollow)
             others += 1
         found[name] = known
@@ -122,6 +123,13 @@ def new_figure(width: float, height: float, *, between: float = 0.02) -> Figure:
     figure = Picture(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=between, hspace=between))
     FigureCanvasAgg(figure)
     return figure
+
+
+def entitle(figure: Figure, message: str, setup: str = "") -> None:
+    """What a figure says above it, and what it shows below."""
+    figure.suptitle(literal(message), x=0.01, ha="left", fontsize=9, fontweight="bold")
+    if setup:
+        figure.supxlabel(literal(setup), x=0.01, ha="left", fontsize=7, color=GREY)
 
 
 def line_style(look: Look) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store.export import csv_cell
 
-WIDEST = 4
-"""Groups of columns side by side; more of them go into further blocks below, so that a table fits a page."""
+WIDEST = 8
+"""Columns side by side; more groups of them go into further blocks below, so that a table fits a page."""
 
 _WORDS = {
     "unsupported": "n/a",
@@ -71,9 +71,10 @@ class Table:
     corner: str = "method"
 
     def blocks(self) -> list[Table]:
-        """The table cut into parts of at most ``WIDEST`` groups, as equal as they can be."""
-        count = max(1, -(-len(self.groups) // WIDEST))
-        size, wide = -(-len(self.groups) // count), len(self.columns)
+        """The table cut into parts of at most ``WIDEST`` columns, as equal as they can be."""
+        wide = len(self.columns)
+        count = max(1, -(-len(self.groups) // max(1, WIDEST // wide)))
+        size = -(-len(self.groups) // count)
         return [
             dataclasses.replace(
                 self,

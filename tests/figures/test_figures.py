@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import made_up
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from figures import branching, everything, images, pareto, solver_swap, style, sweeps
+from figures import ablations, branching, everything, images, pareto, solver_swap, style, sweeps
 from lipcompare.errors import LipcompareError
 
 
@@ -33,6 +34,30 @@ def test_figures(settings: style.Settings, name: str) -> None:
                 assert image.width <= style.PAGE * 200 + 1 and len(image.convert("L").getcolors(256) or []) > 8
 
 
+def test_means_are_over_the_same_problems() -> None:
+    """What is compared on fewer problems would look better, or worse, than it is."""
+    rows = pd.DataFrame(
+        {"task": ["a", "b", "b"], "series": ["ours", "ours", "theirs"], "ratio": [4.0, 1.0, 2.0],
+         "seconds": 1.0, "status": "complete"}
+    )  # fmt: skip
+    found = ablations.means(rows)
+    assert found["ratio"].to_dict() == {"ours": 1.0, "theirs": 2.0} and (found["tasks"] == 1).all()
+    apart = ablations.means(rows[~((rows["task"] == "b") & (rows["series"] == "ours"))])
+    assert apart["tasks"].tolist() == [1, 1]
+
+
+def test_every_name_in_the_document_is_drawn() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "study.md").read_text()
+    listed = text[text.index("| name | question |") : text.index("*Seconds* is the limit")]
+    rows = [line.split("|")[1] for line in listed.splitlines()[2:] if "|" in line]
+    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert names and names <= set(everything.DRAWS)
+
+
+def test_an_unknown_figure_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert everything.main(["profle"]) == 2 and "Did you mean 'profile'?" in capsys.readouterr().err
+
+
 def test_equal_results_give_equal_files(settings: style.Settings, tmp_path: Path) -> None:
     again = style.Settings(settings.store, tmp_path)
     for one, other in zip(sweeps.draw("radius", settings), sweeps.draw("radius", again), strict=True):
@@ -41,7 +66,7 @@ def test_equal_results_give_equal_files(settings: style.Settings, tmp_path: Path
 
 def test_a_missing_study_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--store", str(tmp_path / "no.sqlite"), "--out", str(tmp_path / "out")]
-    assert style.main(pareto.draw, "about", arguments) == 2
+    assert style.main(pareto.DRAWS, "about", arguments) == 2
     assert "There is no results store" in capsys.readouterr().err
     store = made_up.Store(tmp_path / "empty.sqlite")
     store.close()

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -14,7 +15,15 @@ from matplotlib.figure import Figure
 from lipcompare import InvalidInput
 from lipcompare.display.style import looks, ordered
 from lipcompare.report import pages
-from lipcompare.report.figures.store import best_known, contradictions, pareto, profile, tightness
+from lipcompare.report.figures.store import (
+    best_known,
+    contradictions,
+    headline,
+    pareto,
+    profile,
+    sweep,
+    tightness,
+)
 from lipcompare.report.pages import PLOTS
 from lipcompare.report.tables import WIDEST, by_group
 from lipcompare.store.database import Store, StoreError
@@ -81,10 +90,10 @@ def test_wide_tables_are_cut_into_blocks(store: Path) -> None:
     frame = pd.concat([made_up.frame(store, study) for study in ("radius", "tiny_width", "tiny_depth")])
     frame = frame.assign(group=frame["task"])
     table = by_group(frame, ["group"], "c")
-    assert len(table.groups) > WIDEST
+    assert len(table.groups) * len(table.columns) > WIDEST
     blocks = table.blocks()
     assert [g for block in blocks for g in block.groups] == list(table.groups)
-    assert all(len(block.groups) <= WIDEST for block in blocks)
+    assert all(len(block.groups) * len(block.columns) <= WIDEST for block in blocks)
     for k, (_, cells) in enumerate(table.rows):
         assert [c for block in blocks for c in block.rows[k][1]] == list(cells)
     assert table.markdown().count("| method |") == table.latex().count(r"\toprule") == len(blocks)
@@ -180,7 +189,31 @@ def test_pictures_that_cannot_be_drawn(store: Path) -> None:
         plot(store, "pareto", wanted=Filter(studies=("unfinished",)))
 
 
+def test_headlines_say_who_is_tighter_and_at_what_cost() -> None:
+    assert headline({"paper": (3.0, 1.0), "sdp": (2.0, 1.1), "bab": (1.0, 4.0)}) == (
+        "bab is 3 times tighter than paper, in 4 times the time"
+    )
+    assert headline({"lp": (3.0, 1.0), "sdp": (2.0, 1.1)}) == "sdp is 1.5 times tighter than lp, in the same time"
+    assert headline({"paper": (2.001, 1.0), "sdp": (2.0, 1.1)}) == "sdp and paper prove the same"
+    assert headline({"paper": (2.0, 1.0), "sdp": (float("nan"), 1.0)}) == ""
+
+
+def test_a_sweep_tells_lines_apart_and_marks_who_proved_nothing(store: Path) -> None:
+    frame = made_up.frame(store, "tiny_width")
+    figure = sweep(frame, "label.width", "hidden width", title="nets")
+    value, ratio, seconds = figure.axes
+    assert figure.get_suptitle() == "At hidden width 64 bab is 1.5 times tighter than paper, in 4 times the time"
+    assert figure.get_supxlabel() == "nets" and value.get_ylabel() == "local Lipschitz constant for l_inf"
+    silent = [line for line in value.lines if line.get_marker() == "1" and len(line.get_xdata())]
+    assert [list(line.get_xdata()) for line in silent] == [[64]]  # LipMIP, which ran out of memory there
+    drawn = {tuple(np.round(line.get_ydata(), 6)) for line in ratio.lines}
+    assert (1.0, 1.0, 1.0) in drawn and (1.5, 1.5, 1.5) in drawn and (9.0, 9.0, 9.0) in drawn
+    assert any(np.allclose(line.get_ydata(), 10.0) and line.get_linestyle() == ":" for line in seconds.lines)
+
+
 def test_every_series_has_its_own_look() -> None:
+    many = looks([f"own {k}" for k in range(40)])
+    assert len({(look.marker, look.line, look.hollow) for look in many.values()}) == 40
     names = [*made_up.SERIES, "LipLP", "LipSDP", "LipBaB", "paper, BaB", *"abcdefghi"]
     found = looks(names)
     assert len({(look.color, look.marker, look.line) for look in found.values()}) == len(names)

@@ -7,9 +7,10 @@ time it took in a plot of times.
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from lipcompare.display.style import (
     GREY,
     PAGE,
     Look,
+    entitle,
     handle,
     line_style,
     literal,
@@ -37,11 +39,16 @@ RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numeric
 
 CUT_SHORT = ("time_limit", "node_limit", "memory_limit")
 _LEAST_SECONDS = 1e-4
+_SAME = 5e-3
+"""Relative difference of two bounds that nobody would call tighter."""
 _LEAST_EXCESS = 1e-4
 """The gap at which exact methods stop unless told otherwise."""
 
 _ROUNDING = 1e-9
 """Relative difference of two bounds that contradicts nothing."""
+
+_ENDS: dict[str, Literal["-", ":"]] = {"upper": "-", "lower": ":"}
+"""Lines of the two ends of an interval over time; the methods differ in colours and markers there."""
 
 _FAR = 4.0
 """Times the best bound: what is further off is left out of pictures of intervals over time."""
@@ -60,22 +67,30 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, title: str = "") -> Figure:
-    """Value and time of every series against the column ``x``; several tasks of equal ``x`` are averaged.
+    """Value, tightness and time of every series against the column ``x``; several tasks of equal ``x`` are averaged.
 
-    Ringed: the method was cut short, by its time limit for instance. Vertical bars: intervals not closed. Where lines
-    lie on each other, the first is the widest.
+    Ringed: the method was cut short, by its time limit for instance. Vertical bars: intervals not closed. Crosses above
+    the values: no bound. Where lines lie on each other, the first is the widest; the panel in the middle, of values
+    over the smallest upper bound there, tells them apart.
+
+    Args:
+        label: the axis in words.
+        title: what the problems are; what the picture says of them is above it.
     """
     rows = finished(frame)
     _require(rows)
     names = ordered(list(rows["series"]))
     style = looks(names)
-    figure = new_figure(PAGE, 2.9, between=0.05)
-    left, right = figure.subplots(1, 2)
+    figure = new_figure(PAGE, 3.4, between=0.05)
+    panels = figure.subplots(1, 3)
+    points = {name: _points(rows[rows["series"] == name], x) for name in names}
+    best = smallest({name: p for name, p in points.items() if _upper(rows, name)})
     for name, size in zip(names, np.linspace(1.5, 0.85, len(names)), strict=True):
-        points = _points(rows[rows["series"] == name], x)
-        _value_line(left, points, style[name], size)
-        _time_line(right, points, style[name])
-    for axes, what in ((left, "local Lipschitz constant"), (right, "seconds")):
+        _value_line(panels[0], points[name], style[name], size)
+        ratio = (points[name]["value"] / best.reindex(points[name].index)).dropna()
+        panels[1].plot(ratio.index, ratio, **line_style(style[name]), linewidth=1.1 * size, markersize=4.5 * size)
+        _time_line(panels[2], points[name], style[name])
+    for axes, what in zip(panels, (constant_label(rows), "bound / smallest upper bound", "seconds"), strict=True):
         axes.set_xlabel(label)
         axes.set_ylabel(what)
         plain_log(axes, "y")
@@ -84,17 +99,55 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
             axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axes.minorticks_off()
-    limits = sorted(rows["time_limit"].unique())
-    right.axhline(limits[-1], color=GREY, linewidth=0.8, linestyle=":")
+    for limit in sorted(rows["time_limit"].unique()):
+        panels[2].axhline(limit, color=GREY, linewidth=0.8, linestyle=":")
     handles = [legend_handle(name, style[name], rows) for name in names]
     if rows["status"].isin((*CUT_SHORT, "out_of_memory", "crashed")).any():
         ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 0.7}
         handles.append(Line2D([], [], label="cut short", color=GREY, linestyle="none", **ring))
         handles.append(Line2D([], [], label="its interval", color=GREY, marker="|", linestyle="none", markersize=8))
+        handles.append(Line2D([], [], label="no bound", color=GREY, marker="1", linestyle="none", markersize=8))
     handles.append(Line2D([], [], label="time limit", color=GREY, linewidth=0.8, linestyle=":"))
     figure.legend(handles=handles, loc="outside right center")
-    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=9)
+    last = rows[x].max()
+    ends = {name: p.loc[last, ["value", "seconds"]] for name, p in points.items() if last in p.index}
+    message = headline({n: (float(e["value"]), float(e["seconds"])) for n, e in ends.items() if _upper(rows, n)})
+    entitle(figure, f"At {label} {last:g} {message}" if message else title, title if message else "")
     return figure
+
+
+def constant_label(rows: pd.DataFrame) -> str:
+    """What the values are: the constant, and the norm on the input that it is about."""
+    norms = sorted(rows["norm"].dropna().unique())
+    return "local Lipschitz constant" + (f" for l_{norms[0]}" if len(norms) == 1 else "")
+
+
+def headline(bounds: Mapping[str, tuple[float, float]]) -> str:
+    """Which upper bound is the smallest, how much smaller than the paper's (or the next), and at what cost.
+
+    Args:
+        bounds: value and seconds by series, those that have both.
+    """
+    known = {name: (v, s) for name, (v, s) in bounds.items() if np.isfinite(v) and v > 0 and s > 0}
+    if len(known) < 2:
+        return ""
+    first, second = sorted(known, key=lambda name: known[name])[:2]
+    other = "paper" if "paper" in known and first != "paper" else second
+    ratio, times = known[other][0] / known[first][0], known[first][1] / known[other][1]
+    if ratio < 1 + _SAME:
+        return f"{first} and {other} prove the same"
+    cost = "the same time" if 0.8 < times < 1.25 else f"{times:.2g} times the time"
+    return f"{first} is {ratio:.3g} times tighter than {other}, in {cost}"
+
+
+def smallest(points: Mapping[str, pd.DataFrame]) -> pd.Series:
+    """The smallest value of any series, by the index that they share."""
+    return pd.concat([p["value"] for p in points.values()]).groupby(level=0).min() if points else pd.Series(dtype=float)
+
+
+def _upper(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a series proves upper bounds."""
+    return bool(set(rows.loc[rows["series"] == name, "proves"]) - {"nothing", "lower"})
 
 
 def _points(rows: pd.DataFrame, x: str) -> pd.DataFrame:
@@ -113,6 +166,9 @@ def _value_line(axes: Axes, points: pd.DataFrame, look: Look, size: float) -> No
     axes.plot(known.index, known["value"], **line_style(look), linewidth=1.1 * size, markersize=4.5 * size)
     short = known[known["short"]]
     _ring(axes, short.index.to_numpy(), short["value"].to_numpy())
+    silent = points[points["short"] & points["value"].isna()]
+    axes.plot(silent.index, np.full(len(silent), 0.97), transform=axes.get_xaxis_transform(), linestyle="none",
+              marker="1", color=look.color, markersize=8)  # fmt: skip
     opened = short[(short["lower"] > 0) & np.isfinite(short["upper"])]
     axes.vlines(opened.index, opened["lower"], opened["upper"], color=look.color, linewidth=0.8, alpha=0.7)
 
@@ -179,7 +235,7 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     tasks = rows["problem_hash"].nunique()
     figure = new_figure(PAGE * 0.75, 3.4)
     axes = figure.subplots()
-    handles, means = [], []
+    handles, means, whole = [], [], {}
     for name in names:
         part, look = rows[rows["series"] == name], style[name]
         seconds, ratio = part["seconds"].clip(lower=_LEAST_SECONDS), part["ratio"].clip(lower=1.0)
@@ -192,6 +248,7 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
         axes.plot(*mean, markeredgewidth=1.2, **drawn)
         if len(part) == tasks:
             means.append(mean)
+            whole[name] = (float(np.exp(np.log(ratio).mean())), mean[0])
         count = "" if len(part) == tasks else f" ({len(part)} of {tasks})"
         handles.append(handle(f"{name}{count}", look, line=False))
     front = _front(means)
@@ -201,12 +258,17 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     plain_log(axes, "x")
     plain_log(axes, "y")
     ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
-    words = [f"{100 * t:g}%" if t < 10 else f"{t:,.0f}×" for t in ticks]
+    words = [f"{100 * t:,g}%" for t in ticks]
     axes.set_yticks(ticks, [f"≤ {w}" if t == _LEAST_EXCESS else w for t, w in zip(ticks, words, strict=True)])
+    for limit in sorted(rows["time_limit"].unique()):
+        axes.axvline(limit, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="time limit"))
     axes.set_xlabel("seconds per problem")
-    axes.set_ylabel("upper bound above best lower bound")
+    axes.set_ylabel("upper bound over best lower bound, less 1")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
-    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=9)
+    message = headline(whole)
+    counted = f"{title}: " if title else ""
+    entitle(figure, f"Over all problems {message}" if message else title, f"{counted}{tasks} problems")
     return figure
 
 
@@ -237,6 +299,8 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
     style = looks(names)
     figure = new_figure(PAGE, 2.7)
     panels = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
+    solved: dict[str, int] = {}
+    most: dict[str, int] = {}
     begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
     for axes, gap in zip(panels, gaps, strict=True):
         reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + 1e-9)]
@@ -251,8 +315,19 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
         axes.set_xlim(begin, ends)
         plain_log(axes, "x")
         axes.set_xlabel("seconds")
+        solved |= {name: len(times.loc[name]) for name in names if name in times.index.get_level_values(0)}
+        if axes is panels[0]:
+            most = dict(solved)
     panels[0].set_ylim(-3, 103)
     panels[0].set_ylabel(f"% of {tasks} problems")
+    if most:
+        count = max(most.values())
+        who = ", ".join(name for name in names if most.get(name) == count)
+        verb = "comes" if who.count(",") == 0 else "come"
+        message = f"{who} {verb} within {gaps[0]:.0%} of the best known value on {count} of {tasks} problems"
+        entitle(
+            figure, message, "Share of the problems whose upper bound is within a gap of the best known value, by time"
+        )
     figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
     return figure
 
@@ -284,15 +359,17 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
                     continue
                 x = np.append(known["seconds"].to_numpy(), max(last, known["seconds"].iloc[-1])).clip(min=1e-3)
                 y = np.append(known[end].to_numpy(), known[end].iloc[-1])
-                drawn = {**line_style(style[name]), "markevery": [len(x) - 1]}
-                axes.step(x, y, where="post", alpha=1.0 if end == "upper" else 0.75, **drawn)
+                drawn = {**line_style(style[name]), "linestyle": _ENDS[end], "markevery": [len(x) - 1]}
+                axes.step(x, y, where="post", **drawn)
         _near(axes, here)
         axes.set_title(textwrap.fill(literal((titles or {}).get(task, task)), 72 // len(tasks)))
         axes.set_xlabel("seconds")
         plain_log(axes, "x")
         plain_log(axes, "y")
-    panels[0].set_ylabel("upper and lower bounds")
-    figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
+    panels[0].set_ylabel(constant_label(frame))
+    handles = [legend_handle(n, dataclasses.replace(style[n], line="-"), frame) for n in names]
+    handles += [Line2D([], [], color=GREY, linestyle=line, label=f"{end} bound") for end, line in _ENDS.items()]
+    figure.legend(handles=handles, loc="outside right center")
     return figure
 
 
