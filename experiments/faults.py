@@ -41,7 +41,7 @@ from lipcompare.study.run import CellLimits, Setting, Study, Task, run
 
 FAULTS = ("SIGINT", "SIGTERM", "memory")
 WIDTH, EPS, BOXES = 12, 0.5, 2
-SECONDS = 3.0
+SECONDS = 1.0
 """The limit of a run; the moments lie within what the method takes undisturbed."""
 
 _SLACK = 1e-9

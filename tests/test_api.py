@@ -307,3 +307,17 @@ def test_the_attack_stops_at_its_time_limit_with_a_witness() -> None:
     result = lipcompare.bound(problem, "attack", time_limit=0.05)
     assert result.status is Status.TIME_LIMIT and result.proves == "lower"
     assert result.witnesses is not None and (result.lower > 0).all()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_what_a_search_had_found_when_it_was_ended_is_returned(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lipcompare.attack.search._local_search", fails)
+    problem = Problem.around(nets.dense(0), 0.0, 0.5)
+    result = lipcompare.bound(problem, "attack")
+    assert result.status in (Status.INTERRUPTED, Status.OUT_OF_MEMORY)
+    assert (result.lower > 0).any() and np.isinf(result.upper).all()

@@ -10,6 +10,7 @@ example finds the same points whatever batch it is in.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -104,15 +105,18 @@ def search(
     seed: int = 0,
     memory: int = 2**30,
     deadline: Deadline | None = None,
+    report: Callable[[Tensor], None] = lambda points: None,
 ) -> Tensor:
     """Points (batch, rows, inputs) of large gradient norm, one per example and row.
 
-    ``deadline`` is asked between steps; when it has passed, the best points so far are returned.
+    ``deadline`` is asked between steps; when it has passed, the best points so far are returned. ``report`` is given
+    those on the way.
     """
     deadline = deadline or Deadline()
     effort = effort.scaled(problem.network, problem.rows)
     random = torch.Generator(problem.device).manual_seed(seed)
     points, values = _sample(problem, effort, random, memory, deadline)
+    report(_best(points, values))
     window = problem.box.window
     if bool((window.upper > window.lower).any()):
         if effort.largest is not None and effort.largest < problem.rows:
@@ -120,10 +124,16 @@ def search(
             points = _take(points, _order(values)[..., :1]).squeeze(2)
             return points.scatter(1, rows.unsqueeze(-1).expand_as(best), best)
         points, values = _ascend(problem, effort, points, values, deadline)
+        report(_best(points, values))
         points, values = _local_search(problem, effort, points, values, random, deadline)
+        report(_best(points, values))
         points, values = search_regions(problem, points, values, effort.regions, deadline=deadline, memory=memory)
-    best = _order(values)[..., :1]
-    return _take(points, best).squeeze(2)
+    return _best(points, values)
+
+
+def _best(points: Tensor, values: Tensor) -> Tensor:
+    """The best start (batch, rows, inputs) of every row."""
+    return _take(points, _order(values)[..., :1]).squeeze(2)
 
 
 def _of_largest(

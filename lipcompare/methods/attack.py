@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar, final
 
 import numpy as np
+from torch import Tensor
 
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Copies, Deadline, Kept, tensor_bytes
@@ -57,8 +58,20 @@ class Attack(Method):
         points = problem.rows * effort.starts * 2 * effort.proposals
         each = tensor_bytes(Copies.POINT, points * problem.network.widest, problem.box.lower)
         found, hurried = [], False
+        under_way: list[tuple[Piece, Tensor]] = []
+
+        def kept() -> Kept:
+            """What the search under way had found when something ended it."""
+            if not under_way:
+                return Kept(0, np.zeros((0, problem.rows)))
+            piece, points = under_way[-1]
+            witnesses = make_witnesses(piece.problem, points)
+            return Kept(piece.first, np.full(witnesses.values.shape, np.inf), witnesses)
+
+        clock.keep(kept)
         for piece in pieces(problem, clock, each):
-            witnesses, late = self._search(piece, effort, budget)
+            witnesses, late = self._search(piece, effort, budget, under_way)
+            under_way.clear()
             clock.keep(Kept(piece.first, np.full(witnesses.values.shape, np.inf), witnesses))
             found.append(witnesses)
             hurried |= late
@@ -66,11 +79,16 @@ class Attack(Method):
         status = Status.TIME_LIMIT if hurried else Status.COMPLETE
         return self.result(problem, clock, lower=witnesses.values, status=status, witnesses=witnesses)
 
-    def _search(self, piece: Piece, effort: Effort, budget: Budget) -> tuple[Witnesses, bool]:
-        """Witnesses of a piece, and whether the time ended the search."""
+    def _search(
+        self, piece: Piece, effort: Effort, budget: Budget, under_way: list[tuple[Piece, Tensor]]
+    ) -> tuple[Witnesses, bool]:
+        """Witnesses of a piece, and whether the time ended the search; ``under_way`` takes the points on the way."""
         problem = piece.problem
         searching, whole = Deadline.after(_SEARCH * piece.seconds), Deadline.after(piece.seconds)
-        points = search(problem, effort, seed=self.seed, memory=budget.memory, deadline=searching)
+        points = search(
+            problem, effort, seed=self.seed, memory=budget.memory, deadline=searching,
+            report=lambda points: under_way.append((piece, points)),
+        )  # fmt: skip
         witnesses = make_witnesses(problem, points, kink_patterns(problem, points, whole))
         # Kinks have no volume, so no search meets them; people do ask about the kink they centre the box on.
         centers = problem.box.clamp(problem.box.window.center.unsqueeze(1).expand_as(points))
