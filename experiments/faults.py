@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.console import Console
@@ -93,8 +94,8 @@ def run_once(asked: Problem, method: str, fault: str, moment: float, megabytes: 
         os.close(reading)
         _child(asked, method, fault, moment, megabytes, writing)
     os.close(writing)
+    os.read(reading, 1)  # it is ready
     started = time.monotonic()
-    lines: list[str] = []
     text, sent = b"", False
     while True:
         passed = time.monotonic() - started
@@ -134,8 +135,17 @@ def _number(value: float | str | None, otherwise: float) -> float:
 
 def _child(asked: Problem, method: str, fault: str, moment: float, megabytes: int, pipe: int) -> None:
     """Run, say every point of the trace and the result on the pipe, and end without any clean-up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        """Before and after the run there is nothing that it could lose."""
+        while frame is not None:
+            if frame.f_code is lipcompare.bound.__code__:
+                raise KeyboardInterrupt
+            frame = frame.f_back
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
+    os.write(pipe, b"!")
     armed = time.perf_counter() + moment if fault == "memory" else math.inf
 
     def say(content: dict[str, float | str | None]) -> None:
@@ -160,8 +170,8 @@ def _child(asked: Problem, method: str, fault: str, moment: float, megabytes: in
         low, high = float(result.overall_lower.max()), float(result.overall_upper.max())
         say({"lower": plain(low), "upper": plain(high), "status": result.status.name.lower()})
     except KeyboardInterrupt:
-        code = 1  # met before or after the run, when there is nothing to lose
-        say({"lower": None, "upper": None, "status": "not running"})
+        code = 1
+        say({"lower": None, "upper": None, "status": "raised"})
     except (LipcompareError, MemoryError) as error:
         code = 2
         sys.stderr.write(f"{method}, {fault}: {type(error).__name__}: {error}\n")

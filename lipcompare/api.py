@@ -122,7 +122,7 @@ def bound(
             else:
                 _LOG.error("%s ended with an unexpected error", chosen.name, exc_info=error)
                 result = _ended(problem, chosen, clock, so_far, Status.CRASHED, _described(error))
-        return _checked(problem, result, gap)
+        return _checked_whatever_comes(problem, result, gap)
 
 
 @contextlib.contextmanager
@@ -239,6 +239,18 @@ def _described(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}."
+
+
+def _checked_whatever_comes(problem: Problem, result: Bound, gap: float) -> Bound:
+    """:func:`_checked`, begun again if it is interrupted; a second time, it leaves the lower ends out."""
+    try:
+        return _checked(problem, result, gap)
+    except KeyboardInterrupt:
+        result = dataclasses.replace(result, status=Status.INTERRUPTED)
+    try:
+        return _checked(problem, result, gap)
+    except KeyboardInterrupt:
+        return _checked(problem, dataclasses.replace(result, witnesses=None), gap)
 
 
 def _checked(problem: Problem, result: Bound, gap: float) -> Bound:

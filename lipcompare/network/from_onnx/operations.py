@@ -29,7 +29,16 @@ from lipcompare.network.lowering import (
     scaled,
     unchanged,
 )
-from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, fixed, rearrange, reshape
+from lipcompare.network.lowering.builder import (
+    Builder,
+    NotLinear,
+    Operand,
+    Value,
+    as_value,
+    fixed,
+    rearrange,
+    reshape,
+)
 from lipcompare.network.lowering.convolution import Windows
 from lipcompare.network.lowering.decomposed import Pending
 from lipcompare.network.room import Room, count
@@ -361,6 +370,16 @@ def _linear_regressor(b: Builder, node: OnnxNode, x: Operand) -> Operand:
     return arithmetic.dense(b, x, weight, bias)
 
 
+def _grid_sample(b: Builder, node: OnnxNode, x: Operand, grid: Operand) -> Operand:
+    places = fixed(grid, "grid").numpy()
+
+    def op(t: Tensor) -> Tensor:
+        (y,) = node.evaluate([t.numpy(), places], b.room)
+        return torch.from_numpy(np.array(y, dtype=np.float64))
+
+    return axes.probed(b, as_value(b, x), op)
+
+
 def _swish(b: Builder, node: OnnxNode, x: Operand) -> Operand:
     return scaled.silu(b, x, node.attributes.get("alpha", 1.0))
 
@@ -400,7 +419,7 @@ LOWERINGS: dict[str, Lowering] = {
     "Max": _fold(piecewise.maximum), "Min": _fold(lambda b, x, y: piecewise.maximum(b, x, y, smallest=True)),
     "Tanh": _plain(decomposed.tanh), "Pow": lambda b, node, x, y: decomposed.raise_to(b, x, y),
     "Einsum": lambda b, node, *xs: arithmetic.einsum(b, node.attributes["equation"], xs), "CumSum": _cumsum,
-    "ai.onnx.ml.LinearRegressor": _linear_regressor,
+    "ai.onnx.ml.LinearRegressor": _linear_regressor, "GridSample": _grid_sample,
     **dict.fromkeys(SOFTMAX, heads.softmax),
     "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
     "Gelu": lambda b, node, x: native.gelu(b, x, node.attributes.get("approximate", "none")),

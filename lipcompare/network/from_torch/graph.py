@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.from_torch.moves import aten, is_movement, move, result_shapes
-from lipcompare.network.from_torch.operations import LOWERINGS, READERS, SOFTMAX, supported
+from lipcompare.network.from_torch.operations import LOWERINGS, PROBED, READERS, SOFTMAX, supported
 from lipcompare.network.graph import Network
+from lipcompare.network.lowering import axes
 from lipcompare.network.lowering.builder import Builder, NotLinear, Value, unsupported
 from lipcompare.network.lowering.constants import double
 from lipcompare.network.lowering.decomposed import Pending, settle
@@ -178,7 +179,19 @@ def _apply(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[s
         return LOWERINGS[plain](builder, *args, **_known(kwargs))
     if is_movement(plain):
         return move(builder, target, args, kwargs)
+    if plain in PROBED:
+        return _probe(builder, target, PROBED[plain], args, kwargs)
     raise NotLinear("")
+
+
+def _probe(builder: Builder, target: str, slots: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A call that is affine in any one of the arguments at ``slots``."""
+    moving = [i for i, arg in enumerate(args) if _depends(arg)]
+    if len(moving) != 1 or moving[0] not in slots or _depends(list(kwargs.values())):
+        raise NotLinear("it is supported where one of its factors depends on the input")
+    (i,) = moving
+    fixed = [arg.double() if isinstance(arg, Tensor) and arg.is_floating_point() else arg for arg in args]
+    return axes.probed(builder, args[i], lambda x: _execute(target, [*fixed[:i], x, *fixed[i + 1 :]], kwargs))
 
 
 def _fold(builder: Builder, target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

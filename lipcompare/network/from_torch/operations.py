@@ -46,9 +46,19 @@ _COPIES = ("alias", "detach", "clone", "contiguous", "lift_fresh_copy", "lift_fr
 _CASTS = ("to", "_to_copy", "type_as", "float", "double", "_autocast_to_full_precision")
 
 
+PROBED: dict[str, tuple[int, ...]] = {
+    **{f"aten.{name}": (0,) for name in ("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "col2im", "trace",
+                                         "affine_grid_generator", "cumulative_trapezoid", "diff")},
+    **{f"aten.{name}": (0, 1) for name in ("cross", "linalg_cross", "outer", "ger", "inner", "tensordot", "kron",
+                                           "vdot", "linalg_vecdot")},
+    **{f"aten.{name}": (0, 1, 2) for name in ("addmv", "addr", "addbmm")},
+}  # fmt: skip
+"""Operators that are affine in each of the named arguments, the others being constants: read off what they compute."""
+
+
 def supported() -> list[str]:
     """Names of all supported operators, sorted."""
-    known = {*LOWERINGS, *MOVEMENTS} - {f"aten.{name}" for name in SOFTMAX}
+    known = {*LOWERINGS, *MOVEMENTS, *PROBED} - {f"aten.{name}" for name in SOFTMAX}
     return sorted(name.removeprefix("aten.") for name in known if "._" not in name)
 
 
@@ -253,6 +263,7 @@ def _rrelu(
 # Linear and cubic up-sampling, one axis after another: name and rank.
 _INTERPOLATIONS = (
     ("upsample_linear1d", 1), ("upsample_bilinear2d", 2), ("upsample_trilinear3d", 3), ("upsample_bicubic2d", 2),
+    ("_upsample_bilinear2d_aa", 2), ("_upsample_bicubic2d_aa", 2),
 )  # fmt: skip
 
 
@@ -267,12 +278,14 @@ def _interpolation(name: str, rank: int) -> Lowering:
         for i, (wanted, scale) in enumerate(zip(sizes, scales, strict=True)):
 
             def op(t: Tensor, i: int = i, wanted: int = wanted, scale: float | None = scale) -> Tensor:
-                """That axis alone: the others have one entry, which stays."""
-                lengths, results = [1] * rank, [1] * rank
+                """That axis alone: the others have two equal entries, which stay (one entry is more than torch's
+                anti-aliasing can do)."""
+                lengths, results = [2] * rank, [2] * rank
                 lengths[i], results[i] = t.shape[1], wanted
                 alone = [scale if k == i else None for k in range(rank)]
-                y: Tensor = operation(t.reshape(len(t), 1, *lengths), results, align_corners, *alone)
-                return y.reshape(len(t), wanted)
+                shape = [len(t), 1, *(n if k == i else 1 for k, n in enumerate(lengths))]
+                y: Tensor = operation(t.reshape(shape).expand(-1, -1, *lengths), results, align_corners, *alone)
+                return y.movedim(i + 2, -1).flatten(1, -2)[:, 0]
 
             x = axes.along(b, x, i - rank, op, wanted)
         return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,7 @@ from lipcompare.network.lowering.builder import (
     Value,
     expand,
     fixed,
+    known,
     per_channel,
     rearrange,
     reshape,
@@ -48,14 +50,25 @@ def multiply(b: Builder, x: Operand, y: Operand) -> Operand:
     """``x y`` entry by entry, one of them constant."""
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         return x * y
+    x, y = _one_known(b, x, y)
     if isinstance(x, Tensor):
         x, y = y, x
-    if not (isinstance(x, Value) and isinstance(y, Tensor)):
-        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
+    assert isinstance(x, Value) and isinstance(y, Tensor)
     shape = torch.broadcast_shapes(x.shape, tuple(y.shape))
     wide = expand(b, x, shape)
     assert isinstance(wide, Value)
     return b.affine([(wide, Scale(y.to(torch.float64).expand(shape).reshape(-1)))], shape)
+
+
+def _one_known(b: Builder, x: Operand, y: Operand) -> tuple[Operand, Operand]:
+    """Two factors, of which one is a constant."""
+    if isinstance(x, Value) and isinstance(y, Value):
+        for first, second in ((x, y), (y, x)):
+            constant = known(b, first)
+            if constant is not None:
+                return (constant, second) if first is x else (second, constant)
+        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
+    return x, y
 
 
 def divide(b: Builder, x: Operand, y: Operand) -> Operand:
@@ -83,10 +96,9 @@ def dense(b: Builder, x: Operand, weight: Operand, bias: Operand | None = None) 
 
 def matmul(b: Builder, x: Operand, y: Operand) -> Operand:
     """``x @ y`` as in numpy, one of them constant."""
-    if isinstance(x, Value) and isinstance(y, Value):
-        raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         return x @ y
+    x, y = _one_known(b, x, y)
     if len(y.shape) == 1:
         column = reshape(y, (*y.shape, 1))
         out = matmul(b, x, column)
@@ -113,12 +125,10 @@ def matmul(b: Builder, x: Operand, y: Operand) -> Operand:
 
 def einsum(b: Builder, equation: str, operands: Sequence[Operand]) -> Operand:
     """A sum of products in Einstein's notation, all factors but one constant."""
-    inputs, _, output = equation.replace(" ", "").partition("->")
-    names = inputs.split(",")
-    if "->" not in equation or "." in equation or any(len(set(n)) < len(n) for n in (*names, output)):
-        raise NotLinear("einsum is supported with its result named, and without ellipses and diagonals")
-    if len(names) != len(operands) or any(len(n) != len(x.shape) for n, x in zip(names, operands, strict=True)):
-        raise InvalidInput(f"{b.at}: the equation {equation!r} does not fit its operands.")
+    names, output, operands = _spelled(b, equation, operands)
+    if sum(isinstance(x, Value) for x in operands) > 1:
+        constants = [known(b, x) if isinstance(x, Value) else x for x in operands]
+        operands = [x if constant is None else constant for x, constant in zip(operands, constants, strict=True)]
     moving = [k for k, x in enumerate(operands) if isinstance(x, Value)]
     if len(moving) != 1:
         raise NotLinear("the product of two values that both depend on the input is not piecewise linear")
@@ -147,6 +157,36 @@ def einsum(b: Builder, equation: str, operands: Sequence[Operand]) -> Operand:
     found = [*shared, *kept, *new]
     wide = reshape(product, [sizes[c] for c in found])
     return rearrange(b, [wide], lambda t: t.permute([found.index(c) for c in output]))
+
+
+def _spelled(b: Builder, equation: str, operands: Sequence[Operand]) -> tuple[list[str], str, list[Operand]]:
+    """Letters of each operand and of the result, ellipses and a result without a name written out; no diagonals."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    names = inputs.split(",")
+    used = sorted(set(inputs) - {",", "."})
+    ranks = [len(x.shape) - len(n.replace("...", "")) for n, x in zip(names, operands, strict=False)]
+    fits = [r >= 0 if "..." in n else r == 0 for n, r in zip(names, ranks, strict=False)]
+    if len(names) != len(operands) or not all(fits):
+        raise InvalidInput(f"{b.at}: the equation {equation!r} does not fit its operands.")
+    most = max(ranks)
+    dots = "".join(c for c in string.ascii_letters if c not in used)[:most]
+    if not arrow:
+        output = "..." + "".join(c for c in used if inputs.count(c) == 1)
+    names = [n.replace("...", dots[most - r :]) for n, r in zip(names, ranks, strict=True)]
+    output = output.replace("...", dots)
+    if len(set(output)) < len(output):
+        raise NotLinear("einsum with a letter twice in its result is not supported")
+    spelled = []
+    lengths = {c: max(x.shape[n.index(c)] for n, x in zip(names, operands, strict=True) if c in n) for c in dots}
+    for k, x in enumerate(operands):
+        # Axes under dots are broadcast; of a letter that comes twice the diagonal is taken.
+        x = expand(b, x, [lengths.get(c, n) for c, n in zip(names[k], x.shape, strict=True)])
+        once = "".join(dict.fromkeys(names[k]))
+        if once != names[k]:
+            x = rearrange(b, [x], lambda t, rule=f"{names[k]}->{once}": torch.einsum(rule, t))
+            names[k] = once
+        spelled.append(x)
+    return names, output, spelled
 
 
 def lerp(b: Builder, start: Operand, end: Operand, weight: Operand) -> Operand:

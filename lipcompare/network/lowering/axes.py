@@ -1,7 +1,7 @@
-"""Linear maps along one axis: running sums, interpolations and their like.
+"""Linear maps that are read off an implementation: along one axis, as running sums and interpolations, or all at once.
 
-Such an operation applies one matrix along an axis, whatever the other entries are. Any implementation of it tells that
-matrix when it is run on unit vectors, so one rule serves all of them.
+An operation of the first kind applies one matrix along an axis, whatever the other entries are. Any implementation of
+it tells that matrix when it is run on unit vectors, so one rule serves all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lipcompare.network.linear_maps import Composed, LinearMap, Scale, Select
+from lipcompare.network.linear_maps import Composed, Dense, LinearMap, Scale, Select
 from lipcompare.network.lowering.arithmetic import dense
 from lipcompare.network.lowering.builder import Builder, NotLinear, Operand, Value, rearrange
 
@@ -55,6 +55,34 @@ def _taps(x: Value, axis: int, matrix: Tensor, taps: int) -> list[tuple[Value, L
         weight = matrix.gather(1, place[:, None]).reshape(spread).expand(index.shape)
         terms.append((x, Composed(Scale(weight.reshape(-1).clone()), Select(index.reshape(-1), x.size))))
     return terms
+
+
+def probed(b: Builder, x: Value, op: Callable[[Tensor], Tensor]) -> Operand:
+    """An operation that is affine in a value and mixes any of its entries: its matrix is what it makes of unit vectors.
+
+    Args:
+        op: takes a tensor of the value's shape.
+    """
+    nothing = torch.zeros(x.shape, dtype=torch.float64)
+    at_zero = op(nothing)
+    b.require([x.size, 2 * at_zero.numel()])
+    columns = []
+    for i in range(x.size):
+        nothing.view(-1)[i] = 1.0
+        columns.append((op(nothing.clone()) - at_zero).reshape(-1))
+        nothing.view(-1)[i] = 0.0
+    matrix = torch.stack(columns, 1)  # (results, entries)
+    some = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if not torch.allclose(op(some) - at_zero, (matrix @ some.reshape(-1)).reshape(at_zero.shape), rtol=1e-9, atol=1e-9):
+        raise NotLinear("it is not linear in what depends on the input")
+    taps = max(1, int((matrix != 0).sum(1).max()))
+    terms: list[tuple[Value, LinearMap]] = [(x, Dense(matrix))]
+    if taps <= _FEW:
+        places = matrix.abs().topk(taps, dim=1).indices
+        weights = matrix.gather(1, places)
+        pairs = zip(places.unbind(1), weights.unbind(1), strict=True)
+        terms = [(x, Composed(Scale(w.clone()), Select(i.clone(), x.size))) for i, w in pairs]
+    return b.affine(terms, at_zero.shape, at_zero if bool(at_zero.any()) else None)
 
 
 def running_sum(b: Builder, x: Operand, axis: int, *, exclusive: bool = False, reverse: bool = False) -> Operand:

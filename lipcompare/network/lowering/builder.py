@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.activations import Activation, LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Input, Network, Node, tensors
+from lipcompare.network.graph import Activate, Affine, Input, Network, Node, affine_value, linear_value, tensors
 from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transposed
 from lipcompare.network.room import Room, count
 
@@ -212,6 +212,26 @@ def fixed(x: Operand, what: str) -> Tensor:
 def per_channel(x: Operand, rank: int) -> Operand:
     """One number per channel, so that it broadcasts to (..., channels, *spatial) with ``rank`` spatial axes."""
     return reshape(x, (-1 if isinstance(x, Tensor) else x.size, *(1,) * rank))
+
+
+def known(builder: Builder, x: Value) -> Tensor | None:
+    """The constant that a value is where no entry of the input reaches it, as half of a concatenation may be; None for
+    any other value."""
+    reached, values = {0: torch.ones(builder.input.size)}, {0: torch.zeros(builder.input.size, dtype=torch.float64)}
+    needed, stack = {x.node}, [x.node]
+    while stack:
+        before = {p for p in builder.nodes[stack.pop()].parents if p not in needed}
+        needed |= before
+        stack += before
+    for k in sorted(needed - {0}):
+        node = builder.nodes[k]
+        if isinstance(node, Activate):
+            reached[k], values[k] = reached[node.parent], node.activation.value(values[node.parent])
+        elif isinstance(node, Affine):
+            values[k] = affine_value(node, [(m, values[p]) for p, m in node.terms])
+            size = linear_value([(m.absolute, reached[p].double()) for p, m in node.terms])
+            reached[k] = (size > 0).to(torch.float32)
+    return None if bool(reached[x.node].any()) else values[x.node].reshape(x.shape)
 
 
 def as_value(builder: Builder, x: Operand) -> Value:

@@ -210,6 +210,17 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "einsum": (lambda: Apply(lambda x: torch.einsum("bij,kj,jl->bkil", x, torch.linspace(-1, 1, 8).to(x).view(2, 4),
                                                     torch.linspace(0, 1, 12).to(x).view(4, 3)).relu()), (3, 4)),
     "einsum of batches": (lambda: Apply(lambda x: torch.einsum("bij,bjk->kb", x, torch.ones(1, 4, 2).to(x))), (3, 4)),
+    "einsum with dots": (lambda: Apply(lambda x: torch.einsum("...ij,...jk->...ik", x, torch.linspace(
+        -1, 1, 16).to(x).view(2, 4, 2)) + torch.einsum("b...,b...", x, torch.ones(1, 1, 4).to(x)).sum()), (2, 3, 4)),
+    "einsum of diagonals": (lambda: Apply(lambda x: torch.einsum("bii,bij->bj", x, torch.linspace(
+        -1, 1, 9).to(x).view(1, 3, 3)) + torch.einsum("bij->bi", x)), (3, 3)),
+    "gated by constants": (lambda: Apply(lambda x: F.glu(torch.cat([x, torch.linspace(-2, 2, 4).to(x).view(1, 4)], 1))
+                                         + F.glu(torch.cat([torch.ones(1, 4).to(x), x], 1))), (4,)),
+    "anti-aliased": (lambda: Apply(lambda x: F.interpolate(x, (3, 7), mode="bilinear", antialias=True).relu().sum(1)
+                                   + F.interpolate(x, (3, 7), mode="bicubic", antialias=True)[:, 0]), (2, 5, 6)),
+    "read off": (lambda: Apply(lambda x: F.grid_sample(x, torch.linspace(-1, 1, 12).to(x).view(1, 2, 3, 2),
+        align_corners=True).flatten(1).relu() @ torch.ones(6, 3).to(x) + torch.linalg.cross(
+            x[:, 0, 0, :3], torch.linspace(0, 1, 3).to(x).view(1, 3))), (1, 3, 3)),
     "bilinear": (lambda: _tower(CNN(2, 3, 2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU(),
                                 nn.Upsample(size=(5, 9), mode="bilinear", align_corners=True)), (2, 4, 5)),
     "bicubic": (lambda: nn.Upsample(size=(9, 4), mode="bicubic"), (2, 4, 5)),
@@ -400,6 +411,8 @@ class Attention(nn.Module):
         (nn.Threshold(0.2, 0.1), (4,), "jumps from 0.1 to 0.2"),
         (nn.Hardshrink(0.5), (4,), "jumps at -0.5 and 0.5"),
         (nn.GLU(), (4,), "both depend on the input"),
+        (Apply(lambda x: torch.linalg.cross(x, x)), (3,), "one of its factors"),
+        (Apply(lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1))), (2, 3, 3), "one of its factors"),
         (nn.InstanceNorm1d(3), (3, 4), "statistics of its input"),
         (Apply(lambda x: 1 / x), (4,), "reciprocal"),
         (Apply(lambda x: torch.where(x > 0, x, x - 1)), (4,), "multiples"),
