@@ -272,6 +272,8 @@ def main() -> None:
                 kept = chosen.keep / f"{chosen.seed}-{k}{''.join(path.suffixes)}"
                 kept.write_bytes(target.read_bytes())
                 print(f"{kept}: {outcome.fault}\n{outcome.said[-1500:]}", flush=True)
+            if (k + 1) % 100 == 0:
+                print(f"{k + 1} files, {faults} faults", flush=True)
     print(f"{chosen.count} damaged files, {faults} faults, in {time.monotonic() - before:.0f} s")
     print(f"most memory {most / 2**20:.0f} MiB (the interpreter and its libraries included), longest {longest:.1f} s")
     for kind, found in codes.items():
