@@ -41,8 +41,8 @@ class Norm(enum.Enum):
         """This norm of the last axis."""
         if self is Norm.TWO:
             return euclidean(x)
-        norms: Tensor = torch.linalg.vector_norm(x, ord=float(self.value), dim=-1)
-        return norms
+        size = x.abs()  # torch's own norms of short axes take ten times as long
+        return size.sum(-1) if self is Norm.ONE else size.amax(-1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -321,14 +321,7 @@ def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces:
         return plain
     walls = spaces.normal * radius  # (subdomains, constraints, inputs), per unit of the box
     heights = spaces.offset + torch.matmul(spaces.normal, center).squeeze(-1)
-    multipliers = value.new_zeros(spaces.count, *value.shape)
-    for _ in range(sweeps):
-        for j in range(spaces.count):
-            wall, height = walls[:, j : j + 1], heights[:, j : j + 1]
-            base = rest - multipliers[j].unsqueeze(-1) * wall
-            step = _best_multiplier(base, wall, height)
-            rest = base + step.unsqueeze(-1) * wall
-            multipliers[j] = step
+    multipliers = _multipliers(rest, walls, heights, sweeps)
     value = value + torch.einsum("jst,sj->st", multipliers, heights)
     # Formed anew from the multipliers, without what the steps on the way there rounded.
     rest = normal * radius + torch.einsum("jst,sji->sti", multipliers, walls)
@@ -342,40 +335,84 @@ def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces:
     return torch.minimum(plain, bound)
 
 
-def _best_multiplier(base: Tensor, wall: Tensor, height: Tensor) -> Tensor:
+def _multipliers(rest: Tensor, walls: Tensor, heights: Tensor, sweeps: int) -> Tensor:
+    """Multipliers (constraints, subdomains, targets), none of them negative, for :func:`constrained_maximum`.
+
+    Any will do, so they are looked for in single precision, with targets and half-spaces scaled to size one.
+
+    Args:
+        rest: targets per unit of the box, (subdomains, targets, inputs).
+        walls, heights: half-spaces likewise, (subdomains, constraints, inputs) and (subdomains, constraints).
+    """
+    size, weight = rest.abs().sum(-1), walls.abs().sum(-1)
+    size, weight = (torch.where(v > 0, v, 1.0) for v in (size, weight))
+    # Inputs first: sums over them then run along whole rows of memory.
+    base = (rest / size.unsqueeze(-1)).float().permute(2, 0, 1).contiguous()
+    normals, offsets = (walls / weight.unsqueeze(-1)).float(), (heights / weight).float()
+    scaled = [_Wall.of(normals[:, j], offsets[:, j]) for j in range(offsets.shape[1])]
+    multipliers = base.new_zeros(len(scaled), *size.shape)
+    for sweep in range(sweeps):
+        for j, wall in enumerate(scaled):
+            if sweep:
+                base = torch.addcmul(base, multipliers[j], wall.normal, value=-1)
+            multipliers[j] = _best_multiplier(base, wall)
+            base = torch.addcmul(base, multipliers[j], wall.normal)
+    found = multipliers.to(size) * size / weight.T.unsqueeze(-1)
+    return torch.where(found.isfinite(), found, 0.0)
+
+
+class _Wall(NamedTuple):
+    """A half-space ``normal x + height >= 0`` over the unit box, and what its multiplier's search needs of it.
+
+    Attributes:
+        normal, size: (inputs, subdomains, 1) the normal and its absolute values.
+        turn: minus one over ``normal`` where that is not zero, (inputs, subdomains, 1).
+        height, steep: (subdomains, 1) the constant, and with it the slope far out.
+    """
+
+    normal: Tensor
+    size: Tensor
+    turn: Tensor
+    height: Tensor
+    steep: Tensor
+
+    @classmethod
+    def of(cls, normal: Tensor, height: Tensor) -> _Wall:
+        """From (subdomains, inputs) and (subdomains,)."""
+        normal, height = normal.T.unsqueeze(-1).contiguous(), height.unsqueeze(-1)
+        moves = normal != 0
+        # Entries that the wall does not move never change sign.
+        turn = torch.where(moves, -1 / torch.where(moves, normal, 1.0), 0.0)
+        return cls(normal, normal.abs(), turn, height, height + normal.abs().sum(0))
+
+
+def _best_multiplier(base: Tensor, wall: _Wall) -> Tensor:
     """About the ``l >= 0`` that minimises ``l height + |base + l wall|_1``: (subdomains, targets).
 
     Convex and piecewise linear: the minimum lies between two points whose slopes differ in sign, and the next trial is
-    where their tangents meet (any trial is valid; sorting the breakpoints is exact and five times slower).
+    where their tangents meet (any trial is valid; sorting the breakpoints is exact and five times slower). A tangent is
+    its place, its slope and its value at 0, (3, subdomains, targets).
 
     Args:
-        base: (subdomains, targets, inputs).
-        wall: (subdomains, 1, inputs).
-        height: (subdomains, 1).
+        base: (inputs, subdomains, targets).
     """
-    total = wall.abs().sum(-1)
-    pull = wall.mT
-    # Entries that the wall does not move never change sign.
-    inverse = torch.where(wall != 0, -1 / torch.where(wall != 0, wall, 1.0), 0.0)
-    breaks = base * inverse
-    low, high = torch.zeros_like(base[..., 0]), breaks.amax(-1).clamp(min=0)
+    breaks = base * wall.turn
+    farthest = breaks.amax(0).clamp_(min=0)
     # Slopes just right of both ends.
-    low_slope = height + total - 2 * torch.matmul((breaks > 0).to(base), pull.abs()).squeeze(-1)
-    high_slope = (height + total).expand_as(high)
-    low_value = base.abs().sum(-1)
-    high_value = high * height + torch.addcmul(base, high.unsqueeze(-1), wall).abs_().sum(-1)
-    best, best_value = torch.where(high_value < low_value, high, low), torch.minimum(low_value, high_value)
+    falling = torch.sub(wall.steep, ((breaks > 0) * wall.size).sum(0), alpha=2)
+    low = torch.stack([torch.zeros_like(farthest), falling, base.abs().sum(0)])
+    value = torch.addcmul(base, farthest, wall.normal).abs_().sum(0)
+    steep = wall.steep.expand_as(farthest)
+    high = torch.stack([farthest, steep, torch.addcmul(value, farthest, wall.height - steep)])
+    tiny = torch.finfo(base.dtype).tiny
     for _ in range(_TRIALS):
-        fall = (high_slope - low_slope).clamp(min=1e-300)
-        trial = (low_value - high_value + high_slope * high - low_slope * low) / fall
-        trial = torch.minimum(torch.maximum(trial, low), high)
-        moved = torch.addcmul(base, trial.unsqueeze(-1), wall)
-        value = trial * height + moved.abs().sum(-1)
-        slope = height + torch.matmul(moved.sign_(), pull).squeeze(-1)
-        left = slope < 0
-        low, low_value = torch.where(left, trial, low), torch.where(left, value, low_value)
-        high, high_value = torch.where(left, high, trial), torch.where(left, high_value, value)
-        low_slope, high_slope = torch.where(left, slope, low_slope), torch.where(left, high_slope, slope)
-        better = value < best_value
-        best, best_value = torch.where(better, trial, best), torch.where(better, value, best_value)
-    return best
+        trial = (low[2] - high[2]) / (high[1] - low[1]).clamp_(min=tiny)
+        trial = torch.clamp(trial, low[0], high[0])
+        sign = torch.addcmul(base, trial, wall.normal).sign_()
+        slope = (sign * wall.normal).sum(0).add_(wall.height)
+        new = torch.stack([trial, slope, sign.mul_(base).sum(0)])
+        left = (slope < 0).to(base.dtype)  # selects by interpolation, which is several times quicker than where()
+        low, high = torch.lerp(low, new, left), torch.lerp(new, high, left)
+    # The function falls up to the last point that its slope calls low, and rises from the last one called high.
+    ends = torch.addcmul(low[2], low[0], low[1]), torch.addcmul(high[2], high[0], high[1])
+    return torch.where(ends[1] < ends[0], high[0], low[0])
