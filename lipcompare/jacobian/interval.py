@@ -135,8 +135,9 @@ def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reac
         terms, share = terms.add(support.sign(), alpha=floor(dtype)), allowance(m.fan_out + SPARE, dtype)
         lower, upper = ends.lower.sub(terms, alpha=share), ends.upper.add(terms, alpha=share)
         # A sum of terms of one sign has that sign, whatever rounding may do to its size.
-        lower = torch.where(falls > 0, lower, lower.clamp(min=0))
-        upper = torch.where(rises > 0, upper, upper.clamp(max=0))
+        # Interpolation with 0 or 1 selects several times as fast as where() does with mixed masks.
+        lower = torch.lerp(lower.clamp(min=0), lower, falls.sign())
+        upper = torch.lerp(upper.clamp(max=0), upper, rises.sign())
         yield Reach(Interval(lower, upper), size, support)
 
 

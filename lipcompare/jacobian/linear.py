@@ -128,7 +128,7 @@ def chords(gradient: Interval, slope: Interval) -> GateLines:
     (lo, hi), below, above = slope, gradient.lower.clamp(max=0), gradient.upper.clamp(min=0)
     range_, width = hi - lo, above - below
     # Above, through (below, lo below) and (above, hi above); below, through the two other corners.
-    reach = range_ * (above / width).masked_fill(below == 0, 1.0)
+    reach = range_ * (above / width).nan_to_num_(nan=1.0)
     error = 32 * unit_roundoff(range_.dtype) * slope.magnitude * (range_ > 0)
     return GateLines(
         slope=((hi + lo) / 2).expand_as(reach),

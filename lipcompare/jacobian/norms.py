@@ -59,13 +59,12 @@ def absolute_chord(gradient: Interval) -> tuple[Tensor, Tensor]:
     """
     lower, upper = gradient
     below, above = lower.clamp(max=0), upper.clamp(min=0)
-    width = above - below
-    mixed = (below < 0) & (above > 0)
-    safe = torch.where(mixed, width, torch.ones_like(width))
-    slope = torch.where(mixed, (above + below) / safe, (above > 0).to(lower.dtype) - (below < 0).to(lower.dtype))
-    error = 16 * unit_roundoff(width.dtype) * torch.maximum(above, -below)
+    width, under = above - below, -below
+    slope = ((above + below) / width).nan_to_num_(nan=0.0)
+    mixed = torch.minimum(above, under).sign()
+    error = 16 * unit_roundoff(width.dtype) * torch.maximum(above, under) * mixed
     # Divided first: the product of two small numbers may underflow.
-    intercept = torch.where(mixed, -2 * above * (below / safe) + error, torch.zeros_like(width))
+    intercept = torch.addcmul(error, above, (under / width).nan_to_num_(nan=0.0), value=2)
     return slope, intercept
 
 

@@ -70,10 +70,9 @@ class LeakyReLU(Activation):
 
     def relaxation(self, z: Interval, choice: Tensor | None = None) -> Lines:
         below, above = z.lower.clamp(max=0), z.upper.clamp(min=0)
-        width, no_lower = above - below, below == 0
-        stable = no_lower | (above == 0)
+        width, stable = above - below, (below == 0) | (above == 0)
         # The chord from (below, alpha below) to (above, above); for a stable neuron it is the function itself.
-        rise = (above / width).masked_fill(no_lower, 1.0)
+        rise = (above / width).nan_to_num_(nan=1.0)
         # Both lines hold with their stored coefficients: slopes are off by at most 6 roundoffs times the steeper side,
         # the intercept by as much times the far end; 16 times the width are allowed for. A ReLU's lower line is exact.
         error = 16 * unit_roundoff(width.dtype) * width
@@ -84,9 +83,8 @@ class LeakyReLU(Activation):
             error = error.masked_fill(stable, 0.0)
             size = torch.as_tensor(self.alpha, dtype=rise.dtype, device=rise.device).abs()
             intercept, lower_intercept = (self.alpha - 1) * intercept + (1 + size) * error, -size * error
-        if choice is None:
-            choice = (above > -below).to(rise.dtype)
-        choice = torch.where(stable, rise, choice)
+        # Where the neuron is stable the larger side is the only one.
+        choice = (above > -below).to(rise.dtype) if choice is None else torch.where(stable, rise, choice)
         return Lines(self._slope(choice), lower_intercept, self._slope(rise), intercept.masked_fill(stable, 0.0))
 
     def family(self, z: Interval) -> Adjustable:
