@@ -2,6 +2,7 @@
 
 python -m experiments.images
 python -m experiments.images --data-root ../shared/data --examples 2 --time-limit 60
+python -m experiments.images mnist_mlp mnist_cnn --eps 2/255,8/255 --data-root ../shared/data
 
 Takes every network whose data are under the data root (MNIST, CIFAR-10, Tiny ImageNet), and scikit-learn's digits.
 eps is in units of pixels in 0..1 and divided by the standard deviation where inputs are normalised, as in the paper;
@@ -32,19 +33,35 @@ DIGITS_RADII = {"0.02": 0.02, "0.1": 0.1}
 REDUCED_SECONDS = 10.0
 
 
-def studies(chosen: Choices, console: Console) -> Sequence[Study]:
+def radius(text: str) -> float:
+    """A radius as the command line has it: a number, or a quotient of two."""
+    over, slash, under = text.partition("/")
+    try:
+        value = float(over) / (float(under) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise InvalidInput(f"--eps {text!r} is no radius: write numbers such as 8/255 or 0.1.") from None
+    if not 0 < value < float("inf"):
+        raise InvalidInput(f"--eps {text!r} is no radius: it must be positive and finite.")
+    return value
+
+
+def studies(chosen: Choices, console: Console, names: Sequence[str] = MODELS) -> Sequence[Study]:
     """Three images per network at two radii, or twenty at three."""
     tasks = []
-    for name in MODELS:
+    wanted = {text: radius(text) for text in chosen.radii}
+    missing: dict[str, list[str]] = {}
+    for name in names:
         try:
-            network, data, accuracy = chosen.network(name)
+            network, data, accuracy = chosen.network(name, console)
         except InvalidInput as error:
-            console.print(f"{name} is left out: {error}", soft_wrap=True)
+            missing.setdefault(str(error), []).append(name)
             continue
         count = min(chosen.count(3, 20), len(data.test.y))
         console.print(f"{name}: {network.neurons} neurons, test accuracy {accuracy:.1%}, {count} test images")
         radii = DIGITS_RADII if data.name == "digits" else RADII
-        if not chosen.full:
+        if wanted:
+            radii = wanted
+        elif not chosen.full:
             radii = {text: radii[text] for text in list(radii)[-2:]}
         tasks += [
             Task(
@@ -53,6 +70,8 @@ def studies(chosen: Choices, console: Console) -> Sequence[Study]:
             for text, eps in radii.items()
             for example, problem in enumerate(boxes(network, data, eps, count, clip=chosen.clip))
         ]
+    for sentence, left_out in missing.items():
+        console.print(f"{sentence} Left out: {', '.join(left_out)}.", soft_wrap=True)
     limits = chosen.limits(REDUCED_SECONDS)
     return [Study(NAME, tasks, chosen.settings(EVERYTHING), limits, chosen.device)]
 
@@ -72,4 +91,4 @@ def boxes(network: Network, data: Dataset, eps: float, count: int, *, clip: bool
 
 
 if __name__ == "__main__":
-    sys.exit(main(studies, __doc__))
+    sys.exit(main(studies, __doc__, names=MODELS))

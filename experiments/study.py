@@ -58,6 +58,7 @@ class Choices:
         seconds: time limit per cell; 0 takes the script's own.
         methods: series or methods to run; empty for all.
         examples: test examples per data set; 0 takes the script's own.
+        radii: of the boxes, such as ``8/255``, for the experiments on images; empty for the script's own.
         reference: folder of the trained reference networks, for the experiments that make random ones otherwise.
     """
 
@@ -72,6 +73,7 @@ class Choices:
     seed: int = 0
     clip: bool = False
     reference: Path | None = None
+    radii: tuple[str, ...] = ()
 
     def limits(self, reduced: float, full: float = BAB_SECONDS) -> CellLimits:
         """The limits of a cell: ``reduced`` or ``full`` seconds unless the user said otherwise."""
@@ -89,12 +91,13 @@ class Choices:
         """How many test examples."""
         return self.examples or (full if self.full else reduced)
 
-    def network(self, name: str) -> tuple[Network, Dataset, float]:
-        """A trained network with its data and test accuracy; from the cache, or trained now."""
+    def network(self, name: str, console: Console | None = None) -> tuple[Network, Dataset, float]:
+        """A trained network with its data and test accuracy; from the cache, or trained now, as the console tells."""
         # The digits are so few that the paper's ten epochs of large batches are hardly any steps.
         protocol = Protocol(epochs=60, batch=64, seed=self.seed) if name == "digits_mlp" else Protocol(seed=self.seed)
         device = self.device if torch.cuda.is_available() else "cpu"  # the cells may run on other machines than this
-        done = trained(name, protocol, data_root=self.data_root, cache=self.cache, device=device)
+        done = trained(name, protocol, data_root=self.data_root, cache=self.cache, device=device,
+                       on_epoch=None if console is None else console.print)  # fmt: skip
         network = lipcompare.load(done.module, input_shape=done.model.input_shape, name=name)
         return network, dataset(done.model.data, self.data_root), done.accuracy
 
@@ -176,6 +179,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where cells run: cpu or cuda (default: %(default)s)")
     parser.add_argument("--clip", action="store_true", help="cut boxes around images with the range of pixels")
     parser.add_argument("--reference", type=Path, help="folder of the reference networks (default: random ones)")
+    parser.add_argument("--eps", default="", help="radii of boxes around images, such as 2/255,8/255")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one thread each (default: 1)")
     parser.add_argument("--cluster", help="address of a Dask scheduler, such as tcp://host:8786: run the cells there")
@@ -188,7 +192,7 @@ def choices(given: argparse.Namespace) -> Choices:
     methods = tuple(name.strip() for name in given.methods.split(";") if name.strip())
     return Choices(
         given.store, given.full, given.time_limit, methods, given.examples, given.data_root, given.cache, given.device,
-        given.seed, given.clip, given.reference,
+        given.seed, given.clip, given.reference, tuple(filter(None, map(str.strip, given.eps.split(",")))),
     )  # fmt: skip
 
 

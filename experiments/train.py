@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,12 @@ def trained(
     data_root: str | Path | None = None,
     cache: Path = CACHE,
     device: str = "cpu",
+    on_epoch: Callable[[str], None] | None = None,
 ) -> Trained:
     """The model called ``name``, from the cache or trained now.
+
+    Args:
+        on_epoch: told after every epoch of a training how far it is, in words.
 
     Raises:
         InvalidInput: an unknown model, or missing data.
@@ -82,7 +86,8 @@ def trained(
     if path.exists() and record.exists():
         module.load_state_dict(torch.load(path, weights_only=True))
         return Trained(chosen, module.eval(), float(json.loads(record.read_text())["accuracy"]), path)
-    fit(module.to(device), data, protocol, device)
+    tell = None if on_epoch is None else lambda text: on_epoch(f"training {name}: {text}")
+    fit(module.to(device), data, protocol, device, on_epoch=tell)
     accuracy = accuracy_on(module, data, device)
     module = module.cpu()
     cache.mkdir(parents=True, exist_ok=True)
@@ -121,13 +126,20 @@ def fingerprint(module: nn.Module, data: Dataset, protocol: Protocol) -> str:
     return digest.hexdigest()[:12]
 
 
-def fit(module: nn.Module, data: Dataset, protocol: Protocol, device: str = "cpu") -> None:
+def fit(
+    module: nn.Module,
+    data: Dataset,
+    protocol: Protocol,
+    device: str = "cpu",
+    *,
+    on_epoch: Callable[[str], None] | None = None,
+) -> None:
     """Train in place, and leave the module in evaluation mode."""
     random = torch.Generator().manual_seed(protocol.seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=protocol.rate)
     y = torch.from_numpy(data.train.y)
     module.train()
-    for _ in range(protocol.epochs):
+    for epoch in range(protocol.epochs):
         for part in torch.randperm(len(y), generator=random).split(protocol.batch):
             x = torch.from_numpy(data.normalised(data.train.x[part.numpy()]))
             if data.augment:
@@ -136,6 +148,8 @@ def fit(module: nn.Module, data: Dataset, protocol: Protocol, device: str = "cpu
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        if on_epoch is not None:
+            on_epoch(f"epoch {epoch + 1} of {protocol.epochs}, loss {float(loss):.3g}")
     module.eval()
 
 

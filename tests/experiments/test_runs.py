@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from experiments import branching, images, measured, reproduce, solver_swap, stu
 from experiments.data import Dataset
 from experiments.models import model
 from experiments.readers import Split
-from experiments.train import Trained
+from experiments.train import Protocol, Trained, fit
 from figures import branching as branching_figure
 from figures import solver_swap as swap_figure
 from figures.style import Results, Settings
@@ -83,13 +84,15 @@ def test_a_script_fills_a_store_and_resumes(
 
 
 def test_a_missing_data_set_leaves_its_models_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def missing(self: study.Choices, name: str) -> None:
+    def missing(self: study.Choices, name: str, console: object = None) -> None:
         raise InvalidInput("no data")
 
     monkeypatch.setattr(study.Choices, "network", missing)
     chosen = study.Choices(data_root=str(tmp_path))
-    (made,) = images.studies(chosen, study.Console(quiet=True))
+    console = study.Console(record=True, quiet=False, file=io.StringIO(), width=400)
+    (made,) = images.studies(chosen, console)
     assert not made.tasks
+    assert console.export_text().splitlines() == [f"no data Left out: {', '.join(images.MODELS)}."]  # said once
     with pytest.raises(InvalidInput):
         reproduce.everything(chosen, study.Console(quiet=True))
 
@@ -147,6 +150,32 @@ def test_solvers_and_branching_leave_rows_that_their_figures_read(
     ends = points[points["nodes"].notna()]
     assert set(ends["variant"]) == {s.label for s in few} and (ends["nodes"] >= 1).all()
     assert (ends["status"] == "exact").all() and len(branching_figure.table(points).rows) == 2
+
+
+@pytest.mark.parametrize("text", ["8/0", "x", "-1", "inf", "1/2/3"])
+def test_radii_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is no radius"):
+        images.radius(text)
+
+
+def test_images_takes_models_and_radii(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def made(self: study.Choices, name: str, console: object = None) -> tuple[object, Dataset, float]:
+        asked.append(name)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(18, 2))
+        return lipcompare.load(module, input_shape=(2, 3, 3), name=name), image_data(), 0.5
+
+    monkeypatch.setattr(study.Choices, "network", made)
+    chosen = study.Choices(radii=("1/51", "0.5"), examples=1)
+    (found,) = images.studies(chosen, study.Console(quiet=True), names=["mnist_mlp"])
+    assert asked == ["mnist_mlp"] and [t.labels["radius"] for t in found.tasks] == ["1/51", "0.5"]
+
+
+def test_training_tells_how_far_it_is(tmp_path: Path) -> None:
+    lines: list[str] = []
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(18, 10)), image_data(), Protocol(epochs=2), on_epoch=lines.append)
+    assert len(lines) == 2 and lines[1].startswith("epoch 2 of 2, loss ")
 
 
 def test_ctrl_c_while_training_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
