@@ -149,7 +149,7 @@ def fit(
             loss.backward()
             optimizer.step()
         if on_epoch is not None:
-            on_epoch(f"epoch {epoch + 1} of {protocol.epochs}, loss {float(loss):.3g}")
+            on_epoch(f"epoch {epoch + 1} of {protocol.epochs}, loss {float(loss.detach()):.3g}")
     module.eval()
 
 
