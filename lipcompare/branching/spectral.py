@@ -15,9 +15,11 @@ from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
+from lipcompare.branching.everywhere import all_slopes, decided_slopes
 from lipcompare.branching.subdomains import select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import CACHED_ENTRIES, Deadline
+from lipcompare.domain import Space
 from lipcompare.gates import Gates
 from lipcompare.jacobian import RELAXATIONS, Gradients, interval_gradient
 from lipcompare.jacobian.norms import spectral_norm
@@ -28,6 +30,7 @@ from lipcompare.quadratic.coordinates import coordinate_count
 from lipcompare.quadratic.joint import JointBound, joint_bound
 from lipcompare.quadratic.joint.program import JointData
 from lipcompare.regions.program import Deepest, deepest, fits, region_of
+from lipcompare.regions.unbounded import WholeSpace
 from lipcompare.result import Witness
 from lipcompare.rounding import raised
 
@@ -58,23 +61,18 @@ class SpectralEvaluator:
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         root = Gates.from_preactivations(network, self.bounds)
         self.open = {k: root.unstable(k)[0] for k in network.activations}
-        zeros = {k: self.box.lower.new_zeros(network.nodes[k].size) for k in network.activations}
-        self.steep = self.numbering.join({k: network.activation(k).slopes_anywhere(z).upper for k, z in zeros.items()})
+        self.ends = all_slopes(self.numbering, self.box.lower)
+        self.space = WholeSpace(network) if isinstance(self.problem.box, Space) else None
         # A gate that does not matter takes the side that it has in the middle.
-        self.reference = self.numbering.join(network.slopes(network.values(self.box.center)))
+        self.reference = self.numbering.join(network.slopes(network.values(self.problem.box.window.center[0])))
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
         network, count = self.problem.network, len(nodes)
-        signs, _ = self.numbering.signs([np.array(node.decisions, dtype=np.int64) for node in nodes])
-        signs = {k: s.to(self.box.lower.device) for k, s in signs.items()}
-        box = Interval(*(v.expand(count, -1) for v in self.box))
-        split = split_bounds(network, box, signs, self.bounds, memory=self.memory, deadline=self.deadline)
         results = [_EMPTY] * count
-        alive = (~split.empty).nonzero().squeeze(-1)
+        gates, alive = self._gates(nodes)
         if not len(alive):
             return results
-        gates = select_gates(split.gates, alive)
         functionals = self.problem.functionals.expand(len(alive), -1, -1)
         gradients = RELAXATIONS["lbp"].gradients(network, gates, functionals, norm=None, memory=self.memory)
         order = coordinate_count(gates, gradients) + self.problem.rows
@@ -88,6 +86,21 @@ class SpectralEvaluator:
             for i, result in zip(alive[part].tolist(), self._settled(some, known, bound, floor, target), strict=True):
                 results[i] = result
         return results
+
+    def _gates(self, nodes: Sequence[Subdomain]) -> tuple[Gates, Tensor]:
+        """The gates of the subdomains that are not empty, and which ones these are."""
+        network = self.problem.network
+        if self.space is not None:
+            slopes = (self.numbering.split(end) for end in decided_slopes(self.numbering, self.ends, nodes))
+            low, high = slopes
+            every = torch.arange(len(nodes), device=self.box.lower.device)
+            return Gates({k: Interval(low[k], high[k]) for k in network.activations}), every
+        signs, _ = self.numbering.signs([np.array(node.decisions, dtype=np.int64) for node in nodes])
+        signs = {k: s.to(self.box.lower.device) for k, s in signs.items()}
+        box = Interval(*(v.expand(len(nodes), -1) for v in self.box))
+        split = split_bounds(network, box, signs, self.bounds, memory=self.memory, deadline=self.deadline)
+        alive = (~split.empty).nonzero().squeeze(-1)
+        return select_gates(split.gates, alive), alive
 
     def _batches(self, order: Tensor) -> list[Tensor]:
         """Subdomains of similar size together, as many as fit in a processor's cache."""
@@ -175,11 +188,14 @@ class SpectralEvaluator:
     def _locate(self, slopes: Tensor) -> Deepest:
         """Where the pattern ``slopes`` (gates,) holds, if anywhere; nothing is found out where that does not fit."""
         network = self.problem.network
+        by_node, active = self.numbering.split(slopes), self.numbering.split(slopes == self.ends.upper)
+        if self.space is not None:
+            self.programs += 1
+            return self.space.deepest(by_node, active, time_limit=self.deadline.left)
         if not fits(network, sum(int(mask.sum()) for mask in self.open.values()), self.memory):
             return Deepest(None, -np.inf)
         self.programs += 1
-        active = self.numbering.split(slopes == self.steep)
-        region = region_of(network, self.box, self.numbering.split(slopes), active, self.open)
+        region = region_of(network, self.box, by_node, active, self.open)
         return deepest(region, time_limit=self.deadline.left)
 
 

@@ -15,11 +15,13 @@ from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
 from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
+from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import LBP, first_points, settled, whole_box
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
+from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import Method
@@ -68,6 +70,8 @@ class Bab(Method):
     With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
     leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md).
 
+    On all inputs gates are decided alone: regions may be unbounded, and are empty by an exact certificate only.
+
     Networks with smooth activations have no patterns: there the box is halved, one input at a time, and every part gets
     the linear bound with the joint relaxation. That settles few inputs only; ``bound``, ``tolerance``, ``sweeps`` and
     ``passes`` then mean nothing.
@@ -94,6 +98,7 @@ class Bab(Method):
     proves: ClassVar[str] = "exact"
     summary: ClassVar[str] = "branch and bound on patterns (bound = sdp, or lbp as in the paper), on boxes where smooth"
     reference: ClassVar[str] = "shi2022lipschitz"
+    everywhere: ClassVar[bool] = True
 
     bound: str = "sdp"
     heuristic: str = "default"
@@ -117,6 +122,8 @@ class Bab(Method):
 
     def supports(self, problem: Problem) -> str | None:
         network = problem.network
+        if isinstance(problem.box, Space) and not has_patterns(network):
+            return "On all inputs it needs ReLU-like activations, whose regions are finitely many: give a box."
         chosen = self.heuristic != _DEFAULT
         if not has_patterns(network) and chosen:
             return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
@@ -176,13 +183,15 @@ class Bab(Method):
 
     def evaluator(
         self, problem: Problem, root: Propagated, memory: int, deadline: Deadline
-    ) -> NetworkEvaluator | BoxEvaluator:
+    ) -> NetworkEvaluator | BoxEvaluator | EverywhereEvaluator:
         """The evaluator of one example, whose search ends at ``deadline``.
 
         ``root``: what is known over its whole box.
         """
         if not has_patterns(problem.network):
             return BoxEvaluator(problem, memory=memory, deadline=deadline)
+        if isinstance(problem.box, Space):
+            return self._everywhere(problem, memory, deadline)
         before = dict(root.bounds)
         bounds = settled(problem, before, memory, deadline.left)
         bound, norm = tree_bound(self.bound), problem.norm
@@ -203,11 +212,23 @@ class Bab(Method):
             whole=whole_of(problem, root) if same else None,
         )
 
+    def _everywhere(self, problem: Problem, memory: int, deadline: Deadline) -> EverywhereEvaluator:
+        bound, norm = tree_bound(self.bound), problem.norm
+        name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
+        settings = Settings(tolerance=self.tolerance, memory=memory, deadline=deadline)
+        return EverywhereEvaluator(
+            problem=problem,
+            bound=bound.on(Numbering(problem.network), norm, heuristic_named(name), settings),
+            propagation=RELAXATIONS[bound.propagation],
+            memory=memory,
+            deadline=deadline,
+        )
+
     def _example(
         self,
         ledger: Ledger,
         b: int,
-        evaluator: NetworkEvaluator | BoxEvaluator,
+        evaluator: NetworkEvaluator | BoxEvaluator | EverywhereEvaluator,
         budget: Budget,
     ) -> tuple[Stop, int]:
         """Why the search on one example ended, and the number of subdomains."""

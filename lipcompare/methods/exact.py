@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.combine import intersect
+from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
@@ -48,12 +49,14 @@ class Exact(Method):
     summary: ClassVar[str] = "the exact method that suits the problem: lipbab, milp or bab"
     reference: ClassVar[str] = "jordan2020lipmip"
 
+    everywhere: ClassVar[bool] = True
+
     def supports(self, problem: Problem) -> str | None:
-        return None
+        return Bab().supports(problem)
 
     def choose(self, problem: Problem, budget: Budget = Budget()) -> Method:
         """The method that the decision list picks, in a small part of the time."""
-        if not has_patterns(problem.network):
+        if not has_patterns(problem.network) or isinstance(problem.box, Space):
             return Bab()
         network = problem.network
         deadline = Deadline.after(_CHOOSING * budget.time_limit)

@@ -17,6 +17,7 @@ from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds, settled
 from lipcompare.branching.spectral import SpectralEvaluator
 from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
 from lipcompare.methods.bab import ROOT_SHARE, outcome
@@ -166,16 +167,17 @@ def lipbab_operator_norm(
 def spectral_search(
     problem: Problem, *, gap: float = 1e-4, time_limit: float = float("inf"), memory: int = 2**30, batch: int = 32
 ) -> OperatorNorm:
-    """The largest singular value of the Jacobian (all functionals at once) over a single box, by branch and bound on
-    gates over the joint program (:mod:`lipcompare.branching.spectral`)."""
+    """The largest singular value of the Jacobian (all functionals at once) over a single box or everywhere, by branch and
+    bound on gates over the joint program (:mod:`lipcompare.branching.spectral`)."""
     example = problem.example(0).double()
     deadline = Deadline.after(time_limit)
-    center = example.box.interval.center[0].cpu().numpy()
+    center = example.box.window.center[0].cpu().numpy()
     with torch.no_grad():
         if not example.network.activations:
             return lipbab_operator_norm(example, gap=gap)
         bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, ROOT_SHARE * time_limit)
-        bounds = settled(example, bounds, memory, deadline.left)
+        if not isinstance(example.box, Space):
+            bounds = settled(example, bounds, memory, deadline.left)
         evaluator = SpectralEvaluator(example, bounds, memory=memory, deadline=deadline)
         points = search_points(example, Effort(), deadline=Deadline.after(_SEARCH * deadline.left), memory=memory)
         slopes = example.network.slopes(example.network.values(points[0]))

@@ -140,7 +140,7 @@ def exact_operator_norms(
     """
     started = time.perf_counter()
     problem = Problem(network, box, Norm.parse(norm))
-    if isinstance(box, (NormBall, Space)):
+    if isinstance(box, NormBall):
         raise InvalidInput("Activation regions are searched over boxes only: give a box, or take the method 'lbp'.")
     if not has_patterns(network):
         raise UnsupportedOperation(
@@ -150,8 +150,13 @@ def exact_operator_norms(
         raise InvalidInput(f"Unknown exact method {method!r}.{nearest(method, [BAB, LIPBAB])}")
     if method == BAB and (problem.norm is Norm.INF or (problem.norm is Norm.ONE and network.out_size <= _MOST_SIGNS)):
         return _as_rows(problem, gap, time_limit, memory)
+    if isinstance(box, Space) and (method == LIPBAB or problem.norm is Norm.ONE):
+        raise InvalidInput(
+            "On all inputs 'bab' proves the norms for p = inf and p = 2, and for p = 1 where the outputs are few: give "
+            "a box, or take the method 'sdp'."
+        )
     lower, upper = np.zeros(problem.batch), np.full(problem.batch, np.inf)
-    points = box.interval.center.cpu().double().numpy().copy()
+    points = box.window.center.cpu().double().numpy().copy()
     kinks = np.zeros(problem.batch, dtype=bool)
     stop = Stop.DONE
     for b in range(problem.batch):
@@ -187,7 +192,7 @@ def _as_rows(problem: Problem, gap: float, time_limit: float, memory: int) -> Op
     found = bound(rows, "exact", gap=gap, time_limit=time_limit, memory=memory)
     best = found.lower.argmax(1)
     every = np.arange(problem.batch)
-    points = problem.box.interval.center.cpu().double().numpy()
+    points = problem.box.window.center.cpu().double().numpy()
     kinks = np.zeros(problem.batch, dtype=bool)
     if found.witnesses is not None:
         points, kinks = found.witnesses.points[every, best], found.witnesses.at_kink[every, best]

@@ -237,7 +237,7 @@ MISTAKES = [
     (["certify", "smooth.pt2", "--center", "0.5", "-m", "milp"], 3, "cannot certify this"),
     (["operator-norm", "net.npz", *BALL, "-p", "3"], 2, "Unknown norm '3'"),
     (["operator-norm", "net.npz", *BALL, "-m", "lipbob"], 2, "Did you mean 'lipbab'?"),
-    (["operator-norm", "net.npz", "--everywhere", "-m", "lipbab"], 2, "over boxes only: give a box"),
+    (["operator-norm", "net.npz", "--everywhere", "-m", "lipbab"], 2, "a box, or take the method"),
     (["operator-norm", "smooth.pt2", *BALL, "-m", "lipbab"], 3, "take the method 'lbp'"),
 ]
 

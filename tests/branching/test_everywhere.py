@@ -1,0 +1,79 @@
+"""The whole space: brute force over all patterns, with another linear program for which of them are there."""
+
+from __future__ import annotations
+
+import itertools
+
+import nets
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+
+import lipcompare
+from lipcompare import Network, Problem, Space, Status
+from lipcompare.questions import exact_operator_norms
+from lipcompare.regions.pieces import affine_pieces
+from lipcompare.regions.unbounded import WholeSpace
+
+
+def _patterns(network: Network) -> list[dict[int, torch.Tensor]]:
+    sizes = [network.nodes[k].size for k in network.activations]
+    every = itertools.product([0.0, 1.0], repeat=sum(sizes))
+    split = (torch.tensor(bits, dtype=torch.float64).split(sizes) for bits in every)
+    return [dict(zip(network.activations, slopes, strict=True)) for slopes in split]
+
+
+def _is_there(network: Network, slopes: dict[int, torch.Tensor]) -> bool:
+    """Whether the closed region has a point, by a solver's word."""
+    A, b = [], []
+    for k, piece in affine_pieces(network, slopes).items():
+        sign = (2 * slopes[k] - 1).numpy()
+        A.append(-piece.matrix.numpy() * sign[:, None])
+        b.append(piece.offset.numpy() * sign)
+    A_, b_ = np.concatenate(A), np.concatenate(b)
+    found = scipy.optimize.linprog(np.zeros(A_.shape[1]), A_, b_, bounds=(None, None))
+    return bool(found.status == 0)
+
+
+SIZES = [(2, 3, 2, 2), (1, 3, 3, 1), (3, 4, 2), (2, 2, 2, 2, 1)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_brute_force_over_patterns_agrees(seed: int) -> None:
+    sizes = SIZES[seed % 4]
+    network, norm = nets.dense(seed, sizes), ["inf", "2", "1"][seed % 3]
+    problem = Problem(network, Space.of(sizes[0]), norm)  # type: ignore[arg-type]
+    there = [s for s in _patterns(network) if _is_there(network, s)]
+    jacobians = torch.stack([network.pull_back(s, problem.functionals[0]) for s in there])
+    found = lipcompare.bound(problem, "bab", gap=1e-11, time_limit=60)
+    truth = float(problem.norm.dual.of(jacobians).max())
+    assert found.status is Status.EXACT
+    assert found.overall_upper[0] == pytest.approx(truth, rel=1e-9)
+    assert found.overall_lower[0] == pytest.approx(truth, rel=1e-9)
+    if norm == "2":
+        together = exact_operator_norms(network, problem.box, 2, gap=1e-9)
+        largest = float(torch.linalg.matrix_norm(jacobians, ord=2).max())
+        assert together.upper[0] == pytest.approx(largest, rel=1e-8) and together.lower[0] <= largest * (1 + 1e-12)
+
+
+def test_empty_regions_are_empty_by_proof_and_no_other_ones() -> None:
+    network = nets.dense(1, (2, 4, 3, 1))
+    space = WholeSpace(network)
+    kinds = set()
+    for slopes in _patterns(network):
+        found = space.deepest(slopes, {k: s > 0 for k, s in slopes.items()})
+        assert found.empty is not _is_there(network, slopes)
+        kinds.add(found.empty)
+        if found.empty:
+            # Helly: as many rows as inputs and one more contradict each other.
+            assert 0 < len(found.conflict) == len(found.weights) <= 3 and min(found.weights) > 0
+    assert kinds == {True, False}
+
+
+def test_exact_takes_it_and_smooth_networks_are_refused() -> None:
+    network = nets.dense(0, (2, 3, 2))
+    found = lipcompare.bound(Problem(network, Space.of(2)), "exact", time_limit=60)
+    assert found.status is Status.EXACT and "bab" in found.detail
+    smooth = Problem(nets.FAMILIES["gelu"](0), Space.of(nets.FAMILIES["gelu"](0).in_size))
+    assert lipcompare.bound(smooth, "exact").status is Status.UNSUPPORTED
