@@ -167,7 +167,7 @@ def lipbab_operator_norm(
 def spectral_search(
     problem: Problem, *, gap: float = 1e-4, time_limit: float = float("inf"), memory: int = 2**30, batch: int = 32
 ) -> OperatorNorm:
-    """The largest singular value of the Jacobian (all functionals at once) over a single box or everywhere, by branch and
+    """The largest singular value of the Jacobian (all rows at once) over one box or everywhere, by branch and
     bound on gates over the joint program (:mod:`lipcompare.branching.spectral`)."""
     example = problem.example(0).double()
     deadline = Deadline.after(time_limit)

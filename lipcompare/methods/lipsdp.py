@@ -12,6 +12,7 @@ import torch
 
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.domain import Space
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
 from lipcompare.jacobian import norm_product
@@ -77,6 +78,7 @@ class LipSdp(Method):
     proves: ClassVar[str] = "upper"
     summary: ClassVar[str] = "semidefinite bound from slope restrictions (LipSDP-Neuron, LipSDP-Layer)"
     reference: ClassVar[str] = "fazlyab2019lipsdp"
+    everywhere: ClassVar[bool] = True
 
     solver: str = "cvxpy:CLARABEL"
     multipliers: Multipliers = Multipliers.NEURON
@@ -158,7 +160,7 @@ class LipSdp(Method):
 
 def _gates(method: LipSdp, problem: Problem, tightening: Tightening, deadline: Deadline | None = None) -> Gates:
     network: Network = problem.network
-    if method.scope is Scope.GLOBAL:
+    if method.scope is Scope.GLOBAL or isinstance(problem.box, Space):
         return Gates.free(network, problem.batch, problem.device, problem.dtype)
     if tightening is Tightening.INTERVAL:
         return Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))

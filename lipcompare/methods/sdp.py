@@ -45,6 +45,7 @@ class Sdp(Method):
     proves: ClassVar[str] = "upper"
     summary: ClassVar[str] = "semidefinite relaxation with quadratic gates"
     reference: ClassVar[str] = "lipcompare"
+    everywhere: ClassVar[bool] = True
 
     tightening: Tightening = Tightening.ALPHA_CROWN
     tolerance: float = 1e-4

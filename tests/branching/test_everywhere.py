@@ -77,3 +77,13 @@ def test_exact_takes_it_and_smooth_networks_are_refused() -> None:
     assert found.status is Status.EXACT and "bab" in found.detail
     smooth = Problem(nets.FAMILIES["gelu"](0), Space.of(nets.FAMILIES["gelu"](0).in_size))
     assert lipcompare.bound(smooth, "exact").status is Status.UNSUPPORTED
+
+
+def test_relaxations_hold_on_all_inputs() -> None:
+    network = nets.dense(2, (2, 3, 3, 2))
+    for norm in ("inf", "2"):
+        problem = Problem(network, Space.of(2), norm)  # type: ignore[arg-type]
+        truth = lipcompare.bound(problem, "bab", time_limit=60).overall_lower[0]
+        uppers = {m: lipcompare.bound(problem, m).overall_upper[0] for m in ("sdp", "lbp", "lipsdp", "naive")}
+        assert truth <= uppers["sdp"] <= uppers["lbp"] * (1 + 1e-9)
+        assert truth <= uppers["lipsdp"] and truth <= uppers["naive"]
