@@ -9,7 +9,7 @@ DATA ?= data
 # Threads of torch and BLAS fight over the cores when tests run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test explore faults lint packages install reproduce reproduce-full readme-figures clean
+.PHONY: demo test explore faults lint packages docs install reproduce reproduce-full readme-figures clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -34,6 +34,10 @@ lint: $(STAMP)
 # Wheels and source distributions, tried in an environment without extras.
 packages: $(STAMP)
 	$(BIN)/python .ci/packages.py
+
+# The documentation, in docs/_build/html; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # The study at reduced sizes, from what is built in: minutes. Ctrl-C and run again to go on; what is finished is kept.
 reproduce: $(STAMP)

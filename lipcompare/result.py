@@ -175,7 +175,7 @@ class Bound:
 
     @property
     def gap(self) -> np.ndarray:
-        """Relative gap of the overall interval, (batch,): ``(upper - lower) / upper``, 0 for the zero function."""
+        """Relative gap of the overall interval (batch,), ``(upper - lower) / upper``; 0 for the zero function."""
         lower, upper = self.overall_lower, self.overall_upper
         with np.errstate(invalid="ignore"):
             ratio = (upper - lower) / np.where(upper > 0, upper, 1.0)

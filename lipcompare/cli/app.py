@@ -195,7 +195,7 @@ def certify(given: CertifyOptions) -> None:
 def operator_norm(given: OperatorNormOptions) -> None:
     """Bound the operator norm p -> p of the whole Jacobian: the Lipschitz constant with the same norm on both sides.
 
-    For p = inf it is the largest l1 norm of a row of the Jacobian, for p = 1 of
+    For p = inf it is the largest l_1 norm of a row of the Jacobian, for p = 1 of
     a column, for p = 2 its largest singular value, each over all the inputs.
 
     [bold]Examples[/bold]

@@ -80,5 +80,5 @@ def encodable(problem: Problem) -> str | None:
     if not problem.network.piecewise_linear:
         return "A mixed-integer program needs a piecewise linear network; this one has smooth activations."
     if problem.norm is Norm.TWO:
-        return "The l2 norm of a gradient is not piecewise linear: use p = inf or p = 1, or sdp for p = 2."
+        return "The l_2 norm of a gradient is not piecewise linear: use p = inf or p = 1, or sdp for p = 2."
     return None

@@ -49,7 +49,7 @@ def print_method(console: Console, cls: type[Method]) -> None:
         escape(f"Proves: {cls.proves}. Norms: {', '.join(found['norms'])}. Reference: {cls.reference} (CITATIONS.bib).")
     )
     console.print()
-    for paragraph in _paragraphs(cls):
+    for paragraph in paragraphs(cls):
         console.print(escape(paragraph))
         console.print()
     if not found["options"]:
@@ -87,7 +87,7 @@ def method_json(cls: type[Method]) -> dict[str, Any]:
     }
 
 
-def _paragraphs(cls: type[Method]) -> list[str]:
+def paragraphs(cls: type[Method]) -> list[str]:
     """What its docstring says before the options, each paragraph in one line, without the markup."""
     text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[0]
     return [_plain(part) for part in text.split("\n\n") if part.strip()]

@@ -1,0 +1,73 @@
+"""Sphinx: pages in Markdown; those of the methods and the API are made from docstrings."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import lipcompare
+from lipcompare.cli.printing.registries import method_json, paragraphs
+from lipcompare.methods import METHODS
+
+project, author = "lipcompare", "The lipcompare authors"
+copyright = author  # noqa: A001  # Sphinx's name for it
+version = release = lipcompare.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+suppress_warnings = [
+    "myst.xref_missing",  # links to files of the repository, which are no pages
+    "ref.python",  # a word in a docstring that is an attribute of two classes
+]
+html_theme = "alabaster"
+html_theme_options = {"page_width": "1060px", "description": "Certified local Lipschitz constants"}
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_default_options = {"members": True, "undoc-members": False}
+napoleon_use_ivar = True
+
+
+def _methods(app: Sphinx) -> None:
+    """A page per method: what it proves, how, its options, its reference."""
+    folder = Path(app.srcdir) / "methods"
+    folder.mkdir(exist_ok=True)
+    for name, cls in METHODS.items():
+        if not cls.__module__.startswith("lipcompare."):
+            continue
+        found = method_json(cls)
+        facts = f"Proves: {found['proves']}. Norms: {', '.join(found['norms'])}. Reference: {found['reference']}."
+        code = f'lipcompare.bound("demo/digits_mlp.npz", "{name}", center=0.5, eps=0.01)'
+        lines = [
+            f"# {name}: {found['summary']}",
+            f"*{facts}*",
+            *paragraphs(cls),
+            "## Use",
+            f"```python\nimport lipcompare\n\nprint({code})\n```",
+            f"```console\n$ lipcompare bound MODEL --center 0.5 --eps 0.01 --method {name}\n```",
+            "## Options",
+        ]
+        if found["options"]:
+            table = ["| option | default | values | meaning |", "| --- | --- | --- | --- |"]
+            table += [
+                "| "
+                + " | ".join(str(o[k]).replace("|", "\\|") for k in ("name", "default", "values", "meaning"))
+                + " |"
+                for o in found["options"]
+            ]
+            lines.append("\n".join(table))
+        else:
+            lines.append("It has none.")
+        source = Path(inspect.getfile(cls)).name
+        lines.append(f"The code is `lipcompare/methods/{source}`.")
+        text = "\n\n".join(lines) + "\n"
+        page = folder / f"{name}.md"
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", _methods)
