@@ -7,7 +7,7 @@ derivatives at points, enclosed in float64. Whatever contradicts, crashes, or ha
 from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
-and questions run on the whole batch, costly methods and solvers on an example or two of it. At the end, and every few
+and questions run on the whole batch, a costly method or solver on one example of it. At the end, and every few
 minutes, the number of cases of each kind is printed, and how often each method or question ran on one.
 """
 
@@ -47,7 +47,7 @@ from lipcompare.questions.operator_norm import exact_operator_norms, operator_no
 from lipcompare.testing import exact, hostile
 
 GAP = 1e-4
-BOXES = 16
+BOXES = 32
 """Domains of one network."""
 LINEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("naive", {}),
@@ -68,7 +68,7 @@ COSTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sdp", {"cuts": 20}),
     ("milp", {"rows": "maximum"}),
 )
-"""What runs on one example or two."""
+"""One of these runs on one example, half the time on the one that the troubles were made for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +117,9 @@ class Spec:
         draw = self.random
         for method, options in (*LINEAR[:2], *draw.sample(LINEAR[2:], 2)):
             yield method, options, range(self.boxes)
-        for (method, options), first in zip(draw.sample(COSTLY, 2), (0, draw.randrange(self.boxes)), strict=True):
-            yield method, options, range(first, first + 1)
+        method, options = draw.choice(COSTLY)
+        first = draw.choice((0, draw.randrange(self.boxes)))
+        yield method, options, range(first, first + 1)
 
     def questions(self) -> list[str]:
         return self.random.sample(sorted(_ASK), 1)
@@ -440,7 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
         faulthandler.dump_traceback_later(LATE)  # where it is, should it hang
         examine(spec, tally)
         faulthandler.cancel_dump_traceback_later()
-        if time.monotonic() - told > 120:
+        if time.monotonic() - told > 60:
             told = time.monotonic()
             print(f"at {spec}, {time.process_time():.0f} s of CPU:", end=" ")
             tally.print()
