@@ -7,7 +7,7 @@ derivatives at points, enclosed in float64. Whatever contradicts, crashes, or ha
 from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
-and questions run on the whole batch, a costly method or solver on one example of it. At the end, and every few
+and questions run on the whole batch, two costly methods or solvers on one example each. At the end, and every few
 minutes, the number of cases of each kind is printed, and how often each method or question ran on one.
 """
 
@@ -68,7 +68,7 @@ COSTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sdp", {"cuts": 20}),
     ("milp", {"rows": "maximum"}),
 )
-"""One of these runs on one example, half the time on the one that the troubles were made for."""
+"""Two of these run, on the example that the troubles were made for and on any one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +117,8 @@ class Spec:
         draw = self.random
         for method, options in (*LINEAR[:2], *draw.sample(LINEAR[2:], 2)):
             yield method, options, range(self.boxes)
-        method, options = draw.choice(COSTLY)
-        first = draw.choice((0, draw.randrange(self.boxes)))
-        yield method, options, range(first, first + 1)
+        for (method, options), first in zip(draw.sample(COSTLY, 2), (0, draw.randrange(self.boxes)), strict=True):
+            yield method, options, range(first, first + 1)
 
     def questions(self) -> list[str]:
         return self.random.sample(sorted(_ASK), 1)
