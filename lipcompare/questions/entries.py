@@ -129,5 +129,7 @@ def _at_once(problem: Problem, memory: int) -> Interval:
 
 
 def _as_arrays(entries: Interval, status: Status) -> EntryBounds:
-    lower, upper = (t.cpu().double().numpy() for t in entries)
-    return EntryBounds(lower, upper, status)
+    # NaN: numbers out of range cancelled, and nothing is known.
+    lower = torch.where(entries.lower.isnan(), -torch.inf, entries.lower)
+    upper = torch.where(entries.upper.isnan(), torch.inf, entries.upper)
+    return EntryBounds(*(t.cpu().double().numpy() for t in (lower, upper)), status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from lipcompare import Box, Norm, Problem, Status
 from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
+from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.questions.operator_norm import operator_norm_bounds
 from lipcompare.testing import exact, hostile
@@ -134,6 +136,12 @@ def test_where_single_precision_matters_the_result_says_so(method: str) -> None:
     net = network((weight, torch.full((64,), 1e3)), (out, torch.zeros(1)))
     said = {d: lipcompare.bound(interval(net, 0.0, 1.0, d), method).detail for d in (torch.float32, torch.float64)}
     assert "float64" in said[torch.float32] and not said[torch.float64]
+
+
+def test_entries_out_of_range_are_unbounded() -> None:
+    """Numbers beyond float32 that cancelled made both ends of an entry NaN."""
+    bounds = jacobian_bounds(hostile.problem("scales", 21020, "1", torch.float32, boxes=32))
+    assert np.isinf(bounds.lower).any() and (bounds.lower <= bounds.upper).all()
 
 
 def test_operator_norms_of_numbers_out_of_range() -> None:

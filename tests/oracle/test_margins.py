@@ -179,6 +179,11 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
     "products of norms": ("lipcompare.jacobian.norms.product_above", plain_product, products_hold),
     "spectral norms": ("lipcompare.jacobian.norms.raised", unchanged, spectral_norms_hold),
     "gradients of witnesses": ("lipcompare.witness.allowance", nothing, lambda: witnesses_hold("inf")),
+    "data of programs": (
+        "lipcompare.encoding.network._Encoder.error",
+        lambda self, size: 0.0 * size,
+        lambda: bound_holds("cancelling terms", 2, "inf", torch.float64, "lp"),
+    ),
     "data of LipSDP": (
         "lipcompare.methods.lipsdp._rounding",
         lambda problem, gates: [0.0] * problem.rows,

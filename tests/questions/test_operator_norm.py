@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import nets
@@ -12,17 +13,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lipcompare
-from lipcompare import Box, Network, Norm, NormBall, Space
+from lipcompare import Box, Network, Norm, NormBall, Space, Status
 from lipcompare.attack.search import Effort
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
 from lipcompare.questions.operator_norm import matrix_norm
+from lipcompare.testing import exact, hostile
 
 QUICK = Effort(samples=64, starts=2, ascent_steps=5, rounds=10, proposals=2, regions=5)
 
 
 def _jacobian(network: Network, x: torch.Tensor) -> torch.Tensor:
     return network.pull_back(network.slopes(network.values(x)), torch.eye(network.out_size, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_exact_norms_have_a_status_and_both_ends_hold(norm: str) -> None:
+    """Lower ends came out above the truth by rounding; an open interval had no reason."""
+    problem = hostile.problem("cancelling terms", 10, norm, torch.float32)
+    found = exact_operator_norms(problem.network, problem.box, norm, gap=1e-3)
+    assert found.status is Status.EXACT and found.lower[0] >= found.upper[0] * (1 - 1e-3)
+    if norm != "2":
+        domain = exact.domains(problem)[0][0]
+        jacobians = [np.array(j) for j in exact.jacobians(problem.network, domain)]  # of fractions
+        truth = max(abs(j).sum(1 if norm == "inf" else 0).max() for j in jacobians)
+        assert Fraction(float(found.lower[0])) <= truth <= Fraction(float(found.upper[0]))
+    late = exact_operator_norms(problem.network, problem.box, norm, gap=0.0, time_limit=0.0)
+    assert late.status is not Status.EXACT and late.lower[0] <= late.upper[0]
+
+
+def test_a_kink_in_a_box_of_one_point_is_attained() -> None:
+    """relu(6 x - 6) + relu(x - 1) - ... at its kink: a search that found no point left [1, 6] open without a word."""
+    kinked = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        kinked[0].weight[:], kinked[0].bias[:] = torch.tensor([[1.0], [-1.0]]), torch.tensor([-1.0, 1.0])
+        kinked[2].weight[:], kinked[2].bias[:] = torch.tensor([[6.0, 1.0]]), 0.0
+    network, at = lipcompare.load(kinked), torch.ones(1, 1, dtype=torch.float64)
+    found = exact_operator_norms(network, Box(at, at), "inf")
+    assert found.upper[0] == pytest.approx(6 * (1 + 1e-12)) and found.lower[0] <= 6 <= found.upper[0]
+    assert found.status is Status.EXACT
 
 
 @settings(max_examples=6, deadline=None)
