@@ -47,6 +47,8 @@ from lipcompare.questions.operator_norm import exact_operator_norms, operator_no
 from lipcompare.testing import exact, hostile
 
 GAP = 1e-4
+PATTERNS = 256
+"""A batch with an example of more patterns than that is left out: the truth about it takes too long."""
 BOXES = 32
 """Domains of one network."""
 LINEAR: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -203,7 +205,7 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
     """All cases of one batch; with ``only``, one method or question alone."""
     problem = spec.problem()
     try:
-        truths = [exact.truth(problem, b) for b in range(spec.boxes)] if spec.tiny else [None] * spec.boxes
+        truths = [exact.truth(problem, b, PATTERNS) for b in range(spec.boxes)] if spec.tiny else [None] * spec.boxes
     except exact.TooLarge:
         return
     tally.cases[spec.kind, spec.dtype] += spec.boxes

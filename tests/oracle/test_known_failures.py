@@ -13,6 +13,7 @@ from lipcompare import Box, Norm, Problem, Status
 from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
+from lipcompare.questions.certify import certified_radius
 from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.questions.operator_norm import operator_norm_bounds
@@ -142,6 +143,13 @@ def test_entries_out_of_range_are_unbounded() -> None:
     """Numbers beyond float32 that cancelled made both ends of an entry NaN."""
     bounds = jacobian_bounds(hostile.problem("scales", 21020, "1", torch.float32, boxes=32))
     assert np.isinf(bounds.lower).any() and (bounds.lower <= bounds.upper).all()
+
+
+def test_radii_where_the_gradient_is_out_of_range() -> None:
+    """A step of the search for a radius was not finite, and ended in an exception."""
+    problem = hostile.problem("repeated neurons", 21041, "2", torch.float64, boxes=32)
+    found = certified_radius(problem.network, problem.box.lower, norm="2", method="alpha-crown", largest=1.0, steps=4)
+    assert (found.radius >= 0).all() and (found.radius <= 1).all()
 
 
 def test_operator_norms_of_numbers_out_of_range() -> None:

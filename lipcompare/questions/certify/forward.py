@@ -130,7 +130,8 @@ def _climb(balls: Balls, start: Tensor, largest: float, steps: int, memory: int,
         best = torch.where(holds, torch.maximum(best, balls.inner(_detached(domain), radius)), best)
         # Newton's method on the radius, within what the bounds at the start cover.
         moved = radius + value / (-steep.double()).clamp(min=1e-12)
-        radius = torch.minimum(torch.maximum(moved, 0.9 * best), most)
+        # Where numbers are out of range there is no step.
+        radius = torch.minimum(torch.maximum(torch.where(moved.isfinite(), moved, best), 0.9 * best), most)
         rate = _RATE * _DECAY ** (step - 1)
         for key, gradient in zip(slopes.tensors, gradients, strict=True):
             first[key].mul_(0.9).add_(gradient, alpha=0.1)
