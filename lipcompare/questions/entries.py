@@ -132,4 +132,5 @@ def _as_arrays(entries: Interval, status: Status) -> EntryBounds:
     # NaN: numbers out of range cancelled, and nothing is known.
     lower = torch.where(entries.lower.isnan(), -torch.inf, entries.lower)
     upper = torch.where(entries.upper.isnan(), torch.inf, entries.upper)
-    return EntryBounds(*(t.cpu().double().numpy() for t in (lower, upper)), status)
+    low, high = (t.cpu().double().numpy() for t in (lower, upper))
+    return EntryBounds(low, high, status)
