@@ -90,7 +90,7 @@ def bound(
     asked = {name: options.pop(name) for name in _ASKED if name in options}
     chosen = _method(method, options)
     problem = _question(problem, center, eps, asked)
-    with computing(threads), _watching(progress, chosen.name) as shown:
+    with computing(threads):
         problem = _ordinary(problem)
         clock = Clock(Budget(time_limit, gap, memory))
         so_far = SoFar(problem.batch, problem.rows)
@@ -98,31 +98,26 @@ def bound(
         if reason is not None:
             return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
 
-        def tell(point: TracePoint) -> None:
-            clock.trace.append(point)
-            for listener in (on_progress, shown and shown.show):
-                if listener is not None:
-                    listener(point)
+    try:
+        with computing(threads), _watching(progress, chosen.name) as shown:
 
-        def note(text: str) -> None:
-            for listener in (on_note, shown and shown.note):
-                if listener is not None:
-                    listener(text)
+            def tell(point: TracePoint) -> None:
+                clock.trace.append(point)
+                for listener in (on_progress, shown and shown.show):
+                    if listener is not None:
+                        listener(point)
 
-        try:
-            result = chosen.run(problem, Budget(time_limit, gap, memory, tell, note, so_far.take))
-        except KeyboardInterrupt:
-            result = _ended(problem, chosen, clock, so_far, Status.INTERRUPTED)
-        except LipcompareError:
-            raise
-        except Exception as error:  # noqa: BLE001  # reported below; what was proved stands whatever it is
-            if is_out_of_memory(error):
-                advice = "Lower the memory budget, the batch, or use a coarser method."
-                result = _ended(problem, chosen, clock, so_far, Status.OUT_OF_MEMORY, advice)
-            else:
-                _LOG.error("%s ended with an unexpected error", chosen.name, exc_info=error)
-                result = _ended(problem, chosen, clock, so_far, Status.CRASHED, _described(error))
-        return _checked_whatever_comes(problem, result, gap)
+            def note(text: str) -> None:
+                for listener in (on_note, shown and shown.note):
+                    if listener is not None:
+                        listener(text)
+
+            budget = Budget(time_limit, gap, memory, tell, note, so_far.take)
+            return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
+    except KeyboardInterrupt:
+        # It came when the run was over: all that it had told of is kept.
+        with computing(threads):
+            return _checked(problem, _ended(problem, chosen, clock, so_far, Status.INTERRUPTED), gap)
 
 
 @contextlib.contextmanager
@@ -219,6 +214,22 @@ def _ordinary(problem: Problem) -> Problem:
     return copy.deepcopy(problem) if any(tensor.is_inference() for tensor in tensors(everything)) else problem
 
 
+def _run(problem: Problem, method: Method, clock: Clock, so_far: SoFar, budget: Budget) -> Bound:
+    """What a method returns, or what it had told of when something ended it."""
+    try:
+        return method.run(problem, budget)
+    except KeyboardInterrupt:
+        return _ended(problem, method, clock, so_far, Status.INTERRUPTED)
+    except LipcompareError:
+        raise
+    except Exception as error:  # noqa: BLE001  # reported below; what was proved stands whatever it is
+        if is_out_of_memory(error):
+            advice = "Lower the memory budget, the batch, or use a coarser method."
+            return _ended(problem, method, clock, so_far, Status.OUT_OF_MEMORY, advice)
+        _LOG.error("%s ended with an unexpected error", method.name, exc_info=error)
+        return _ended(problem, method, clock, so_far, Status.CRASHED, _described(error))
+
+
 def _ended(problem: Problem, method: Method, clock: Clock, so_far: SoFar, status: Status, detail: str = "") -> Bound:
     """The result of a run that did not return one."""
     so_far.ask()
@@ -239,18 +250,6 @@ def _described(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}."
-
-
-def _checked_whatever_comes(problem: Problem, result: Bound, gap: float) -> Bound:
-    """:func:`_checked`, begun again if it is interrupted; a second time, it leaves the lower ends out."""
-    try:
-        return _checked(problem, result, gap)
-    except KeyboardInterrupt:
-        result = dataclasses.replace(result, status=Status.INTERRUPTED)
-    try:
-        return _checked(problem, result, gap)
-    except KeyboardInterrupt:
-        return _checked(problem, dataclasses.replace(result, witnesses=None), gap)
 
 
 def _checked(problem: Problem, result: Bound, gap: float) -> Bound:

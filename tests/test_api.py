@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import time
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import nets
 import numpy as np
@@ -23,7 +23,7 @@ from lipcompare.display import progress as display
 from lipcompare.domain import Space
 from lipcompare.result import proved
 from lipcompare.rounding import gap_text, lower_text, signed_lower_text, signed_upper_text, upper_text
-from lipcompare.witness import make_witnesses
+from lipcompare.witness import check_witnesses, make_witnesses
 
 
 @final
@@ -321,3 +321,22 @@ def test_what_a_search_had_found_when_it_was_ended_is_returned(
     result = lipcompare.bound(problem, "attack")
     assert result.status in (Status.INTERRUPTED, Status.OUT_OF_MEMORY)
     assert (result.lower > 0).any() and np.isinf(result.upper).all()
+
+
+def test_an_interrupt_after_the_run_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the check of the witnesses, for one, which takes its time too."""
+    problem = Problem.around(nets.dense(0), 0.0, 0.5)
+    expected = lipcompare.bound(problem, "auto")
+    checked = check_witnesses
+    calls = iter([True, False])
+
+    def check(*given: Any) -> Any:
+        if next(calls):
+            raise KeyboardInterrupt
+        return checked(*given)
+
+    monkeypatch.setattr("lipcompare.api.check_witnesses", check)
+    result = lipcompare.bound(problem, "auto")
+    assert result.status is Status.INTERRUPTED
+    np.testing.assert_array_equal(result.lower, expected.lower)
+    np.testing.assert_array_equal(result.upper, expected.upper)
