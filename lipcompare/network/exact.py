@@ -28,7 +28,7 @@ UNKNOWN = 2
 
 _ENTRIES = 2**22
 """Entries of a map, with its zeros, up to which it is written as a matrix."""
-_PRODUCTS = 500_000
+_PRODUCTS = 300_000
 """Products of short numbers that all evaluations of one network together may take: a fraction of a second."""
 _SHORT = 3000
 """Bits of a number whose product with a float takes twice as long as that of a short one."""

@@ -14,14 +14,15 @@ from branching.brute import exact_rows
 from lipcompare import Box, Problem
 from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.evaluator import NetworkEvaluator, _with_signs, halving_threshold
+from lipcompare.branching.evaluator import NetworkEvaluator, _with_signs, halving_threshold, whole_of
 from lipcompare.branching.heuristics import HEURISTICS
+from lipcompare.branching.roots import whole_box
 from lipcompare.branching.tree import Subdomain
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.network import Affine
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
-from lipcompare.preactivation import interval_bounds
+from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.witness import clarke
 
 
@@ -183,3 +184,27 @@ def test_only_a_clear_contradiction_of_signs_empties_a_subdomain(sign: int, beyo
     crossed, cut = _with_signs(gradients(*ends), torch.tensor([[sign, 0]]))
     assert bool(crossed[0]) is empty
     assert bool((cut.intervals[0].lower <= cut.intervals[0].upper).all())
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+@pytest.mark.parametrize("bound", ["sdp", "lbp"])
+def test_the_whole_box_is_not_propagated_again(bound: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What propagation said of it serves as it is, and says the same as a subdomain without decisions."""
+    problem = Problem.around(nets.dense(3), 0.1, 0.4, norm=norm)
+    root = whole_box(problem, Tightening.CROWN, 2**30)
+    roots = [Subdomain(np.inf, row) for row in reversed(range(problem.rows))]
+    plain = evaluator_of(problem, bound)
+    plain.bounds = root.bounds
+    expected = plain.evaluate(roots, 0.0, 0.0)
+    quick = evaluator_of(problem, bound, whole=whole_of(problem, root))
+    quick.bounds = root.bounds
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was propagated again")
+
+    monkeypatch.setattr("lipcompare.branching.evaluator.split_bounds", fails)
+    found = quick.evaluate(roots, 0.0, 0.0)
+    np.testing.assert_allclose([a.upper for a in found], [a.upper for a in expected], rtol=2e-3)
+    assert [bool(a.chain) for a in found] == [bool(a.chain) for a in expected]
+    truth = exact_rows(problem)
+    assert all(a.upper >= truth[node.row] for a, node in zip(found, roots, strict=True))
