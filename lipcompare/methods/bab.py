@@ -44,6 +44,8 @@ ROOT_SHARE = 0.8
 is too large for a search to make up for a loose start."""
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
+_PART = 0.5
+"""Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
 _ROUND = 0.02
 """Share of the time that is worth another round over searches that the time had stopped."""
 _STATUS = {
@@ -144,11 +146,12 @@ class Bab(Method):
         clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
-            roots = []
+            roots, took = [], []
             for b in range(whole.batch):
-                seconds = ROOT_SHARE * clock.left / whole.batch
+                begun, seconds = clock.elapsed, ROOT_SHARE * clock.left / whole.batch
                 roots.append(whole_box(whole.example(b), self.tightening, budget.memory, seconds))
                 ledger.upper[b] = roots[b].upper[0].cpu().numpy()
+                took.append(clock.elapsed - begun)
             for b, root in enumerate(roots):
                 if not whole.network.activations:
                     continue  # there is one gradient, and the bound over the whole box is its norm
@@ -157,7 +160,7 @@ class Bab(Method):
                     break
                 deadline = Deadline.after(clock.left / (whole.batch - b))
                 evaluator = self.evaluator(whole.example(b), root, budget.memory, deadline)
-                ended, bounded = self._example(ledger, b, evaluator, budget)
+                ended, bounded = self._example(ledger, b, evaluator, budget, _PART * took[b])
                 stop = ended if ended is not Stop.DONE else stop
                 nodes, programs = nodes + bounded, programs + evaluator.programs
                 if stop is Stop.INTERRUPTED:
@@ -193,7 +196,7 @@ class Bab(Method):
         if isinstance(problem.box, Space):
             return self._everywhere(problem, memory, deadline)
         before = dict(root.bounds)
-        bounds = settled(problem, before, memory, deadline.left)
+        bounds = before if root.hurried else settled(problem, before, memory, deadline.left)
         bound, norm = tree_bound(self.bound), problem.norm
         same = bounds is before and not root.hurried and bound.propagation == LBP
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
@@ -230,18 +233,27 @@ class Bab(Method):
         b: int,
         evaluator: NetworkEvaluator | BoxEvaluator | EverywhereEvaluator,
         budget: Budget,
+        least: float,
     ) -> tuple[Stop, int]:
-        """Why the search on one example ended, and the number of subdomains."""
+        """Why the search on one example ended, and the number of subdomains.
+
+        ``least``: seconds without which no search is begun; points are looked for instead.
+        """
         problem = evaluator.problem
         batch = ledger.problem.batch
         path = state_path(self.state, b, batch)
         key = fingerprint(problem) if path is not None else ""
+        late = path is None and evaluator.deadline.passed(least)
         if path is not None and path.exists():
             search = load(path, key)
         else:
-            searching = Deadline.after(min(self.attack_seconds, _ATTACK * evaluator.deadline.left))
+            left = evaluator.deadline.left
+            searching = Deadline.after(left if late else min(self.attack_seconds, _ATTACK * left))
             upper = ledger.upper[b].copy()
             search = Search.start(upper, first_points(problem, self.seed, searching, budget.memory))
+        if late:
+            ledger.keep(b, [search])
+            return Stop.TIME, 0
         searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
         before = search.nodes
         checkpoint = Checkpoint(path, key) if path is not None else None

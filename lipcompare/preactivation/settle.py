@@ -116,6 +116,10 @@ def settle(
     return known
 
 
+_SEEN = 2**26
+"""Bytes of samples at a time: a tenth of a second, after which the clock is asked."""
+
+
 def _box_bytes(network: Network, bounds: PreactivationBounds) -> int:
     """What the planes around the open neurons of one box take."""
     open_ = max(int(((z.lower < 0) & (z.upper > 0)).sum()) for z in bounds.values())
@@ -129,7 +133,8 @@ def _seen(network: Network, box: Interval, count: int, memory: int, deadline: De
     share[::2] = (share[::2] < 0.5).double()
     points = box.lower + (box.upper - box.lower) * share.to(box.lower)
     found: dict[int, Interval] = {}
-    for part in points.split(fitting(memory, tensor_bytes(1, sum(n.size for n in network.nodes), points))):
+    each = tensor_bytes(1, sum(n.size for n in network.nodes), points)
+    for part in points.split(fitting(min(memory, _SEEN), each)):
         if found and deadline.passed():
             break
         values = network.values(part)
