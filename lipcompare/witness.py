@@ -83,7 +83,7 @@ def clarke(network: Network, points: Tensor) -> Clarke:
     open_ = torch.stack([mask.any(-1) for mask in doubtful.values()]).any(0)
     if not bool(open_.any()):
         return Clarke(slopes, kinks, doubtful)
-    exact = Exact(network.to("cpu", torch.float64))
+    exact = Exact.of(network.to("cpu", torch.float64)).renewed()
     ends = {k: network.activation(k).slopes_anywhere(slopes[k][0]) for k in kinked}
     for i in open_.nonzero().squeeze(-1).tolist():
         try:
@@ -205,7 +205,7 @@ def _sharpen(network: Network, slopes: Mapping[int, Tensor], rows: Tensor, least
     (batch, rows) with a positive value, the largest first: of networks so deep that bounds on rounding say little."""
     if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
         return
-    exact = Exact(network)
+    exact = Exact.of(network).renewed()
     for flat in values.flatten().argsort(descending=True, stable=True)[: int((values > 0).sum())].tolist():
         b, row = divmod(flat, values.shape[1])
         try:

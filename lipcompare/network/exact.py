@@ -9,6 +9,7 @@ has cost, which decides every sign but those of pre-activations that vanish or n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ _ENTRIES = 2**22
 """Entries of a map, with its zeros, up to which it is written as a matrix."""
 _PRODUCTS = 300_000
 """Products of short numbers that all evaluations of one network together may take: a fraction of a second."""
+_POINTS = 1000
+"""Points that are remembered."""
 _SHORT = 3000
 """Bits of a number whose product with a float takes twice as long as that of a short one."""
 _MANTISSA = 53
@@ -144,7 +147,7 @@ class _Matrix(NamedTuple):
 
 
 class Exact:
-    """Evaluates one network at points; its matrices are made once.
+    """Evaluates one network at points; its matrices are made once, and what is known of a point is found once.
 
     Args:
         network: float64, on the CPU.
@@ -153,7 +156,22 @@ class Exact:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._matrices: dict[tuple[int, bool], _Matrix] = {}
+        self._known: dict[bytes, dict[int, np.ndarray]] = {}
         self._cost = 0.0
+
+    @classmethod
+    @functools.lru_cache(maxsize=1)
+    def of(cls, network: Network) -> Exact:
+        """The one of this network, as long as no other network is asked for: the search, what it found and the check
+        of that ask for the same points."""
+        return cls(network)
+
+    def renewed(self) -> Exact:
+        """Itself, with nothing spent."""
+        self._cost = 0.0
+        if len(self._known) > _POINTS:
+            self._known.clear()
+        return self
 
     def signs(self, point: Tensor) -> dict[int, np.ndarray]:
         """Signs (neurons,) of the pre-activations at ``point`` (inputs,), per activation node; UNKNOWN for some that
@@ -164,6 +182,9 @@ class Exact:
         Raises:
             TooLarge: this and the evaluations before it would take more than a fraction of a second.
         """
+        key = point.numpy().tobytes()
+        if key in self._known:
+            return self._known[key]
         found: dict[int, np.ndarray] = {}
         for bits in _BITS:
             try:
@@ -173,6 +194,7 @@ class Exact:
                     raise
             if not any((signs == UNKNOWN).any() for signs in found.values()):
                 break
+        self._known[key] = found
         return found
 
     def _signs(self, point: Tensor, bits: int | None) -> dict[int, np.ndarray]:
