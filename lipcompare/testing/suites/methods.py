@@ -157,8 +157,9 @@ class MethodConformance:
         for before, after in itertools.pairwise(result.trace):
             assert after.seconds >= before.seconds
         if result.trace:
-            assert math.isclose(result.trace[-1].upper, result.overall_upper.max())
-            assert math.isclose(result.trace[-1].lower, result.overall_lower.max())
+            # Witnesses are checked afterwards, which may take a little from what the trace says.
+            assert math.isclose(result.trace[-1].upper, result.overall_upper.max(), rel_tol=1e-6)
+            assert math.isclose(result.trace[-1].lower, result.overall_lower.max(), rel_tol=1e-6)
 
     def test_a_batch_gives_what_its_boxes_give_one_by_one(self) -> None:
         together = networks.problem(networks.dense(3, (4, 6, 6, 3)), 0.3, batch=3)

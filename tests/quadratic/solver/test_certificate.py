@@ -12,7 +12,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.preactivation import interval_bounds
 from lipcompare.quadratic.patterns import explore
-from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
+from lipcompare.quadratic.program import Cuts, SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver import certificate
 from lipcompare.quadratic.solver.certificate import _formation, certify
@@ -67,6 +67,21 @@ def test_a_factorisation_proves_no_less_than_rumps_margin() -> None:
     assert bool((rest <= 1e-7 * value.abs()).all())
 
 
+def test_errors_of_cuts_are_weighted_with_their_multipliers() -> None:
+    """Each way of the product may be off by it: twice."""
+    data = data_of()
+    there = torch.ones(data.problems, 2, dtype=torch.bool)
+    column = torch.zeros(data.problems, data.size, 2, dtype=torch.float64)
+    column[:, 0] = 1.0
+    slack = torch.tensor([0.0, 0.1], dtype=torch.float64).expand(data.problems, -1)
+    cuts = Cuts(left=column, right=column, mask=there, equal=~there, slack=slack)
+    dual = dataclasses.replace(feasible(data), nu=torch.full_like(slack, 1e-4))
+    exact, off = (data.with_cuts(c) for c in (dataclasses.replace(cuts, slack=0 * slack), cuts))
+    torch.testing.assert_close(
+        certify(off, dual) - certify(exact, dual), torch.full_like(data.scale, 2e-5), rtol=1e-6, atol=0
+    )
+
+
 @pytest.mark.parametrize("field", ["slack", "offset"])
 def test_what_the_data_carry_is_added(field: str) -> None:
     data = data_of()
@@ -105,6 +120,44 @@ def test_rounding_of_coefficients_is_charged(monkeypatch: pytest.MonkeyPatch) ->
     plain = certify(data, dual)
     monkeypatch.setattr(certificate, "_formation", lambda data, dual, unit: charge + 0.25)
     torch.testing.assert_close(certify(data, dual), plain + 0.25, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("field", ["columns", "entries", "cost", "left", "right"])
+def test_every_kind_of_coefficient_is_charged_by_itself(field: str) -> None:
+    """Coefficients of one kind, the others zero, each off by a roundoff in the worst direction at a corner."""
+    whole = data_of()
+    random = torch.Generator().manual_seed(0)
+    f, g = torch.randn(2, whole.problems, whole.size, 3, generator=random, dtype=torch.float64) * whole.mask.unsqueeze(
+        -1
+    )
+    there = torch.ones(whole.problems, 3, dtype=torch.bool)
+    cuts = Cuts(left=f, right=g, mask=there, equal=~there, slack=0.0 * there)
+    blank = {name: torch.zeros_like(getattr(whole, name)) for name in ("columns", "entries", "cost") if name != field}
+    data = dataclasses.replace(whole, cuts=cuts if field in ("left", "right") else whole.cuts, **blank)
+    dual = dataclasses.replace(feasible(whole), nu=torch.rand(data.problems, 3, generator=random, dtype=torch.float64))
+    if not data.cuts.count:
+        dual = dataclasses.replace(dual, nu=None)
+    w = data.limit * (2 * torch.randint(0, 2, data.limit.shape, generator=random) - 1)
+    if field in ("left", "right"):
+        value = getattr(cuts, field)
+        other = ((w.unsqueeze(1) @ (cuts.right if field == "left" else cuts.left)).squeeze(1) * dual.nu).sign()
+        off = 1e-6 * value.abs() * w.unsqueeze(-1).sign() * other.unsqueeze(1)
+        moved = data.with_cuts(dataclasses.replace(cuts, **{field: value + off}))
+    elif field == "columns":
+        off = 1e-6 * data.columns.abs() * (w.unsqueeze(-1) * (w * dual.theta).unsqueeze(-2)).sign()
+        moved = dataclasses.replace(data, columns=data.columns + off)
+    elif field == "entries":
+        along = (w.unsqueeze(1) @ data.entries).squeeze(1).sign()
+        off = 1e-6 * data.entries.abs() * w.unsqueeze(-1).sign() * along.unsqueeze(1)
+        moved = dataclasses.replace(data, entries=data.entries + off)
+    else:
+        off = 1e-6 * data.cost.abs() * (w.unsqueeze(-1) * w.unsqueeze(-2)).sign()
+        moved = dataclasses.replace(data, cost=data.cost + off)
+    change = slack_matrix(moved, dual) - slack_matrix(data, dual)
+    worst = ((w.unsqueeze(1) @ change).squeeze(1) * w).sum(-1).abs() * (UNIT / 1e-6)
+    charge = _formation(data, dual, UNIT)
+    assert bool((worst > 0).all()) and bool((worst <= charge).all())
+    assert bool((charge <= 1e4 * worst).all())  # and it is no blanket
 
 
 def test_a_point_outside_pays_for_its_smallest_eigenvalue() -> None:
