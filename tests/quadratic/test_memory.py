@@ -69,7 +69,7 @@ def test_without_any_room_there_is_no_pack() -> None:
     assert packed(PROBLEM, 100) == []
 
 
-def paths(network: Network, slopes: dict[int, float], start: int) -> torch.Tensor:
+def paths(network: Network, slopes: dict[int, torch.Tensor], start: int) -> torch.Tensor:
     """Sums of absolute values along all paths from the input to the neurons of a node, by listing the paths."""
 
     def arriving(k: int) -> Iterator[tuple[int, float]]:
@@ -82,7 +82,7 @@ def paths(network: Network, slopes: dict[int, float], start: int) -> torch.Tenso
                 for (j, weight), i in itertools.product(arriving(p), range(node.size)):
                     yield i, weight * float(table[i, j])
         else:
-            yield from ((i, weight * slopes[k]) for i, weight in arriving(node.parents[0]))
+            yield from ((i, weight * float(slopes[k][i])) for i, weight in arriving(node.parents[0]))
 
     total = torch.zeros(network.nodes[start].size, dtype=torch.float64)
     for i, weight in arriving(start):
@@ -92,26 +92,23 @@ def paths(network: Network, slopes: dict[int, float], start: int) -> torch.Tenso
 
 @pytest.mark.parametrize("family", ["dense", "residual", "leaky"])
 def test_the_gates_with_coordinates_are_those_that_change_most(family: str) -> None:
-    problem = nets.problem(nets.FAMILIES[family](7), 2.0)
+    problem = nets.problem(nets.FAMILIES[family](7), 0.4)
     network = problem.network
     gates, gradients, _ = propagated(problem)
     weight = {}
     for k in network.activations:
         low, high = (end[0] for end in gates.slopes[k])
-        tops = dict.fromkeys(network.activations, 1.0)
-        assert bool((gates.slopes[k].magnitude <= 1).all())
+        tops = {j: gates.slopes[j].magnitude[0] for j in network.activations}
         size = gradients.intervals[k].magnitude[0].amax(0)
         reach = paths(network, tops, network.nodes[k].parents[0])
         open_ = undecided_gates(gates, gradients, k)[0]
-        if bool((gates.slopes[k].magnitude[0] == 1).all()):
-            weight |= {(k, i): float((high - low)[i] * size[i] * reach[i]) for i in range(len(low)) if open_[i]}
+        weight |= {(k, i): float((high - low)[i] * size[i] * reach[i]) for i in range(len(low)) if open_[i]}
     assert len(weight) > 3
     for most in (2, 4):
         chosen = lifted_gates(network, gates, gradients, most)
         assert sum(int(mask.sum()) for mask in chosen.values()) == most - 1
         best = sorted(weight, key=lambda name: -weight[name])[: most - 1]
-        if len(weight) == sum(int(undecided_gates(gates, gradients, k).sum()) for k in network.activations):
-            assert {(k, i) for k, mask in chosen.items() for i in mask[0].nonzero().squeeze(-1).tolist()} == set(best)
+        assert {(k, i) for k, mask in chosen.items() for i in mask[0].nonzero().squeeze(-1).tolist()} == set(best)
 
 
 def test_the_largest_number_that_fits() -> None:

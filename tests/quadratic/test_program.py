@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
 import nets
 import pytest
@@ -11,6 +12,8 @@ from quadratic.programs import data_of, maps_of, propagated
 from torch import Tensor
 
 from lipcompare import Problem
+from lipcompare.jacobian.norms import absolute_chord
+from lipcompare.network import Interval
 from lipcompare.quadratic import program
 from lipcompare.quadratic.patterns import evaluate, random_patterns
 from lipcompare.quadratic.program import Cuts, SdpData, l1_data
@@ -99,6 +102,51 @@ def _data(problem: Problem, maps: program.GateMaps) -> SdpData:
     if problem.norm.value == "1":
         return program.entry_data(maps, scale, example, row, torch.zeros_like(row), torch.ones_like(scale))
     return l1_data(maps, gradients, scale, example, row)
+
+
+def test_errors_of_gates_are_in_the_scaled_units() -> None:
+    problem = nets.problem(NETWORK, 0.4, batch=2)
+    maps = maps_of(problem)
+    off = dataclasses.replace(maps, gate_error=0.1 * torch.rand_like(maps.gate_error))
+    data = _data(problem, off)
+    torch.testing.assert_close(data.gate_slack * data.radius, off.gate_error[data.example, data.row] * data.mask)
+
+
+def test_rounding_of_a_squares_coefficients_is_in_the_slack() -> None:
+    """``C0`` is a product of matrices: against rational arithmetic, at a corner in the worst direction."""
+    problem = nets.problem(NETWORK, 0.4, norm="2")
+    maps = maps_of(problem)
+    exact_maps = dataclasses.replace(
+        maps, entry_error=torch.zeros_like(maps.entry_error), entry_drift=torch.zeros_like(maps.entry_drift)
+    )
+    example, row = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    data = program.l2_data(exact_maps, torch.ones(1, dtype=torch.float64), example, row)
+    linear = maps.entry_linear[0].clone()
+    linear[0] = maps.entry_constant[0, 0]
+    entries = [[Fraction(v) * Fraction(float(r)) for v in line] for line, r in
+               zip(linear.tolist(), maps.reach[0, 0].tolist(), strict=True)]  # fmt: skip
+    off = sum(
+        abs(Fraction(float(data.cost[0, i, j])) - sum((a * b for a, b in zip(f, g, strict=True)), Fraction(0)))
+        for i, f in enumerate(entries)
+        for j, g in enumerate(entries)
+    )
+    assert 0 < off <= Fraction(float(data.slack[0])) < 1e-11
+
+
+def test_constants_of_chords_are_rounded_upward() -> None:
+    below = 0
+    for seed in range(20):
+        problem = nets.problem(nets.dense(seed, (12, 6, 6, 1)), 0.8, seed)
+        _, gradients, _ = propagated(problem)
+        one = torch.ones(1, dtype=torch.float64)  # no rounding in other units
+        zero = torch.zeros(1, dtype=torch.int64)
+        data = l1_data(maps_of(problem), gradients, one, zero, zero, most_signs=1)
+        chord = absolute_chord(Interval(*(v[0, 0] for v in gradients.intervals[0])))
+        intercepts = [Fraction(v) for j, v in enumerate(chord[1].tolist()) if j not in data.entry[0].tolist()]
+        exact = sum(intercepts, Fraction(0))
+        assert exact <= Fraction(float(data.offset[0])) <= exact * (1 + Fraction(1, 10**13))
+        below += Fraction(float(torch.tensor([float(v) for v in intercepts], dtype=torch.float64).sum())) < exact
+    assert below > 2  # plainly summed they would be too small
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import pytest
 import torch
@@ -14,6 +16,7 @@ from lipcompare.quadratic.scaling import rescaled
 @pytest.mark.parametrize("norm", ["inf", "2", "1"])
 def test_values_and_points_are_those_of_before(norm: str) -> None:
     data = data_of(nets.problem(nets.dense(7, (3, 7, 6, 2), 0.2), 0.4, batch=2, norm=norm))
+    data = dataclasses.replace(data, slack=data.slack + 0.1, gate_slack=data.gate_slack + 0.2 * data.mask)
     scaled = rescaled(data, explore(data))
     high = random_patterns(data, 20)
     before, after = evaluate(data, high), evaluate(scaled, high)

@@ -67,6 +67,16 @@ def test_a_factorisation_proves_no_less_than_rumps_margin() -> None:
     assert bool((rest <= 1e-7 * value.abs()).all())
 
 
+def test_the_sum_itself_is_rounded_too() -> None:
+    """Beside a large constant, whose roundings are all that changes."""
+    data, large = data_of(), 1e6
+    dual = feasible(data)
+    more = certify(dataclasses.replace(data, offset=data.offset + large), dual)
+    terms = 8 * (data.mask.sum(-1) + data.entry_mask.sum(-1) + 16)
+    added = more - certify(data, dual) - large
+    assert bool((added >= 0.9 * terms * UNIT * large).all()) and bool((added <= 1.1 * terms * UNIT * large).all())
+
+
 def test_errors_of_cuts_are_weighted_with_their_multipliers() -> None:
     """Each way of the product may be off by it: twice."""
     data = data_of()

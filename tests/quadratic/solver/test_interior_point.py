@@ -103,3 +103,26 @@ def test_iterates_stay_inside_with_and_without_asking() -> None:
             dual = interior_point.Dual(iterate.theta, iterate.lam, iterate.d, iterate.y[:, n + signs + 1 :])
             torch.testing.assert_close(interior_point.slack_matrix(data, dual), iterate.matrices[1], atol=1e-9, rtol=0)
         assert bool((iterate.infeasible < 0.2).all())
+
+
+def test_a_target_that_single_precision_meets_is_met_by_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the iterate's own value is the target: what the certificate adds is left for it."""
+    monkeypatch.setattr(interior_point, "_LARGE", 1)
+    data = data_of()
+    history = solve(data, tolerance=1e-3).history
+    stopped = 0
+    for step in range(2, len(history) - 1):
+        target = history[step].clone()
+        solution = solve(data, tolerance=1e-3, target=target)
+        met = solution.stopped
+        stopped += int(met.sum())
+        assert bool((certify(data, solution.dual) - data.offset <= target)[met].all())
+    assert stopped > 3
+
+
+def test_a_gap_means_nothing_before_the_iterate_is_feasible() -> None:
+    data = data_of(4, (6, 16, 16, 16, 3), 0.8)
+    first = interior_point._start(data, default_start(data), torch.float64)
+    solution = solve(data, tolerance=0.9)
+    assert bool(solution.converged.all())
+    assert bool((solution.infeasibility <= 2e-3 * interior_point._infeasibility(first)).all())
