@@ -26,8 +26,10 @@ from lipcompare.rounding import allowance
 
 _FIRST = 0.8
 """Share of the time after which pre-activations are no longer refined."""
-_STAGE = 0.75
+_STAGE = 0.8
 """The same where one pass for all rows follows, which takes a third of the time of plain CROWN or less."""
+_OVER = 0.1
+"""Of the time, what that pass may take beyond it: half of it gives nothing."""
 _MUCH = 3e9
 """Multiply-adds of the recursion (a second) from which on it comes last."""
 _GROUP = 8
@@ -121,17 +123,20 @@ def _in_stages(
     One pass with middle slopes bounds all rows. The rows that may still be the largest ones then get the recursion,
     few at a time; the others keep what they have. Slopes of pre-activations are optimised last.
     """
-    deadline = Deadline.after(seconds)
+    deadline, late = Deadline.after(seconds), Deadline.after((1 + _OVER) * seconds)
     levels = [Tightening.CROWN, Tightening.ALPHA_CROWN] if tightening is Tightening.ALPHA_CROWN else [tightening]
     network = problem.network
-    upper, found, hurried = None, None, False
+    upper: Tensor | None = None
+    found: Propagated | None = None
+    hurried = False
     for level in levels:
         if found is not None and deadline.passed():
             break
         first = Deadline.after(_STAGE * deadline.left)
-        bounds = preactivation_bounds(network, problem.box.region, level, memory=memory, deadline=first)
+        known = found.bounds if found is not None else None
+        bounds = preactivation_bounds(network, problem.box.region, level, memory=memory, known=known, deadline=first)
         gates = Gates.from_preactivations(network, bounds)
-        gradients = shared_gradients(network, gates, problem.functionals, memory=memory, deadline=deadline)
+        gradients = shared_gradients(network, gates, problem.functionals, memory=memory, deadline=late)
         if found is not None:
             gradients = intersected(gradients, found.gradients.intervals, gates, memory=memory)
         bound = interval_norm(gradients.intervals[0], problem.norm)
@@ -144,7 +149,7 @@ def _in_stages(
         hurried |= first.missed
         found = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
     assert found is not None
-    return dataclasses.replace(found, hurried=hurried or deadline.missed)
+    return dataclasses.replace(found, hurried=hurried or deadline.missed or late.missed)
 
 
 def _largest_rows(

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -317,6 +317,53 @@ def _scattered(
         starts: where the taps put the window's first entry; the next ones follow at a distance of ``stride``.
         size: of the windows that come out.
     """
+    if values.requires_grad:
+        out: Tensor = _Scatter.apply(values, weight, starts, stride, size)  # type: ignore[no-untyped-call]
+        return out
+    return _scattered_sums(values, weight, starts, stride, size)
+
+
+class _Scatter(torch.autograd.Function):
+    """:func:`_scattered` with its derivative: the same taps gathered, which autograd would do by copies of copies."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        weight: Tensor,
+        starts: list[tuple[int, ...]],
+        stride: tuple[int, ...],
+        size: tuple[int, ...],
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.how = (starts, stride, values.shape)
+        return _scattered_sums(values.detach(), weight, starts, stride, size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        starts, stride, shape = ctx.how
+        window = shape[2:-1]
+        taps = [
+            gradient[
+                (
+                    slice(None),
+                    slice(None),
+                    *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(start, window, stride, strict=True)),
+                )
+            ]
+            for start in starts
+        ]
+        groups = weight.shape[0]
+        rows = torch.stack(taps, -2).reshape(-1, len(starts), groups, weight.shape[2] // len(starts))
+        found = rows.permute(2, 0, 1, 3).flatten(2) @ weight.transpose(1, 2)
+        return found.transpose(0, 1).reshape(shape), None, None, None, None
+
+
+def _scattered_sums(
+    values: Tensor, weight: Tensor, starts: list[tuple[int, ...]], stride: tuple[int, ...], size: tuple[int, ...]
+) -> Tensor:
+    """:func:`_scattered` without its derivative."""
     lead, window, taps = values.shape[:2], values.shape[2:-1], len(starts)
     channels = weight.shape[0] * weight.shape[2] // taps
     values = values.flatten(0, 1)

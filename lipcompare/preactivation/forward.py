@@ -16,6 +16,7 @@ from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.preactivation.backward import backward_upper
+from lipcompare.preactivation.deciding import decided, decides, near_zero
 from lipcompare.preactivation.descent import Descent, descend
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
@@ -40,6 +41,7 @@ def preactivation_bounds(
     *,
     memory: int = 2**30,
     descent: Descent = Descent(),
+    known: Mapping[int, Interval] | None = None,
     deadline: Deadline | None = None,
 ) -> dict[int, Interval]:
     """Bounds on every pre-activation over a batch of boxes.
@@ -50,6 +52,7 @@ def preactivation_bounds(
     Args:
         box: an interval (batch, inputs) or a ball; where it is infinite, every pre-activation is free.
         memory: bytes that a backward pass may take at once; targets are chunked to respect it.
+        known: CROWN's bounds, if they are there already.
         deadline: when it has passed, neurons that were not refined yet keep their intervals.
 
     Returns:
@@ -63,7 +66,7 @@ def preactivation_bounds(
         return _bounds(network, box, {}, tightening, None, memory, deadline)
     # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
     hurry = Deadline.after(_OPTIMISE * deadline.left)
-    plain = _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
+    plain = dict(known) if known else _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
     if hurry.passed():
         deadline.missed = True
         return plain
@@ -147,6 +150,11 @@ def _refine(
         return current
     if descent is None and isinstance(box, Interval) and prefers_patches(network, node):
         return patch_bounds(network, box, lines, node, undecided, current, memory=memory, deadline=deadline)
+    if descent is not None and decides(network, node, int(undecided.sum()), descent.steps):
+        if isinstance(box, Interval) and prefers_patches(network, node):
+            return decided(network, box, bounds, lines, node, current, descent, memory=memory, deadline=deadline)
+        undecided = undecided & near_zero(current)
+        targets = undecided.any(0).nonzero().squeeze(-1)
     lower, upper = current.lower.clone(), current.upper.clone()
     widest = max(n.size for n in network.nodes[: node + 1])
     copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
