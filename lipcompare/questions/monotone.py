@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
@@ -20,6 +20,7 @@ from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
 from lipcompare.questions.ending import Ending
 from lipcompare.questions.entries import directional_bounds
+from lipcompare.questions.halving import halved
 from lipcompare.result import Status
 
 _FEW = 4
@@ -85,7 +86,7 @@ def monotonicity(
     Increasing is proved where the lower bound of the derivative is not negative (as in the paper's study), decreasing
     where the upper bound is not positive. Bounds are rounded outward, and exactly 0 where no path is open, so that a
     derivative of which rounding hides the sign stays undecided. Points that are given as counterexamples have their
-    signs proved too.
+    signs proved too. Boxes in which a single input moves are halved until the sign is proved, or the pieces are tiny.
 
     Args:
         features: indices of inputs (all of them by default).
@@ -96,6 +97,7 @@ def monotonicity(
     chosen = tuple(range(inputs)) if features is None else tuple(int(f) for f in features)
     if not chosen or any(not 0 <= f < inputs for f in chosen):
         raise InvalidInput(f"Features are indices 0..{inputs - 1}; got {list(chosen)}.")
+    deadline = Deadline.after(time_limit)
     axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
     low, high, highest, lowest = _extremes(problem, chosen, _FEW, seed, memory)
     least, most = np.full(low.shape, -np.inf), np.full(low.shape, np.inf)
@@ -108,6 +110,11 @@ def monotonicity(
             least, _ = _at(problem, chosen, highest, memory)
             _, most = _at(problem, chosen, lowest, memory)
         status = status if ending.status is Status.COMPLETE else ending.status
+    if status is Status.COMPLETE:
+        both = (least > 0) & (most < 0)
+        with Ending() as ending:
+            bounds = halved(problem, axes, relaxation, bounds, both, deadline=deadline, memory=memory)
+        status = bounds.status if ending.status is Status.COMPLETE else ending.status
     if bool(((least > bounds.upper) | (most < bounds.lower)).any()):
         raise Contradiction("A derivative lies outside its bounds: a bug, please report it with the model.")
     increasing, decreasing = bounds.lower >= 0, bounds.upper <= 0

@@ -123,3 +123,21 @@ def test_answers_agree_with_samples(network: Network, seed: int) -> None:
             assert values.max() <= 1e-12
         if known is Direction.NEITHER:
             assert answer.seen_lower[0, row, feature] < 0 < answer.seen_upper[0, row, feature]
+
+
+def test_lines_are_halved_until_the_sign_is_proved() -> None:
+    """A sum of steps that only rise: on the whole line interval bounds mix them up, on a piece each is alone."""
+    first = torch.tensor([[1.0, 0.5]] * 4, dtype=torch.float64)
+    bias = torch.tensor([0.6, 0.2, -0.2, -0.6], dtype=torch.float64)
+    last = torch.tensor([[1.0, -0.9, 1.2, -1.0]], dtype=torch.float64)
+    nodes = (Input(2), Affine((0,), (Dense(first),), bias), Activate(1, relu(), 4), Affine((2,), (Dense(last),), None))
+    network = Network(nodes, (2,), (1,))
+    lower, upper = torch.tensor([[-1.0, 0.1]] * 2), torch.tensor([[1.0, 0.1], [1.0, 0.2]])
+    problem = Problem(network, Box(lower.double(), upper.double()))
+    loose = directional_bounds(problem, torch.tensor([[1.0, 0.0]]))
+    assert (loose.lower < 0).all() and (loose.upper > 0).all()
+    answer = monotonicity(problem, [0])
+    assert answer.directions[0, 0, 0] is Direction.INCREASING
+    assert answer.directions[1, 0, 0] is not Direction.INCREASING  # two inputs move: not a line
+    seen = _entries(problem, _samples(problem))[..., 0]
+    assert (answer.lower[..., 0] <= seen.min(1)).all() and (answer.upper[..., 0] >= seen.max(1)).all()
