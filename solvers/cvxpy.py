@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -91,9 +93,11 @@ class Cvxpy(Solver):
         # The steps of Problem.solve, less its warnings: the status says the same, and turning warnings off is
         # not safe with solves in several threads.
         try:
-            data, chain, inverse = problem.get_problem_data(self.solver, solver_opts=options)
-            raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
-            solution = chain.invert(raw, inverse)
+            with _silent(self.solver) as environment:
+                options |= environment
+                data, chain, inverse = problem.get_problem_data(self.solver, solver_opts=options)
+                raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
+                solution = chain.invert(raw, inverse)
         except cp.error.SolverError as error:
             return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
         if solution.status in STATUSES and solution.status != "solver_error":
@@ -129,6 +133,16 @@ def found() -> tuple[str, ...]:
     cp: Any = importlib.import_module("cvxpy")
 
     return tuple(str(name) for name in cp.installed_solvers() if name not in _EXCLUDED)
+
+
+@contextlib.contextmanager
+def _silent(solver: str) -> Iterator[dict[str, Any]]:
+    """Options under which a solver does not print its licence: Gurobi's environment does when it starts."""
+    if solver != "GUROBI":
+        yield {}
+        return
+    with importlib.import_module("gurobipy").Env(params={"OutputFlag": 0}) as environment:
+        yield {"env": environment}
 
 
 def _options(solver: str, limits: Limits, left: float, mip: bool) -> dict[str, Any]:

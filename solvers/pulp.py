@@ -8,6 +8,7 @@ optimum that came later than the time limit is not called one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import math
@@ -78,9 +79,14 @@ class Pulp(Solver):
             options |= {"gapRel": limits.relative_gap}
             if "CBC" in self.solver or self.solver == "COIN_CMD":
                 options["options"] = ["preprocess off"]  # it gives wrong optima: solvers/cbc.py
+        managed = self.solver == "GUROBI"
+        if managed:  # in an environment of its own, as the usual one prints its licence
+            options |= {"manageEnv": True, "envOptions": {"OutputFlag": 0}}
         began = progress.seconds()
         try:
-            problem.solve(pulp.getSolver(self.solver, **options))
+            solver = pulp.getSolver(self.solver, **options)
+            with contextlib.closing(solver) if managed else contextlib.nullcontext():
+                problem.solve(solver)
         except pulp.PulpSolverError as error:
             return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
         status = STATUSES.get((problem.status, problem.sol_status), SolveStatus.SOLVER_ERROR)

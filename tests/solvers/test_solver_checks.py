@@ -22,6 +22,21 @@ PROGRAM = MixedIntegerProgram(
 """Minimum 1.25, at (0, 1)."""
 
 
+def test_no_solver_prints_a_banner() -> None:
+    """Not even when its library starts, and not beside the one JSON object that a command prints."""
+    script = """
+import numpy as np, solvers
+program = solvers.MixedIntegerProgram([1.0, 1.0], [[1.0, 2.0]], [2.0], [np.inf], [0.0, 0.0], [3.0, 3.0], [True, False])
+for name in solvers.names():
+    solver = solvers.get(name)
+    if solver.is_available() and solver.capabilities.mip:
+        solution = solver.solve(program, solvers.Limits(time_limit=10.0))
+        assert solution.status is solvers.SolveStatus.OPTIMAL and abs(solution.objective - 1.0) < 1e-6, (name, solution)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
+
+
 class Liar(Solver):
     """Answers with a given claim, after reporting a point or not."""
 
