@@ -41,6 +41,11 @@ class LinearMap(ABC):
     def adjoint(self, y: Tensor) -> Tensor:
         """``A^T y`` for ``y`` of shape (..., out_size); the result has shape (..., in_size)."""
 
+    def rows(self, entries: Tensor, like: Tensor) -> Tensor:
+        """The rows of ``A``, (some, in_size), that make some ``entries`` (some,) of its result."""
+        units = like.new_zeros(len(entries), self.out_size)
+        return self.adjoint(units.scatter_(1, entries.unsqueeze(-1), 1.0))
+
     @abstractmethod
     def _absolute(self) -> LinearMap: ...
 
@@ -192,6 +197,9 @@ class Dense(LinearMap):
 
     def _absolute(self) -> LinearMap:
         return Dense(self.weight.abs(), self.blocks)
+
+    def rows(self, entries: Tensor, like: Tensor) -> Tensor:
+        return super().rows(entries, like) if self.blocks > 1 else self.weight.index_select(0, entries)
 
     def _part(self, sign: int) -> LinearMap | None:
         return Dense((sign * self.weight).clamp(min=0), self.blocks)

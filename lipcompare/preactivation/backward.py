@@ -24,6 +24,42 @@ class Passed(NamedTuple):
     negative: Tensor
 
 
+class Start(NamedTuple):
+    """Functionals of an affine node's value after their first step back.
+
+    Attributes:
+        coefficients: by parent, (targets, size of the parent).
+        constant: (targets,).
+    """
+
+    coefficients: Mapping[int, Tensor]
+    constant: Tensor
+
+    @classmethod
+    def of_ends(cls, network: Network, node: int, entries: Tensor, like: Tensor) -> Start:
+        """For upper bounds on ``z_i`` and then on ``-z_i`` of some ``entries`` (some,) of a node's value ``z``."""
+        affine = network.nodes[node]
+        assert isinstance(affine, Affine)
+        handed: dict[int, Tensor] = {}
+        for p, m in affine.terms:
+            rows = m.rows(entries, like)
+            part = torch.cat([rows, -rows])
+            handed[p] = handed[p] + part if p in handed else part
+        bias = like.new_zeros(len(entries)) if affine.bias is None else affine.bias.index_select(0, entries)
+        return cls(handed, torch.cat([bias, -bias]))
+
+    def upper(self, network: Network, region: Region, lines: Mapping[int, Lines]) -> Tensor:
+        """Upper bounds (batch, targets) over a region; ``lines`` as for :func:`backward_plane`."""
+        return concretise(region, *self.planes(network, lines))
+
+    def planes(
+        self, network: Network, lines: Mapping[int, Lines], passed: dict[int, Passed] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Affine functions of the input that lie above the functionals; see :func:`backward_planes`."""
+        coefficient, constant = backward_planes(network, lines, self.coefficients, passed=passed)
+        return coefficient, self.constant if constant is None else self.constant + constant
+
+
 def backward_upper(network: Network, region: Region, lines: Mapping[int, Lines], node: int, rows: Tensor) -> Tensor:
     """Upper bounds of linear functionals of one node's value over a region of inputs.
 

@@ -21,7 +21,7 @@ from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation.backward import Passed, backward_planes, concretise
+from lipcompare.preactivation.backward import Passed, Start, concretise
 
 
 class Descent(NamedTuple):
@@ -36,8 +36,7 @@ def descend(
     network: Network,
     region: Region,
     bounds: Mapping[int, Interval],
-    node: int,
-    rows: Tensor,
+    start: Start,
     best: Tensor,
     descent: Descent,
     deadline: Deadline,
@@ -46,7 +45,7 @@ def descend(
 
     Args:
         bounds: on every pre-activation before the node, (batch, neurons).
-        rows: functionals (targets, size) of the node's value.
+        start: functionals of the node's value, whose first step back no choice changes.
         best: bounds that hold already.
     """
     families, starts = {}, {}
@@ -54,7 +53,6 @@ def descend(
         wide = Interval(z.lower.unsqueeze(1), z.upper.unsqueeze(1))
         families[k] = network.activation(k).family(wide)
         starts[k] = network.activation(k).start(wide)
-    arriving, offset = _first_step(network, node, rows)
     adam = _Adam.of(starts, best)
     for step in range(1, descent.steps + 1):
         if deadline.passed():
@@ -62,8 +60,7 @@ def descend(
         relaxed = {k: families[k](choice) for k, choice in adam.choices.items()}
         lines = {k: line for k, (line, _) in relaxed.items()}
         passed: dict[int, Passed] = {}
-        coefficient, constant = backward_planes(network, lines, arriving, passed=passed)
-        constant = offset if constant is None else offset + constant
+        coefficient, constant = start.planes(network, lines, passed)
         best = torch.minimum(best, concretise(region, coefficient, constant))
         if not passed:
             return best  # no activation lies before this node
@@ -73,17 +70,6 @@ def descend(
             relaxed[k][1](passed[k], value, adam.gradients[k])
         adam.step(step, descent.rate * descent.decay ** (step - 1))
     return best
-
-
-def _first_step(network: Network, node: int, rows: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-    """What functionals of an affine node's value hand back to its parents, and their constants (targets,)."""
-    affine = network.nodes[node]
-    assert isinstance(affine, Affine)
-    handed: dict[int, Tensor] = {}
-    for p, m in affine.terms:
-        part = m.adjoint(rows)
-        handed[p] = handed[p] + part if p in handed else part
-    return handed, rows.new_zeros(len(rows)) if affine.bias is None else rows @ affine.bias
 
 
 def corner(region: Region, coefficient: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
-from lipcompare.network.interval import Interval, end_functionals
-from lipcompare.preactivation.backward import backward_upper
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.deciding import decided, decides, near_zero
 from lipcompare.preactivation.descent import Descent, descend
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
@@ -144,7 +144,7 @@ def _refine(
     deadline: Deadline,
 ) -> Interval:
     """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others."""
-    batch, size = current.lower.shape
+    batch = current.lower.shape[0]
     targets = undecided.any(0).nonzero().squeeze(-1)
     if not len(targets) or deadline.passed():
         return current
@@ -163,10 +163,10 @@ def _refine(
     for part in targets.split(chunk):
         if deadline.passed():
             break
-        rows = end_functionals(part, size, lower)
-        best = backward_upper(network, box, shared, node, rows)
+        start = Start.of_ends(network, node, part, lower)
+        best = start.upper(network, box, shared)
         if descent is not None:
-            best = descend(network, box, bounds, node, rows, best, descent, deadline)
+            best = descend(network, box, bounds, start, best, descent, deadline)
         high, low = best.split(len(part), dim=1)
         upper.index_copy_(1, part, torch.minimum(upper.index_select(1, part), high))
         lower.index_copy_(1, part, torch.maximum(lower.index_select(1, part), -low))

@@ -11,7 +11,7 @@ from lipcompare.domain import Norm, NormBall
 from lipcompare.network import Network
 from lipcompare.network.activations import Lines, smooth
 from lipcompare.preactivation import Tightening, preactivation_bounds
-from lipcompare.preactivation.backward import Passed, backward_planes, backward_upper
+from lipcompare.preactivation.backward import Passed, Start, backward_planes, backward_upper
 from lipcompare.preactivation.descent import Descent, corner, descend, relaxed_values
 
 NETWORKS: dict[str, Network] = {
@@ -67,10 +67,21 @@ def test_it_tightens_and_stops_with_the_time() -> None:
     network = NETWORKS["dense"]
     region = nets.problem(network, 0.6, batch=2).box.interval
     bounds = preactivation_bounds(network, region, Tightening.CROWN)
-    rows = torch.eye(network.out_size, dtype=torch.float64)
-    start = torch.full((2, len(rows)), 1e3, dtype=torch.float64)
-    last, steps = len(network.nodes) - 1, Descent()
-    assert bool((descend(network, region, bounds, last, rows, start, steps, Deadline(at=0.0)) == start).all())
-    one = descend(network, region, bounds, last, rows, start, Descent(steps=1), Deadline())
-    many = descend(network, region, bounds, last, rows, start, steps, Deadline())
+    known = torch.full((2, 2 * network.out_size), 1e3, dtype=torch.float64)
+    start = Start.of_ends(network, len(network.nodes) - 1, torch.arange(network.out_size), known)
+    assert bool((descend(network, region, bounds, start, known, Descent(), Deadline(at=0.0)) == known).all())
+    one = descend(network, region, bounds, start, known, Descent(steps=1), Deadline())
+    many = descend(network, region, bounds, start, known, Descent(), Deadline())
     assert bool((many <= one).all() & (many < one - 1e-6).any())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_first_step_back_is_that_of_unit_functionals(name: str) -> None:
+    network = NETWORKS[name]
+    last, box = len(network.nodes) - 1, nets.problem(network, 0.4, batch=2).box.interval
+    bounds = preactivation_bounds(network, box, Tightening.INTERVAL)
+    lines = {k: Lines(*(v.unsqueeze(1) for v in network.activation(k).relaxation(z))) for k, z in bounds.items()}
+    unit = torch.eye(network.out_size, dtype=torch.float64)[[1, 0]]
+    expected = backward_upper(network, box, lines, last, torch.cat([unit, -unit]))
+    got = Start.of_ends(network, last, torch.tensor([1, 0]), unit).upper(network, box, lines)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
