@@ -4,7 +4,7 @@
 
 Every run is a process of its own with one thread, and its clock is the processor's: limits mean what they mean on an
 idle machine, whatever else runs. A limit of T seconds is kept if the run takes at most 1.1 T + 0.5 s and returns an
-interval. Exits with 1 if one is not. It also says where a method is looser than one that it contains, given the same time.
+interval. Exits with 1 if one is not. It says where a method is looser than one that it contains.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
 _PART = 0.5
 """Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
+_LATE = 0.5
+"""Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
 _ROUND = 0.02
 """Share of the time that is worth another round over searches that the time had stopped."""
 _STATUS = {
@@ -248,7 +250,7 @@ class Bab(Method):
             search = load(path, key)
         else:
             left = evaluator.deadline.left
-            searching = Deadline.after(left if late else min(self.attack_seconds, _ATTACK * left))
+            searching = Deadline.after(_LATE * left if late else min(self.attack_seconds, _ATTACK * left))
             upper = ledger.upper[b].copy()
             search = Search.start(upper, first_points(problem, self.seed, searching, budget.memory))
         if late:
