@@ -152,6 +152,12 @@ def test_radii_where_the_gradient_is_out_of_range() -> None:
     assert (found.radius >= 0).all() and (found.radius <= 1).all()
 
 
+def test_cuts_where_no_input_moves() -> None:
+    """A box of one point at a kink has gates, but neither inputs nor outputs as coordinates: an IndexError."""
+    problem = hostile.problem("sides without width", 22020, "inf", torch.float64, boxes=32).example(6)
+    assert lipcompare.bound(problem, "sdp", cuts=20).status is Status.COMPLETE
+
+
 def test_operator_norms_of_numbers_out_of_range() -> None:
     """A Jacobian beyond float32 once ended in a LinAlgError."""
     problem = hostile.problem("scales", 102, "inf", torch.float32)

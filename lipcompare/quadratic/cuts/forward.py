@@ -279,4 +279,5 @@ def _outputs(data: SdpData, gates: int, names: Coordinates, example: Tensor, fir
     neuron = old.neuron[data.example][:, :gates].unsqueeze(-1)
     same = same & (neuron == names.neuron[example].unsqueeze(1)) & names.present[example].unsqueeze(1)
     same = same & data.mask[:, :gates].unsqueeze(-1)
-    return torch.where(same.any(-1), same.to(torch.uint8).argmax(-1) + first, 0)
+    index = first + torch.arange(same.shape[-1], device=same.device)
+    return (same * index).sum(-1)  # one at most
