@@ -34,18 +34,20 @@ from lipcompare import Box, Network, Norm, Problem
 from lipcompare.errors import InvalidInput
 from lipcompare.preactivation import Tightening
 from lipcompare.questions import Direction, monotonicity
+from lipcompare.questions.halving import HALVINGS
 from lipcompare.store.database import Store
 from lipcompare.study.run import Setting, Study, Task
 
 NAME = "monotonicity"
 CONTINUOUS = 6
 METHODS = {
-    "ibp": ("ibp", Tightening.CROWN),
-    "recurjac": ("recurjac", Tightening.CROWN),
-    "lbp": ("lbp", Tightening.CROWN),
-    "lbp-alpha": ("lbp", Tightening.ALPHA_CROWN),
+    "ibp": ("ibp", Tightening.CROWN, 0),
+    "recurjac": ("recurjac", Tightening.CROWN, 0),
+    "lbp": ("lbp", Tightening.CROWN, 0),
+    "lbp-halved": ("lbp", Tightening.CROWN, HALVINGS),
+    "lbp-alpha": ("lbp", Tightening.ALPHA_CROWN, 0),
 }
-"""Bounds and what they start from, by the name of the series."""
+"""Bounds, what they start from and how often boxes may be halved, by the name of the series."""
 
 
 def synthetic(points: int = 2000, seed: int = 0) -> Dataset:
@@ -83,22 +85,22 @@ def build(chosen: Choices, console: Console) -> Measured:
         for k in range(len(x))
     ]
     settings = [Setting(NAME, {"method": method}, series=method) for method in METHODS]
-    wanted = chosen.settings(settings) if chosen.methods or chosen.full else settings[:3]
+    wanted = chosen.settings(settings) if chosen.methods or chosen.full else settings[:4]
     return Measured(Study(NAME, tasks, wanted, chosen.limits(60.0)), answers, at_once=10)
 
 
 def answers(tasks: Sequence[Task], setting: Setting) -> list[Outcome]:
     """One direction per task; those of one feature are bounded together."""
-    bounding, tightening = METHODS[str(setting.options["method"])]
+    bounding, tightening, halvings = METHODS[str(setting.options["method"])]
     outcomes = []
     for feature in dict.fromkeys(int(task.facts["number"]) for task in tasks):
         problems = [task.problem for task in tasks if task.facts["number"] == feature]
         lower, upper = (torch.cat([getattr(p.box, end) for p in problems]) for end in ("lower", "upper"))
         together = Problem(problems[0].network, Box(lower, upper), problems[0].norm, problems[0].functionals[0])
         started = time.perf_counter()
-        found = monotonicity(together, [feature], bounding, tightening=tightening).directions[:, 0, 0]
+        found = monotonicity(together, [feature], bounding, tightening=tightening, halvings=halvings)
         seconds = (time.perf_counter() - started) / len(problems)
-        outcomes += [Outcome(seconds, {"answer": d.name.lower()}, message=d.value) for d in found]
+        outcomes += [Outcome(seconds, {"answer": d.name.lower()}, message=d.value) for d in found.directions[:, 0, 0]]
     return outcomes
 
 

@@ -22,9 +22,16 @@ _PIECES = 256
 
 
 def halved(
-    problem: Problem, axes: Tensor, relaxation: str, found: EntryBounds, settled: np.ndarray, *, deadline: Deadline,
+    problem: Problem,
+    axes: Tensor,
+    relaxation: str,
+    found: EntryBounds,
+    settled: np.ndarray,
+    halvings: int,
+    *,
+    deadline: Deadline,
     memory: int,
-) -> EntryBounds:  # fmt: skip
+) -> EntryBounds:
     """The bounds, tightened where the sign is open and one input moves: each is that of the worst piece.
 
     Args:
@@ -38,7 +45,7 @@ def halved(
     lower, upper = found.lower.copy(), found.upper.copy()
     examples = np.flatnonzero(moving.cpu().numpy() & _open(lower, upper, settled).any((1, 2)))
     pieces = _Pieces(examples, box.lower[examples], box.upper[examples], lower[examples], upper[examples])
-    for _ in range(HALVINGS):
+    for _ in range(halvings):
         if not len(examples) or deadline.passed():
             break
         undecided = _open(lower, upper, settled)[pieces.owner] & (pieces.least < 0) & (pieces.most > 0)

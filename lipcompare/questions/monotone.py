@@ -20,7 +20,7 @@ from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Problem
 from lipcompare.questions.ending import Ending
 from lipcompare.questions.entries import directional_bounds
-from lipcompare.questions.halving import halved
+from lipcompare.questions.halving import HALVINGS, halved
 from lipcompare.result import Status
 
 _FEW = 4
@@ -77,6 +77,7 @@ def monotonicity(
     *,
     tightening: Tightening = Tightening.ALPHA_CROWN,
     samples: int = 128,
+    halvings: int = HALVINGS,
     seed: int = 0,
     time_limit: float = float("inf"),
     memory: int = 2**30,
@@ -91,6 +92,7 @@ def monotonicity(
     Args:
         features: indices of inputs (all of them by default).
         samples: points at which counterexamples are looked for.
+        halvings: how often a box in which one input moves may be halved; 0 leaves the bounds over whole boxes.
         time_limit: seconds, after which bounds are left as loose as they are and few points are looked at.
     """
     inputs = problem.network.in_size
@@ -113,7 +115,7 @@ def monotonicity(
     if status is Status.COMPLETE:
         both = (least > 0) & (most < 0)
         with Ending() as ending:
-            bounds = halved(problem, axes, relaxation, bounds, both, deadline=deadline, memory=memory)
+            bounds = halved(problem, axes, relaxation, bounds, both, halvings, deadline=deadline, memory=memory)
         status = bounds.status if ending.status is Status.COMPLETE else ending.status
     if bool(((least > bounds.upper) | (most < bounds.lower)).any()):
         raise Contradiction("A derivative lies outside its bounds: a bug, please report it with the model.")
