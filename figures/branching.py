@@ -117,7 +117,7 @@ def points(results: Results) -> pd.DataFrame:
     """A row per point of every trace, and as the last of each run its end with the number of subdomains and status."""
     names = {"task": "problem", "series": "variant"}
     ends = results.frame.rename(columns=names)
-    nodes = ends["message"].str.extract(r"(\d+) subdomains", expand=False).astype(float)
+    nodes = ends["message"].str.extract(r"(\d+) subdomains?", expand=False).astype(float)
     columns = ["problem", "variant", "seconds", "lower", "upper"]
     ends = ends.assign(nodes=nodes.fillna(0), problem=ends["label.problem"])
     trace = results.trace.merge(results.frame[["task", "series", "label.problem"]], on=["task", "series"])

@@ -206,6 +206,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in _OUT_OF_MEMORY)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words: ``1 box``, ``2 boxes``."""
+    plural = {"box": "boxes", "study": "studies"}.get(noun, f"{noun}s")
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def duration(seconds: float) -> str:
     """``0.3 s``, ``42 s``, ``7 min`` or ``3.5 h``."""
     if seconds < 10:

@@ -20,7 +20,7 @@ from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import LBP, first_points, settled, whole_box
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
-from lipcompare.budget import Budget, Clock, Deadline, Kept, is_out_of_memory
+from lipcompare.budget import Budget, Clock, Deadline, Kept, counted, is_out_of_memory
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
@@ -173,7 +173,7 @@ class Bab(Method):
             if not is_out_of_memory(error):
                 raise
             stop = Stop.MEMORY
-        detail = f"{nodes} subdomains, {programs} linear programs."
+        detail = f"{counted(nodes, 'subdomain')}, {counted(programs, 'linear program')}."
         witnesses = ledger.witnesses()
         status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
         return self.result(

@@ -16,7 +16,7 @@ from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds, settled
 from lipcompare.branching.spectral import SpectralEvaluator
-from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.budget import Budget, Clock, Deadline, Kept, counted
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
@@ -98,7 +98,7 @@ class LipBab(Method):
             stop = Stop.INTERRUPTED
         witnesses = ledger.witnesses()
         status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
-        detail = f"{nodes} regions, {programs} linear programs."
+        detail = f"{counted(nodes, 'region')}, {counted(programs, 'linear program')}."
         return self.result(
             problem,
             clock,

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.budget import Budget, Clock, Deadline, Kept, counted
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
@@ -112,18 +112,18 @@ def _detail(parts: list[SdpBound], hurried: bool) -> str:
         sentences.append("The time ran out: some rows have the bound of an early iteration, or the linear one.")
     no_memory = int(joined(p.no_memory for p in parts).sum())
     if no_memory:
-        sentences.append(f"{no_memory} examples need more than the memory budget and keep the linear bound.")
+        sentences.append(f"Beyond the memory budget: {counted(no_memory, 'example')}, with the linear bound.")
     restricted = int(joined(p.restricted for p in parts).sum())
     if restricted:
         sentences.append(
-            f"{restricted} examples need more than the memory budget: restricted variant, with quadratic constraints "
-            "for the gates that matter most and intervals for the others."
+            f"Beyond the memory budget: {counted(restricted, 'example')}, in a restricted variant, with quadratic "
+            "constraints for the gates that matter most and intervals for the others."
         )
     fallen = joined(p.fell_back for p in parts).nonzero().tolist()
     if fallen:
         names = ", ".join(f"{b}:{row}" for b, row in fallen[:10]) + (", ..." if len(fallen) > 10 else "")
-        sentences.append(f"{len(fallen)} rows keep the linear bound (example:row {names}).")
+        sentences.append(f"With the linear bound: {counted(len(fallen), 'row')} (example:row {names}).")
     pruned = int(joined(p.pruned for p in parts).sum())
     if pruned:
-        sentences.append(f"{pruned} rows stopped early, as they are not the largest.")
+        sentences.append(f"{counted(pruned, 'row')} stopped early, not being the largest.")
     return " ".join(sentences)

@@ -12,11 +12,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from lipcompare.budget import duration
+from lipcompare.budget import counted, duration
 from lipcompare.cli.asked import PlotOptions, ReportOptions, ResultsOptions
 from lipcompare.cli.errors import console, note
 from lipcompare.cli.options import Which
-from lipcompare.cli.printing.bounds import count, json_text, seconds_text, writing
+from lipcompare.cli.printing.bounds import json_text, seconds_text, writing
 from lipcompare.display.intervals import check_format, save
 from lipcompare.errors import InvalidInput
 from lipcompare.report import pages
@@ -46,7 +46,7 @@ def results(given: ResultsOptions) -> None:
     if given.forget:
         with Store(given.file) as store:
             number = store.forget(rows.loc[rows["status"].notna(), "key"])
-        sentence = f"{count(number, 'cell')} deleted from {escape(given.file)}: run their study again."
+        sentence = f"{counted(number, 'cell')} deleted from {escape(given.file)}: run their study again."
         console().print(sentence, soft_wrap=True)
         return
     if given.export is not None:
@@ -57,7 +57,7 @@ def results(given: ResultsOptions) -> None:
         _show(given.file, rows, len(frame), given.limit)
     if given.export is not None and not given.json:
         written = len(points) if given.trace else len(rows)
-        console().print(f"{count(written, 'row')} written to {escape(given.export)}.", soft_wrap=True)
+        console().print(f"{counted(written, 'row')} written to {escape(given.export)}.", soft_wrap=True)
 
 
 def report(given: ReportOptions) -> None:

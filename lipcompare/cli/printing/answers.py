@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from lipcompare.budget import counted
 from lipcompare.cli.printing.bounds import (
     MOST_ROWS,
-    count,
     describe_domain,
     domain_json,
     interval_cells,
@@ -47,7 +47,7 @@ def print_entries(console: Console, problem: Problem, bounds: EntryBounds, along
         table.add_row(
             *_example(problem, b), problem.row_names(int(b))[row], str(entry), *_ends(low, high), _sign(low, high)
         )
-    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
+    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {counted(problem.rows, 'functional')}"))
     console.print(table)
     if size.size > MOST_ROWS:
         console.print(f"The {MOST_ROWS} largest of {size.size} entries; --out or --json has all.")
@@ -71,7 +71,7 @@ def entries_json(problem: Problem, bounds: EntryBounds, along: str, method: str,
 
 def print_monotone(console: Console, problem: Problem, answer: Monotonicity, how: str) -> None:
     """A line per functional and input for one example, counts for a batch; and what the answers mean."""
-    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {count(problem.rows, 'functional')}"))
+    console.print(escape(f"{describe_domain(problem.network, problem.box)}; {counted(problem.rows, 'functional')}"))
     if problem.batch > 1:
         console.print(_counts(answer, _names(problem)))
     else:
@@ -179,7 +179,7 @@ def print_radii(
         cells = (str(b), str(found.labels[b]), f"{found.margin[b]:.5g}", lower_text(float(radius)), *far)
         table.add_row(*cells, found.route[b].value if radius > 0 else "", remark)
     total = len(found.radius)
-    console.print(escape(f"{network.name}: {count(total, 'example')}; radius in l_{found.norm.value}"))
+    console.print(escape(f"{network.name}: {counted(total, 'example')}; radius in l_{found.norm.value}"))
     console.print(table)
     if total > MOST_ROWS:
         console.print(f"The first {MOST_ROWS} of {total} examples; --json has all.")
@@ -188,7 +188,7 @@ def print_radii(
             f"Mean radius {lower_text(float(found.radius.mean()))}; {int(found.correct.sum())} of {total} right."
         )
     if at is not None:
-        console.print(f"Right and certified within {at:.6g}: {found.share(at):.2%} of {count(total, 'example')}.")
+        console.print(f"Right and certified within {at:.6g}: {found.share(at):.2%} of {counted(total, 'example')}.")
     console.print(
         f"No input closer than the radius gets another class; proved by {escape(method)}, "
         f"{seconds_text(found.seconds)}. {found.status.value if found.status is not Status.COMPLETE else ''}".rstrip(),

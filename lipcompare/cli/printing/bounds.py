@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lipcompare.api import tidy
+from lipcompare.budget import counted
 from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
@@ -62,25 +63,21 @@ def describe(problem: Problem) -> str:
     """One line on the question."""
     return (
         f"{describe_domain(problem.network, problem.box)}; input norm l_{problem.norm.value}; "
-        f"{count(problem.rows, 'functional')}"
+        f"{counted(problem.rows, 'functional')}"
     )
 
 
 def describe_domain(network: Network, box: Box) -> str:
     """The network and the sets of inputs."""
-    return f"{network.name}: {count(network.in_size, 'input')}, {count(network.out_size, 'output')}; {box.described}"
+    return (
+        f"{network.name}: {counted(network.in_size, 'input')}, {counted(network.out_size, 'output')}; {box.described}"
+    )
 
 
 def radii(box: Box) -> list[float]:
     """The radius of every domain; of a box the largest half-width."""
     size = box.radius if isinstance(box, NormBall) else ((box.upper - box.lower) / 2).amax(1)
     return [float(r) for r in size]
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in words."""
-    plural = {"box": "boxes"}.get(noun, f"{noun}s")
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def place(box: Box) -> str:

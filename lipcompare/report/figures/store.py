@@ -299,12 +299,12 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
     style = looks(names)
     figure = new_figure(PAGE, 2.7)
     panels = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
-    solved: dict[str, int] = {}
-    most: dict[str, int] = {}
+    solved: list[dict[str, int]] = []
     begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
     for axes, gap in zip(panels, gaps, strict=True):
         reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + 1e-9)]
         times = reached.groupby(["series", "problem_hash"])["seconds"].min()
+        solved.append({name: len(times.loc[name]) for name in names if name in times.index.get_level_values(0)})
         for name in names:
             found = np.sort(times.loc[name].to_numpy()) if name in times.index.get_level_values(0) else np.array([])
             x = np.concatenate([[begin], found.clip(min=begin), [ends]])
@@ -315,14 +315,11 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
         axes.set_xlim(begin, ends)
         plain_log(axes, "x")
         axes.set_xlabel("seconds")
-        solved |= {name: len(times.loc[name]) for name in names if name in times.index.get_level_values(0)}
-        if axes is panels[0]:
-            most = dict(solved)
     panels[0].set_ylim(-3, 103)
     panels[0].set_ylabel(f"% of {tasks} problems")
-    if most:
-        count = max(most.values())
-        who = ", ".join(name for name in names if most.get(name) == count)
+    if solved[0]:  # at the smallest gap, which says most
+        count = max(solved[0].values())
+        who = ", ".join(name for name in names if solved[0].get(name) == count)
         verb = "comes" if who.count(",") == 0 else "come"
         message = f"{who} {verb} within {gaps[0]:.0%} of the best known value on {count} of {tasks} problems"
         entitle(
