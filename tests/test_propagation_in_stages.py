@@ -49,8 +49,9 @@ def test_no_time_leaves_a_bound_that_holds(monkeypatch: pytest.MonkeyPatch) -> N
     assert bool((found.upper >= nets.sampled_norms(problem)).all())
 
 
-def test_a_point_of_the_trace_for_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["lbp", "sdp", "bab"])
+def test_a_point_of_the_trace_for_every_stage(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(propagation, "plan", lambda network, node: COSTLY)
-    bound = lipcompare.bound(nets.problem(nets.conv(3), 0.2), "lbp", tightening="crown")
+    bound = lipcompare.bound(nets.problem(nets.conv(3), 0.2), method, tightening="crown")
     uppers = [point.upper for point in bound.trace]
-    assert len(uppers) >= 2 and uppers == sorted(uppers, reverse=True)
+    assert len(uppers) >= 3 and uppers == sorted(uppers, reverse=True)

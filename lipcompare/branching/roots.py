@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -33,9 +35,18 @@ def root_bounds(
     return dict(linear.bounds), upper
 
 
-def whole_box(problem: Problem, tightening: Tightening, memory: int, seconds: float = float("inf")) -> Propagated:
-    """Bound propagation over one example's box; ``seconds``: time for refining intervals."""
-    return propagate(problem, tightening, RELAXATIONS[LBP], joint=True, memory=memory, seconds=seconds)
+def whole_box(
+    problem: Problem,
+    tightening: Tightening,
+    memory: int,
+    seconds: float = float("inf"),
+    report: Callable[[torch.Tensor], None] = lambda upper: None,
+) -> Propagated:
+    """Bound propagation over one example's box; ``seconds``: time for refining intervals.
+
+    ``report`` is given bounds (1, rows) on the way, where there are any.
+    """
+    return propagate(problem, tightening, RELAXATIONS[LBP], joint=True, memory=memory, seconds=seconds, report=report)
 
 
 _SETTLE = 0.2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 import numpy as np
+from torch import Tensor
 
 from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
@@ -151,7 +152,12 @@ class Bab(Method):
             roots, took = [], []
             for b in range(whole.batch):
                 begun, seconds = clock.elapsed, ROOT_SHARE * clock.left / whole.batch
-                roots.append(whole_box(whole.example(b), self.tightening, budget.memory, seconds))
+
+                def report(upper: Tensor, b: int = b) -> None:
+                    ledger.upper[b] = upper[0].cpu().numpy()
+                    clock.record(0.0, float(ledger.upper.max()))
+
+                roots.append(whole_box(whole.example(b), self.tightening, budget.memory, seconds, report))
                 ledger.upper[b] = roots[b].upper[0].cpu().numpy()
                 took.append(clock.elapsed - begun)
             for b, root in enumerate(roots):

@@ -66,6 +66,12 @@ class Sdp(Method):
 
         def bound(piece: Piece) -> tuple[Tensor, bool]:
             some, deadline = piece.problem, Deadline.after(piece.seconds)
+
+            def report(upper: Tensor) -> None:
+                clock.keep(Kept(piece.first, as_array(upper)))
+                if some.batch == problem.batch:
+                    clock.record(0.0, float(upper.max()))
+
             linear = propagate(
                 some,
                 self.tightening,
@@ -73,6 +79,7 @@ class Sdp(Method):
                 joint=True,
                 memory=budget.memory,
                 seconds=_REFINING * piece.seconds,
+                report=report,
             )
             clock.keep(Kept(piece.first, as_array(linear.upper)))
             coupling = None

@@ -162,7 +162,8 @@ class Patches:
     ) -> Patches:
         """Weight 1 on channel (items,) at each item's own place, or where the ``frame`` of one entry has it."""
         axes = len(grid) - 1
-        values = F.one_hot(channel, grid[0]).to(dtype)
+        # one_hot would look at the channels first.
+        values = (channel.unsqueeze(-1) == torch.arange(grid[0], device=channel.device)).to(dtype)
         frame = frame or Frame((0,) * axes, (1,) * axes, (1,) * axes)
         return cls(values.reshape(1, items.count, *(1,) * axes, grid[0]), items, frame, grid)
 

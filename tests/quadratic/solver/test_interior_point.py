@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import nets
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
@@ -32,23 +31,6 @@ def data_of(seed: int = 8, sizes: tuple[int, ...] = (5, 12, 12, 3), eps: float =
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
     return rescaled(data, explore(data))
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations whose result, or the shape of it, the processor has to wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        masks = name in ("index", "index_put", "index_put_") and any(
-            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
-        )
-        if masks or name in ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal"):
-            self.count[name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("competing", [False, True])

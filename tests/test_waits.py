@@ -1,0 +1,95 @@
+"""Hot loops make no GPU wait: as many operations that wait in many steps, tiles or groups as in few."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import nets
+import pytest
+import torch
+from waits import Waits
+
+from lipcompare.attack.search import Effort, search
+from lipcompare.budget import Deadline
+from lipcompare.gates import Gates
+from lipcompare.jacobian import gradient_intervals, linear, patches
+from lipcompare.jacobian.shared import shared_gradients
+from lipcompare.preactivation import deciding, forward, interval_bounds
+from lipcompare.preactivation.deciding import decided
+from lipcompare.preactivation.descent import Descent
+from lipcompare.preactivation.forward import Tightening, preactivation_bounds
+
+PROBLEM = nets.problem(nets.conv(3), 0.3)
+NETWORK, BOX = PROBLEM.network, PROBLEM.box.interval
+GATES = Gates.from_preactivations(NETWORK, interval_bounds(NETWORK, BOX))
+
+
+def count(work: Callable[..., Any], **options: Any) -> Counter[str]:
+    work(**options)  # what is made once is there already
+    with Waits() as waits:
+        work(**options)
+    return waits.count
+
+
+@pytest.mark.parametrize("step", ["ascent_steps", "rounds"])
+def test_attack(step: str) -> None:
+    def attack(**steps: int) -> None:
+        search(PROBLEM, Effort(samples=16, starts=2, regions=0, **{"ascent_steps": 2, "rounds": 2, **steps}))
+
+    assert count(attack, **{step: 3}) == count(attack, **{step: 9})
+
+
+@pytest.mark.parametrize("on_patches", [True, False])
+def test_crown(on_patches: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "prefers_patches", lambda network, node: on_patches)
+
+    def crown(memory: int) -> None:
+        preactivation_bounds(NETWORK, BOX, Tightening.CROWN, memory=memory)
+
+    assert count(crown, memory=2**12) == count(crown, memory=2**30)
+
+
+def test_optimised_slopes() -> None:
+    def descent(steps: int) -> None:
+        preactivation_bounds(NETWORK, BOX, descent=Descent(steps=steps))
+
+    assert count(descent, steps=3) == count(descent, steps=9)
+
+
+def test_optimised_slopes_on_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "near_zero", lambda z: torch.ones_like(z.lower, dtype=torch.bool))
+    bounds = interval_bounds(NETWORK, BOX)
+    k = NETWORK.activations[1]
+    before = {j: z for j, z in bounds.items() if j < k}
+    lines = {j: NETWORK.activation(j).relaxation(z) for j, z in before.items()}
+
+    def descent(steps: int, memory: int) -> None:
+        node = NETWORK.nodes[k].parents[0]
+        decided(NETWORK, BOX, before, lines, node, bounds[k], Descent(steps), memory=memory, deadline=Deadline())
+
+    few = count(descent, steps=3, memory=2**30)
+    assert few == count(descent, steps=9, memory=2**30) == count(descent, steps=3, memory=2**12)
+
+
+def test_shared_pass() -> None:
+    def shared(memory: int) -> None:
+        shared_gradients(NETWORK, GATES, PROBLEM.functionals, memory=memory)
+
+    assert count(shared, memory=2**12) == count(shared, memory=2**30)
+
+
+@pytest.mark.parametrize("on_patches", [True, False])
+def test_recursion(on_patches: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def how(network: Any, node: int) -> patches.Plan | None:
+        grid = patches.grids(network)[node]
+        period = (1,) * (len(grid) - 1)
+        return patches.Plan(period, patches._costs(network, node, period)) if period and on_patches else None
+
+    monkeypatch.setattr(linear, "plan", how)
+
+    def recursion(memory: int) -> None:
+        gradient_intervals(NETWORK, GATES, PROBLEM.functionals, memory=memory)
+
+    assert count(recursion, memory=2**12) == count(recursion, memory=2**30)
