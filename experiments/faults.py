@@ -42,6 +42,9 @@ from lipcompare.study.run import CellLimits, Setting, Study, Task, run
 
 FAULTS = ("SIGINT", "SIGTERM", "memory")
 WIDTH, EPS, BOXES = 12, 0.5, 2
+FEW = 5
+"""Width for the method that tries every pattern."""
+
 SECONDS = 1.0
 """The limit of a run; the moments lie within what the method takes undisturbed."""
 
@@ -79,9 +82,9 @@ class Outcome:
         return ", ".join(words)
 
 
-def problem() -> Problem:
+def problem(width: int = WIDTH) -> Problem:
     """Two boxes, so that runs are also met between examples."""
-    network = random_network(WIDTH)
+    network = random_network(width)
     centers = torch.rand(BOXES, network.in_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return Problem.around(network, centers, EPS)
 
@@ -181,7 +184,7 @@ def _child(asked: Problem, method: str, fault: str, moment: float, megabytes: in
 
 def disturb(method: str, moments: int, dice: random.Random) -> tuple[list[tuple[str, Outcome]], float]:
     """A method under every fault in turn, at random moments of the time that it takes undisturbed."""
-    asked = problem()
+    asked = problem(FEW if method == "enumerate" else WIDTH)
     _, whole = run_once(asked, method, "none", 0.0, 0)
     outcomes = []
     for number in range(moments):

@@ -45,7 +45,7 @@ ROOT_SHARE = 0.8
 is too large for a search to make up for a loose start."""
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
-_PART = 0.5
+PART = 0.5
 """Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
 _LATE = 0.5
 """Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
@@ -168,7 +168,7 @@ class Bab(Method):
                     break
                 deadline = Deadline.after(clock.left / (whole.batch - b))
                 evaluator = self.evaluator(whole.example(b), root, budget.memory, deadline)
-                ended, bounded = self._example(ledger, b, evaluator, budget, _PART * took[b])
+                ended, bounded = self._example(ledger, b, evaluator, budget, PART * took[b])
                 stop = ended if ended is not Stop.DONE else stop
                 nodes, programs = nodes + bounded, programs + evaluator.programs
                 if stop is Stop.INTERRUPTED:

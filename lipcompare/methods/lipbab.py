@@ -20,7 +20,7 @@ from lipcompare.budget import Budget, Clock, Deadline, Kept, counted
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
-from lipcompare.methods.bab import ROOT_SHARE, outcome
+from lipcompare.methods.bab import PART, ROOT_SHARE, outcome
 from lipcompare.methods.base import Method
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
@@ -66,14 +66,14 @@ class LipBab(Method):
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             for b in range(whole.batch):
-                example = whole.example(b)
+                example, begun = whole.example(b), clock.elapsed
                 bounds, upper = root_bounds(
                     example, self.tightening, budget.memory, ROOT_SHARE * clock.left / (whole.batch - b)
                 )
                 ledger.upper[b] = upper
                 if not whole.network.activations:
                     continue  # there is one gradient, and the bound over the whole box is its norm
-                norm = whole.norm.dual.of
+                norm, took = whole.norm.dual.of, clock.elapsed - begun
                 deadline = Deadline.after(clock.left / (whole.batch - b))
                 evaluator = RegionEvaluator(
                     problem=example, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
@@ -86,6 +86,10 @@ class LipBab(Method):
                     memory=budget.memory,
                     batch=self.batch,
                 )
+                if deadline.passed(PART * took):  # as for bab
+                    ledger.keep(b, [search])
+                    stop = Stop.TIME
+                    continue
                 try:
                     ended = run(search, evaluator, limits, report=ledger.watch(b, [search]))
                 finally:
