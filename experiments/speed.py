@@ -1,18 +1,23 @@
 """Speed on one CPU thread, against the targets of the project.
 
-    python -m experiments.speed [--data ../shared/reference] [--repeats 30] [--trees 3]
+    python -m experiments.speed [--data ../shared/reference] [--repeats 30] [--trees 3] [--against CHECKOUT]
 
 Every entry is timed in turn, round after round, so that a disturbance of the machine hits all of them; the tables show
 the median, which the targets are held against, and the quickest run, in CPU seconds. Then, ``--trees`` times, how many
 subdomains a second branch and bound gets done on four networks: the time of a search of 140 subdomains less that of one
 of 40, which takes what comes before the search out. Without the reference networks, networks of the same shapes with
 random weights are timed. Exits with 1 on a miss.
+
+``--against`` times the code of another checkout of this repository in turn with this one, each in a process of its own,
+and shows the median of the ratios instead of targets.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -92,14 +97,58 @@ def rate(problem: Problem) -> float:
     return (LONG - SHORT) / (seconds(search(LONG)) - seconds(search(SHORT)))
 
 
+def serve(data: Path) -> None:
+    """Answers every number of an entry that comes in with the milliseconds that it takes."""
+    timed = entries(data)
+    for line in sys.stdin:
+        print(1e3 * seconds(timed[int(line)][2]), flush=True)
+
+
+def started(checkout: Path, data: Path) -> subprocess.Popen[str]:
+    """A process that times the code of a checkout."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--data", str(data.resolve())]
+    environment = os.environ | {"PYTHONPATH": str(checkout.resolve())}
+    return subprocess.Popen(  # noqa: S603  # our own
+        command, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def compare(checkout: Path, data: Path, repeats: int, console: Console) -> None:
+    """Both revisions in turn."""
+    both = [started(where, data) for where in (checkout, Path(__file__).parents[1])]
+
+    def ask(process: subprocess.Popen[str], number: int) -> float:
+        assert process.stdin is not None and process.stdout is not None
+        print(number, file=process.stdin, flush=True)
+        return float(process.stdout.readline())
+
+    table = Table("what", f"{checkout} ms", "here ms", "ratio", title="One CPU thread, float64, ten rows, medians")
+    for number, (what, _, _) in enumerate(entries(data)):
+        pairs = [[ask(process, number) for process in both] for _ in range(repeats + 1)][1:]  # the first warms up
+        before, here = (statistics.median(times) for times in zip(*pairs, strict=True))
+        ratio = statistics.median(b / a for a, b in pairs)
+        table.add_row(what, f"{before:.1f}", f"{here:.1f}", f"{ratio:.2f}")
+    for process in both:
+        process.communicate()
+    console.print(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--trees", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="another checkout, timed in turn with this one")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     console, misses = Console(width=None if sys.stdout.isatty() else 120), 0
+    if arguments.serve:
+        serve(arguments.data)
+        return 0
+    if arguments.against is not None:
+        compare(arguments.against, arguments.data, arguments.repeats, console)
+        return 0
     timed = entries(arguments.data)
     for _, _, work in timed:
         work()

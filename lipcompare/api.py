@@ -21,7 +21,7 @@ from lipcompare.display.progress import progress as news
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation, nearest
 from lipcompare.methods import Method
 from lipcompare.network.environment import computing
-from lipcompare.network.graph import tensors
+from lipcompare.network.graph import Network, once_per_network, tensors
 from lipcompare.network.load import Source
 from lipcompare.problem import ArrayLike, Problem
 from lipcompare.result import Bound, Status, closed, proved
@@ -210,8 +210,14 @@ def options_text(options: Mapping[str, Any]) -> str:
 
 def _ordinary(problem: Problem) -> Problem:
     """The problem in tensors that can be written to and differentiated; those of inference mode cannot."""
-    everything = (problem.box, problem.functionals, problem.network.nodes)
-    return copy.deepcopy(problem) if any(tensor.is_inference() for tensor in tensors(everything)) else problem
+    asked = any(tensor.is_inference() for tensor in tensors((problem.box, problem.functionals)))
+    return copy.deepcopy(problem) if asked or _inferred(problem.network) else problem
+
+
+@once_per_network
+def _inferred(network: Network) -> bool:
+    """Whether any weight is of inference mode."""
+    return any(tensor.is_inference() for tensor in tensors(network.nodes))
 
 
 def _run(problem: Problem, method: Method, clock: Clock, so_far: SoFar, budget: Budget) -> Bound:
