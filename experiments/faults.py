@@ -211,11 +211,19 @@ def disturb_study(kills: int, dice: random.Random) -> list[str]:
         command = [sys.executable, "-m", "experiments.faults", "--study", str(path)]
         before: dict[str, float] = {}
         for number in range(kills):
-            runner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  # our own
+            runner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603  # our own
+            assert runner.stdout is not None
+            runner.stdout.readline()  # it has imported everything, which may swallow an interrupt
             with contextlib.suppress(subprocess.TimeoutExpired):
-                runner.wait(timeout=4.0 + 8.0 * dice.random())
+                runner.wait(timeout=8.0 * dice.random())
             runner.send_signal((signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[number % 3])
-            runner.wait(timeout=_PATIENCE)
+            try:
+                runner.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                lost.append(f"the runner did not end within {_PATIENCE:g} s of its signal")
+                runner.kill()
+                runner.wait()
+            runner.stdout.close()
             after = _uppers(path)
             lost += [f"the row {key} vanished or changed" for key in before if after.get(key) != before[key]]
             before = after
@@ -247,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if given.study:
+        print("ready", flush=True)
         return int(run([cheap_study()], given.study, console=Console(quiet=True)).interrupted)
     dice = random.Random(given.seed)  # noqa: S311  # no secret
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
