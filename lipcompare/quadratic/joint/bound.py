@@ -26,7 +26,7 @@ class JointBound:
     """Upper bounds on largest singular values.
 
     Attributes:
-        upper: (examples,) inf where one program does not fit in memory.
+        upper: (examples,) inf where one program does not fit in memory, or its numbers are out of range.
         data: the programs; None where one does not fit.
         theta: (examples, n) multipliers.
         moments: (examples, n, n) near the optimal moment matrix; None without a solution.
@@ -67,6 +67,8 @@ def joint_bound(
     if each > memory:
         return JointBound(functionals.new_full((examples,), torch.inf))
     data = JointData.of(gate_maps(network, gates, functionals, gradients))
+    if not bool(data.cost.isfinite().all() and data.gates.isfinite().all()):
+        return JointBound(functionals.new_full((examples,), torch.inf))
     rho, theta = closed_form(data)
     upper, moments = _certified(data, rho, theta), None
     if solve:
@@ -82,4 +84,6 @@ def _certified(data: JointData, rho: Tensor, theta: Tensor) -> Tensor:
     none = multipliers[:, :0]
     certifiable = data.certifiable()
     square = certify(certifiable, Dual(multipliers, none, torch.zeros_like(rho))) * data.scale
-    return root_above(square, data.scale)
+    # No entry of the Jacobian depends on anything, and nothing was rounded.
+    nothing = (data.cost == 0).all(-1).all(-1) & (data.slack == 0)
+    return torch.where(nothing, 0.0, root_above(square, data.scale))

@@ -15,6 +15,8 @@ from lipcompare.quadratic.joint.program import JointData
 _FLOOR = 1e-9
 """Relative to the largest entry: multipliers of gates that nothing depends on."""
 
+_LEAST = 1e-150
+
 
 def closed_form(data: JointData) -> tuple[Tensor, Tensor]:
     """``rho`` (problems,) and ``theta`` (problems, n) that are feasible but for rounding: the better of two choices.
@@ -38,12 +40,13 @@ def _eliminated(data: JointData, spread: bool) -> tuple[Tensor, Tensor]:
         mask = data.mask[:, start:stop]
         size = block.abs().sum(-1) if spread else torch.linalg.eigvalsh(block)[:, -1:].expand_as(mask)
         size = torch.maximum(size, _FLOOR * cost.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True))
-        part = torch.where(mask, 2 * size, 1.0)
+        part = torch.where(mask, 2 * size.clamp(min=_LEAST), 1.0)
         theta[:, start:stop] = part * mask
         inner = torch.diag_embed(part) - block
         side = 0.5 * data.gates[:, :start, start:stop] * theta[:, start:stop].unsqueeze(-2)
         side = side + cost[:, :start, start:stop]
-        rest = torch.linalg.solve(inner, side.mT)
+        # Where rounding makes the block singular nothing is eliminated: the certificate judges what comes of it.
+        rest = torch.linalg.solve_ex(inner, side.mT)[0].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         cost = cost[:, :start, :start] + side @ rest
         cost = 0.5 * (cost + cost.mT)
     return torch.linalg.eigvalsh(cost)[:, -1], theta

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import Network, Problem, Space
 from lipcompare.jacobian import RELAXATIONS
+from lipcompare.network import Affine
+from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
 from lipcompare.quadratic.joint import JointBound, joint_bound
@@ -68,3 +70,14 @@ def test_everywhere_it_is_the_global_constant() -> None:
     everywhere, here = _bound(problem), _bound(local)
     naive = lipcompare.bound(problem, "naive").overall_upper[0]
     assert float(here.upper[0]) <= float(everywhere.upper[0]) * (1 + 1e-6) and float(everywhere.upper[0]) < 3 * naive
+
+
+def test_nothing_to_eliminate() -> None:
+    """Gates that nothing depends on leave a matrix of zeros behind."""
+    network = nets.dense(1, (3, 4, 4, 2))
+    last = network.nodes[-1]
+    assert isinstance(last, Affine)
+    silent = Affine(last.parents, (Dense(torch.zeros(2, 4, dtype=torch.float64)),), last.bias)
+    problem = nets.problem(Network((*network.nodes[:-1], silent), (3,), (2,)), 0.5, norm="2")
+    for solve in (False, True):
+        assert float(_bound(problem, solve=solve).upper[0]) <= 1e-100
