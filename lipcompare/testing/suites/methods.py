@@ -239,7 +239,7 @@ class MethodConformance:
         problem = networks.problem(networks.dense(4, (8, 40, 40, 40, 4)), 0.3)
         began = time.monotonic()
         result = self.run(problem, 1.0)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         if result is None:
             return
         assert (result.upper >= networks.sampled_norms(problem, 100).numpy() * (1 - 1e-9)).all()
