@@ -47,6 +47,6 @@ def test_what_needs_no_network_loads_nothing_heavy(arguments: list[str], code: i
 
 
 def test_the_names_in_the_help_are_those_of_the_tables() -> None:
-    assert tuple(RELAXATIONS) == asked.RELAXATIONS and NAIVE == "naive" and EXACT == "lipbab"
+    assert tuple(RELAXATIONS) == asked.RELAXATIONS and NAIVE == "naive" and EXACT == ("bab", "lipbab")
     assert options.STATUSES == store_filter.STATUSES
     assert asked.PLOTS == pages.PLOTS
