@@ -194,8 +194,9 @@ def test_whoever_watches_hears_of_the_search(method):
     notes, points = [], []
     problem = hard()
     result = lipcompare.bound(problem, method, on_progress=points.append, on_note=notes.append)
-    assert any("subdomains" in note and "open" in note for note in notes)
-    assert tuple(points) == result.trace
+    if "bab" in (method, result.detail.rpartition("Took ")[2].rstrip(".")):  # auto may take another exact method
+        assert any("subdomains" in note and "open" in note for note in notes)
+    assert notes and tuple(points) == result.trace
     for before, after in itertools.pairwise(points):
         assert after.lower >= before.lower and after.upper <= before.upper and after.seconds >= before.seconds
 
