@@ -64,7 +64,7 @@ def test_p_one_entry_by_entry(family: str) -> None:
     order = np.sort(ends)[::-1]
     if order[0] <= 0 or (len(order) > 1 and order[0] - order[1] < 1e-9 * order[0]):
         return
-    # With a floor between the two largest ends only the largest is left in the program.
-    program = encode_rows(prepared, [0], floor=float((order[0] + order[1]) / 2), coupled=False).program.relaxed()
+    # With `least` between the two largest ends only the largest is left in the program.
+    program = encode_rows(prepared, [0], least=float((order[0] + order[1]) / 2), coupled=False).program.relaxed()
     solution = solvers.get("highs").solve(program)
     assert math.isclose(-solution.dual_bound, float(prepared.upper[0]), rel_tol=1e-6, abs_tol=1e-6)
