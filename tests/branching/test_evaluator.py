@@ -176,11 +176,11 @@ def test_decided_signs_cut_the_gradients_intervals() -> None:
     assert [end.tolist() for end in cut.intervals[0]] == [[[[0.0, -2.0, 1.0]]], [[[3.0, 0.0, 5.0]]]]
 
 
-@pytest.mark.parametrize(("beyond", "empty"), [(2e-9, True), (5e-10, False)])
+@pytest.mark.parametrize(("beyond", "empty"), [(1e-300, True), (0.0, False)])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_only_a_clear_contradiction_of_signs_empties_a_subdomain(sign: int, beyond: float, empty: bool) -> None:
-    """Intervals of single entries are not rounded outward: a share of the largest entry is left for that."""
-    ends = ([-1.0, -4.0], [-beyond * 4, 4.0]) if sign > 0 else ([beyond * 4, -4.0], [1.0, 4.0])
+def test_only_a_contradiction_of_signs_empties_a_subdomain(sign: int, beyond: float, empty: bool) -> None:
+    """Intervals are rounded outward, and both signs hold at 0."""
+    ends = ([-1.0, -4.0], [-beyond, 4.0]) if sign > 0 else ([beyond, -4.0], [1.0, 4.0])
     crossed, cut = _with_signs(gradients(*ends), torch.tensor([[sign, 0]]))
     assert bool(crossed[0]) is empty
     assert bool((cut.intervals[0].lower <= cut.intervals[0].upper).all())
