@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from fractions import Fraction
 
 import nets
 import numpy as np
@@ -15,7 +16,7 @@ import solvers
 from lipcompare import Box, Problem, Status
 from lipcompare.network import Affine, Interval
 from lipcompare.network.linear_maps import Dense
-from lipcompare.regions.program import Region, deepest, fits, region_of
+from lipcompare.regions.program import Region, _Scaled, deepest, fits, region_of
 from solvers import SolveStatus
 
 
@@ -166,6 +167,41 @@ def test_regions_of_patterns(seed: int) -> None:
             alone = deepest(region_of(network, box, {k: v.double() for k, v in active.items()}, active, named))
             assert alone.empty
     assert empty > 4
+
+
+def rounded_up(value: Fraction) -> float:
+    """The smallest double that is not under it."""
+    near = float(value)
+    return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
+
+
+def exactly(a: np.ndarray, x: np.ndarray) -> Fraction:
+    return sum((Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a, x, strict=True)), Fraction(0))
+
+
+def test_a_corner_is_in_no_empty_region() -> None:
+    """A row that one corner alone satisfies, in rational arithmetic and with less than a roundoff to spare."""
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        lower = random.normal(size=5)
+        upper = lower + random.uniform(0, 1, 5)
+        normal = random.normal(size=5)
+        corner = np.where(normal > 0, upper, lower)
+        touching = Region(
+            normal[None], np.array([rounded_up(-exactly(normal, corner))]), np.zeros(1), np.arange(1), lower, upper
+        )
+        assert not deepest(touching).empty
+
+
+def test_multipliers_that_prove_nothing_by_a_roundoff() -> None:
+    """The sum over the rows is not negative, in rational arithmetic and with less than a roundoff to spare."""
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        A, b, y = random.normal(size=(4, 3)), random.normal(size=4), random.uniform(0.5, 2, 4)
+        reach = sum((abs(exactly(column, y)) for column in A.T), Fraction(0))
+        b[3] = rounded_up(-(reach + exactly(b[:3], y[:3])) / Fraction(y[3]))
+        assert not _Scaled(A, b, np.zeros(4)).contradiction(y)
+        assert _Scaled(A, b - 1e-13, np.zeros(4)).contradiction(y)
 
 
 def test_large_programs_do_not_fit() -> None:
