@@ -114,8 +114,10 @@ class QuadraticBound:
         index = torch.arange(len(linear), device=linear.device)
         row = torch.zeros_like(index)
         squared = self.norm is Norm.TWO
+        square = linear.square()
+        lost = (linear > 0) & (square == 0)  # a square that underflowed says nothing of its root
         if squared:
-            data = l2_data(maps, raised(linear.square(), 1), index, row)
+            data = l2_data(maps, torch.where(lost, 1.0, raised(square, 1)), index, row)
             floor, target = floor**2, target**2
         else:
             data = l1_data(maps, batch.gradients, linear, index, row)
@@ -142,8 +144,7 @@ class QuadraticBound:
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
         if squared:
-            lost = (linear > 0) & (linear.square() == 0)  # a square that underflowed says nothing of its root
-            upper = torch.where(lost, torch.inf, root_above(upper, linear.square()))
+            upper = torch.where(lost, torch.inf, root_above(upper, square))
             value = value.clamp(min=0).sqrt()
         return Relaxed(
             upper=torch.minimum(linear, upper),

@@ -8,7 +8,7 @@ import nets
 import pytest
 import torch
 
-from lipcompare import Network, Problem
+from lipcompare import Network, Norm, Problem
 from lipcompare.branching.bounds import Settings
 from lipcompare.branching.bounds.sdp import QuadraticBound, _rounded
 from lipcompare.branching.decisions import Numbering
@@ -102,3 +102,22 @@ def test_a_pattern_read_off_the_moments_of_a_pattern_is_no_worse_than_it() -> No
     assert bool((rounded.values >= value.unsqueeze(1) * (1 - 1e-12)).all())
     torch.testing.assert_close(evaluate(data, rounded.high).values, rounded.values)
     assert rounded.high.shape[1] == 1
+
+
+def test_squares_that_underflow_say_nothing_of_their_roots() -> None:
+    problem = nets.problem(NETWORKS["dense"], 0.4, norm="2")
+    small = dataclasses.replace(problem, functionals=problem.functionals * 2.0**-600)
+    numbering = Numbering(problem.network)
+    bound = QuadraticBound(numbering, problem.norm, Moment(), Settings())
+    attained = bound(subdomains(problem), 0.0, 0.0).value * 2.0**-600
+    assert bool((bound(subdomains(small), 0.0, 0.0).upper >= attained * (1 - 1e-9)).all())
+
+
+def test_entries_are_scored_by_what_their_sign_adds() -> None:
+    """Positive where both signs are left, zero where the sign is known."""
+    batch, numbering = subdomains(nets.problem(NETWORKS["dense"], 0.4), 1), Numbering(NETWORKS["dense"])
+    relaxed = QuadraticBound(numbering, Norm.INF, Moment(), Settings())(batch, 0.0, 0.0)
+    entries = batch.gradients.intervals[0]
+    open_ = ((entries.lower < 0) & (entries.upper > 0)).squeeze(1)
+    score = relaxed.score[:, numbering.gates : numbering.gates + open_.shape[-1]]
+    assert bool(open_.any()) and bool((score[open_] > 0).any()) and not bool(score[~open_].any())
