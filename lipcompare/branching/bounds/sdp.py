@@ -66,16 +66,22 @@ class QuadraticBound:
         if self.norm is Norm.INF:
             lower, upper = batch.gradients.intervals[0]
             size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
-        solved, order = [], torch.argsort(size, stable=True)
+        # A square that underflowed has no program, and would say nothing of its root.
+        lost = (batch.linear > 0) & (batch.linear.square() == 0) & (self.norm is Norm.TWO)
+        solved, order = [], torch.argsort(torch.where(lost, -1, size), stable=True)
         start = 0
         while start < len(order):
             # Programs of a batch are padded to the largest.
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= CACHED_ENTRIES:
+            while (
+                stop < len(order)
+                and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= CACHED_ENTRIES
+                and bool(lost[order[stop]] == lost[order[start]])
+            ):
                 stop += 1
             index = order[start:stop]
             largest, settings = int(size[index].max()), self.settings
-            fits = 8 * Copies.PROGRAM * largest**2 <= settings.memory
+            fits = 8 * Copies.PROGRAM * largest**2 <= settings.memory and not bool(lost[index[0]])
             n = int(count[index].max())
             ahead = len(index) * first_seconds(self.numbering.network, n, largest - n, batch.linear.device)
             some = self._solve if fits and not settings.deadline.passed(ahead) else self._fallback
@@ -114,10 +120,8 @@ class QuadraticBound:
         index = torch.arange(len(linear), device=linear.device)
         row = torch.zeros_like(index)
         squared = self.norm is Norm.TWO
-        square = linear.square()
-        lost = (linear > 0) & (square == 0)  # a square that underflowed says nothing of its root
         if squared:
-            data = l2_data(maps, torch.where(lost, 1.0, raised(square, 1)), index, row)
+            data = l2_data(maps, raised(linear.square(), 1), index, row)
             floor, target = floor**2, target**2
         else:
             data = l1_data(maps, batch.gradients, linear, index, row)
@@ -144,7 +148,7 @@ class QuadraticBound:
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
         if squared:
-            upper = torch.where(lost, torch.inf, root_above(upper, square))
+            upper = root_above(upper, linear.square())
             value = value.clamp(min=0).sqrt()
         return Relaxed(
             upper=torch.minimum(linear, upper),

@@ -104,13 +104,15 @@ def test_a_pattern_read_off_the_moments_of_a_pattern_is_no_worse_than_it() -> No
     assert rounded.high.shape[1] == 1
 
 
-def test_squares_that_underflow_say_nothing_of_their_roots() -> None:
+@pytest.mark.parametrize("exponent", [520, 530, 536, 600])
+def test_squares_that_underflow_say_nothing_of_their_roots(exponent: int) -> None:
+    """Where the square is subnormal its root is off by much; beyond that there is none."""
     problem = nets.problem(NETWORKS["dense"], 0.4, norm="2")
-    small = dataclasses.replace(problem, functionals=problem.functionals * 2.0**-600)
+    small = dataclasses.replace(problem, functionals=problem.functionals * 2.0**-exponent)
     numbering = Numbering(problem.network)
     bound = QuadraticBound(numbering, problem.norm, Moment(), Settings())
-    attained = bound(subdomains(problem), 0.0, 0.0).value * 2.0**-600
-    assert bool((bound(subdomains(small), 0.0, 0.0).upper >= attained * (1 - 1e-9)).all())
+    attained = bound(subdomains(problem), 0.0, 0.0).value * 2.0**-exponent
+    assert bool((bound(subdomains(small), 0.0, 0.0).upper >= attained).all())
 
 
 def test_entries_are_scored_by_what_their_sign_adds() -> None:
