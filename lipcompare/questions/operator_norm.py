@@ -49,6 +49,8 @@ BAB, LIPBAB = "bab", "lipbab"
 """What proves the value to a gap."""
 _MOST_SIGNS = 8
 """Outputs up to which the norm for p = 1 is a problem of rows: one for every choice of their signs but the first's."""
+_LEAST_SECONDS = 1e-3
+"""What a search gets when the time is over: it ends at once, with the interval that costs nothing."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,7 +191,8 @@ def _as_rows(problem: Problem, gap: float, time_limit: float, memory: int) -> Op
         signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=count - 1)), dtype=problem.dtype)
         ones = torch.ones(len(signs), 1, dtype=problem.dtype)
         rows = dataclasses.replace(problem, functionals=torch.cat([ones, signs.reshape(len(signs), count - 1)], 1))
-    found = bound(rows, "exact", gap=gap, time_limit=time_limit, memory=memory)
+    left = max(time_limit, _LEAST_SECONDS)
+    found = bound(rows, "exact", gap=gap, time_limit=left, memory=memory)
     best = found.lower.argmax(1)
     every = np.arange(problem.batch)
     points = problem.box.window.center.cpu().double().numpy()

@@ -158,7 +158,8 @@ def test_a_network_too_large_to_encode_gets_the_propagated_bound_in_time(method:
     began = time.perf_counter()
     result = lipcompare.bound(problem, method, time_limit=2.0)
     assert time.perf_counter() - began <= 2 * 2.0 + 1.0
-    assert result.status is Status.TIME_LIMIT and HURRIED in result.sentence
+    assert result.status is Status.TIME_LIMIT  # in the propagation or after it, as fast as the machine is
+    assert HURRIED in lipcompare.bound(problem, method, time_limit=0.05).sentence
     assert np.isfinite(result.upper).all() and (result.upper >= nets.sampled_norms(problem).numpy()).all()
     assert result.trace[0].upper < np.inf and (method.proves == "upper" or (result.lower > 0).all())
 

@@ -15,7 +15,7 @@ from lipcompare.network import Affine
 from lipcompare.network.activations import Lines
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, deciding, forward, interval_bounds, preactivation_bounds
-from lipcompare.preactivation.backward import backward_upper
+from lipcompare.preactivation.backward import Start, backward_upper
 from lipcompare.preactivation.deciding import decided
 from lipcompare.preactivation.descent import Descent, descend
 
@@ -43,7 +43,8 @@ def test_equal_to_flat_vectors(network: Network, batch: int) -> None:
         shared = {j: Lines(*(v.unsqueeze(1) for v in line)) for j, line in lines.items()}
         rows = torch.cat([eye, -eye])
         plain = backward_upper(network, box, shared, node, rows)
-        high, low = descend(network, box, before, node, rows, plain, descent, Deadline()).split(size, dim=1)
+        ends = Start.of_ends(network, node, torch.arange(size), plain)
+        high, low = descend(network, box, before, ends, plain, descent, Deadline()).split(size, dim=1)
         scale = max(1.0, float(high.abs().max()), float(low.abs().max()))
         # Each neuron is bounded on the shorter side only.
         torch.testing.assert_close(found.lower[:, asked], -low[:, asked], rtol=1e-6, atol=1e-6 * scale)

@@ -277,7 +277,7 @@ def test_bad_models_get_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(InvalidInput, match="not a readable ONNX file"):
             from_onnx(tmp_path / "broken.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(InvalidInput, match=r"pip install lipcompare\[onnx\]"):
+    with pytest.raises(InvalidInput, match=r"pip install 'lipcompare\[onnx\]'"):
         from_onnx(tmp_path / "broken.onnx")
 
 
