@@ -106,7 +106,7 @@ def test_limits_leave_a_valid_interval():
     for result in (
         lipcompare.bound(problem, dataclasses.replace(QUICK, node_limit=10), gap=1e-6),
         lipcompare.bound(problem, QUICK, gap=1e-6, time_limit=0.5),
-        lipcompare.bound(problem, QUICK, gap=1e-6, memory=20_000),
+        lipcompare.bound(problem, QUICK, gap=1e-6, memory=1_000),
     ):
         assert result.status in (Status.NODE_LIMIT, Status.TIME_LIMIT, Status.MEMORY_LIMIT)
         assert (result.upper[0] >= seen * (1 - 1e-9)).all() and np.isfinite(result.upper).all()

@@ -141,7 +141,7 @@ def test_the_maps_are_the_networks_own() -> None:
     torch.testing.assert_close(bent * outputs, ahead[..., forward.inputs :] * outputs, atol=1e-9, rtol=0)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     network=st.builds(lambda family, seed: nets.FAMILIES[family](seed), st.sampled_from(KINKED), st.integers(0, 10**6)),
     eps=st.sampled_from([0.1, 0.3, 0.6]),
