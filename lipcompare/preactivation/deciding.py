@@ -6,18 +6,18 @@ barely crosses zero. So only these are worth a descent, and of each only the end
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from lipcompare.budget import Copies, Deadline, fitting, pass_bytes
 from lipcompare.network.activations import LeakyReLU, Lines
-from lipcompare.network.graph import Activate, Affine, Network, fold_backward
+from lipcompare.network.graph import Activate, Network
 from lipcompare.network.grouping import Group, by_entry, by_position, grouped
 from lipcompare.network.interval import Interval
-from lipcompare.network.linear_maps import LinearMap
-from lipcompare.network.patches import Items, Patches, Table, dot, positions_of, push_back, window_costs
+from lipcompare.network.patches import Items, Patches, Table, dot, positions_of, window_costs
+from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.descent import Descent
 from lipcompare.preactivation.patches import PatchBackward
 
@@ -102,7 +102,7 @@ class _Descending(PatchBackward):
         one = Patches.entries(items, group.slot.flatten(), grid, sign.dtype)
         start = one.with_values(one.values * sign.view(1, -1, *(1,) * len(grid)))
         choices: dict[int, Tensor] = {}
-        moments: dict[int, tuple[Tensor, Tensor]] = {}
+        moments: dict[int, Moments] = {}
         best = torch.full_like(sign, torch.inf)
         for step in range(1, descent.steps + 1):
             if deadline.passed():
@@ -116,11 +116,7 @@ class _Descending(PatchBackward):
             rate = descent.rate * descent.decay ** (step - 1)
             with torch.no_grad():
                 for k, gradient in zip(names, gradients, strict=True):
-                    first, second = moments.setdefault(k, (torch.zeros_like(gradient), torch.zeros_like(gradient)))
-                    first.mul_(0.9).add_(gradient, alpha=0.1)
-                    second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                    scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
-                    choices[k].addcdiv_(first, scale, value=-rate / (1 - 0.9**step)).clamp_(0, 1)
+                    adam_step(choices[k], gradient, moments.setdefault(k, Moments.like(gradient)), step, rate)
         return best
 
     def _upper(self, node: int, start: Patches, choices: dict[int, Tensor]) -> Tensor:
@@ -145,16 +141,4 @@ class _Descending(PatchBackward):
             passed = positive * (low + table.rise.read(weights, index)) + (rows - positive) * lower
             return weights.with_rows(passed)
 
-        def affine(k: int, _: Affine, maps: Sequence[LinearMap], weights: Patches) -> Iterator[Patches]:
-            weights = weights.cleaned()
-            if k in self.biases:
-                constant.append(self.biases[k].weighed(weights))
-            parents = self.network.nodes[k].parents
-            return (push_back(m, weights, self.grids[p]) for p, m in zip(parents, maps, strict=True))
-
-        weights = fold_backward(self.network, {node: start}, activation, affine)
-        assert weights is not None
-        index = self.center.index(weights)
-        constant.append(dot(weights.rows, self.center.read(weights, index)))
-        constant.append(dot(weights.rows.abs(), self.radius.read(weights, index)))
-        return torch.stack(constant).sum(0)
+        return self.upper(node, start, activation, constant)

@@ -9,7 +9,6 @@ coefficient that arrived there times the value that arrives now. So a step costs
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
 from lipcompare.network.interval import Interval
+from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.backward import Passed, Start, concretise
 
 
@@ -53,11 +53,11 @@ def descend(
         wide = Interval(z.lower.unsqueeze(1), z.upper.unsqueeze(1))
         families[k] = network.activation(k).family(wide)
         starts[k] = network.activation(k).start(wide)
-    adam = _Adam.of(starts, best)
+    choices = _Choices.of(starts, best)
     for step in range(1, descent.steps + 1):
         if deadline.passed():
             break
-        relaxed = {k: families[k](choice) for k, choice in adam.choices.items()}
+        relaxed = {k: families[k](choice) for k, choice in choices.values.items()}
         lines = {k: line for k, (line, _) in relaxed.items()}
         passed: dict[int, Passed] = {}
         coefficient, constant = start.planes(network, lines, passed)
@@ -67,8 +67,9 @@ def descend(
         if step == descent.steps:
             break
         for k, value in relaxed_values(network, lines, passed, corner(region, coefficient)).items():
-            relaxed[k][1](passed[k], value, adam.gradients[k])
-        adam.step(step, descent.rate * descent.decay ** (step - 1))
+            relaxed[k][1](passed[k], value, choices.gradients[k])
+        rate = descent.rate * descent.decay ** (step - 1)
+        adam_step(choices.place, choices.gradient, choices.moments, step, rate)
     return best
 
 
@@ -108,43 +109,33 @@ def relaxed_values(
     return values
 
 
-@dataclasses.dataclass(eq=False)
-class _Adam:
-    """Adam, written out: importing torch.optim takes a second, which is longer than most bounds.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Choices:
+    """The relaxations' free choices, all as one vector, so that a step is a few operations whatever the layers.
 
     Attributes:
-        choices, gradients: (batch, targets, neurons) per activation node, parts of the tensors that follow.
-        place, gradient, first, second: all choices as one vector, their gradient, and its two moments.
-        size: room for the length of a step.
+        values, gradients: (batch, targets, neurons) per activation node, parts of the vectors that follow.
+        place, gradient: all choices, and their gradient.
+        moments: of the gradient.
     """
 
-    choices: dict[int, Tensor]
+    values: dict[int, Tensor]
     gradients: dict[int, Tensor]
     place: Tensor
     gradient: Tensor
-    first: Tensor
-    second: Tensor
-    size: Tensor
+    moments: Moments
 
     @classmethod
-    def of(cls, starts: Mapping[int, Tensor], like: Tensor) -> _Adam:
+    def of(cls, starts: Mapping[int, Tensor], like: Tensor) -> _Choices:
         """From starting points (batch, 1, neurons), for every target of ``like`` (batch, targets)."""
         batch, targets = like.shape
         sizes = [batch * targets * start.shape[-1] for start in starts.values()]
-        place, gradient, first, second, size = like.new_zeros(5, sum(sizes)).unbind()
+        place, gradient, *moments = like.new_zeros(5, sum(sizes)).unbind()
 
         def parts(of: Tensor) -> dict[int, Tensor]:
             return {k: v.view(batch, targets, -1) for k, v in zip(starts, of.split(sizes), strict=True)}
 
-        choices = parts(place)
+        values = parts(place)
         for k, start in starts.items():
-            choices[k].copy_(start)
-        return cls(choices, parts(gradient), place, gradient, first, second, size)
-
-    def step(self, number: int, rate: float) -> None:
-        """One step down the gradient; ``number`` counts from 1."""
-        self.first.lerp_(self.gradient, 0.1)
-        self.second.mul_(0.999).addcmul_(self.gradient, self.gradient, value=0.001)
-        bias = math.sqrt(1 - 0.999**number)
-        size = torch.sqrt(self.second, out=self.size).add_(1e-8 * bias)
-        self.place.addcdiv_(self.first, size, value=-rate * bias / (1 - 0.9**number)).clamp_(0, 1)
+            values[k].copy_(start)
+        return cls(values, parts(gradient), place, gradient, Moments(*moments))

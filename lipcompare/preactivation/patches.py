@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -80,6 +80,24 @@ class PatchBackward:
         def activation(k: int, _: Activate, weights: Patches) -> Patches:
             return self.lines[k].through(weights, constant)
 
+        one = Patches.entries(items, group.slot.flatten(), grid, dtype)
+        total = self.upper(node, one.with_values(torch.cat([one.values, -one.values])), activation, constant)
+        return -total[1].view(groups, slots), total[0].view(groups, slots)
+
+    def upper(
+        self,
+        node: int,
+        start: Patches,
+        activation: Callable[[int, Activate, Patches], Patches],
+        constant: list[Tensor],
+    ) -> Tensor:
+        """Upper bounds (signs, items) on functionals of a node's value.
+
+        Args:
+            activation: the rule that replaces an activation by lines.
+            constant: where it leaves what does not depend on the input.
+        """
+
         def affine(k: int, _: Affine, maps: Sequence[LinearMap], weights: Patches) -> Iterator[Patches]:
             weights = weights.cleaned()
             if k in self.biases:
@@ -87,15 +105,12 @@ class PatchBackward:
             parents = self.network.nodes[k].parents
             return (push_back(m, weights, self.grids[p]) for p, m in zip(parents, maps, strict=True))
 
-        one = Patches.entries(items, group.slot.flatten(), grid, dtype)
-        start = one.with_values(torch.cat([one.values, -one.values]))
         weights = fold_backward(self.network, {node: start}, activation, affine)
         if weights is not None:
             index = self.center.index(weights)
             constant.append(dot(weights.rows, self.center.read(weights, index)))
             constant.append(dot(weights.rows.abs(), self.radius.read(weights, index)))
-        total = torch.stack(constant).sum(0) if constant else self.center.rows.new_zeros(2, items.count)
-        return -total[1].view(groups, slots), total[0].view(groups, slots)
+        return torch.stack(constant).sum(0) if constant else start.values.new_zeros(start.values.shape[:2])
 
 
 def prefers_patches(network: Network, node: int) -> bool:

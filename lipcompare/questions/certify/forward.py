@@ -11,6 +11,7 @@ from lipcompare.budget import Deadline
 from lipcompare.domain import Box
 from lipcompare.network.environment import ordinary
 from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.outputs import FreeSlopes, functional_lower, joint_lower
 from lipcompare.questions.certify.balls import Balls
 
@@ -108,8 +109,7 @@ def _climb(balls: Balls, start: Tensor, largest: float, steps: int, memory: int,
     with torch.no_grad():
         known = preactivation_bounds(network, balls.domain(most).region, Tightening.CROWN, memory=memory)
     slopes = FreeSlopes(network, known, balls.rows.shape[1], memory)
-    first = {k: torch.zeros_like(v) for k, v in slopes.tensors.items()}
-    second = {k: torch.zeros_like(v) for k, v in slopes.tensors.items()}
+    moments = {k: Moments.like(v) for k, v in slopes.tensors.items()}
     soft = _SOFT * balls.gaps.amin(-1, keepdim=True)
     for step in range(1, steps + 1):
         if deadline.passed():
@@ -133,12 +133,9 @@ def _climb(balls: Balls, start: Tensor, largest: float, steps: int, memory: int,
         # Where numbers are out of range there is no step.
         radius = torch.minimum(torch.maximum(torch.where(moved.isfinite(), moved, best), 0.9 * best), most)
         rate = _RATE * _DECAY ** (step - 1)
-        for key, gradient in zip(slopes.tensors, gradients, strict=True):
-            first[key].mul_(0.9).add_(gradient, alpha=0.1)
-            second[key].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            scale = (second[key] / (1 - 0.999**step)).sqrt_().add_(1e-12)
-            with torch.no_grad():
-                slopes.tensors[key].addcdiv_(first[key], scale, value=rate / (1 - 0.9**step)).clamp_(0, 1)
+        with torch.no_grad():
+            for key, gradient in zip(slopes.tensors, gradients, strict=True):
+                adam_step(slopes.tensors[key], gradient, moments[key], step, -rate, least=1e-12)
     return best
 
 
