@@ -42,6 +42,27 @@ _GRADIENT_BITS = 1024
 """The same for gradients, which are asked for only where absolute values grow far beyond them."""
 
 
+def whole(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Floats as Python's integers, of the same shape, and the exponent of the power of two under all of them."""
+    mantissa, power = np.frexp(np.asarray(values, dtype=np.float64))
+    numbers = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
+    exponents = np.where(mantissa == 0, 0, power.astype(np.int64) - _MANTISSA)
+    least = int(min(exponents.min(initial=0), 0))
+    return numbers << (exponents - least).astype(object), -least
+
+
+def whole_matrix(m: LinearMap) -> tuple[np.ndarray, int]:
+    """A map's matrix (out, in) in the same form; products of maps factor by factor, as their entries may be rounded."""
+    if isinstance(m, Composed):
+        (outer, high), (inner, low) = whole_matrix(m.outer), whole_matrix(m.inner)
+        return outer @ inner, high + low
+    if isinstance(m, Transposed):
+        base, exponent = whole_matrix(m.base)
+        return base.T, exponent
+    # Its values at unit vectors are its entries, without rounding.
+    return whole(m.matrix(dtype=torch.float64).numpy())
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Dyadic:
     """``(numerator +- error) / 2**exponent``, entry by entry.
@@ -57,11 +78,8 @@ class _Dyadic:
     @classmethod
     def of(cls, values: np.ndarray) -> _Dyadic:
         """Floats (n,) as they are."""
-        mantissa, power = np.frexp(np.asarray(values, dtype=np.float64))
-        whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
-        exponents = np.where(mantissa == 0, 0, power.astype(np.int64) - _MANTISSA)
-        least = int(min(exponents.min(initial=0), 0))
-        return cls(whole << (exponents - least).astype(object), -least, np.zeros(len(whole), dtype=object))
+        numerator, exponent = whole(values)
+        return cls(numerator, exponent, np.zeros(len(numerator), dtype=object))
 
     def __add__(self, other: _Dyadic) -> _Dyadic:
         exponent = max(self.exponent, other.exponent)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import solvers
+from lipcompare.network.exact import whole, whole_matrix
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.regions.pieces import affine_pieces
 from lipcompare.regions.program import Deepest
@@ -40,13 +41,17 @@ class WholeSpace:
     network: Network
 
     def __post_init__(self) -> None:
+        network = self.network
         self._matrices: dict[int, tuple[np.ndarray, int]] = {}
         device = torch.device("cpu")
-        for node in self.network.nodes:
+        for node in network.nodes:
             for m in node.maps if isinstance(node, Affine) else ():
                 if id(m) not in self._matrices:
-                    dense = m.to(device, torch.float64).matrix(device=device).numpy()
-                    self._matrices[id(m)] = _whole(dense)
+                    self._matrices[id(m)] = whole_matrix(m.to(device, torch.float64))
+        # A neuron with one slope everywhere has no sides: its sign restricts no region.
+        zeros = {k: torch.zeros(network.nodes[k].size, dtype=torch.float64) for k in network.activations}
+        ends = [network.activation(k).slopes_anywhere(zero) for k, zero in zeros.items()]
+        self._bent = np.concatenate([(high > low).numpy() for low, high in ends] or [np.zeros(0, dtype=bool)])
 
     def deepest(
         self, slopes: Mapping[int, Tensor], active: Mapping[int, Tensor], *, time_limit: float = np.inf
@@ -55,7 +60,7 @@ class WholeSpace:
 
         Args:
             slopes: of the pattern, (neurons,) per activation node.
-            active: which side of its kink each neuron is on, boolean.
+            active: which side of its kink each neuron is on, boolean; not read where there is no kink.
 
         Raises:
             KeyboardInterrupt: the solver was interrupted.
@@ -64,12 +69,12 @@ class WholeSpace:
         size = np.abs(matrix).sum(1)
         # A row without inputs holds or does not.
         flat = size == 0
-        wrong = np.flatnonzero(flat & (offset < 0))
+        wrong = np.flatnonzero(self._bent & flat & (offset < 0))
         if len(wrong):
             exact = self._exact_rows(slopes, active, wrong[:1])
             if exact[0][0] < 0:
                 return Deepest(None, -np.inf, True, (int(wrong[0]),), (1.0,))
-        some = np.flatnonzero(~flat)
+        some = np.flatnonzero(self._bent & ~flat)
         if not len(some):
             return Deepest(np.zeros(self.network.in_size), np.inf)
         A, b = matrix[some] / size[some, None], offset[some] / size[some]
@@ -112,7 +117,7 @@ class WholeSpace:
                     sign = 1 if bool(active[k][i]) else -1
                     rows[first + i] = [sign * int(v) for v in values[:, i]]
             first += node.size
-            factor, power = _whole(slopes[k].cpu().double().numpy())
+            factor, power = whole(slopes[k].cpu().double().numpy())
             return values * factor, exponent + power
 
         def affine(k: int, node: Affine, terms: Terms[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
@@ -121,7 +126,7 @@ class WholeSpace:
                 weights, power = self._matrices[id(m)]
                 parts.append((values @ weights.T, exponent + power))
             if node.bias is not None:
-                bias, power = _whole(node.bias.cpu().double().numpy())
+                bias, power = whole(node.bias.cpu().double().numpy())
                 row = np.zeros((1 + inputs, node.size), dtype=object)
                 row[0] = bias
                 parts.append((row, power))
@@ -165,15 +170,6 @@ def _solve(A: np.ndarray, b: np.ndarray, time_limit: float) -> solvers.Solution:
     if solution.status is solvers.SolveStatus.INTERRUPTED:
         raise KeyboardInterrupt  # the solver made a status of it
     return solution
-
-
-def _whole(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Floats as integers over ``2**exponent``."""
-    mantissa, power = np.frexp(values)
-    numbers = np.ldexp(mantissa, 53).astype(np.int64).astype(object)
-    exponents = np.where(mantissa == 0, 0, power.astype(np.int64) - 53)
-    least = int(min(exponents.min(initial=0), 0))
-    return numbers << (exponents - least).astype(object), -least
 
 
 def _null_vector(rows: Sequence[Sequence[int]]) -> list[Fraction] | None:

@@ -87,3 +87,22 @@ def test_relaxations_hold_on_all_inputs() -> None:
         uppers = {m: lipcompare.bound(problem, m).overall_upper[0] for m in ("sdp", "lbp", "lipsdp", "naive")}
         assert truth <= uppers["sdp"] <= uppers["lbp"] * (1 + 1e-9)
         assert truth <= uppers["lipsdp"] and truth <= uppers["naive"]
+
+
+@pytest.mark.parametrize("seed", [18, 41, 49])
+def test_neurons_without_a_kink_have_no_sides(seed: int) -> None:
+    """PReLU with a slope of 1: its sign was taken for a side, and regions that have points for empty ones."""
+    b = nets.Builder(2, seed)
+    for _ in range(2):
+        b.dense(3)
+        b.activate(torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
+    b.dense(2)
+    network = b.build()
+    x = 100 * torch.randn(4000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    slopes = {k: v.unsqueeze(1) for k, v in network.slopes(network.values(x)).items()}
+    jacobian = network.pull_back(slopes, torch.eye(2, dtype=torch.float64))
+    found = lipcompare.bound(Problem(network, Space.of(2)), "bab")
+    assert found.status is Status.EXACT
+    assert (found.upper[0] >= jacobian.abs().sum(-1).amax(0).numpy() * (1 - 1e-12)).all()
+    spectral = exact_operator_norms(network, Space.of(2), 2)
+    assert spectral.upper[0] >= float(torch.linalg.matrix_norm(jacobian, ord=2).max()) * (1 - 1e-12)

@@ -35,6 +35,7 @@ class JointData:
         scale: (problems,) what the objective is divided by.
         slack: (problems,) what rounding may add to the objective, in scaled units.
         gate_slack: (problems, n) error of each ``K_i``.
+        nothing: (problems,) whether the Jacobian is exactly 0, which products that underflow do not show.
         coordinates: of the gates, as the pull-back names them.
     """
 
@@ -46,6 +47,7 @@ class JointData:
     scale: Tensor
     slack: Tensor
     gate_slack: Tensor
+    nothing: Tensor
     coordinates: Coordinates
 
     @property
@@ -83,6 +85,7 @@ class JointData:
             gate_slack=torch.cat([radius.new_zeros(examples, rows), maps.gate_error[:, :, 1:].sum(1)], -1)
             / safe
             * mask,
+            nothing=_nothing(maps),
             coordinates=maps.coordinates,
         )
 
@@ -130,6 +133,12 @@ class JointData:
                 torch.nn.functional.pad(names.present, pad, value=True),
             ),
         )
+
+
+def _nothing(maps: GateMaps) -> Tensor:
+    """Where no entry of the gradient depends on anything, and nothing was rounded: (examples,)."""
+    parts = (maps.entry_constant, maps.entry_linear[:, 1:], maps.entry_error, maps.entry_drift)
+    return torch.stack([(part == 0).flatten(1).all(-1) for part in parts]).all(0)
 
 
 def slack_matrix(data: JointData, rho: Tensor, theta: Tensor) -> Tensor:

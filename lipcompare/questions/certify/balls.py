@@ -43,6 +43,14 @@ class Balls:
         """Which examples (batch,) are proved to have their class themselves."""
         return (self.gaps > 0).all(-1)
 
+    @property
+    def valid(self) -> Tensor:
+        """Which examples (batch,) are valid inputs themselves: others are not in their clipped balls."""
+        if self.clip is None:
+            return torch.ones_like(self.correct)
+        low, high = self.clip
+        return ((self.points >= low) & (self.points <= high)).all(-1)
+
     def select(self, some: Tensor) -> Balls:
         """Some of the examples (some,)."""
         return dataclasses.replace(self, points=self.points[some], rows=self.rows[some], gaps=self.gaps[some])

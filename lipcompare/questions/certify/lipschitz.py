@@ -37,7 +37,8 @@ def lipschitz_radius(
     """
     best = start.clone()
     low, high = start.clone(), torch.full_like(start, largest)
-    alive = (balls.correct & (start < largest)).nonzero().squeeze(-1)
+    # The constant holds where the segment from the example lies, which is in the domain with the example alone.
+    alive = (balls.correct & balls.valid & (start < largest)).nonzero().squeeze(-1)
     for step in range(steps):
         if not len(alive) or deadline.passed():
             break

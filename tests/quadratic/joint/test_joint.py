@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import pytest
 import torch
@@ -81,3 +83,18 @@ def test_nothing_to_eliminate() -> None:
     problem = nets.problem(Network((*network.nodes[:-1], silent), (3,), (2,)), 0.5, norm="2")
     for solve in (False, True):
         assert float(_bound(problem, solve=solve).upper[0]) <= 1e-100
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-85, 1e-90])
+def test_squares_that_underflow_are_no_zeros(scale: float) -> None:
+    """Two layers of weights of that size: the bound was 0 where the squares of the Jacobian's entries are."""
+    b = nets.Builder(2, 0)
+    for rows in ([[1.0, 2.0], [3.0, -1.0]], [[1.0, 1.0], [0.5, -1.0]]):
+        b.nodes.append(Affine((b.last,), (Dense(torch.tensor(rows, dtype=torch.float64) * scale),), None))
+        if b.last == 1:
+            b.activate()
+    problem = Problem.around(b.build(), 0.0, 1.0, norm="2")
+    for solve in (False, True):
+        assert float(_bound(problem, solve=solve).upper[0]) >= 4.72 * scale**2
+    zero = dataclasses.replace(problem, functionals=torch.zeros_like(problem.functionals))
+    assert float(_bound(zero).upper[0]) == 0.0

@@ -140,3 +140,17 @@ def test_bad_questions_are_named() -> None:
         certified_radius(network, 0.5, method="alphacrown")
     with pytest.raises(InvalidInput, match="lower bounds only"):
         certified_radius(network, 0.5, method="attack")
+
+
+def test_an_example_outside_the_valid_range_gets_no_radius_from_constants_inside_it() -> None:
+    """y = x - 0.95 + 1000 relu(x - 1.05) - 1001 relu(x - 1.15) at 1.2, valid up to 1: slope 1 there, not on the way."""
+    first = Affine((0,), (Dense(torch.ones(3, 1, dtype=torch.float64)),), torch.tensor([0.0, -1.05, -1.15]).double())
+    last = torch.tensor([[1.0, 1000.0, -1001.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    b = nets.Builder(1, 0)
+    b.nodes.append(first)
+    b.activate(0.0)
+    b.nodes.append(Affine((2,), (Dense(last),), torch.tensor([-0.95, 0.0], dtype=torch.float64)))
+    network = b.build()
+    for method in ("auto", "lbp", "alpha-crown"):
+        found = certified_radius(network, torch.tensor([[1.2]], dtype=torch.float64), clip=(0.0, 1.0), method=method)
+        assert found.radius[0] <= 0.25 + 1e-12
