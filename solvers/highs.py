@@ -12,6 +12,8 @@ Known troubles and what is done about them:
   'infeasible' for a MILP is believed only after a second solve without presolve.
 - With an objective cutoff under the optimum it says optimal with a bound that holds only up to the cutoff;
   the shared check takes min(bound, cutoff) and calls it CUTOFF.
+- Presolve's aggregator does not look at the clock: an LP of 28,000 rows and 435,000 entries with a limit of 8 s spent
+  20 s in it, and 2 s in all without it. It is off for programs of that size with a time limit.
 - Setting `threads` fails in a thread whose worker pool exists with another size. Every solve runs in a new
   thread (solvers.running), whose pool starts and ends with it; the process-wide resetGlobalScheduler is never
   needed.
@@ -30,6 +32,11 @@ from solvers.interface import Capabilities, Solver, package_version
 from solvers.program import MixedIntegerProgram, Program, Vector
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
+
+_AGGREGATOR = 1 << 12
+"""Its bit in the option ``presolve_rule_off``."""
+_AGGREGATED = 200_000
+"""Entries of a program up to which the aggregator is over in well under a second."""
 
 _S: Any = highspy.HighsModelStatus
 STATUSES: dict[Any, SolveStatus] = {
@@ -154,6 +161,8 @@ def _solve(
         # Tighter than the tolerance of our own check, so that an honest point passes it.
         "mip_feasibility_tolerance": 1e-7,
     }
+    if math.isfinite(limits.time_limit) and program.A.nnz > _AGGREGATED:
+        options["presolve_rule_off"] = _AGGREGATOR
     if limits.node_limit is not None:
         options["mip_max_nodes"] = limits.node_limit
     if program.is_mip and math.isfinite(cutoff):

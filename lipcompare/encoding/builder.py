@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import solvers
 from lipcompare.budget import BLOCK_ENTRIES, fitting
-from lipcompare.network.linear_maps import Composed, Conv, LinearMap, Select, Transposed
+from lipcompare.network.linear_maps import Composed, Conv, Dense, LinearMap, Select, Transposed
 from lipcompare.rounding import SPARE, allowance
 
 Vector = NDArray[np.float64]
@@ -202,8 +202,11 @@ def sparse_matrix(linear: LinearMap) -> sp.csr_matrix:
         index = linear.index.numpy()
         rows = np.flatnonzero(index >= 0)
         return sp.csr_matrix((np.ones(len(rows)), (rows, index[rows])), shape=(len(index), linear.size))
+    if isinstance(linear, Dense):
+        block = sp.csr_matrix(linear.weight.double().numpy())
+        return block if linear.blocks == 1 else sp.block_diag([block] * linear.blocks, format="csr")
     # Any other map tells its entries at unit vectors.
-    step = fitting(BLOCK_ENTRIES, linear.out_size)
+    step = fitting(BLOCK_ENTRIES, max(linear.in_size, linear.out_size))
     blocks = []
     for start in range(0, linear.in_size, step):
         stop = min(start + step, linear.in_size)

@@ -53,11 +53,18 @@ class Start(NamedTuple):
         return concretise(region, *self.planes(network, lines))
 
     def planes(
-        self, network: Network, lines: Mapping[int, Lines], passed: dict[int, Passed] | None = None
+        self,
+        network: Network,
+        lines: Mapping[int, Lines],
+        *,
+        chosen: Tensor | None = None,
+        passed: dict[int, Passed] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Affine functions of the input that lie above the functionals; see :func:`backward_planes`."""
-        coefficient, constant = backward_planes(network, lines, self.coefficients, passed=passed)
-        return coefficient, self.constant if constant is None else self.constant + constant
+        """Affine functions of the input that lie above the functionals, or those of them that each example has
+        ``chosen``; see :func:`backward_planes`."""
+        coefficient, constant = backward_planes(network, lines, self.coefficients, chosen, passed)
+        own = self.constant if chosen is None else self.constant[chosen]
+        return coefficient, own if constant is None else own + constant
 
 
 def backward_upper(network: Network, region: Region, lines: Mapping[int, Lines], node: int, rows: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def descend(
         relaxed = {k: families[k](choice) for k, choice in choices.values.items()}
         lines = {k: line for k, (line, _) in relaxed.items()}
         passed: dict[int, Passed] = {}
-        coefficient, constant = start.planes(network, lines, passed)
+        coefficient, constant = start.planes(network, lines, passed=passed)
         best = torch.minimum(best, concretise(region, coefficient, constant))
         if not passed:
             return best  # no activation lies before this node

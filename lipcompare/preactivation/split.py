@@ -21,8 +21,8 @@ from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
-from lipcompare.network.interval import Interval, end_functionals
-from lipcompare.preactivation.backward import backward_plane
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
 from lipcompare.rounding import SPARE, allowance
 
@@ -125,7 +125,7 @@ def _propagate(
                 spaces[k] = _halfspaces(planes, sign, k, box)
             known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
             # Neurons that only came along stay as they are: a result must not depend on its batch.
-            current = _refine(box, current, planes, known, sweeps).select(wanted, current)
+            current = _refine(box, current, planes, known, sweeps, deadline).select(wanted, current)
         empty = empty | ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
         empty = empty | (current.lower > current.upper).any(-1)
         cut = _cut(current, sign)
@@ -181,20 +181,18 @@ def _planes(
 
     Every subdomain gets those of its own; where it has fewer than others, some of its settled neurons come along.
     """
-    batch, size = wanted.shape
-    widest = max(n.size for n in network.nodes[: node.parent + 1])
+    batch = wanted.shape[0]
+    widest = max(n.size for n in network.nodes[: node.parent])
     chunk = chunk_size(memory, slack.device, tensor_bytes(Copies.DESCENT, 2 * batch * widest, slack))
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
     for neurons in _first(wanted).split(chunk, dim=1) if bool(wanted.any()) else ():
         if deadline.passed():
             break
-        # Whatever any subdomain asks for is a row; the first step of the way back is then shared.
+        # Whatever any subdomain asks for is a target; the first step of the way back is then shared.
         targets, part = torch.unique(neurons, return_inverse=True)
-        rows = end_functionals(targets, size, slack)
         both = torch.cat([part, part + len(targets)], 1)
-        normal, constant = backward_plane(network, shared, node.parent, rows, both)
-        constant = normal.new_zeros(both.shape) if constant is None else constant
+        normal, constant = Start.of_ends(network, node.parent, targets, slack).planes(network, shared, chosen=both)
         planes.append((neurons, normal, constant + slack.expand(batch, -1).gather(1, neurons).repeat(1, 2)))
     return planes
 
@@ -211,10 +209,14 @@ def _first(mask: Tensor) -> Tensor:
     return torch.argsort((~mask).to(torch.uint8), dim=-1, stable=True)[:, :width]
 
 
-def _refine(box: Interval, current: Interval, planes: Planes, known: HalfSpaces, sweeps: int) -> Interval:
+def _refine(
+    box: Interval, current: Interval, planes: Planes, known: HalfSpaces, sweeps: int, deadline: Deadline
+) -> Interval:
     """Bounds from the planes over box and half-spaces, where they are tighter; crossed in empty subdomains."""
-    lower, upper = current
+    lower, upper = (end.clone() for end in current)
     for neurons, normal, constant in planes:
+        if deadline.passed():
+            break
         count = neurons.shape[1]
         above = constrained_maximum(normal, constant, box, known, 0)
         high, low = above.split(count, dim=1)
@@ -229,7 +231,8 @@ def _refine(box: Interval, current: Interval, planes: Planes, known: HalfSpaces,
             over, under = above.split(index.shape[1], dim=1)
             high = high.scatter(1, index, torch.minimum(high.gather(1, index), over))
             low = low.scatter(1, index, torch.maximum(low.gather(1, index), -under))
-        upper, lower = upper.scatter(1, neurons, high), lower.scatter(1, neurons, low)
+        upper.scatter_(1, neurons, high)
+        lower.scatter_(1, neurons, low)
     return Interval(lower, upper)
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solvers
+from lipcompare.encoding import builder
 from lipcompare.encoding.builder import Expression, ProgramBuilder, sparse_matrix
-from lipcompare.network.linear_maps import Conv, Transposed
+from lipcompare.network.linear_maps import Conv, Dense, Scale, Transposed
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.programs.entries import entry_intervals
 from lipcompare.programs.preactivation import Refinement, refined_bounds
@@ -152,3 +153,19 @@ def test_the_matrix_of_a_convolution(spatial: tuple[int, ...], groups: int) -> N
     np.testing.assert_array_equal(matrix.toarray(), m.matrix().numpy())
     assert matrix.nnz == np.count_nonzero(m.matrix().numpy())
     np.testing.assert_array_equal(sparse_matrix(Transposed(m)).toarray(), m.matrix().numpy().T)
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [Dense(torch.ones(2, 50).double()), Dense(torch.ones(3, 2).double(), 4), Scale(torch.arange(60.0).double())],
+)
+def test_no_block_of_units_is_larger_than_allowed(monkeypatch, linear):
+    # The unit vectors of 20,000 inputs took 3.2 GB for a layer of ten outputs.
+    asked = []
+    monkeypatch.setattr(builder, "BLOCK_ENTRIES", 600)
+    forward = type(linear).forward
+    monkeypatch.setattr(type(linear), "forward", lambda self, x: asked.append(x.numel()) or forward(self, x))
+    matrix = sparse_matrix(linear).toarray()
+    assert max(asked, default=0) <= 600
+    monkeypatch.undo()
+    np.testing.assert_array_equal(matrix, linear.matrix().numpy())

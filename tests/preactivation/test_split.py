@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.network import Interval
-from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.preactivation import Tightening, preactivation_bounds, split
 from lipcompare.preactivation.split import HalfSpaces, constrained_maximum, split_bounds
 
 COUNT = 6
@@ -113,3 +114,29 @@ def test_multipliers_reach_the_linear_program_for_one_halfspace(seed):
         )  # fmt: skip
         assert float(bound[0, t]) >= -best.fun - 1e-9
         assert float(bound[0, t]) == pytest.approx(-best.fun, rel=1e-2, abs=1e-2)
+
+
+def test_chunks_of_planes_ask_the_clock(monkeypatch):
+    # 9,475 chunks of one neuron each were refined after the deadline on a layer of 20,000.
+    problem = nets.problem(nets.FAMILIES["dense"](0), 0.4, 0)
+    network = problem.network
+    signs = decided(problem, 0)
+    start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
+    box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
+    asked = []
+
+    class Late(Deadline):
+        def passed(self, ahead: float = 0.0) -> bool:
+            asked.append(ahead)
+            return len(asked) > 1
+
+    refined = []
+    maximum = split.constrained_maximum
+    monkeypatch.setattr(split, "constrained_maximum", lambda *given: refined.append(1) or maximum(*given))
+    hurried = split_bounds(network, box, signs, start, passes=1, memory=1, deadline=Late())
+    assert not refined
+    whole = split_bounds(network, box, signs, start, passes=1, memory=1)
+    assert refined
+    for k in network.activations:
+        assert (hurried.bounds[k].lower <= whole.bounds[k].lower + 1e-12).all()
+        assert (hurried.bounds[k].upper >= whole.bounds[k].upper - 1e-12).all()

@@ -7,7 +7,7 @@ import pytest
 
 import solvers
 from lipcompare.testing.suites import SolverConformance
-from solvers import SolveStatus
+from solvers import SolveStatus, highs
 
 for _name in solvers.names():
     _class = "Test_" + "".join(c if c.isalnum() else "_" for c in _name)
@@ -27,3 +27,22 @@ def test_small_gurobi_licence() -> None:
         assert "highs" in solution.status.value
     else:
         assert solution.status is SolveStatus.OPTIMAL
+
+
+@pytest.mark.parametrize(("limit", "off"), [(5.0, True), (float("inf"), False)])
+def test_a_large_program_is_kept_from_what_ignores_the_time_limit(monkeypatch, limit, off):
+    # The aggregator took 20 s of a limit of 8.
+    given = {}
+    inner = highs.highspy._core._Highs
+
+    class Recorded(inner):
+        def setOptionValue(self, name, value):  # noqa: N802 - the name is HiGHS's
+            given[name] = value
+            return super().setOptionValue(name, value)
+
+    monkeypatch.setattr(highs.highspy._core, "_Highs", Recorded)
+    monkeypatch.setattr(highs, "_AGGREGATED", 2)
+    program = solvers.MixedIntegerProgram(np.ones(3), np.ones((1, 3)), [1], [9], np.zeros(3), np.ones(3))
+    solution = solvers.get("highs").solve(program, solvers.Limits(time_limit=limit))
+    assert solution.objective == pytest.approx(1.0)
+    assert ("presolve_rule_off" in given) == off
