@@ -7,6 +7,7 @@ in :data:`MOVEMENTS` and need no rule.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -26,6 +27,7 @@ from lipcompare.network.lowering import (
     piecewise,
     pooling,
     products,
+    refused,
     scaled,
     unchanged,
 )
@@ -46,6 +48,10 @@ from lipcompare.network.room import Room, count
 Lowering = Callable[..., Operand | Pending]
 
 SOFTMAX = ("Softmax", "LogSoftmax")
+_REFUSED: dict[str, Lowering] = {
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "GroupNormalization"), refused.normalisation),
+    **dict.fromkeys(("Attention", "com.microsoft.Attention", "com.microsoft.MultiHeadAttention"), refused.attention),
+}
 # What may read a result that is no value yet (see the module ``decomposed``).
 READERS = frozenset({"Add", "Sub", "Mul", "Tanh", "Identity"})
 
@@ -134,7 +140,7 @@ _FOLDED = frozenset(_FOLDED_NAMES.split())
 
 def supported() -> list[str]:
     """Names of all supported operators, sorted."""
-    return sorted({*LOWERINGS, *MOVEMENTS} - {*SOFTMAX} | {"Constant", "ConstantOfShape", "Shape"})
+    return sorted({*LOWERINGS, *MOVEMENTS, "Constant", "ConstantOfShape", "Shape"} - {*_REFUSED})
 
 
 def move(b: Builder, node: OnnxNode, operands: Sequence[Operand | None]) -> list[Operand]:
@@ -397,6 +403,17 @@ def _same(b: Builder, node: OnnxNode, x: Operand, *_: Operand) -> Operand:
     return x
 
 
+def _softmax(lower: Callable[[Builder, Operand, int], Operand]) -> Lowering:
+    def lowered(b: Builder, node: OnnxNode, x: Operand) -> Operand:
+        if node.opset >= 13:
+            return lower(b, x, node.attributes.get("axis", -1))
+        # Before that it is over all axes from this one on.
+        axis = node.attributes.get("axis", 1) % max(1, len(x.shape))
+        return reshape(lower(b, reshape(x, (*x.shape[:axis], math.prod(x.shape[axis:]))), -1), x.shape)
+
+    return lowered
+
+
 def _plain(function: Callable[[Builder, Any], Operand | Pending]) -> Lowering:
     """An operator of one operand without attributes."""
     return lambda b, node, x: function(b, x)
@@ -420,7 +437,7 @@ LOWERINGS: dict[str, Lowering] = {
     "Tanh": _plain(decomposed.tanh), "Pow": lambda b, node, x, y: decomposed.raise_to(b, x, y),
     "Einsum": lambda b, node, *xs: arithmetic.einsum(b, node.attributes["equation"], xs), "CumSum": _cumsum,
     "ai.onnx.ml.LinearRegressor": _linear_regressor, "GridSample": _grid_sample,
-    **dict.fromkeys(SOFTMAX, heads.softmax),
+    "Softmax": _softmax(heads.softmax), "LogSoftmax": _softmax(heads.log_softmax), **_REFUSED,
     "Identity": _same, "Dropout": _dropout, "Cast": _cast, "CastLike": _same,
     "Gelu": lambda b, node, x: native.gelu(b, x, node.attributes.get("approximate", "none")),
     **{name: _plain(native.native(name.lower())) for name in _NATIVE},

@@ -24,6 +24,7 @@ from lipcompare.network.lowering import (
     piecewise,
     pooling,
     products,
+    refused,
     scaled,
     unchanged,
 )
@@ -36,6 +37,11 @@ Lowering = Callable[..., Any]
 # Operators that an activation node computes, and that take no argument but its input.
 _NATIVE = ("relu", "sigmoid", "silu", "mish", "hardswish", "exp", "erf", "atan")
 SOFTMAX = ("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax")
+_REFUSED: dict[str, Lowering] = {
+    **dict.fromkeys(("layer_norm", "native_layer_norm", "rms_norm", "group_norm", "native_group_norm"),
+                    refused.normalisation),
+    **dict.fromkeys(("scaled_dot_product_attention", "_native_multi_head_attention"), refused.attention),
+}  # fmt: skip
 _NO_EFFECT = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 # What may read a result that is no value yet (see the module ``decomposed``).
 READERS = frozenset(
@@ -58,7 +64,7 @@ PROBED: dict[str, tuple[int, ...]] = {
 
 def supported() -> list[str]:
     """Names of all supported operators, sorted."""
-    known = {*LOWERINGS, *MOVEMENTS, *PROBED} - {f"aten.{name}" for name in SOFTMAX}
+    known = {*LOWERINGS, *MOVEMENTS, *PROBED} - {f"aten.{name}" for name in _REFUSED}
     return sorted(name.removeprefix("aten.") for name in known if "._" not in name)
 
 
@@ -367,6 +373,11 @@ def _elu(b: Builder, x: Operand, alpha: float = 1.0, scale: float = 1.0, input_s
     return scaled.elu(b, x, float(alpha), float(scale), float(input_scale))
 
 
+def _softmax(name: str) -> Lowering:
+    lower = heads.log_softmax if "log" in name else heads.softmax
+    return lambda b, x, dim, *_: lower(b, x, dim)
+
+
 def _dropout(b: Builder, x: Operand, p: float = 0.5, train: bool = False) -> Operand:
     return unchanged.dropout(x, training=train and p > 0)
 
@@ -403,7 +414,7 @@ _TABLE: dict[str, Lowering] = {
     "cumsum": lambda b, x, dim: axes.running_sum(b, x, dim),
     "lerp": lambda b, x, end, weight: arithmetic.lerp(b, x, end, _number(weight)),
     "addcmul": lambda b, x, y, z, value=1: _add(b, x, _mul(b, y, z), value),
-    **dict.fromkeys(SOFTMAX, heads.softmax),
+    **{name: _softmax(name) for name in SOFTMAX}, **_REFUSED,
     "addcdiv": lambda b, x, y, z, value=1: _add(b, x, _div(b, y, z), value),
     "instance_norm": _instance_norm, "glu": _glu, "rrelu": _rrelu,
     "rrelu_with_noise": lambda b, x, noise, *rest, **named: _rrelu(b, x, *rest, **named),

@@ -12,7 +12,8 @@ attributes; everything that knows what an operation *means* is here, once:
 ``pooling``      average and max pooling
 ``piecewise``    abs, clip, min, max, sort, ...: all from ReLUs
 ``scaled``       smooth activations with parameters
-``heads``        what is left out: softmax
+``heads``        softmax
+``refused``      attention, LayerNorm: why they are not supported
 ``products``     products and quotients that are activations in disguise
 ``decomposed``   activations that a tracer took apart
 """

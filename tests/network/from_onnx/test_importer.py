@@ -240,7 +240,8 @@ def test_dynamic_dimensions_other_than_the_batch() -> None:
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ([_node("Softmax", ["x"], "y", name="head")], "'Softmax' at node 'head'"),
+        ([_node("RMSNormalization", ["x"], "y", name="norm")], "'RMSNormalization' at node 'norm'.*its input"),
+        ([_node("Attention", ["x"], "y", domain="com.microsoft")], "'Attention'.*attention multiplies"),
         ([_node("MatMul", ["x", "x"], "y")], "both depend on the input"),
         ([_node("MyOp", ["x"], "y", domain="com.example")], "'MyOp'"),
         ([_node("Reciprocal", ["x"], "y")], "'Reciprocal'"),

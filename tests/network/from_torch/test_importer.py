@@ -400,8 +400,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize(
     ("model", "shape", "words"),
     [
-        (Attention(), (3, 4), "not supported"),
-        (Apply(lambda x: x.softmax(-1)), (4,), "softmax"),
+        (Attention(), (3, 4), "attention multiplies"),
         (Apply(lambda x: x @ x.transpose(1, 2)), (3, 4), "both depend on the input"),
         (Apply(lambda x: x * x.flip(1)), (4,), "both depend on the input"),
         (Apply(lambda x: x**x), (4,), "base and exponent both vary"),
@@ -416,7 +415,8 @@ class Attention(nn.Module):
         (nn.InstanceNorm1d(3), (3, 4), "statistics of its input"),
         (Apply(lambda x: 1 / x), (4,), "reciprocal"),
         (Apply(lambda x: torch.where(x > 0, x, x - 1)), (4,), "multiples"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "layer_norm"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "layer_norm.*statistics of its input"),
+        (nn.GroupNorm(1, 3), (3, 4), "group_norm.*statistics of its input"),
         (nn.BatchNorm2d(2, track_running_stats=False), (2, 3, 3), "batch norm"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
