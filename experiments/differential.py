@@ -7,8 +7,9 @@ derivatives at points, enclosed in float64. Whatever contradicts, crashes, or ha
 from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
-and questions run on the whole batch, two costly methods or solvers on one example each. At the end, and every few
-minutes, the number of cases of each kind is printed, and how often each method or question ran on one.
+and questions run on the whole batch, two costly methods or solvers on one example each; ``--runs`` names what else is
+to run on each batch instead. At the end, and every few minutes, the number of cases of each kind is printed, and how
+often each method or question ran on one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import collections
 import dataclasses
 import faulthandler
+import functools
 import itertools
 import json
 import random
@@ -82,6 +84,7 @@ class Spec:
         seed: of the network, its domains and what else is drawn.
         norm, dtype: by name.
         boxes: domains, each of which is a case.
+        chosen: what runs, by name and separated by commas; what is drawn if empty.
     """
 
     kind: str
@@ -89,6 +92,7 @@ class Spec:
     norm: str
     dtype: str
     boxes: int = BOXES
+    chosen: str = ""
 
     @property
     def tiny(self) -> bool:
@@ -117,13 +121,26 @@ class Spec:
     def runs(self) -> Iterator[tuple[str, dict[str, Any], range]]:
         """Methods with their options and the examples that they run on."""
         draw = self.random
-        for method, options in (*LINEAR[:2], *draw.sample(LINEAR[2:], 2)):
+        names = self.chosen.split(",") if self.chosen else []
+        linear = [run for run in LINEAR if named(*run) in names]
+        costly = [run for run in COSTLY if named(*run) in names]
+        if not names:
+            linear, costly = [*LINEAR[:2], *draw.sample(LINEAR[2:], 2)], draw.sample(COSTLY, 2)
+        for method, options in linear:
             yield method, options, range(self.boxes)
-        for (method, options), first in zip(draw.sample(COSTLY, 2), (0, draw.randrange(self.boxes)), strict=True):
+        for number, (method, options) in enumerate(costly):
+            first = draw.randrange(self.boxes) if number % 2 else 0
             yield method, options, range(first, first + 1)
 
     def questions(self) -> list[str]:
-        return self.random.sample(sorted(_ASK), 1)
+        if self.chosen:
+            return [name for name in self.chosen.split(",") if name in QUESTIONS]
+        return self.random.sample(sorted(QUESTIONS), 1)
+
+
+def named(method: str, options: dict[str, Any]) -> str:
+    """A method with its options, as counts and ``--runs`` call it."""
+    return " ".join([method, *(str(v) for v in options.values())])
 
 
 class Residual(nn.Module):
@@ -192,13 +209,14 @@ class Tally:
         sys.stdout.flush()
 
 
-def specs(seed: int) -> Iterator[Spec]:
+def specs(seed: int, boxes: int, chosen: str) -> Iterator[Spec]:
     """Batches without end: every kind in turn, half of them in float32."""
     kinds = [*hostile.FAMILIES, *NETWORKS]
     for number in itertools.count(seed):
         for place, kind in enumerate(kinds):
             norm = ("inf", "2", "1")[(number + place) % 3]
-            yield Spec(kind, number, norm, ("float32", "float64")[(number // 3 + place) % 2])
+            dtype = ("float32", "float64")[(number // 3 + place) % 2]
+            yield Spec(kind, number, norm, dtype, 1 if kind == "everywhere" else boxes, chosen)
 
 
 def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
@@ -212,7 +230,7 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
     seen = _seen(problem)
     lowest, highest = np.zeros_like(seen), np.full_like(seen, np.inf)
     for method, options, examples in spec.runs():
-        name = " ".join([method, *(str(v) for v in options.values())])
+        name = named(method, options)
         if only not in (None, name):
             continue
         part = problem.slice(examples.start, examples.stop)
@@ -238,7 +256,7 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
         if only not in (None, question):
             continue
         try:
-            trouble, count = _ASK[question](problem, truths, spec.random)
+            trouble, count = QUESTIONS[question](problem, truths, spec.random)
         except UnsupportedOperation:
             continue
         except Exception as error:  # noqa: BLE001
@@ -327,12 +345,9 @@ def _jacobian(problem: Problem, truths: Truths, draw: random.Random) -> tuple[st
     return "", problem.batch
 
 
-def _operator_norm(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
-    norm, bounding = (
-        draw.choice(("inf", "1", "2")),
-        draw.choice(("naive", "ibp", "recurjac", "lbp", "sdp", BAB, LIPBAB)),
-    )
-    count = 1 if bounding in (BAB, LIPBAB) else 4
+def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    norm = draw.choice(("inf", "1", "2"))
+    count = 1 if bounding in (BAB, LIPBAB) else min(4, problem.batch)
     part = problem.slice(0, count)
     if bounding in (BAB, LIPBAB):
         if isinstance(part.box, NormBall) or not part.network.piecewise_linear:
@@ -366,16 +381,15 @@ def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
     return max(sum(map(abs, line), Fraction(0)) for line in lines)
 
 
-def _certify(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
     network, box = problem.network, problem.box
     if network.out_size < 2:
         return "", 0
-    centers = box.center if isinstance(box, NormBall) else box.lower
-    largest = float(box.interval.radius.amax())
+    centers = box.center if isinstance(box, NormBall) else box.window.lower
+    largest = float(box.window.radius.amax())
     if not largest > 0:
         return "", 0
     norm = problem.norm
-    method = draw.choice(("lbp", "ibp", AUTO, EXACT_RADIUS, *FORWARD))
     if method == EXACT_RADIUS:
         if not network.piecewise_linear:
             return "", 0
@@ -419,12 +433,20 @@ def _not_another(network: Network, found: Certificate, b: int) -> str:
     return "" if min(margins) <= 0 else f"{found.points[b].tolist()} has no other class, by {float(min(margins))!r}"
 
 
-_ASK: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {
+QUESTIONS: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {
     "monotone": _monotone,
     "jacobian": _jacobian,
-    "operator-norm": _operator_norm,
-    "certify": _certify,
+    **{
+        f"operator-norm {bounding}": functools.partial(_operator_norm, bounding)
+        for bounding in ("naive", "ibp", "recurjac", "lbp", "sdp", BAB, LIPBAB)
+    },
+    **{
+        f"certify {method}": functools.partial(_certify, method)
+        for method in ("lbp", "ibp", AUTO, EXACT_RADIUS, *FORWARD)
+    },
 }
+RUNS = (*(named(*run) for run in (*LINEAR, *COSTLY)), *QUESTIONS)
+"""Everything that can be named."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -433,6 +455,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=1.0, help="hours to run (default: %(default)g)")
     parser.add_argument("--cases", type=int, default=10**9, help="cases after which to stop")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--boxes", type=int, default=BOXES, help="domains of one network (default: %(default)s)")
+    parser.add_argument(
+        "--runs", nargs="+", default=[], choices=(*RUNS, "costly"), metavar="NAME",
+        help="what runs on every batch; 'costly' stands for all costly methods. Names: " + ", ".join(RUNS),
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("differential"), help="folder for findings")
     parser.add_argument("--replay", type=Path, help="a finding to make again")
     chosen = parser.parse_args(arguments)
@@ -440,11 +467,14 @@ def main(arguments: list[str] | None = None) -> int:
     tally = Tally(chosen.out)
     if chosen.replay is not None:
         kept = json.loads(chosen.replay.read_text())
-        examine(Spec(*(kept[f.name] for f in dataclasses.fields(Spec))), tally, kept["what"])
+        examine(Spec(**{f.name: kept[f.name] for f in dataclasses.fields(Spec)}), tally, kept["what"])
         tally.print()
         return int(bool(tally.found))
     end, told = time.monotonic() + 3600 * chosen.hours, time.monotonic()
-    for spec in specs(chosen.seed):
+    names = [name for name in chosen.runs if name != "costly"]
+    if "costly" in chosen.runs:
+        names += [named(*run) for run in COSTLY]
+    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names))):
         if time.monotonic() > end or tally.cases.total() >= chosen.cases:
             break
         faulthandler.dump_traceback_later(LATE)  # where it is, should it hang

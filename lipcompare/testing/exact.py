@@ -4,6 +4,9 @@ All numbers of a problem are stored floats, so they are rational, and so is ever
 make of them. A pattern is built neuron by neuron; its region, the part of the domain where the signs so far hold, is
 kept as a polytope by its vertices (the double description method: a cut keeps the vertices on its side and adds one per
 edge that it crosses). No number is ever rounded. Meant for one to three inputs and about ten neurons.
+
+The whole space has no vertices. There a point has one more coordinate, and stands for the others divided by that one:
+a region is a cone, cut off at 1, and has a point exactly if one of its vertices has a last coordinate above 0.
 """
 
 from __future__ import annotations
@@ -96,6 +99,12 @@ def cross_polytope(center: Sequence[Fraction], radius: Fraction) -> Polytope:
     return Polytope(points, len(facets))
 
 
+def cone_polytope(size: int) -> Polytope:
+    """The whole space: directions and points, with one more coordinate than those."""
+    one = Fraction(1)
+    return box_polytope([*[-one] * size, Fraction(0)], [one] * (size + 1))
+
+
 def domains(problem: Problem, example: int = 0) -> tuple[list[Polytope], list[Polytope]]:
     """Polytopes whose union lies inside the domain, and polytopes whose intersection holds it.
 
@@ -103,7 +112,8 @@ def domains(problem: Problem, example: int = 0) -> tuple[list[Polytope], list[Po
     """
     box = problem.box
     if isinstance(box, Space):
-        raise InvalidInput("The whole space is no polytope with vertices.")
+        cone = [cone_polytope(problem.network.in_size)]
+        return cone, cone
     lower, upper = (_vector(v[example]) for v in (box.lower, box.upper))
     if not isinstance(box, NormBall):
         both = [box_polytope(lower, upper)]
@@ -186,7 +196,8 @@ def truth(problem: Problem, example: int = 0, limit: int = 4096) -> Truth:
 
 def jacobians(network: Network, domain: Polytope, limit: int = 4096) -> set[Matrix]:
     """The Jacobians (outputs of inputs) of all patterns whose closed region in the domain is not empty."""
-    return {tuple(f.weights for f in outputs) for outputs, _ in pieces(network, domain, limit)}
+    size = network.in_size
+    return {tuple(f.weights[:size] for f in outputs) for outputs, _ in pieces(network, domain, limit)}
 
 
 def least(network: Network, domain: Polytope, row: Sequence[float], limit: int = 4096) -> Fraction:
@@ -203,8 +214,17 @@ def pieces(network: Network, domain: Polytope, limit: int = 4096) -> Iterator[tu
     """The outputs as affine functions, and the closed region where they are so, for every pattern in the domain."""
     affine = {k: node for k, node in enumerate(network.nodes) if isinstance(node, Affine)}
     tables = {k: [exact_matrix(m) for m in node.maps] for k, node in affine.items()}
-    size = network.in_size
-    start = [Function(tuple(Fraction(int(i == j)) for j in range(size)), Fraction(0)) for i in range(size)]
+    if domain.empty:
+        return
+    size, coordinates = network.in_size, len(next(iter(domain.points)))
+    axes = [tuple(Fraction(int(i == j)) for j in range(coordinates)) for i in range(coordinates)]
+    start = [Function(axis, Fraction(0)) for axis in axes[:size]]
+    # What constants are multiplied with: 1, or the last coordinate of a cone.
+    one = (
+        Function(tuple(Fraction(0) for _ in axes), Fraction(1))
+        if coordinates == size
+        else Function(axes[-1], Fraction(0))
+    )
 
     def walk(k: int, values: list[list[Function]], domain: Polytope) -> Iterator[tuple[list[Function], Polytope]]:
         if k == len(network.nodes):
@@ -213,13 +233,12 @@ def pieces(network: Network, domain: Polytope, limit: int = 4096) -> Iterator[tu
         node = network.nodes[k]
         if isinstance(node, Activate):
             for images, part in _sides(network, k, values[node.parent], domain):
-                yield from walk(k + 1, [*values, images], part)
+                if any(one.at(p) > 0 for p in part.points):
+                    yield from walk(k + 1, [*values, images], part)
         else:
             assert isinstance(node, Affine)
-            yield from walk(k + 1, [*values, _affine(node, tables[k], values)], domain)
+            yield from walk(k + 1, [*values, _affine(node, tables[k], values, one)], domain)
 
-    if domain.empty:
-        return
     for count, piece in enumerate(walk(1, [start], domain)):
         if count >= limit:
             raise TooLarge(f"More than {limit} patterns are valid: this oracle is for tiny networks.")
@@ -261,12 +280,13 @@ def _sides(
     yield from extend(0, [], domain)
 
 
-def _affine(node: Affine, tables: Sequence[Matrix], values: Sequence[Sequence[Function]]) -> list[Function]:
+def _affine(
+    node: Affine, tables: Sequence[Matrix], values: Sequence[Sequence[Function]], one: Function
+) -> list[Function]:
     bias = [Fraction(0)] * node.size if node.bias is None else list(_vector(node.bias))
     result = []
     for i in range(node.size):
-        weights = [Fraction(0)] * len(values[0][0].weights)
-        constant = bias[i]
+        weights, constant = [bias[i] * w for w in one.weights], bias[i] * one.constant
         for p, table in zip(node.parents, tables, strict=True):
             for factor, function in zip(table[i], values[p], strict=True):
                 if factor:

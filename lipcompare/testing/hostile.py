@@ -2,7 +2,8 @@
 
 Each family puts one trouble into a random network: terms of a gradient or of a pre-activation that cancel, large
 biases, kinks at or next to the domain's sides and centre, extreme scales, neurons that repeat or never act, sides
-without width, small domains far from the origin, balls.
+without width, small domains far from the origin, balls, a slope for each neuron (of 1 too, which is no kink, and of
+more), the whole space.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lipcompare.domain import Box, Norm, NormBall
+from lipcompare.domain import Box, Norm, NormBall, Space
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Input, Network, Node
-from lipcompare.network.linear_maps import Dense
+from lipcompare.network.linear_maps import Dense, Scale
 from lipcompare.problem import Problem
 
 
@@ -27,20 +28,22 @@ class Draft:
 
     Attributes:
         weights, biases: one (outputs, inputs) and one (outputs,) per layer.
-        alpha: slope of every activation's low side.
+        alphas: slopes of the activations' low sides, one (neurons,) per layer but the last.
         skip: (outputs, inputs) weights of a path around all layers, or None.
         center, radius: (inputs,) of the domain.
         ball: the norm of the domain's ball.
+        everywhere: the domain is the whole space instead.
     """
 
     random: torch.Generator
     weights: list[Tensor]
     biases: list[Tensor]
-    alpha: float
+    alphas: list[Tensor]
     skip: Tensor | None
     center: Tensor
     radius: Tensor
     ball: Norm = Norm.INF
+    everywhere: bool = False
 
     def uniform(self, low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=self.random, dtype=torch.float64))
@@ -72,8 +75,9 @@ class Draft:
         weights = [make(b, a) for a, b in itertools.pairwise(sizes)]
         biases = [0.5 * make(b) for b in sizes[1:]]
         alpha = (0.0, 0.0, 0.1, -1.0)[pick(4)]
+        alphas = [torch.full((n,), alpha, dtype=torch.float64) for n in widths]
         skip = make(sizes[-1], inputs) if pick(4) == 0 else None
-        return cls(random, weights, biases, alpha, skip, make(inputs), make(inputs).abs())
+        return cls(random, weights, biases, alphas, skip, make(inputs), make(inputs).abs())
 
     def value(self, layer: int) -> Tensor:
         """Pre-activations of one layer at the centre."""
@@ -81,7 +85,7 @@ class Draft:
         for k in range(layer + 1):
             value = self.weights[k] @ value + self.biases[k]
             if k < layer:
-                value = torch.maximum(value, self.alpha * value)
+                value = torch.where(value > 0, value, self.alphas[k] * value)
         return value
 
     def domains(self, count: int) -> tuple[Tensor, Tensor]:
@@ -95,7 +99,7 @@ class Draft:
         radius = torch.where(flat, 0.0, share * self.radius)
         return self.center + sides * (self.radius - radius), radius
 
-    def problem(self, norm: Norm, dtype: torch.dtype, boxes: int = 1) -> Problem:
+    def network(self) -> Network:
         nodes: list[Node] = [Input(self.weights[0].shape[1])]
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             last = k == len(self.weights) - 1
@@ -104,12 +108,31 @@ class Draft:
             else:
                 nodes.append(Affine((len(nodes) - 1,), (Dense(weight),), bias))
             if not last:
-                nodes.append(Activate(len(nodes) - 1, LeakyReLU(self.alpha), weight.shape[0]))
-        network = Network(tuple(nodes), (nodes[0].size,), (nodes[-1].size,))
+                nodes += _activation(len(nodes) - 1, self.alphas[k])
+        return Network(tuple(nodes), (nodes[0].size,), (nodes[-1].size,))
+
+    def problem(self, norm: Norm, dtype: torch.dtype, boxes: int = 1) -> Problem:
+        network = self.network()
+        if self.everywhere:
+            return Problem(network, Space.of(network.in_size, dtype=dtype), norm)
         center, radius = (v.to(dtype) for v in self.domains(boxes))
         if self.ball is Norm.INF:
             return Problem(network, Box(center - radius, center + radius), norm)
         return Problem(network, NormBall.around(center, radius.amax(1), self.ball), norm)
+
+
+def _activation(last: int, alpha: Tensor) -> list[Node]:
+    """Nodes of ``z`` where it is positive and ``alpha z`` elsewhere, of node ``last``."""
+    size = len(alpha)
+    if bool((alpha == alpha[0]).all()) and alpha[0] <= 1:
+        return [Activate(last, LeakyReLU(float(alpha[0])), size)]
+    if bool((alpha <= 1).all()):
+        return [Activate(last, LeakyReLU(alpha), size)]
+    # Where the slope is above 1 the neuron is concave: alpha z + (1 - alpha) relu(z), as importers make of it.
+    steep = alpha > 1
+    bent = Activate(last, LeakyReLU(torch.where(steep, 0.0, alpha)), size)
+    straight, kept = torch.where(steep, alpha, 0.0), torch.where(steep, 1 - alpha, 1.0)
+    return [bent, Affine((last + 1, last), (Scale(kept), Scale(straight)), None)]
 
 
 def _cancelling_gradients(d: Draft) -> None:
@@ -204,7 +227,20 @@ def _ball(d: Draft) -> None:
     d.radius *= d.power(-6, 0)
 
 
-FAMILIES: dict[str, Callable[[Draft], None]] = {
+def _slopes(d: Draft) -> None:
+    """Slopes of their own for all neurons, many of them next to 0 and 1 or beyond."""
+    for alpha in d.alphas:
+        for i in range(len(alpha)):
+            near = d.power(-17, -6) * (1 - 2 * d.integer(2))
+            alpha[i] = (0.0, 1.0, 1.0, near, 1 + near, d.uniform(-2, 1), d.uniform(1, 3), 1e3)[d.integer(8)]
+
+
+def _everywhere(d: Draft) -> None:
+    (lambda d: None, _slopes, _repeated, _kinks, _cancelling_preactivations)[d.integer(5)](d)
+    d.everywhere = True
+
+
+_FIRST: dict[str, Callable[[Draft], None]] = {
     "plain": lambda d: None,
     "cancelling gradients": _cancelling_gradients,
     "cancelling terms": _cancelling_terms,
@@ -218,14 +254,16 @@ FAMILIES: dict[str, Callable[[Draft], None]] = {
     "far from the origin": _far,
     "balls": _ball,
 }
+FAMILIES: dict[str, Callable[[Draft], None]] = {**_FIRST, "slopes": _slopes, "everywhere": _everywhere}
+"""Later families never are a second trouble: the problems that seeds stand for, in tests and findings, stay."""
 
 
 def problem(family: str, seed: int, norm: Norm | str, dtype: torch.dtype, boxes: int = 1) -> Problem:
-    """A problem of one family on a batch of domains, the first of which does not depend on how many there are; every
-    third one has a second trouble, whichever the seed says."""
+    """A problem of one family on a batch of domains (of one, if that is the whole space), the first of which does not
+    depend on how many there are; every third one has a second trouble, whichever the seed says."""
     draft = Draft.of(seed)
     if seed % 3 == 0:
-        names = sorted(FAMILIES)
-        FAMILIES[names[draft.integer(len(names))]](draft)
+        names = sorted(_FIRST)
+        _FIRST[names[draft.integer(len(names))]](draft)
     FAMILIES[family](draft)
     return draft.problem(Norm.parse(norm), dtype, boxes)
