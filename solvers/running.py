@@ -141,11 +141,11 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
         raise errors[0]
     if claims:
         claim = claims[0]
-        if claim.status.is_proof or (outcome is SolveStatus.TIME_LIMIT and claim.status is not SolveStatus.INTERRUPTED):
-            return claim
-        if outcome is SolveStatus.TIME_LIMIT and not late:
-            return claim  # on_progress asked for it
-        return replace(claim, status=outcome)
+        if outcome is SolveStatus.INTERRUPTED:
+            return replace(claim, status=outcome)  # also where the solver has just finished: Ctrl-C is not for it alone
+        if claim.status is SolveStatus.INTERRUPTED and late:
+            return replace(claim, status=outcome)
+        return claim
     left = "the solver did not stop when told to and was left behind"
     return Claim(outcome, progress.x, progress.dual_bound, progress.nodes, message=left)
 

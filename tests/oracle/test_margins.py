@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Callable
 from fractions import Fraction
 from unittest import mock
@@ -17,6 +18,7 @@ from lipcompare.jacobian.linear import GateLines, chords, constants
 from lipcompare.network import LeakyReLU
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm, Problem
+from lipcompare.quadratic.cuts import forms
 from lipcompare.rounding import product_above
 from lipcompare.testing import exact, hostile
 from lipcompare.witness import check_witnesses, make_witnesses
@@ -73,6 +75,28 @@ def chord_holds(chord: Callable[[Interval], tuple[Tensor, Tensor]], value: Calla
     gradient = interval()
     slope, intercept = (v.double() for v in chord(gradient))
     return all(bool((slope * end.double() + intercept >= value(end.double())).all()) for end in gradient)
+
+
+def cut_chords_hold() -> bool:
+    """Both chords of gates with a constant ``K`` at an end of its interval, without any rounding."""
+    ends = torch.rand(2, 1, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    lower, upper = -ends[0], ends[1]
+    k = torch.zeros(1, 501, 500, dtype=torch.float64)
+    none, every = torch.zeros_like(lower), torch.ones_like(lower)
+    data = types.SimpleNamespace(problems=1, size=501, columns=k)
+    for constant in (lower, upper):
+        k[:, 0] = constant
+        gates = forms._Gates(k, lower, upper, none, every)
+        with mock.patch("lipcompare.quadratic.cuts.forms._gates", lambda *_, gates=gates: gates):
+            found = forms.chords(data, None, none.long(), none.long()[0])  # type: ignore[arg-type]
+        top = found.columns[0, 0].tolist()
+        slope = (found.columns[0, 1:, :500].diagonal().tolist(), found.columns[0, 1:, 500:].diagonal().tolist())
+        for form, (first, error) in enumerate(zip(top, found.error[0].tolist(), strict=True)):
+            ends_of_v = (Fraction(0), Fraction(float(constant[0, form % 500])))
+            at = [Fraction(first) + Fraction(slope[form // 500][form % 500]) * v for v in ends_of_v]
+            if min(at) < -Fraction(error):
+                return False
+    return True
 
 
 def norm_holds() -> bool:
@@ -174,6 +198,7 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
         nothing,
         lambda: chord_holds(norms.square_chord, square),
     ),
+    "chords of gates in cuts": ("lipcompare.quadratic.cuts.forms.allowance", nothing, cut_chords_hold),
     "norms": ("lipcompare.jacobian.norms.raised", unchanged, norm_holds),
     "scaled norms": ("lipcompare.domain.euclidean", plain_length, small_norms_hold),
     "products of norms": ("lipcompare.jacobian.norms.product_above", plain_product, products_hold),

@@ -20,6 +20,7 @@ from torch import Tensor
 from lipcompare.gates import Coupling
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.program import Coordinates, SdpData
+from lipcompare.rounding import unit_roundoff
 
 INPUT = -3  # the "node" of a coordinate that is an input
 SIDE = -4  # of one that is a gate's side
@@ -148,11 +149,12 @@ class _Walk:
                 constant=z.constant.gather(-1, index) / top * present,
                 linear=_padded(pushed, before),
                 least=bounds.lower.gather(-1, index) / top * present,
-                error=(z.unit + 4) * torch.finfo(top.dtype).eps / 2 * z.size.gather(-1, index) / top * present,
+                error=(z.unit + 4) * unit_roundoff(top.dtype) * z.size.gather(-1, index) / top * present,
             )
         )
-        # Bent: the low slope passes z, and the rest of the way up is the output's coordinate.
-        straight = slopes.lower
+        # Bent: the low slope passes z, and the rest of the way up is the output's coordinate. Where z ends at its kink,
+        # the slope has a range but only one side counts.
+        straight = torch.where(bounds.lower < 0, slopes.lower, slopes.upper)
         jump = (slopes.upper - slopes.lower).gather(-1, index) * top * present
         added = top.new_zeros(examples, width, size).scatter_(-1, index.unsqueeze(-1), jump.unsqueeze(-1))
         return _Value(

@@ -11,15 +11,17 @@ import contextlib
 import numpy as np
 import scipy.optimize
 import scipy.sparse as sp
+import torch
 
 import solvers
 from lipcompare.domain import Norm
+from lipcompare.rounding import allowance, floor, raised
 
-_U = np.finfo(np.float64).eps / 2
 _SECONDS = 10.0
 _PRICE = 1e4
 """Of a unit that the rows lack, in distances: beyond that the polyhedron counts as empty for what a solver is asked."""
 _LACKING = 1e-6
+"""What the rows may lack at a point that is proposed; whether it is one is checked where it is used."""
 _NOISE = 1e-9
 """Multipliers under this share of the largest are left out where the others prove as much."""
 
@@ -41,29 +43,35 @@ def nearest(
         return 0.0, np.zeros(G.shape[1])
     size = np.abs(G).max(1) + np.abs(h)
     size = np.where(size > 0, size, 1.0)
-    G, h, error = G / size[:, None], h / size, error / size
+    moves, G, h, error = G != 0, G / size[:, None], h / size, error / size
     point, y = _squares(G, h) if norm is Norm.TWO else _program(G, h, norm, time_limit)
     if y is None:
         return 0.0, point
     y = np.maximum(np.nan_to_num(y, posinf=0.0, neginf=0.0), 0.0)
     clean = np.where(y > _NOISE * y.max(initial=0.0), y, 0.0)
-    return max(_proved(G, h, error, clean, norm), _proved(G, h, error, y, norm)), point
+    return max(_proved(G, h, error, moves, some, norm) for some in (clean, y)), point
 
 
-def _proved(G: np.ndarray, h: np.ndarray, error: np.ndarray, y: np.ndarray, norm: Norm) -> float:
+def _proved(G: np.ndarray, h: np.ndarray, error: np.ndarray, moves: np.ndarray, y: np.ndarray, norm: Norm) -> float:
     """What multipliers prove.
 
-    Scaling the rows, the products and their sums make at most ``rows + inputs + 8`` roundings on any term; twice that
-    also covers the sums of absolute values that the rounding is measured by.
+    Scaling the rows, the products and their sums make at most ``rows + inputs + 8`` roundings on any term. What
+    underflows, in rows of size one and multipliers of at most one, is less than the smallest normal number a row.
+
+    Args:
+        moves: (rows, inputs) which entries of ``G`` were not 0 before it was scaled.
     """
-    rounding = 2 * (sum(G.shape) + 8) * _U
-    height = float(y @ h - y @ error - rounding * (y @ (np.abs(h) + error)))
-    if height <= 0:
+    largest = y.max(initial=0.0)
+    if not largest > 0:
         return 0.0
-    entries = np.abs(y @ G) + rounding * (y @ np.abs(G))
-    order = {Norm.INF: 1, Norm.TWO: 2, Norm.ONE: np.inf}[norm]
-    width = float(np.linalg.norm(entries, order)) * (1 + rounding)
-    return float(height / width * (1 - 4 * _U)) if width > 0 else np.inf
+    y = np.ldexp(y, -np.frexp(largest)[1])
+    part, lost = allowance(sum(G.shape) + 8, torch.float64), len(h) * floor(torch.float64)
+    height = float(y @ h - y @ error - part * (y @ (np.abs(h) + error)) - lost)
+    if not height > 0:
+        return 0.0
+    entries = np.abs(y @ G) + part * (y @ np.abs(G)) + lost * ((y > 0) @ moves)
+    width = float(raised(norm.dual.of(torch.from_numpy(entries)), G.shape[1]))
+    return height / width * (1 - part) if width > 0 else np.inf
 
 
 def _squares(G: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

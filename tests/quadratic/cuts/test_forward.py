@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import Network, Problem
-from lipcompare.gates import Coupling, Gates
+from lipcompare.gates import Conflicts, Coupling, Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.methods import Sdp
+from lipcompare.network import Affine
+from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
 from lipcompare.quadratic.cuts.forms import SIGN, chords, forward_forms, sign_sides
@@ -139,6 +141,28 @@ def test_the_maps_are_the_networks_own() -> None:
     outputs = forward.coordinates.present[:, forward.inputs :].unsqueeze(1)
     bent = z[..., forward.inputs :].clamp(min=0)
     torch.testing.assert_close(bent * outputs, ahead[..., forward.inputs :] * outputs, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_neuron_that_ends_at_its_kink_has_one_side(end: int) -> None:
+    """Its slope has a range, of which the wrong end once passed its value on."""
+    network = nets.dense(0, (2, 3, 3, 1))
+    first, second = network.activations
+    box = nets.problem(network, 0.4).box.interval
+    bounds = dict(preactivation_bounds(network, box, Tightening.INTERVAL))
+    low, high = bounds[first]
+    bounds[first] = Interval(torch.zeros_like(low), high.abs()) if end == 0 else Interval(-low.abs(), 0 * high)
+    wide = torch.ones_like(low)
+    bounds[second] = Interval(-wide, wide)
+    forward = forward_maps(network, Coupling(box, bounds, Conflicts.none(low.device)))
+    x = box.lower + 0.5 * (box.upper - box.lower)
+    values = network.values(x)
+    z = values[1] if end == 0 else torch.zeros_like(values[1])
+    node = network.nodes[3]
+    assert isinstance(node, Affine) and node.bias is not None
+    expected = node.maps[0].forward(z) + node.bias
+    said = forward.constant + 0.5 * forward.linear[:, : forward.inputs].sum(1)
+    torch.testing.assert_close(said[:, forward.inputs :], expected)
 
 
 @settings(max_examples=8)
