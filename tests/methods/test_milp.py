@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import math
 import signal
+import time
 
 import nets
 import numpy as np
