@@ -90,33 +90,34 @@ def bound(
     asked = {name: options.pop(name) for name in _ASKED if name in options}
     chosen = _method(method, options)
     problem = _question(problem, center, eps, asked)
-    with computing(threads):
-        problem = _ordinary(problem)
-        clock = Clock(Budget(time_limit, gap, memory))
-        so_far = SoFar(problem.batch, problem.rows)
-        reason = chosen.domain_reason(problem) or chosen.supports(problem)
-        if reason is not None:
-            return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
-
+    clock = Clock(Budget(time_limit, gap, memory))
+    so_far = SoFar(problem.batch, problem.rows)
     try:
-        with computing(threads), _watching(progress, chosen.name) as shown:
-
-            def tell(point: TracePoint) -> None:
-                clock.trace.append(point)
-                for listener in (on_progress, shown and shown.show):
-                    if listener is not None:
-                        listener(point)
-
-            def note(text: str) -> None:
-                for listener in (on_note, shown and shown.note):
-                    if listener is not None:
-                        listener(text)
-
-            budget = Budget(time_limit, gap, memory, tell, note, so_far.take)
-            return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
-    except KeyboardInterrupt:
-        # It came when the run was over: all that it had told of is kept.
         with computing(threads):
+            problem = _ordinary(problem)
+            reason = chosen.domain_reason(problem) or chosen.supports(problem)
+            if reason is not None:
+                return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
+
+            with _watching(progress, chosen.name) as shown:
+
+                def tell(point: TracePoint) -> None:
+                    clock.trace.append(point)
+                    for listener in (on_progress, shown and shown.show):
+                        if listener is not None:
+                            listener(point)
+
+                def note(text: str) -> None:
+                    for listener in (on_note, shown and shown.note):
+                        if listener is not None:
+                            listener(text)
+
+                budget = Budget(time_limit, gap, memory, tell, note, so_far.take)
+                return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
+    except KeyboardInterrupt:
+        # It came before the run began or when it was over: all that it had told of is kept.
+        with computing(threads):
+            problem = _ordinary(problem)
             return _checked(problem, _ended(problem, chosen, clock, so_far, Status.INTERRUPTED), gap)
 
 

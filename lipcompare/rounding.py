@@ -83,12 +83,15 @@ def euclidean(values: Tensor) -> Tensor:
 
 
 def raised(bound: Tensor, operations: float) -> Tensor:
-    """A bound that is a sum without cancellation, raised by its own rounding; zeros stay.
+    """A bound that is a sum without cancellation, so not negative, raised by its own rounding; zeros stay.
 
-    The smallest number above it covers what ``1 + u`` does not change.
+    The next number above it covers what ``1 + u`` does not change.
     """
-    higher = bound * (1 + allowance(operations + SPARE, bound.dtype))
-    return torch.where(bound > 0, torch.nextafter(higher, torch.full_like(higher, torch.inf)), bound)
+    factor = 1 + allowance(operations + SPARE, bound.dtype)
+    if factor == math.inf:
+        return torch.where(bound > 0, torch.inf, bound)
+    # The factor is at most 2, so four times the bound lies above, and is zero where the bound is.
+    return torch.nextafter(bound * factor, bound * 4)
 
 
 def lowered(bound: Tensor, operations: float) -> Tensor:
@@ -116,11 +119,11 @@ def above(value: Number) -> Number:
 
 def product_above(a: Number, b: Number) -> Number:
     """The product of two numbers that are not negative, rounded upward; zero only if one of them is."""
-    product = above(a * b)
+    product = a * b
     if isinstance(product, Tensor):
-        some = torch.as_tensor(a, device=product.device).gt(0) & torch.as_tensor(b, device=product.device).gt(0)
-        return torch.where(some & (product == 0), math.ulp(0.0), product)
-    return product if product or not (a and b) else math.ulp(0.0)
+        higher = torch.nextafter(product, torch.full_like(product, torch.inf))
+        return torch.where((a > 0) & (b > 0), higher, product)  # type: ignore[arg-type]  # one of them is a tensor
+    return math.nextafter(product, math.inf) if a > 0 and b > 0 else product
 
 
 def sum_above(a: Number, b: Number) -> Number:

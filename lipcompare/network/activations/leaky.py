@@ -59,6 +59,9 @@ class LeakyReLU(Activation):
         # NaN. (No tensor is made of alpha: that would make a GPU wait.)
         return Interval(self.slopes(z.lower > 0, z.lower.dtype), self.slopes(~(z.upper < 0), z.upper.dtype))
 
+    def slopes_anywhere(self, like: Tensor) -> Interval:
+        return Interval(self._slope(torch.zeros_like(like)), self._slope(torch.ones_like(like)))
+
     def image(self, z: Interval) -> Interval:
         # The function is convex: its maximum is at an end, its minimum at an end or at the kink.
         lower, upper = self.value(z.lower), self.value(z.upper)
