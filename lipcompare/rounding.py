@@ -94,6 +94,12 @@ def raised(bound: Tensor, operations: float) -> Tensor:
     return torch.nextafter(bound * factor, bound * 4)
 
 
+def total_above(terms: Tensor) -> Tensor:
+    """The sum of the last axis, rounded upward; the terms may have either sign."""
+    error = allowance(terms.shape[-1] + SPARE, terms.dtype) * terms.abs().sum(-1)
+    return terms.sum(-1) + error
+
+
 def lowered(bound: Tensor, operations: float) -> Tensor:
     """The same downward: what a sum without cancellation is at least."""
     lower = bound * (1 - allowance(operations + SPARE, bound.dtype))

@@ -26,24 +26,38 @@ class Reach(NamedTuple):
     Attributes:
         interval: (batch, rows, size).
         size: the sum of the absolute values of all terms, whatever lines they came through, (batch, rows, size).
-        support: positive where any path through open gates leads to the output; elsewhere the gradient is 0 exactly.
+        rises, falls: positive where any term may be positive, and where any may be negative; 0 elsewhere. That is
+            known beside the interval, since a product with a slope may underflow to 0.
     """
 
     interval: Interval
     size: Tensor
-    support: Tensor
+    rises: Tensor
+    falls: Tensor
+
+    @property
+    def underflow(self) -> Tensor:
+        """What covers underflow in a sum of absolute values; 0 where the gradient is exactly 0."""
+        return _underflow(self.rises, self.falls)
 
     @property
     def scale(self) -> Tensor:
-        """``size`` with what covers underflow; 0 where the gradient is exactly 0."""
-        return self.size.add(self.support.sign(), alpha=floor(self.size.dtype))
+        """``size`` with that."""
+        return self.size + self.underflow
 
     def of_all(self, batch: int) -> Reach:
         """The same for every example, where all have the same so far."""
         if self.size.shape[0] == batch:
             return self
-        lower, upper, size, support = (v.expand(batch, -1, -1) for v in (*self.interval, self.size, self.support))
-        return Reach(Interval(lower, upper), size, support)
+        lower, upper, *rest = (v.expand(batch, -1, -1) for v in (*self.interval, *self[1:]))
+        return Reach(Interval(lower, upper), *rest)
+
+    def decided(self) -> Reach:
+        """``rises`` and ``falls`` are 0 also where the interval says so, which must allow for underflow."""
+        above, below = torch.empty_like(self.interval.upper), torch.empty_like(self.interval.lower)
+        torch.gt(self.interval.upper, 0, out=above)
+        torch.lt(self.interval.lower, 0, out=below)
+        return self._replace(rises=above.mul_(self.rises), falls=below.mul_(self.falls))
 
 
 def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> Interval:
@@ -95,13 +109,14 @@ def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Re
 def at_output(functionals: Tensor) -> Reach:
     """The gradient at the output: of one example where all ask for the same."""
     functionals = functionals[:1] if functionals.stride(0) == 0 else functionals
-    return Reach(Interval(functionals, functionals), functionals.abs(), (functionals != 0).to(functionals.dtype))
+    rises, falls = (functionals > 0).to(functionals.dtype), (functionals < 0).to(functionals.dtype)
+    return Reach(Interval(functionals, functionals), functionals.abs(), rises, falls)
 
 
 def nothing(network: Network, functionals: Tensor) -> Reach:
     """The gradient at the input of an output that does not depend on it."""
     zero = functionals.new_zeros(*functionals.shape[:-1], network.in_size)
-    return Reach(Interval(zero, zero), zero, zero)
+    return Reach(Interval(zero, zero), zero, zero, zero)
 
 
 def through_gate(activation: Activation, slope: Interval, gradient: Reach, size: Tensor | None = None) -> Reach:
@@ -111,88 +126,83 @@ def through_gate(activation: Activation, slope: Interval, gradient: Reach, size:
     """
     lo, hi, steepest = (v.unsqueeze(1) for v in (*slope, slope.magnitude))
     lower, upper = gradient.interval
+    rises, falls = gradient.rises, gradient.falls
     if activation.increasing:
         product = Interval(torch.minimum(lo * lower, hi * lower), torch.maximum(lo * upper, hi * upper))
+        kept = hi.sign()
+        rises, falls = rises * kept, falls * kept
     else:
         corners = torch.stack([lo * lower, lo * upper, hi * lower, hi * upper])
         product = Interval(corners.amin(0), corners.amax(0))
-    size = steepest * gradient.size if size is None else size
-    return Reach(product, size, gradient.support.sign() * steepest.sign())
+        kept, turned = hi.clamp(min=0).sign(), (-lo).clamp(min=0).sign()
+        rises, falls = rises * kept + falls * turned, rises * turned + falls * kept
+    return Reach(product, steepest * gradient.size if size is None else size, rises, falls)
 
 
 def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reach) -> Iterator[Reach]:
     """What an affine node hands back to its parents.
 
-    Each entry is a sum of ``fan_out`` products, so its rounding is relative to the sum of their absolute values.
+    Each entry is a sum of ``fan_out`` products, so its rounding is relative to the sum of their absolute values. What
+    underflow may have taken from a factor is multiplied by the weight, and what it may take from a product is not.
     """
     dtype = gradient.size.dtype
     for m in maps:
         few = gradient.size.numel() <= _FEW
         apart = m.apart if few and isinstance(m, Dense) else None
-        ends, rises, falls, terms, size, support = (
+        ends, terms, size, rises, falls = (
             _by_absolute_values(m, gradient) if apart is None else _by_signs(apart, gradient)
         )
-        terms, share = terms.add(support.sign(), alpha=floor(dtype)), allowance(m.fan_out + SPARE, dtype)
+        terms, share = terms + _underflow(rises, falls), allowance(m.fan_out + SPARE, dtype)
         lower, upper = ends.lower.sub(terms, alpha=share), ends.upper.add(terms, alpha=share)
         # A sum of terms of one sign has that sign, whatever rounding may do to its size.
         # Interpolation with 0 or 1 selects several times as fast as where() does with mixed masks.
-        lower = torch.lerp(lower.clamp(min=0), lower, falls.sign())
-        upper = torch.lerp(upper.clamp(max=0), upper, rises.sign())
-        yield Reach(Interval(lower, upper), size, support)
+        lower, upper = torch.lerp(lower.clamp(min=0), lower, falls), torch.lerp(upper.clamp(max=0), upper, rises)
+        yield Reach(Interval(lower, upper), size, rises, falls).decided()
+
+
+def _underflow(rises: Tensor, falls: Tensor) -> Tensor:
+    return (rises + falls).sign_().mul_(floor(rises.dtype))
 
 
 class _Image(NamedTuple):
-    """What a map makes of a gradient, each (batch, rows, size): the ends as they are computed, where any term may be
-    positive and where any may be negative, the sum of their absolute values, and the new size and support."""
+    """What a map makes of a gradient, each (batch, rows, size): the ends as they are computed, the sum of the absolute
+    values of their terms (with what covers underflow in factors), and the new ``size``, ``rises`` and ``falls``."""
 
     ends: Interval
-    rises: Tensor
-    falls: Tensor
     terms: Tensor
     size: Tensor
-    support: Tensor
+    rises: Tensor
+    falls: Tensor
 
 
 def _by_signs(apart: Tensor, gradient: Reach) -> _Image:
     """All in one product with the entries of either sign ``apart``; what multiplies a zero adds nothing to a sum."""
-    (lower, upper), size, support = gradient
-    above, below = (upper > 0).to(size.dtype), (lower < 0).to(size.dtype)
+    (lower, upper), size, rises, falls = gradient
+    underflow = gradient.underflow
     other_lower, other_upper = -upper, -lower
-    common = [torch.maximum(other_upper, upper), size, support]
-    positive = torch.stack([lower, upper, above, below, *common])
-    negative = torch.stack([other_lower, other_upper, below, above, *common])
-    low, high, *rest = (torch.cat([positive, negative], -1) @ apart).unbind()
-    return _Image(Interval(low, high), *rest)
+    terms, size = torch.maximum(other_upper, upper) + underflow, size + underflow
+    positive = torch.stack([lower, upper, terms, size, rises, falls])
+    negative = torch.stack([other_lower, other_upper, terms, size, falls, rises])
+    low, high, terms, size, rises, falls = (torch.cat([positive, negative], -1) @ apart).unbind()
+    return _Image(Interval(low, high), terms, size, rises.sign(), falls.sign())
 
 
 def _by_absolute_values(m: LinearMap, gradient: Reach) -> _Image:
     """By middle and radius, for maps where a product with the entries of either sign is not cheap."""
     lower, upper = gradient.interval
-    absolute = lower.new_empty(4, *lower.shape)  # no copies: these are large
+    absolute = lower.new_empty(3, *lower.shape)  # no copies: these are large
     torch.sub(upper, lower, out=absolute[0])
-    torch.maximum(-lower, upper, out=absolute[1])
-    absolute[2], absolute[3] = gradient.size, gradient.support
-    width, terms, size, support = m.absolute.adjoint(absolute)
+    underflow = gradient.underflow
+    torch.add(torch.maximum(-lower, upper), underflow, out=absolute[1])
+    torch.add(gradient.size, underflow, out=absolute[2])
+    width, terms, size = m.absolute.adjoint(absolute)
     twice = m.adjoint(lower + upper)
     ends = Interval((twice - width).mul_(0.5), (twice + width).mul_(0.5))
-    return _Image(ends, *_signs(m, gradient.interval, support), terms, size, support)
-
-
-def _signs(m: LinearMap, interval: Interval, either: Tensor) -> tuple[Tensor, Tensor]:
-    """Positive where any term of the adjoint may be positive, and where any may be negative.
-
-    ``either`` is the answer for a map that does not know its signs.
-    """
-    if m.positive is None or m.negative is None:
-        return either, either
-    sides = either.new_empty(2, *interval.lower.shape)
-    torch.gt(interval.upper, 0, out=sides[0])
-    torch.lt(interval.lower, 0, out=sides[1])
-    same, other = m.positive.adjoint(sides), m.negative.adjoint(sides)
-    return same[0] + other[1], same[1] + other[0]
+    return _Image(ends, terms, size, *m.adjoint_signs(gradient.rises, gradient.falls))
 
 
 def sum_of(first: Reach, second: Reach) -> Reach:
     """The sums of two values."""
     lower, upper = (a + b for a, b in zip(first.interval, second.interval, strict=True))
-    return Reach(Interval(lower, upper), first.size + second.size, first.support + second.support)
+    size, rises, falls = (a + b for a, b in zip(first[1:], second[1:], strict=True))
+    return Reach(Interval(lower, upper), size, rises, falls)

@@ -36,7 +36,7 @@ from lipcompare.network.graph import (
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
-from lipcompare.rounding import allowance, power_of_two, raised, scaled, unit_roundoff
+from lipcompare.rounding import allowance, power_of_two, raised, scaled, total_above, unit_roundoff
 
 
 class GateLines(NamedTuple):
@@ -225,7 +225,7 @@ def gradient_intervals(
         step = step.of_all(batch)
         scales[k] = step.scale
         if within is not None:
-            step = step._replace(interval=step.interval.intersect(within[k]))
+            step = step._replace(interval=step.interval.intersect(within[k])).decided()
         if k in fixed:
             value = _constant_gradient(network, gates, functionals, k)
             error = allowance(network.operations, value.dtype) * step.scale
@@ -248,7 +248,7 @@ def gradient_intervals(
             reached = forward.scales[k].unsqueeze(1)
             joint[k] = gate_planes(intervals[k], slope, steep, reached)
             size = torch.maximum(size, joint[k].size(step.size, reached))
-        return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]), size)
+        return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]).decided(), size)
 
     last = len(network.nodes) - 1
     found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
@@ -305,9 +305,9 @@ def norm_bound(
     pushed = functional_bound(network, gates, functionals, gradients, 0, slope.unsqueeze(2), forward).squeeze(2)
     if norm is Norm.TWO:
         pushed = scaled(pushed, -exponent.squeeze(-1))
-    constant = raised(intercept.sum(-1), network.in_size)
+    constant = total_above(intercept)
     bound = (pushed + constant).clamp(min=0)
-    bound = bound + 2 * unit_roundoff(bound.dtype) * (pushed.abs() + constant)
+    bound = bound + 2 * unit_roundoff(bound.dtype) * (pushed.abs() + constant.abs())
     if norm is Norm.TWO:
         bound = scaled(raised(bound.sqrt(), 1), exponent.squeeze(-1))
     bound = torch.minimum(bound, box)

@@ -54,19 +54,30 @@ class LinearMap(ABC):
         """The map with the absolute value of every entry, for interval arithmetic."""
         return self._absolute()
 
-    def _part(self, sign: int) -> LinearMap | None:
-        """Absolute values of the entries of one sign; None if the map does not know them apart."""
+    def _signs(self) -> LinearMap | None:
         return None
 
     @cached_property
-    def positive(self) -> LinearMap | None:
-        """The map with its positive entries alone, for signs of sums; None if it does not know them apart."""
-        return self._part(1)
+    def signs(self) -> LinearMap | None:
+        """The map with the sign of every entry, 1, 0 or -1; None if it does not know its entries."""
+        return self._signs()
 
-    @cached_property
-    def negative(self) -> LinearMap | None:
-        """The map with the absolute values of its negative entries alone; None as for :attr:`positive`."""
-        return self._part(-1)
+    def adjoint_signs(self, rises: Tensor, falls: Tensor) -> tuple[Tensor, Tensor]:
+        """Where any term of ``A^T y`` may be positive, and where any may be negative: ones, elsewhere zeros.
+
+        By counting, in whole numbers up to twice the terms, which no order of summation rounds.
+
+        Args:
+            rises, falls: (..., out_size) small whole numbers, 0 where ``y`` is known not to be positive, and negative.
+        """
+        if self.signs is None:
+            some = self.absolute.adjoint(rises + falls).sign_()
+            return some, some
+        terms, balance = self.signs.absolute.adjoint(rises + falls), self.signs.adjoint(rises - falls)
+        positive, negative = torch.empty_like(terms), torch.empty_like(terms)
+        torch.gt(terms + balance, 1, out=positive)  # twice the number of terms that may be positive
+        torch.gt(terms - balance, 1, out=negative)
+        return positive, negative
 
     @property
     def fan_in(self) -> int:
@@ -129,35 +140,7 @@ class Identity(LinearMap):
     def _absolute(self) -> LinearMap:
         return self
 
-    def _part(self, sign: int) -> LinearMap | None:
-        return self if sign > 0 else Zero(self.size, self.size)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Zero(LinearMap):
-    """The map that gives nothing: the negative part of a selection."""
-
-    inputs: int
-    outputs: int
-
-    @property
-    def in_size(self) -> int:
-        return self.inputs
-
-    @property
-    def out_size(self) -> int:
-        return self.outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(*x.shape[:-1], self.outputs)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y.new_zeros(*y.shape[:-1], self.inputs)
-
-    def _absolute(self) -> LinearMap:
-        return self
-
-    def _part(self, sign: int) -> LinearMap | None:
+    def _signs(self) -> LinearMap:
         return self
 
 
@@ -201,8 +184,8 @@ class Dense(LinearMap):
     def rows(self, entries: Tensor, like: Tensor) -> Tensor:
         return super().rows(entries, like) if self.blocks > 1 else self.weight.index_select(0, entries)
 
-    def _part(self, sign: int) -> LinearMap | None:
-        return Dense((sign * self.weight).clamp(min=0), self.blocks)
+    def _signs(self) -> LinearMap:
+        return Dense(self.weight.sign(), self.blocks)
 
     @cached_property
     def apart(self) -> Tensor | None:
@@ -276,8 +259,8 @@ class Conv(LinearMap):
     def _absolute(self) -> LinearMap:
         return dataclasses.replace(self, weight=self.weight.abs())
 
-    def _part(self, sign: int) -> LinearMap | None:
-        return dataclasses.replace(self, weight=(sign * self.weight).clamp(min=0))
+    def _signs(self) -> LinearMap:
+        return dataclasses.replace(self, weight=self.weight.sign())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -311,8 +294,8 @@ class Scale(LinearMap):
     def _absolute(self) -> LinearMap:
         return Scale(self.factor.abs())
 
-    def _part(self, sign: int) -> LinearMap | None:
-        return Scale((sign * self.factor).clamp(min=0))
+    def _signs(self) -> LinearMap:
+        return Scale(self.factor.sign())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -356,8 +339,8 @@ class Select(LinearMap):
     def _absolute(self) -> LinearMap:
         return self
 
-    def _part(self, sign: int) -> LinearMap | None:
-        return self if sign > 0 else Zero(self.in_size, self.out_size)
+    def _signs(self) -> LinearMap:
+        return self
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -391,9 +374,8 @@ class Transposed(LinearMap):
     def _absolute(self) -> LinearMap:
         return Transposed(self.base.absolute)
 
-    def _part(self, sign: int) -> LinearMap | None:
-        part = self.base.positive if sign > 0 else self.base.negative
-        return None if part is None else Transposed(part)
+    def _signs(self) -> LinearMap | None:
+        return None if self.base.signs is None else Transposed(self.base.signs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -428,3 +410,6 @@ class Composed(LinearMap):
     def _absolute(self) -> LinearMap:
         # |A B| <= |A| |B| entrywise: valid for intervals, and equal where one factor selects or scales.
         return Composed(self.outer.absolute, self.inner.absolute)
+
+    def adjoint_signs(self, rises: Tensor, falls: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.adjoint_signs(*self.outer.adjoint_signs(rises, falls))

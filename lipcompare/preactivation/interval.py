@@ -45,14 +45,18 @@ def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
         terms: the maps of ``node`` and what their parents reach.
     """
     center = linear_value([(m, value.center) for m, (value, _) in terms])
-    # One call for the radius, for the magnitude that its rounding needs, and for the size.
-    sizes = [(m.absolute, torch.stack([value.radius, value.magnitude, size])) for m, (value, size) in terms]
+    # One call for the radius, for the magnitude that its rounding needs, and for the size. What underflow may have
+    # taken from a factor is multiplied by the weight, and what it may take from a product is not.
+    least = floor(center.dtype)
+    sizes = [
+        (m.absolute, torch.stack([value.radius, value.magnitude + least, size + least])) for m, (value, size) in terms
+    ]
     radius, magnitude, size = linear_value(sizes)
     if node.bias is not None:
         center, magnitude, size = center + node.bias, magnitude + node.bias.abs(), size + node.bias.abs()
     dtype = center.dtype
     operations = sum(m.fan_in for m in node.maps) + SPARE
-    radius = radius + 2 * allowance(operations, dtype) * (magnitude + floor(dtype))
+    radius = radius + 2 * allowance(operations, dtype) * (magnitude + least)
     return Reach(Interval(center - radius, center + radius), size)
 
 

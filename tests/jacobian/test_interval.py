@@ -8,10 +8,14 @@ import nets
 import pytest
 import torch
 
+import lipcompare
+from lipcompare import Problem
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
 from lipcompare.network import Affine, Input, Network
-from lipcompare.network.linear_maps import Identity, Scale
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate
+from lipcompare.network.linear_maps import Dense, Identity, Scale
 from lipcompare.preactivation import interval_bounds
 
 
@@ -64,6 +68,25 @@ def test_decided_gates_leave_one_gradient_and_branches_add() -> None:
     found = interval_gradient(network, Gates({}), torch.ones(1, 1, 1, dtype=torch.float64))
     torch.testing.assert_close(found.lower, torch.ones(1, 1, 1, dtype=torch.float64), rtol=1e-13, atol=0)
     torch.testing.assert_close(found.upper, torch.ones(1, 1, 1, dtype=torch.float64), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("width", [1, 600], ids=["few entries", "many"])
+def test_a_product_that_underflows_is_no_zero(width: int) -> None:
+    """1e-200 from the output, a slope of 1e-200 and a weight of 1e300 make 1e-100, though the first two make 0."""
+    weight = torch.full((width, 1), 1e300, dtype=torch.float64)
+    back = torch.full((30, width), 1e-200, dtype=torch.float64)
+    nodes = (
+        Input(1),
+        Affine((0,), (Dense(weight),), torch.full((width,), -1.0, dtype=torch.float64)),
+        Activate(1, LeakyReLU(1e-200), width),
+        Affine((2,), (Dense(back),), None),
+    )
+    problem = Problem.around(Network(nodes, (1,), (30,)), -1.0, 0.1)
+    truth = width * 1e-100
+    found = interval_gradient(problem.network, gates_of(problem), problem.functionals)
+    assert bool((found.lower >= 0).all()) and bool((found.upper >= truth).all())
+    for method in ("ibp", "lbp", "recurjac"):
+        assert (lipcompare.bound(problem, method).upper >= truth).all()
 
 
 def test_an_output_that_ignores_the_input_has_no_gradient() -> None:

@@ -76,6 +76,19 @@ def test_absolute_is_the_matrix_of_absolute_values(linear: LinearMap) -> None:
     assert linear.absolute is linear.absolute  # computed once
 
 
+def test_signs_of_the_adjoint_are_those_of_its_terms(linear: LinearMap) -> None:
+    """Against the matrix; for a composition, whose entries are sums themselves, against its factors' matrices."""
+    y = torch.randint(-1, 2, (3, linear.out_size), generator=torch.Generator().manual_seed(0)).double()
+    rises, falls = (y > 0).double(), (y < 0).double()
+    rises[2], falls[2] = 1.0, 2.0  # of either sign, counted twice as sums of branches may be
+    found = linear.adjoint_signs(rises, falls)
+    for m in (linear.outer, linear.inner) if isinstance(linear, Composed) else (linear,):
+        above, below = m.matrix().clamp(min=0), (-m.matrix()).clamp(min=0)
+        rises, falls = (rises @ above + falls @ below).sign(), (falls @ above + rises @ below).sign()
+    torch.testing.assert_close(found[0], rises, rtol=0, atol=0)
+    torch.testing.assert_close(found[1], falls, rtol=0, atol=0)
+
+
 def test_to_changes_precision_and_keeps_indices(linear: LinearMap) -> None:
     single = linear.to(torch.device("cpu"), torch.float32)
     x = _random(2, linear.in_size)

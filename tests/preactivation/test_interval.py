@@ -1,0 +1,49 @@
+"""Interval arithmetic through the network, at the ends of the range of numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import nets
+import pytest
+import torch
+
+from lipcompare.network import Affine, Input, Network
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate
+from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import Dense
+from lipcompare.preactivation.interval import interval_bounds, interval_values
+
+
+def row(*values: float) -> torch.Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def test_what_underflows_is_multiplied_by_the_next_weight() -> None:
+    """-1e-200 from the input, a slope of 1e-200 and a weight of 1e300 make -1e-100, and half of that is the bias."""
+    nodes = (
+        Input(1),
+        Affine((0,), (Dense(row(1e-200)),), None),
+        Activate(1, LeakyReLU(1e-200), 1),
+        Affine((2,), (Dense(row(1e300)),), row(5e-101)[0]),
+        Activate(3, LeakyReLU(), 1),
+        Affine((4,), (Dense(row(1.0)),), None),
+    )
+    bounds = interval_bounds(Network(nodes, (1,), (1,)), Interval(row(-1.0), row(-1.0)))[4]
+    truth = -(Fraction(1e-200) ** 2) * Fraction(1e300) + Fraction(5e-101)
+    assert Fraction(float(bounds.lower)) <= truth <= Fraction(float(bounds.upper))
+
+
+@pytest.mark.parametrize("family", sorted(nets.FAMILIES))
+def test_values_of_points_lie_inside(family: str) -> None:
+    problem = nets.problem(nets.FAMILIES[family](3), 0.3, batch=2)
+    network, (lower, upper) = problem.network, problem.box.interval
+    bounds, outputs = interval_values(network, problem.box.interval)
+    share = torch.rand(20, *lower.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    share[:2] = torch.stack([torch.zeros_like(lower), torch.ones_like(lower)])
+    values = network.values(lower + share * (upper - lower))
+    for (low, high), value in [(outputs, values[-1])] + [
+        (bounds[k], values[network.nodes[k].parents[0]]) for k in network.activations
+    ]:
+        assert bool(((low <= value) & (value <= high)).all())
