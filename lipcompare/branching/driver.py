@@ -43,7 +43,7 @@ class Evaluator(Protocol):
     """Bounds a batch of subdomains and says how to split them."""
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> Sequence[Assessment]:
-        """One assessment per node, in order.
+        """One assessment per node, in order; when time runs out, of the first ones alone, but of one at least.
 
         Args:
             floor: the best value attained so far.
@@ -215,7 +215,9 @@ def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
             search.waiting.extend(search.queue.peek().children())
             search.queue.pop()
     batch = search.waiting[:width]
-    for node, result in zip(batch, evaluator.evaluate(batch, search.best, limit), strict=True):
+    results = evaluator.evaluate(batch, search.best, limit)
+    batch = batch[: len(results)]
+    for node, result in zip(batch, results, strict=True):
         for witness in result.witnesses:
             search.attained.note(witness)
         # A bound that is not a number says nothing.

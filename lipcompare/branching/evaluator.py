@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,30 +12,35 @@ import torch
 from torch import Tensor
 
 from lipcompare import jacobian
-from lipcompare.branching.bounds import Relaxed, SubdomainBound
+from lipcompare.branching.bounds import SubdomainBound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
 from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
-from lipcompare.budget import Deadline
+from lipcompare.branching.unsettled import EMPTY, Gatewise, Unsettled
+from lipcompare.budget import Deadline, core_seconds
 from lipcompare.gates import Gates
-from lipcompare.jacobian import Gradients, pattern_bound
+from lipcompare.jacobian import Gradients, gradient_intervals
+from lipcompare.jacobian.patches import plan
+from lipcompare.jacobian.relaxations import Lbp
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation.split import split_bounds
+from lipcompare.preactivation.split import SplitBounds, split_bounds
+from lipcompare.preactivation.touched import Touched, touched_bounds, touched_gradients
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
 from lipcompare.regions.program import Deepest, deepest, fits, region_of
 from lipcompare.result import Witness
-from lipcompare.witness import clarke
 
-_CHAIN = 3
-"""Contradictions of at most this many undecided gates are excluded in one split."""
 _HALVINGS = 25
 """An input is halved at most this often: where many gates meet in a point, halving the box never separates them."""
 _SAMPLES = 24
 """Points of a box that is halved at which the gradient is looked at."""
-_EMPTY = Assessment(-np.inf)
+_MUCH = 3e8
+"""Multiply-adds of one subdomain on whole images (a tenth of a second) from which on only what decisions touch is
+bounded again, where that can be done on patches."""
+_TOGETHER = 0.5
+"""Seconds of a processor that subdomains of one batch should take: no clock is looked at meanwhile."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,14 +75,24 @@ class NetworkEvaluator:
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         root = Gates.from_preactivations(network, self.bounds)
         self.open = {k: root.unstable(k)[0] for k in network.activations}
-        self.steep = self.numbering.join({k: self._ends(k)[1] for k in network.activations})
-        self.flat = self.numbering.join({k: self._ends(k)[0] for k in network.activations})
+        undecided = sum(int(mask.sum()) for mask in self.open.values())
+        images, how = 2 * network.products * (undecided + network.in_size), plan(network, 0)
+        self.inherits = (
+            self.whole is not None and isinstance(self.propagation, Lbp) and how is not None and images > _MUCH
+        )
+        each = core_seconds(how.costs.windows * network.in_size if self.inherits else images, self.box.lower.device)
+        self.together = max(1, int(_TOGETHER / each)) if each else sys.maxsize
         # The middle of a box, and some points spread over the rest of it.
         spread = torch.quasirandom.SobolEngine(network.in_size, scramble=True, seed=0).draw(_SAMPLES - 1)
         self.scatter = torch.cat([torch.zeros(1, network.in_size), 2 * spread - 1]).to(self.box.lower)
         self.smallest = self.box.radius * 2.0**-_HALVINGS
-        # Where nothing asks for a side, a gate takes the one that it has here.
-        self.reference = self._slopes_at(self.box.center)
+        flat, steep = (self.numbering.join({k: self._ends(k)[i] for k in network.activations}) for i in (0, 1))
+        # Where nothing asks for a side, a gate takes the one that it has in the middle.
+        self.gatewise = Gatewise(flat, steep, self._slopes_at(self.box.center))
+        self.undecided = undecided
+        # Linear programs are made on the host.
+        self.host = network.to("cpu", torch.float64)
+        self.rows = {k: mask.cpu() for k, mask in self.open.items()}
 
     def _ends(self, k: int) -> Interval:
         zero = self.box.lower.new_zeros(self.problem.network.nodes[k].size)
@@ -87,22 +104,30 @@ class NetworkEvaluator:
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
+        results: list[Assessment] = []
+        longest = 0.0
+        while len(results) < len(nodes) and not (results and self.deadline.passed(longest)):
+            left = self.deadline.left
+            results += self._evaluate(nodes[len(results) : len(results) + self.together], floor, target)
+            longest = max(longest, left - self.deadline.left) if math.isfinite(left) else 0.0
+        return results
+
+    def _evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
+        """Some subdomains at once."""
         if self.whole is not None and not any(node.decisions for node in nodes):
             row = torch.tensor([node.row for node in nodes], device=self.box.lower.device)
             box = Interval(*(v.expand(len(nodes), -1) for v in self.box))
             sides = pack_sides(self.numbering, self.bounds) * len(nodes)
             none = torch.zeros_like(row, dtype=torch.bool)
             return self._assessed(self.whole.select(row), none, box, row, sides, floor, target)
-        results = [_EMPTY] * len(nodes)
-        network = self.problem.network
+        results = [EMPTY] * len(nodes)
         made = [np.array(node.decisions, dtype=np.int64) for node in nodes]
         signs, entries = self.numbering.signs(made)
         device = self.box.lower.device
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
         start = inherited_bounds(self.numbering, [node.inherited for node in nodes], self.bounds)
-        effort = {"sweeps": self.sweeps, "passes": self.passes, "memory": self.memory}
-        split = split_bounds(network, box, signs, start, **effort, deadline=self.deadline)
+        split = self._propagated(box, signs, start)
         sides = pack_sides(self.numbering, split.bounds)
         alive = (~split.empty).nonzero().squeeze(-1)
         if not len(alive):
@@ -118,6 +143,31 @@ class NetworkEvaluator:
             results[i] = result
         return results
 
+    def _propagated(
+        self, box: Interval, signs: Mapping[int, Tensor], start: Mapping[int, Interval]
+    ) -> SplitBounds | Touched:
+        """Pre-activation bounds of subdomains (subdomains, inputs); arguments as for :func:`split_bounds`."""
+        network, memory, deadline = self.problem.network, self.memory, self.deadline
+        if self.inherits:
+            moved = (box.lower != self.box.lower) | (box.upper != self.box.upper)
+            return touched_bounds(network, box, signs, start, self.bounds, moved, memory=memory, deadline=deadline)
+        return split_bounds(
+            network, box, signs, start,
+            sweeps=self.sweeps, passes=self.passes, memory=memory, deadline=deadline,
+        )  # fmt: skip
+
+    def _gradients(self, gates: Gates, row: Tensor, functionals: Tensor) -> Gradients:
+        """The linear bound's gradients of subdomains with one row each."""
+        network, norm, memory, deadline = self.problem.network, self.problem.norm, self.memory, self.deadline
+        if self.inherits:
+            assert self.whole is not None
+            before = self.whole.select(row)
+            return gradient_intervals(
+                network, gates, functionals, norm=norm, within=before.gradients.intervals,
+                touched=touched_gradients(network, gates, before.gates), memory=memory, deadline=deadline,
+            )  # fmt: skip
+        return self.propagation.gradients(network, gates, functionals, norm=norm, memory=memory, deadline=deadline)
+
     def _assessed(
         self,
         batch: Subdomains,
@@ -132,7 +182,7 @@ class NetworkEvaluator:
         rest; ``sides`` is what children inherit."""
         network = self.problem.network
         results = [
-            _EMPTY if gone else Assessment(value)
+            EMPTY if gone else Assessment(value)
             for value, gone in zip(batch.linear.tolist(), crossed.tolist(), strict=True)
         ]
         open_ = (batch.linear > target) & ~crossed
@@ -151,9 +201,7 @@ class NetworkEvaluator:
         """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
         network, norm = self.problem.network, self.problem.norm
         functionals = self.problem.functionals[0][row].unsqueeze(1)
-        gradients = self.propagation.gradients(
-            network, gates, functionals, norm=norm, memory=self.memory, deadline=self.deadline
-        )
+        gradients = self._gradients(gates, row, functionals)
         crossed, gradients = _with_signs(gradients, entries)
         linear = self.propagation.norms(network, gates, functionals, gradients, norm).squeeze(1)
         return crossed, Subdomains(
@@ -168,17 +216,19 @@ class NetworkEvaluator:
     def _relax(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """The relaxation's bound, and what to do with subdomains that it does not close."""
         relaxed = self.bound(batch, floor, target)
-        unsettled = _Unsettled(
-            owner=self,
+        unsettled = Unsettled(
+            problem=self.problem,
+            numbering=self.numbering,
+            gatewise=self.gatewise,
             box=box,
-            gates=batch.gates,
-            gradients=batch.gradients,
-            relaxed=relaxed,
-            functionals=batch.functionals[:, 0],
             row=row,
+            batch=batch,
+            relaxed=relaxed,
+            locate=self.locate,
         )
         packed = pack_multipliers(relaxed.multipliers)
-        return [dataclasses.replace(unsettled.finish(i, floor, target), inherited=p) for i, p in enumerate(packed)]
+        settled = unsettled.settle(floor, target)
+        return [dataclasses.replace(result, inherited=p) for result, p in zip(settled, packed, strict=True)]
 
     def _halve(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
@@ -206,127 +256,18 @@ class NetworkEvaluator:
         ]
 
     def locate(self, slopes: Tensor, box: Interval) -> Deepest:
-        """Where in ``box`` (inputs,) the pattern ``slopes`` (gates,) holds, if anywhere.
+        """Where in ``box`` (inputs,) the pattern ``slopes`` (gates,) holds, if anywhere; both on the host.
 
-        Where the program would not fit in memory nothing is found out, which only costs splits.
+        Where the program would not fit in memory or time nothing is found out, which only costs splits.
         """
-        network = self.problem.network
-        undecided = sum(int(mask.sum()) for mask in self.open.values())
-        if not fits(network, undecided, self.memory):
+        network = self.host
+        # The pieces of the pattern, which no clock stops.
+        ahead = core_seconds(network.products * min(self.undecided, network.in_size), torch.device("cpu"))
+        if not fits(network, self.undecided, self.memory) or self.deadline.passed(ahead):
             return Deepest(None, -np.inf)
         self.programs += 1
-        split, active = self.numbering.split(slopes), self.numbering.split(self.active(slopes))
-        return deepest(region_of(network, box, split, active, self.open), time_limit=self.deadline.left)
-
-    def active(self, slopes: Tensor) -> Tensor:
-        """Which side of the kink each slope belongs to."""
-        return (slopes - self.steep).abs() <= (slopes - self.flat).abs()
-
-
-@dataclasses.dataclass(eq=False)
-class _Unsettled:
-    """Subdomains whose linear bound does not close them."""
-
-    owner: NetworkEvaluator
-    box: Interval
-    gates: Gates
-    gradients: Gradients
-    relaxed: Relaxed
-    functionals: Tensor  # (subdomains, outputs)
-    row: Tensor  # (subdomains,)
-
-    def __post_init__(self) -> None:
-        join = self.owner.numbering.join
-        slopes = self.gates.slopes
-        self.low = join({k: s.lower for k, s in slopes.items()})
-        self.high = join({k: s.upper for k, s in slopes.items()})
-        self.undecided = self.high > self.low
-        reach = {k: self.gradients.intervals[k].magnitude[:, 0] for k in slopes if k in self.gradients.intervals}
-        present = {
-            k: reach[k] > 0 if k in reach else torch.zeros_like(s.lower, dtype=torch.bool) for k, s in slopes.items()
-        }
-        self.relevant = self.undecided & join(present)
-
-    def finish(self, i: int, floor: float, target: float) -> Assessment:
-        """What to do with subdomain ``i``: close it, or split it."""
-        upper = float(self.relaxed.upper[i])
-        if upper <= target:
-            return Assessment(upper)
-        leaf = not bool(self.relevant[i].any())
-        if leaf:
-            slopes = torch.where(self.undecided[i], self.owner.reference, self.low[i])
-            value, problem = self._norm(i, slopes), self.owner.problem
-            pattern = {k: v.unsqueeze(0) for k, v in self.owner.numbering.split(slopes).items()}
-            rows = self.functionals[i].reshape(1, 1, -1)
-            upper = min(upper, float(pattern_bound(problem.network, pattern, rows, problem.norm)))
-            if upper <= target:
-                return Assessment(upper)
-        else:
-            slopes, value = self.relaxed.slopes[i], float(self.relaxed.value[i])
-            slopes = torch.where(self.undecided[i] & ~self.relevant[i], self.owner.reference, slopes)
-            if value <= floor * (1 + 1e-9):  # no gain: do not look for a point
-                return self._split(i, upper)
-        located = self.owner.locate(slopes, Interval(self.box.lower[i], self.box.upper[i]))
-        if located.empty:
-            return self._exclude(i, upper, slopes, located.conflict)
-        witnesses = self._attained(i, located.point, slopes)
-        best = max((witness.value for witness in witnesses), default=0.0)
-        if leaf and (best >= value * (1 - 1e-9) or not bool(self.undecided[i].any())):
-            # Exact; or a region too thin for a point in floating point. Its bound stands in either case.
-            return Assessment(upper, witnesses=witnesses)
-        return self._split(i, upper, witnesses)
-
-    def _norm(self, i: int, slopes: Tensor) -> float:
-        problem = self.owner.problem
-        by_node = self.owner.numbering.split(slopes)
-        return float(problem.norm.dual.of(problem.network.pull_back(by_node, self.functionals[i])))
-
-    def _attained(self, i: int, point: np.ndarray | None, slopes: Tensor) -> tuple[Witness, ...]:
-        """The value at the program's point: with the slopes there, or with the pattern where its kinks allow that."""
-        if point is None:
-            return ()
-        owner, network = self.owner, self.owner.problem.network
-        at = clarke(network, torch.as_tensor(point).to(owner.box.lower).unsqueeze(0))
-        plain = owner.numbering.join(at.slopes)[0]
-        row, value = int(self.row[i]), self._norm(i, plain)
-        bent = torch.where(owner.numbering.join(at.kinks)[0], slopes, plain)
-        kinked = self._norm(i, bent) if bool((bent != plain).any()) else 0.0
-        if kinked > value * (1 + 1e-9):  # a tie is not worth a pattern
-            return (Witness(row, kinked, point, bent.cpu().numpy()),)
-        return (Witness(row, value, point),)
-
-    def _decision(self, gate: int, slopes: Tensor) -> int:
-        return 2 * gate + int(self.owner.active(slopes)[gate])
-
-    def _exclude(self, i: int, upper: float, slopes: Tensor, conflict: tuple[int, ...]) -> Assessment:
-        """Split so that a contradictory pattern is left out."""
-        node_of = self.owner.numbering.node_of
-        open_ = self.undecided[i].cpu().numpy()
-        named = [g for g in conflict if open_[g]]
-        # The constraints of these neurons are affine only where the earlier ones are decided as the pattern has them.
-        last = max(node_of[g] for g in conflict)
-        earlier = np.flatnonzero(open_ & (node_of < last))
-        together = sorted({*named, *earlier.tolist()})
-        score = self.relaxed.score[i]
-        if not together:
-            return _EMPTY
-        if len(together) <= _CHAIN:
-            together.sort(key=lambda g: -float(score[g]))
-            return Assessment(upper, tuple(self._decision(g, slopes) for g in together), closed=True)
-        gate = max(named or together, key=lambda g: float(score[g]))
-        return Assessment(upper, (self._decision(gate, slopes),))
-
-    def _split(self, i: int, upper: float, witnesses: tuple[Witness, ...] = ()) -> Assessment:
-        """Split where the relaxation asks for it."""
-        score = self.relaxed.score[i].clone()
-        gates = self.owner.numbering.gates
-        score[:gates] *= self.relevant[i]
-        if bool((score > 0).any()):
-            return Assessment(upper, (2 * int(score.argmax()) + 1,), witnesses=witnesses)
-        rest = (self.relevant[i] if bool(self.relevant[i].any()) else self.undecided[i]).nonzero()
-        if len(rest):
-            return Assessment(upper, (2 * int(rest[0]) + 1,), witnesses=witnesses)
-        return Assessment(upper, witnesses=witnesses)
+        split, active = (self.numbering.split(v) for v in (slopes, self.gatewise.on("cpu").active(slopes)))
+        return deepest(region_of(network, box, split, active, self.rows), time_limit=self.deadline.left)
 
 
 def whole_of(problem: Problem, root: Propagated) -> Subdomains:

@@ -64,7 +64,7 @@ class _Recorder:
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
         results = self.inner.evaluate(nodes, floor, target)
-        for node, result in zip(nodes, results, strict=True):
+        for node, result in zip(nodes[: len(results)], results, strict=True):
             upper = result.upper if result.upper < node.upper else node.upper
             self.said[node.row, node.decisions] = dataclasses.replace(result, upper=upper)
         return results

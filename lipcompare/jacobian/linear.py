@@ -192,6 +192,7 @@ def gradient_intervals(
     norm: Norm | None = Norm.INF,
     forward: Forward | None = None,
     within: Mapping[int, Interval] | None = None,
+    touched: Mapping[int, Tensor] | None = None,
     memory: int = 2**30,
     deadline: Deadline | None = None,
 ) -> Gradients:
@@ -208,6 +209,7 @@ def gradient_intervals(
         forward: bounds on functionals of pre-activations. With it, gates that carry lines of their slope are also
             relaxed jointly, and every bound is the better of the two.
         within: intervals that are known already, (batch, rows, size) per activation and for the input.
+        touched: positive for entries (batch, size) of each of these that are bounded; the others stay ``within``.
         memory: bytes that one pass may take; targets are chunked to respect it.
         deadline: when it has passed, entries that were not bounded yet keep the interval of one step.
     """
@@ -233,6 +235,8 @@ def gradient_intervals(
             constant.add(k)
         else:
             wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step.interval) | (forward is not None))
+            if touched is not None:
+                wanted = wanted & (touched[k] > 0).unsqueeze(1)
             known = Gradients(
                 intervals=intervals, lines=lines, constant=frozenset(constant), scales=scales, joint=joint
             )
@@ -267,6 +271,8 @@ def gradient_intervals(
         return known
     step = start.interval
     wanted = _mixed(step) if norm is Norm.INF else torch.ones_like(step.lower, dtype=torch.bool)
+    if touched is not None:
+        wanted = wanted & (touched[0] > 0).unsqueeze(1)
     entries = _refined(
         network, gates, functionals, known, 0, step, wanted, forward=forward, memory=memory, deadline=deadline
     )

@@ -206,7 +206,7 @@ class Bab(Method):
         before = dict(root.bounds)
         bounds = before if root.hurried else settled(problem, before, memory, deadline.left)
         bound, norm = tree_bound(self.bound), problem.norm
-        same = bounds is before and not root.hurried and bound.propagation == LBP
+        same = bounds is before and bound.propagation == LBP
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
         settings = Settings(
             tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth, deadline=deadline

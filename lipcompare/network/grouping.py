@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,19 +64,18 @@ def grouped(wanted: Tensor, *, most: int, together: int, kinds: Tensor | None = 
     kind = kinds.repeat(batch)
     order = order[kind[order].argsort(stable=True)]
     # The one time that the numbers are needed here.
-    listed = torch.stack([count[order], kind[order]]).tolist()
-    counts, sorts = listed
-    start = 0
-    while start < len(counts):
-        width = counts[start]
-        slots = max(1, min(width, most))
-        stop = start + max(1, min(most // slots, together))
-        stop = min(stop, len(counts))
-        while sorts[stop - 1] != sorts[start] or (counts[stop - 1] == 0 and stop - 1 > start):
-            stop -= 1
-        some = order[start:stop]
-        for first in range(0, width, slots):
-            here = torch.arange(first, min(first + slots, width), device=mask.device)
-            filled = here < count[some].unsqueeze(-1)
-            yield Group(some // positions, some % positions, slot[some][:, here], filled, sorts[start])
-        start = stop
+    counts, sorts = torch.stack([count[order], kind[order]]).cpu().numpy()
+    ends = np.flatnonzero(np.diff(sorts)) + 1
+    for begin, end in itertools.pairwise([0, *ends.tolist(), len(sorts)]):
+        # Positions where nothing is wanted come last among those of their kind.
+        start, last = begin, begin + int(np.count_nonzero(counts[begin:end]))
+        while start < last:
+            width = int(counts[start])
+            slots = min(width, most)
+            stop = min(start + max(1, min(most // slots, together)), last)
+            some = order[start:stop]
+            for first in range(0, width, slots):
+                here = torch.arange(first, min(first + slots, width), device=mask.device)
+                filled = here < count[some].unsqueeze(-1)
+                yield Group(some // positions, some % positions, slot[some][:, here], filled, int(sorts[start]))
+            start = stop

@@ -128,9 +128,9 @@ def _propagate(
             current = _refine(box, current, planes, known, sweeps, deadline).select(wanted, current)
         empty = empty | ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
         empty = empty | (current.lower > current.upper).any(-1)
-        cut = _cut(current, sign)
+        cut = cut_at_kink(current, sign)
         bounds[k] = cut
-        slopes[k] = _decided(node.activation.slope_range(cut), sign, node)
+        slopes[k] = decided_slopes(node.activation.slope_range(cut), sign, node)
         lines[k] = node.activation.relaxation(cut)
         return through_activation(node.activation, z._replace(interval=cut), lines[k])
 
@@ -150,14 +150,14 @@ def _both(first: Interval, second: Interval) -> Interval:
     return Interval(torch.maximum(first.lower, second.lower), torch.minimum(first.upper, second.upper))
 
 
-def _cut(current: Interval, sign: Tensor) -> Interval:
+def cut_at_kink(current: Interval, sign: Tensor) -> Interval:
     """The interval on the decided side of the kink; put in order where the subdomain is empty."""
     lower = torch.where(sign > 0, current.lower.clamp(min=0), current.lower)
     upper = torch.where(sign < 0, current.upper.clamp(max=0), current.upper)
     return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
 
 
-def _decided(slope: Interval, sign: Tensor, node: Activate) -> Interval:
+def decided_slopes(slope: Interval, sign: Tensor, node: Activate) -> Interval:
     """Slope ranges with the decided neurons at their side of the kink, which keeps both slopes otherwise."""
     ends = node.activation.slopes_anywhere(slope.lower)
     low, high = Interval(ends.lower, ends.lower), Interval(ends.upper, ends.upper)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
+from lipcompare.network.graph import (
+    Activate,
+    Affine,
+    Network,
+    Terms,
+    adjoints,
+    fold_backward,
+    fold_forward,
+    linear_value,
+)
+from lipcompare.network.linear_maps import LinearMap
 from lipcompare.rounding import allowance
 
 
@@ -44,6 +54,41 @@ def affine_pieces(network: Network, slopes: Mapping[int, Tensor]) -> dict[int, A
 
     fold_forward(network, {0: basis}, activation, affine)
     return pieces
+
+
+def chosen_pieces(
+    network: Network, slopes: Mapping[int, Tensor], chosen: Mapping[int, Tensor]
+) -> dict[int, AffinePiece]:
+    """:func:`affine_pieces` of some neurons ``chosen`` (some,) of every node alone; slopes are (neurons,).
+
+    By whichever way takes less: forward from all inputs, or back from each of these neurons.
+    """
+    if sum(map(len, chosen.values())) >= network.in_size:
+        return {
+            k: AffinePiece(piece.matrix[chosen[k]], piece.offset[chosen[k]])
+            for k, piece in affine_pieces(network, slopes).items()
+        }
+    return {k: _pulled_back(network, slopes, k, rows) for k, rows in chosen.items()}
+
+
+def _pulled_back(network: Network, slopes: Mapping[int, Tensor], k: int, rows: Tensor) -> AffinePiece:
+    """The pieces of neurons ``rows`` (some,) of one activation node, back from them to the input."""
+    (z,) = network.nodes[k].parents
+    start = slopes[k].new_zeros(len(rows), network.nodes[z].size)
+    start.scatter_(1, rows.unsqueeze(-1), 1.0)
+    offset = start.new_zeros(len(rows))
+
+    def activation(a: int, node: Activate, weights: Tensor) -> Tensor:
+        return weights * slopes[a]
+
+    def affine(a: int, node: Affine, maps: Sequence[LinearMap], weights: Tensor) -> Iterator[Tensor]:
+        nonlocal offset
+        if node.bias is not None:
+            offset = offset + weights @ node.bias
+        return adjoints(a, node, maps, weights)
+
+    matrix = fold_backward(network, {z: start}, activation, affine)
+    return AffinePiece(start.new_zeros(len(rows), network.in_size) if matrix is None else matrix, offset)
 
 
 def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tensor) -> dict[int, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor
 import solvers
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
-from lipcompare.regions.pieces import affine_pieces, piece_errors
+from lipcompare.regions.pieces import chosen_pieces, piece_errors
 
 _COPIES = 6
 """Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
@@ -101,13 +101,13 @@ def region_of(
     matrices, offsets, errors, gates = [], [], [], []
     allowances = piece_errors(network, slopes, box.magnitude)
     first = 0
-    for k, piece in affine_pieces(network, slopes).items():
-        chosen = rows[k].nonzero().squeeze(-1)
-        sign = np.where(active[k][chosen].cpu().numpy(), 1.0, -1.0)
-        matrices.append(piece.matrix[chosen].cpu().double().numpy() * sign[:, None])
-        offsets.append(piece.offset[chosen].cpu().double().numpy() * sign)
-        errors.append(allowances[k][chosen].cpu().double().numpy())
-        gates.append(chosen.cpu().numpy() + first)
+    chosen = {k: rows[k].nonzero().squeeze(-1) for k in network.activations}
+    for k, piece in chosen_pieces(network, slopes, chosen).items():
+        sign = np.where(active[k][chosen[k]].cpu().numpy(), 1.0, -1.0)
+        matrices.append(piece.matrix.cpu().double().numpy() * sign[:, None])
+        offsets.append(piece.offset.cpu().double().numpy() * sign)
+        errors.append(allowances[k][chosen[k]].cpu().double().numpy())
+        gates.append(chosen[k].cpu().numpy() + first)
         first += network.nodes[k].size
     return Region(
         matrix=np.concatenate(matrices),

@@ -124,3 +124,13 @@ def test_what_is_not_a_number_is_no_result():
     assert run(search, Broken(), SearchLimits(nodes=20, batch=4)) is Stop.NODES
     assert search.upper == 7.0 and search.row_upper()[1] == 7.0
     assert np.isfinite(search.attained.lower).all() and search.best <= table.truth
+
+
+@pytest.mark.parametrize("at_most", [1, 3])
+def test_subdomains_that_an_evaluator_left_out_keep_waiting(at_most):
+    table = Table(1)
+    evaluate = table.evaluate
+    table.evaluate = lambda nodes, floor, target: evaluate(nodes[:at_most], floor, target)
+    search = start(table)
+    assert run(search, table, SearchLimits(batch=8, gap=1e-9)) is Stop.DONE
+    assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)

@@ -18,7 +18,9 @@ from lipcompare.branching.evaluator import NetworkEvaluator, _with_signs, halvin
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.roots import whole_box
 from lipcompare.branching.tree import Subdomain
+from lipcompare.budget import Deadline
 from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.patches import Plan, _costs
 from lipcompare.network import Affine
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
@@ -103,7 +105,7 @@ def test_a_region_is_closed_at_its_value() -> None:
     evaluator, truth = evaluator_of(problem), Truth(problem)
     box = problem.box.interval
     point = box.lower[0] + 0.3 * (box.upper - box.lower)[0]
-    active = evaluator.active(evaluator.numbering.join(problem.network.slopes(problem.network.values(point))))
+    active = evaluator.gatewise.active(evaluator.numbering.join(problem.network.slopes(problem.network.values(point))))
     node = Subdomain(np.inf, 1, tuple(2 * g + int(on) for g, on in enumerate(active.tolist())))
     (said,) = evaluator.evaluate([node], 0.0, 0.0)
     assert said.upper == pytest.approx(truth.of(node), rel=1e-9) and said.upper >= truth.of(node)
@@ -111,7 +113,7 @@ def test_a_region_is_closed_at_its_value() -> None:
     (witness,) = said.witnesses
     assert witness.value == pytest.approx(said.upper, rel=1e-9)
     at = clarke(problem.network, torch.as_tensor(witness.point).unsqueeze(0))
-    assert bool((evaluator.active(evaluator.numbering.join(at.slopes))[0] == active).all())
+    assert bool((evaluator.gatewise.active(evaluator.numbering.join(at.slopes))[0] == active).all())
 
 
 def test_what_is_good_enough_is_closed_without_a_program() -> None:
@@ -161,7 +163,7 @@ def test_few_inputs_are_halved_sooner(inputs: int, gates: int) -> None:
 def test_without_memory_for_a_program_nothing_is_found_out() -> None:
     problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
     evaluator = evaluator_of(problem, memory=100)
-    found = evaluator.locate(evaluator.steep, evaluator.box)
+    found = evaluator.locate(evaluator.gatewise.steep, evaluator.box)
     assert found.point is None and not found.empty and evaluator.programs == 0
 
 
@@ -208,3 +210,37 @@ def test_the_whole_box_is_not_propagated_again(bound: str, norm: str, monkeypatc
     assert [bool(a.chain) for a in found] == [bool(a.chain) for a in expected]
     truth = exact_rows(problem)
     assert all(a.upper >= truth[node.row] for a, node in zip(found, roots, strict=True))
+
+
+def test_subdomains_of_images_inherit_what_no_decision_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is touched is propagated again, and the bound is never looser than the whole box's."""
+    problem = Problem.around(nets.conv(3), 0.1, 0.3)
+    root = whole_box(problem, Tightening.CROWN, 2**30)
+    monkeypatch.setattr(
+        "lipcompare.branching.evaluator.plan", lambda network, k: Plan((1, 1), _costs(network, k, (1, 1)))
+    )
+    monkeypatch.setattr("lipcompare.branching.evaluator._MUCH", 0)
+    truth = Truth(problem)
+    evaluator = evaluator_of(problem, "lbp", whole=whole_of(problem, root))
+    evaluator.bounds = root.bounds
+    assert evaluator.inherits
+    nodes = random_nodes(problem, 30, 0) + [Subdomain(np.inf, row) for row in range(problem.rows)]
+    said = evaluator.evaluate(nodes, 0.0, 0.0)
+    assert len(said) == len(nodes)
+    tighter = 0
+    for node, found in zip(nodes, said, strict=True):
+        assert found.upper >= truth.of(node) * (1 - 1e-9)
+        assert found.upper <= float(root.upper[0, node.row]) * (1 + 1e-9)
+        tighter += found.upper < float(root.upper[0, node.row]) * (1 - 1e-6)
+        assert all(witness.value <= root.upper[0, witness.row] for witness in found.witnesses)
+    assert tighter > 5
+
+
+def test_a_batch_ends_between_two_subdomains_when_time_does() -> None:
+    problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
+    evaluator = evaluator_of(problem, "lbp", deadline=Deadline.after(-1.0))
+    evaluator.together = 2
+    nodes = random_nodes(problem, 7, 0)
+    assert len(evaluator.evaluate(nodes, 0.0, 0.0)) == 2
+    evaluator.deadline = Deadline()
+    assert len(evaluator.evaluate(nodes, 0.0, 0.0)) == 7

@@ -27,3 +27,11 @@ def test_every_wanted_entry_comes_once(batch: int, channels: int, most: int, tog
 def test_by_entry_undoes_by_position() -> None:
     values = torch.arange(2 * 3 * 24.0).view(2, 3, 24)
     assert torch.equal(by_entry(by_position(values, (2, 3, 4)), (2, 3, 4), 3), values)
+
+
+def test_places_where_nothing_is_wanted_are_passed_over_at_once() -> None:
+    """One step for each of them in every group would be 10^10 steps here."""
+    wanted = torch.zeros(1, 200_000, 1, dtype=torch.bool)
+    wanted[0, ::2] = True
+    groups = list(grouped(wanted, most=1000, together=1000))
+    assert sum(int(group.filled.sum()) for group in groups) == 100_000 and len(groups) == 100

@@ -12,7 +12,7 @@ import torch
 import lipcompare
 from lipcompare.network import Affine, LeakyReLU
 from lipcompare.network.linear_maps import Dense
-from lipcompare.regions.pieces import affine_pieces, piece_errors
+from lipcompare.regions.pieces import affine_pieces, chosen_pieces, piece_errors
 
 
 def exact_rows(network: lipcompare.Network, slopes: dict[int, torch.Tensor]) -> dict[int, list[list[Fraction]]]:
@@ -75,3 +75,20 @@ def test_pieces_are_the_network_where_their_pattern_holds(family: str) -> None:
         assert piece.matrix.shape[-2:] == (network.nodes[k].size, network.in_size)
         z = (piece.matrix @ x.unsqueeze(-1)).squeeze(-1) + piece.offset
         torch.testing.assert_close(z, values[network.nodes[k].parents[0]])
+
+
+@pytest.mark.parametrize("family", ["dense", "leaky", "residual", "conv", "concatenation", "pooling"])
+@pytest.mark.parametrize("few", [True, False])
+def test_some_pieces_are_those_of_all(family: str, few: bool) -> None:
+    """From the side of the neurons where these are fewer than the inputs, and from the inputs."""
+    network = nets.FAMILIES[family](3)
+    x = torch.rand(network.in_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slopes = network.slopes(network.values(x))
+    chosen = {k: torch.arange(network.nodes[k].size) for k in network.activations}
+    if few:  # one neuron in all
+        chosen = {k: rows[:1] for k, rows in chosen.items()}
+    assert (sum(map(len, chosen.values())) < network.in_size) is (few or family == "conv")
+    for k, piece in chosen_pieces(network, slopes, chosen).items():
+        expected = affine_pieces(network, slopes)[k]
+        torch.testing.assert_close(piece.matrix, expected.matrix[chosen[k]])
+        torch.testing.assert_close(piece.offset, expected.offset[chosen[k]])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,17 +16,22 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
 from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.subdomains import Subdomains
-from lipcompare.budget import CACHED_ENTRIES, Copies
+from lipcompare.budget import CACHED_ENTRIES
 from lipcompare.gates import Gates
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.quadratic.cuts.separation import tighten
-from lipcompare.quadratic.memory import first_seconds
+from lipcompare.quadratic.memory import first_seconds, program_bytes
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import raised, root_above
+
+_PARTS = 10
+"""At least so many programs must fit in the time that is left for one of a part of the box to be worth its time."""
+_STEPS = 10
+"""Iterations of a program, about."""
 
 
 @final
@@ -68,28 +75,27 @@ class QuadraticBound:
             size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
         # A square that underflowed has no program, and would say nothing of its root.
         lost = (batch.linear > 0) & (batch.linear.square() == 0) & (self.norm is Norm.TWO)
-        solved, order = [], torch.argsort(torch.where(lost, -1, size), stable=True)
-        start = 0
-        while start < len(order):
-            # Programs of a batch are padded to the largest.
-            stop = start + 1
-            while (
-                stop < len(order)
-                and (stop + 1 - start) * int(size[order[stop]]) ** 2 <= CACHED_ENTRIES
-                and bool(lost[order[stop]] == lost[order[start]])
-            ):
-                stop += 1
-            index = order[start:stop]
-            largest, settings = int(size[index].max()), self.settings
-            fits = 8 * Copies.PROGRAM * largest**2 <= settings.memory and not bool(lost[index[0]])
-            n = int(count[index].max())
-            ahead = len(index) * first_seconds(self.numbering.network, n, largest - n, batch.linear.device)
-            some = self._solve if fits and not settings.deadline.passed(ahead) else self._fallback
-            solved.append(some(batch.select(index), floor, target))
-            start = stop
-        back = torch.argsort(order)
+        # The one time that the numbers are needed here.
+        columns = torch.stack([size, count, lost.to(size.dtype), batch.depth]).cpu().numpy()
+        solved, order = [], []
+        for index in _batches(columns[0], columns[2] > 0, batch.linear.cpu().numpy()):
+            largest, n = (int(columns[i][index].max()) for i in (0, 1))
+            some = batch.select(torch.from_numpy(index).to(size.device))
+            fits = not bool(columns[2][index[0]]) and self._fits(n, largest - n, columns[3][index], some.linear.device)
+            solved.append((self._solve if fits else self._fallback)(some, floor, target))
+            order.append(index)
+        back = torch.from_numpy(np.argsort(np.concatenate(order))).to(size.device)
         fields = [f.name for f in dataclasses.fields(Relaxed)]
         return Relaxed(**{name: torch.cat([getattr(group, name) for group in solved])[back] for name in fields})
+
+    def _fits(self, n: int, signs: int, depth: np.ndarray, device: torch.device) -> bool:
+        """Whether programs of ``n`` coordinates fit in memory and time; ``depth`` is of each, (programs,)."""
+        if program_bytes(n, signs) > self.settings.memory:
+            return False
+        deadline = self.settings.deadline
+        first = len(depth) * first_seconds(self.numbering.network, n, signs, device)
+        # The whole box is worth all of the time; a part of it only where there will be many.
+        return not deadline.passed(first if not depth.all() else max(first, _PARTS * first * _STEPS))
 
     def _fallback(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         """The linear bound, where the program is not to be had."""
@@ -166,6 +172,30 @@ class QuadraticBound:
         chosen = torch.zeros_like(low, dtype=torch.bool)
         chosen.scatter_(1, number[:, 1:], high[:, 1:] & data.mask[:, 1:])
         return torch.where(chosen, top, low)
+
+
+def _batches(size: np.ndarray, lost: np.ndarray, linear: np.ndarray) -> Iterator[np.ndarray]:
+    """Subdomains (some,) to be solved together; those with a program of their own by their bounds, largest first.
+
+    Args:
+        size: numbers (subdomains,) of coordinates and signs.
+        lost: which have no program.
+        linear: their linear bounds.
+    """
+    alone = 2 * size**2 > CACHED_ENTRIES
+    order = np.lexsort([-linear, np.where(lost, -1, np.where(alone, size.max(), size))])
+    start = 0
+    while start < len(order):
+        # Programs of a batch are padded to the largest.
+        stop = start + 1
+        while (
+            stop < len(order)
+            and (stop + 1 - start) * size[order[stop]] ** 2 <= CACHED_ENTRIES
+            and lost[order[stop]] == lost[order[start]]
+        ):
+            stop += 1
+        yield order[start:stop]
+        start = stop
 
 
 def _rounded(data: SdpData, solution: SdpSolution) -> Patterns:
