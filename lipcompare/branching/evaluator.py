@@ -77,10 +77,10 @@ class NetworkEvaluator:
         self.open = {k: root.unstable(k)[0] for k in network.activations}
         undecided = sum(int(mask.sum()) for mask in self.open.values())
         images, how = 2 * network.products * (undecided + network.in_size), plan(network, 0)
-        self.inherits = (
-            self.whole is not None and isinstance(self.propagation, Lbp) and how is not None and images > _MUCH
-        )
-        each = core_seconds(how.costs.windows * network.in_size if self.inherits else images, self.box.lower.device)
+        self.inherits = isinstance(self.propagation, Lbp) and self.whole is not None and images > _MUCH
+        self.inherits &= how is not None
+        work = how.costs.windows * network.in_size if how is not None and self.inherits else images
+        each = core_seconds(work, self.box.lower.device)
         self.together = max(1, int(_TOGETHER / each)) if each else sys.maxsize
         # The middle of a box, and some points spread over the rest of it.
         spread = torch.quasirandom.SobolEngine(network.in_size, scramble=True, seed=0).draw(_SAMPLES - 1)
