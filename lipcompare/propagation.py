@@ -20,6 +20,7 @@ from lipcompare.jacobian.relaxations import Lbp
 from lipcompare.jacobian.shared import intersected, shared_gradients
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
+from lipcompare.preactivation.interval import pass_errors
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
 from lipcompare.rounding import allowance
@@ -56,10 +57,17 @@ class Propagated:
     hurried: bool = False
 
     def coarse(self, problem: Problem) -> bool:
-        """Whether the allowance for rounding is much of any row's bound, which float64 would then tighten."""
-        scale = self.gradients.scales[0]
-        share = allowance(2 * problem.network.operations, scale.dtype) * problem.norm.dual.of(scale)
-        return bool((share > _COARSE * self.upper).any())
+        """Whether the allowance for rounding is much of any row's bound, or of the range of any pre-activation that
+        could have either sign; float64 would then tighten them."""
+        network, scale = problem.network, self.gradients.scales[0]
+        share = allowance(2 * network.operations, scale.dtype) * problem.norm.dual.of(scale)
+        much = [(share > _COARSE * self.upper).any()]
+        for k, error in pass_errors(network, problem.box.region, self.bounds).items():
+            if all(p == 0 for p in network.nodes[network.nodes[k].parents[0]].parents):
+                continue  # an affine function of the input, where interval arithmetic has an error of its own alone
+            width = self.bounds[k].upper - self.bounds[k].lower
+            much.append((self.gates.unstable(k) & (error > _COARSE * width)).any())
+        return bool(torch.stack(much).any())
 
 
 def propagate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -84,6 +85,29 @@ def pass_error(z: Reach, network: Network) -> Tensor:
     dtype = z.size.dtype
     error = allowance(network.operations, dtype) * (z.size + floor(dtype))
     return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def pass_errors(network: Network, region: Region, bounds: Mapping[int, Interval]) -> dict[int, Tensor]:
+    """:func:`pass_error` of every pre-activation (batch, neurons) by activation node, for the lines over ``bounds``.
+
+    Over a part of the region lines have no larger slopes and offsets, so there these hold too.
+    """
+    errors: dict[int, Tensor] = {}
+    found: dict[int, Tensor] = {}
+
+    def activation(k: int, node: Activate, z: Reach) -> Reach:
+        found[k] = errors[node.parent] if node.parent in errors else torch.zeros_like(z.size)
+        return through_activation(
+            node.activation, z._replace(interval=bounds[k]), node.activation.relaxation(bounds[k])
+        )
+
+    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
+        reach = interval_affine(node, terms)
+        errors[k] = pass_error(reach, network)
+        return reach
+
+    fold_forward(network, {0: at_input(region)}, activation, affine)
+    return found
 
 
 def interval_bounds(network: Network, box: Interval) -> dict[int, Interval]:

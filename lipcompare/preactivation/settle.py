@@ -23,11 +23,11 @@ from torch import Tensor
 from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
 from lipcompare.gates import PreactivationBounds
 from lipcompare.network.activations import Lines
-from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_backward, fold_forward
+from lipcompare.network.graph import Activate, Affine, Network, affine_value, fold_backward, fold_forward
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.preactivation.backward import backward_plane, concretise
-from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
+from lipcompare.preactivation.interval import pass_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +97,8 @@ def settle(
         if deadline.passed(ahead=took):  # as long as the layer before took, which is nearer to the input
             break
         left = deadline.left
-        slack = _allowances(network, box, known)
         whole = Interval(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
+        slack = {k: error[0] for k, error in pass_errors(network, whole, known).items()}
         known[k] = _bounds(network, whole, {**known}, slack, k)[0][k]
         lower, upper = known[k].lower[0], known[k].upper[0]
         one_sided = (seen[k].lower > 0) | (seen[k].upper < 0)
@@ -143,28 +143,6 @@ def _seen(network: Network, box: Interval, count: int, memory: int, deadline: De
             low, high = found.get(k, Interval(z[0], z[0]))
             found[k] = Interval(torch.minimum(low, z.amin(0)), torch.maximum(high, z.amax(0)))
     return found
-
-
-def _allowances(network: Network, box: Interval, bounds: PreactivationBounds) -> dict[int, Tensor]:
-    """Rounding allowance (neurons,) of a linear function below or above any pre-activation in any part of the box.
-
-    Relaxations over a part of the box have no larger slopes and offsets than those over the whole one.
-    """
-    slacks: dict[int, Tensor] = {}
-
-    def activation(k: int, node: Activate, z: Reach) -> Reach:
-        lines = node.activation.relaxation(bounds[k])
-        return through_activation(node.activation, z._replace(interval=bounds[k]), lines)
-
-    def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
-        reach = interval_affine(node, terms)
-        slacks[k] = pass_error(reach, network)
-        return reach
-
-    whole = Interval(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
-    fold_forward(network, {0: at_input(whole)}, activation, affine)
-    parents = {k: network.nodes[k].parents[0] for k in network.activations}
-    return {k: slacks[p][0] if p in slacks else torch.zeros_like(box.lower) for k, p in parents.items()}
 
 
 def _bounds(
