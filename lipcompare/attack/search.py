@@ -98,6 +98,10 @@ def _operations(network: Network, rows: int) -> float:
     return 4.0 * (1 + rows) * _products(network)
 
 
+SHORT = Effort(samples=512, starts=4, ascent_steps=30, rounds=0, regions=60)
+"""Enough where an exact method goes on, which finds what this misses."""
+
+
 def search(
     problem: Problem,
     effort: Effort = Effort(),

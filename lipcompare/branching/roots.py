@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.attack.search import SHORT, Effort, kink_patterns, search
 from lipcompare.budget import Deadline
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
@@ -68,8 +68,9 @@ def settled(
 
 
 def first_points(problem: Problem, seed: int, deadline: Deadline, memory: int) -> list[Witness]:
-    """One point per row of large gradient norm."""
-    return attained(problem, search(problem, Effort(), seed=seed, deadline=deadline, memory=memory), deadline)
+    """One point per row of large gradient norm; patterns are searched by branch and bound itself."""
+    effort = SHORT if has_patterns(problem.network) else Effort()
+    return attained(problem, search(problem, effort, seed=seed, deadline=deadline, memory=memory), deadline)
 
 
 def attained(problem: Problem, points: torch.Tensor, deadline: Deadline | None = None) -> list[Witness]:

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import numpy as np
 from torch import Tensor
 
-from lipcompare.branching.bounds import Settings, tree_bound
+from lipcompare.branching.bounds import Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
@@ -78,8 +78,8 @@ class Bab(Method):
     On all inputs gates are decided alone: regions may be unbounded, and are empty by an exact certificate only.
 
     Networks with smooth activations have no patterns: there the box is halved, one input at a time, and every part gets
-    the linear bound with the joint relaxation. That settles few inputs only; ``bound``, ``tolerance``, ``sweeps`` and
-    ``passes`` then mean nothing.
+    the linear bound with the joint relaxation; with ``bound = sdp`` the whole box has the quadratic-gate bound too.
+    That settles few inputs only; ``tolerance``, ``sweeps`` and ``passes`` then mean nothing.
 
     Attributes:
         bound: the bound of a subdomain: ``sdp``, ``lbp``, or a registered one (:mod:`lipcompare.branching.bounds`).
@@ -200,7 +200,7 @@ class Bab(Method):
         ``root``: what is known over its whole box.
         """
         if not has_patterns(problem.network):
-            return BoxEvaluator(problem, memory=memory, deadline=deadline)
+            return BoxEvaluator(problem, lifted=self.bound == Sdp.name, memory=memory, deadline=deadline)
         if isinstance(problem.box, Space):
             return self._everywhere(problem, memory, deadline)
         before = dict(root.bounds)

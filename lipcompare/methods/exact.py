@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+import torch
+
+from lipcompare.attack.search import Effort, search
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
 from lipcompare.methods.each import example_by_example
@@ -16,12 +20,19 @@ from lipcompare.methods.lipbab import LipBab
 from lipcompare.methods.milp import Milp
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm, Problem
+from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Bound, Status
+from lipcompare.witness import gradient_norms
 
 _FEW = 6
 """Up to this many gates that CROWN leaves undecided, regions one by one are the fastest: no search, no relaxation."""
 _SOME, _SOME_SHALLOW = 10, 30
-"""Up to this many a mixed-integer program is, on deep networks and on those with two layers of gates."""
+"""Up to this many a mixed-integer program is; with at most two layers of gates up to the second, if little is open."""
+_LITTLE = 1.1
+"""Ratio of the whole box's relaxation to what samples attain up to which a program closes with little branching."""
+_SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
+_TOLERANCE = 1e-2
+"""Relative, of that relaxation."""
 _CHOOSING = 0.1
 """Share of the time for choosing."""
 _PATIENCE = 30.0
@@ -34,9 +45,10 @@ class Exact(Method):
     """Picks an exact method by how many gates CROWN leaves undecided, and how deep the network is.
 
     1. At most six: ``lipbab``, which tries their regions.
-    2. At most ten, or thirty with no more than two layers of gates, or p = 1: ``milp`` where it applies (for p = 1 one
-       entry of the gradient decides, a linear objective that integer programming bounds well and where the quadratic
-       relaxation would need a program per entry). What it has not solved after half a minute goes on to ``bab``.
+    2. At most ten: ``milp`` where it applies; up to thirty too, with no more than two layers of gates, if the
+       quadratic-gate bound is within a tenth of what a few samples attain; and for p = 1 always (there one entry of the
+       gradient decides, a linear objective that integer programming bounds well and where the quadratic relaxation
+       would need a program per entry). What it has not solved after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
@@ -65,13 +77,17 @@ class Exact(Method):
         )
         if deadline.missed:
             return Bab()  # too large for programs
-        count = int(Gates.from_preactivations(network, bounds).unstable_count.max()) if bounds else 0
+        if not bounds:
+            return LipBab()
+        gates = Gates.from_preactivations(network, bounds)
+        count = int(gates.unstable_count.max())
         if count <= _FEW:
             return LipBab()
-        some = _SOME_SHALLOW if len(network.activations) <= 2 else _SOME
-        if (problem.norm is Norm.ONE or count <= some) and Milp().supports(problem) is None:
-            return Milp()
-        return Bab()
+        if Milp().supports(problem) is not None:
+            return Bab()
+        shallow = len(network.activations) <= 2 and count <= _SOME_SHALLOW
+        few = problem.norm is Norm.ONE or count <= _SOME
+        return Milp() if few or (shallow and _little_is_open(problem, gates, budget.memory, deadline)) else Bab()
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         return example_by_example(self, problem, budget, self._run)
@@ -93,3 +109,19 @@ class Exact(Method):
         return self.result(
             problem, clock, lower=both.lower, upper=both.upper, status=status, detail=detail, witnesses=both.witnesses
         )
+
+
+def _little_is_open(problem: Problem, gates: Gates, memory: int, deadline: Deadline) -> bool:
+    """Whether the quadratic-gate bound over the whole box is near what samples attain."""
+    double = problem.double()
+    network, functionals, norm, gates = double.network, double.functionals, double.norm, gates.double()
+    with torch.no_grad():
+        points = search(double, _SAMPLES, memory=memory, deadline=deadline)  # (1, rows, inputs)
+        attained = gradient_norms(network, functionals[0], points[0], norm).max()
+        gradients = RELAXATIONS["lbp"].gradients(
+            network, gates, functionals, norm=norm, memory=memory, deadline=deadline
+        )
+        bound = sdp_bound(
+            network, gates, functionals, gradients, norm, tolerance=_TOLERANCE, memory=memory, deadline=deadline.at
+        )
+    return float(bound.upper.max()) <= _LITTLE * float(attained)

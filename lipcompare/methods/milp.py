@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import solvers
-from lipcompare.attack.search import Effort, kink_patterns, search
+from lipcompare.attack.search import SHORT, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
@@ -59,8 +59,6 @@ FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Statu
 """Statuses after which trying the next row is pointless."""
 
 
-_EFFORT = Effort(samples=512, starts=4, ascent_steps=30, rounds=0, regions=60)
-"""A short attack: the programs find what it misses."""
 _SEARCH = 0.7
 """Share of the time that is left for the attack; the check of what it found takes the rest."""
 _HARD = 1.02
@@ -254,7 +252,7 @@ class _Example:
     def _attack(self) -> None:
         points = search(
             self.problem,
-            _EFFORT,
+            SHORT,
             seed=self.method.seed,
             memory=self.budget.memory,
             deadline=Deadline.after(_SEARCH * self.left),

@@ -188,3 +188,21 @@ def test_a_search_resumes_in_another_process(tmp_path):
     result = lipcompare.bound(tiny("gelu", 3, (3, 8, 8, 2)), part, gap=1e-2)
     assert int(np.load(state)["nodes"]) == 40  # it went on, and did not start over
     assert result.overall_upper[0] <= float(done.stdout)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_the_whole_box_has_the_program(norm):
+    problem = dataclasses.replace(tiny("tanh", 3, (2, 6, 6, 6, 2)), norm=lipcompare.Norm(norm))
+    roots = [Subdomain(float("inf"), row) for row in range(2)]
+    lifted = [part.upper for part in BoxEvaluator(problem).evaluate(roots, 0.0, 0.0)]
+    plain = [part.upper for part in BoxEvaluator(problem, lifted=False).evaluate(roots, 0.0, 0.0)]
+    program = lipcompare.bound(problem, lipcompare.methods.Sdp(tightening="crown", all_rows=True)).upper[0]
+    assert (np.array(lifted) >= grid(problem, 30) * (1 - 1e-9)).all()
+    assert max(lifted) <= program.max() * (1 + 1e-2) and max(lifted) <= max(plain)
+    if norm == "inf":
+        assert max(lifted) < 0.95 * max(plain)
+    halves = [Subdomain(float("inf"), 0, (2 * 18 + side,)) for side in (0, 1)]
+    for one, other in zip(
+        *(BoxEvaluator(problem, lifted=way).evaluate(halves, 0.0, 0.0) for way in (True, False)), strict=True
+    ):
+        assert one.upper == other.upper

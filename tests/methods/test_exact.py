@@ -24,6 +24,12 @@ def test_exact_takes_what_suits(norm, eps, taken):
     assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
 
 
+@pytest.mark.parametrize(("much", "taken"), [(1.01, "bab"), (3.0, "milp")])
+def test_shallow_networks_get_a_program_where_little_is_open(monkeypatch, much, taken):
+    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", much)
+    assert Exact().choose(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3)).name == taken
+
+
 def test_smooth_networks_are_halved():
     problem = nets.problem(nets.FAMILIES["gelu"](0), 0.1)
     assert Exact().choose(problem).name == "bab"
