@@ -93,8 +93,8 @@ class Attained:
         """Take up a witness if it is better; a value that overflowed, or is not a number, is none."""
         better = bool(self.lower[witness.row] < witness.value < np.inf)
         if better:
+            self.witnesses[witness.row] = witness  # first, as Ctrl-C may come in between
             self.lower[witness.row] = witness.value
-            self.witnesses[witness.row] = witness
         return better
 
     def learn(self, other: Attained) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lipcompare.branching.driver import Search, SearchProgress
+from lipcompare.budget import Kept
 from lipcompare.problem import Problem
-from lipcompare.result import Attained, Witnesses
+from lipcompare.result import Attained
 from lipcompare.witness import as_witnesses
 
 
 class Ledger:
-    """Collects what searches prove.
+    """Collects what searches prove, from the moment on from which they are watched.
 
     Attributes:
         upper: (batch, rows).
@@ -25,13 +26,19 @@ class Ledger:
         self.upper = np.full((problem.batch, problem.rows), np.inf)
         self.attained = [Attained(problem.rows) for _ in range(problem.batch)]
         self._last = (0.0, np.inf)
+        self._under_way: dict[int, Sequence[Search]] = {}
 
     def keep(self, example: int, searches: Sequence[Search]) -> None:
-        """Note the intervals of one example, searched in parts."""
+        """Note the intervals of one example, searched in parts.
+
+        Ctrl-C may come between any two lines: until all of it is noted the searches count as under way.
+        """
+        self._under_way[example] = searches
         upper = np.max([search.row_upper() for search in searches], axis=0)
         self.upper[example] = np.fmin(self.upper[example], upper)
         for search in searches:
             self.attained[example].learn(search.attained)
+        del self._under_way[example]
 
     def take(self, example: int, searches: Sequence[Search]) -> None:
         """A point of the trace, if the overall interval has changed."""
@@ -45,6 +52,7 @@ class Ledger:
 
     def watch(self, example: int, searches: Sequence[Search]) -> Callable[[SearchProgress], None]:
         """What a search on this example, one of ``searches``, shall report to."""
+        self._under_way[example] = searches
 
         def report(now: SearchProgress) -> None:
             self.take(example, searches)
@@ -52,6 +60,8 @@ class Ledger:
 
         return report
 
-    def witnesses(self) -> Witnesses:
-        """Witnesses of all rows; where a search gave none, the middle of the box stands in."""
-        return as_witnesses(self.problem, self.attained)
+    def kept(self) -> Kept:
+        """All that is proved, by searches under way too. Where a row has no witness the middle of the box stands in."""
+        for example, searches in list(self._under_way.items()):
+            self.keep(example, searches)
+        return Kept(0, self.upper, as_witnesses(self.problem, self.attained))

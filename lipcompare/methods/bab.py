@@ -21,8 +21,9 @@ from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import LBP, first_points, settled, whole_box
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
-from lipcompare.budget import Budget, Clock, Deadline, Kept, counted, is_out_of_memory
+from lipcompare.budget import Budget, Clock, Deadline, counted
 from lipcompare.domain import Space
+from lipcompare.errors import is_out_of_memory
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import Method
@@ -146,7 +147,7 @@ class Bab(Method):
         clock = Clock(budget)
         whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
-        clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
+        clock.keep(ledger.kept)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             roots, took = [], []
@@ -180,7 +181,7 @@ class Bab(Method):
                 raise
             stop = Stop.MEMORY
         detail = f"{counted(nodes, 'subdomain')}, {counted(programs, 'linear program')}."
-        witnesses = ledger.witnesses()
+        witnesses = ledger.kept().witnesses
         status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
         return self.result(
             problem,

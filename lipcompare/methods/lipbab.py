@@ -16,7 +16,7 @@ from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds, settled
 from lipcompare.branching.spectral import SpectralEvaluator
-from lipcompare.budget import Budget, Clock, Deadline, Kept, counted
+from lipcompare.budget import Budget, Clock, Deadline, counted
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
@@ -62,7 +62,7 @@ class LipBab(Method):
         clock = Clock(budget)
         whole = problem.double()
         ledger = Ledger(whole, clock.record, clock.note)
-        clock.keep(lambda: Kept(0, ledger.upper, ledger.witnesses()))
+        clock.keep(ledger.kept)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
             for b in range(whole.batch):
@@ -100,7 +100,7 @@ class LipBab(Method):
                     break
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
-        witnesses = ledger.witnesses()
+        witnesses = ledger.kept().witnesses
         status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
         detail = f"{counted(nodes, 'region')}, {counted(programs, 'linear program')}."
         return self.result(

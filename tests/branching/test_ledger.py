@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import nets
 import numpy as np
+import pytest
 
 from lipcompare.branching.driver import Search, SearchProgress
 from lipcompare.branching.ledger import Ledger
-from lipcompare.result import Witness
+from lipcompare.result import Attained, Witness
 
 
 def setting() -> tuple[Ledger, list[tuple[float, float]], list[str]]:
@@ -52,9 +53,29 @@ def test_a_search_is_watched() -> None:
 
 def test_where_nothing_was_attained_the_middle_of_the_box_stands_in() -> None:
     ledger, _, _ = setting()
-    witnesses = ledger.witnesses()
+    witnesses = ledger.kept().witnesses
     np.testing.assert_allclose(witnesses.points[1, 0], ledger.problem.box.interval.center[1])
     point = ledger.problem.box.lower[0].numpy()
     value = float(nets.sampled_norms(ledger.problem)[0, 1])
     ledger.attained[0].note(Witness(1, value, point))
-    assert (ledger.witnesses().points[0, 1] == point).all()
+    assert (ledger.kept().witnesses.points[0, 1] == point).all()
+
+
+@pytest.mark.parametrize("step", ["row_upper", "learn"])
+def test_an_interrupt_between_a_search_and_its_result_loses_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by experiments.faults: a reported point was lost while it was being taken up."""
+    ledger, _, _ = setting()
+    point = ledger.problem.box.lower[0].numpy()
+    value = float(nets.sampled_norms(ledger.problem)[0, 0])
+    running = Search.start([8.0, 7.0], [Witness(0, value, point)])
+    ledger.watch(0, [running])(SearchProgress(value, 8.0, 1, 1, 1.0))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"row_upper": Search, "learn": Attained}[step], step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.keep(0, [running])
+    kept = ledger.kept()
+    assert kept.upper[0].tolist() == [8.0, 7.0] and (kept.witnesses.points[0, 0] == point).all()
