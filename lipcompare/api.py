@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 
 from lipcompare import methods
-from lipcompare.budget import Budget, Clock, TracePoint, is_out_of_memory
+from lipcompare.budget import Budget, Clock, TracePoint
 from lipcompare.combine import SoFar
 from lipcompare.display.progress import Display, watched
 from lipcompare.display.progress import progress as news
-from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation, nearest
+from lipcompare.errors import (
+    Contradiction,
+    InvalidInput,
+    LipcompareError,
+    UnsupportedOperation,
+    is_out_of_memory,
+    nearest,
+)
 from lipcompare.methods import Method
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network, once_per_network, tensors

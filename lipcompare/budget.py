@@ -191,21 +191,6 @@ def fitting(memory: int, each: int) -> int:
     return max(1, memory // max(1, each))
 
 
-_OUT_OF_MEMORY = (
-    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
-    "could not create a primitive", "could not create a memory", "could not initialize a memory",
-)  # fmt: skip
-"""What allocators say; oneDNN reports a failed allocation as a primitive or a memory object that it could not make."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory left."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    text = str(error).lower()  # torch's CPU allocator, and what it is linked with, raise a plain RuntimeError
-    return any(words in text for words in _OUT_OF_MEMORY)
-
-
 def counted(number: int, noun: str) -> str:
     """A number of things, in words: ``1 box``, ``2 boxes``."""
     plural = {"box": "boxes", "study": "studies"}.get(noun, f"{noun}s")

@@ -46,7 +46,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     likeness = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
     close = [other for other, like in zip(close, likeness, strict=True) if like > likeness[0] - _AS_NEAR]
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"{hint} Known: {', '.join(names)}."
+    return f"{hint} Known: {', '.join(names) or 'none'}."
 
 
 @contextlib.contextmanager
@@ -65,10 +65,30 @@ def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[No
     try:
         with np.errstate(all="ignore"):
             yield
-    except (LipcompareError, MemoryError):
+    except LipcompareError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidInput(f"{shown(path)} is not a readable {kind} ({summary(error)}): {advice}.") from error
+
+
+_OUT_OF_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
+    "could not create a primitive", "could not create a memory", "could not initialize a memory",
+)  # fmt: skip
+"""What allocators say; oneDNN reports a failed allocation as a primitive or a memory object that it could not make."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left.
+
+    Torch's allocators, and what it is linked with, raise a RuntimeError.
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    )
 
 
 def install(extra: str) -> str:

@@ -9,7 +9,8 @@ import torch
 
 import lipcompare
 from lipcompare import Status
-from lipcompare.budget import Copies, Deadline, chunk_size, fitting, is_out_of_memory, tensor_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
+from lipcompare.errors import is_out_of_memory
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate

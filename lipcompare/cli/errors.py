@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lipcompare.errors import Contradiction, LipcompareError, UnsupportedOperation, shown, summary
+from lipcompare.errors import Contradiction, LipcompareError, UnsupportedOperation, is_out_of_memory, shown, summary
 
 OK, BUG, BAD_INPUT, UNAVAILABLE, OUT_OF_MEMORY, UNEXPECTED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """The exit codes."""
@@ -47,8 +47,8 @@ def console(*, stderr: bool = False) -> Console:
     """As wide as the terminal, or 120 columns where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
-        return Console(stderr=stderr, highlight=False)
-    return Console(file=cast(IO[str], _Piped(stream)), width=120, highlight=False)
+        return Console(stderr=stderr, highlight=False, emoji=False)
+    return Console(file=cast(IO[str], _Piped(stream)), width=120, highlight=False, emoji=False)
 
 
 def note(sentence: str) -> None:
@@ -75,8 +75,6 @@ def errors(interrupted: str = NOTHING_PROVED) -> Iterator[None]:
         where = f"{shown(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         _fail(f"{where}{error.strerror or summary(error)}: check the path and its permissions.", BAD_INPUT)
     except Exception as error:  # noqa: BLE001  # a bug, with its traceback, and not the code of a contradiction
-        from lipcompare.budget import is_out_of_memory  # loads torch, which is there if it is what failed
-
         if is_out_of_memory(error):
             _fail("Out of memory: take fewer examples, a smaller model, or another machine.", OUT_OF_MEMORY)
         traceback.print_exception(error)

@@ -276,6 +276,8 @@ def array(text: str, *, files_only: bool = False) -> np.ndarray:
 
 def _number(text: str) -> float:
     """A number, or a fraction such as ``8/255``."""
+    if not text.isascii() or "_" in text:  # float reads more than people mean
+        raise ValueError
     over, slash, under = text.partition("/")
     if not slash:
         return float(over)
@@ -340,7 +342,7 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         raise InvalidInput(f"Unknown dtype {dtype!r}.{nearest(dtype, _DTYPES)}")
     kind, _, index = device.partition(":")
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in counts or (index and not index.isdecimal()):
+    if kind not in counts or not re.fullmatch(r"\d{0,9}", index, re.ASCII):
         raise InvalidInput(f"Unknown device {device!r}.{nearest(kind, ('cpu', 'cuda', 'cuda:1', 'mps'))}")
     if int(index or 0) >= counts[kind]:
         there = [name for name, count in counts.items() if count]
@@ -352,7 +354,7 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
 
 def _shape(text: str) -> tuple[int, ...]:
     parts = re.split(r"[,x]", text)
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"0*[1-9]\d{0,17}", part, re.ASCII) for part in parts):
         raise InvalidInput(f"--input-shape {text!r} cannot be read: write sizes such as 1,28,28.")
     return tuple(int(part) for part in parts)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput
 from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward
+from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_value, fold_forward, tensors
 
 _RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 3e-2}
 
@@ -44,17 +44,27 @@ def check_agreement(
             f"The imported network has {ours.shape[-1]} outputs, the model returns {theirs.shape[-1]}: please report "
             "this model."
         )
-    single = network.to("cpu", torch.float32).forward(x.to(torch.float32)).to(torch.float64)
-    amplified = (ours - single).abs().amax(-1) * (torch.finfo(dtype).eps / torch.finfo(torch.float32).eps)
+    amplified = _amplified(network, x, ours) * (torch.finfo(dtype).eps / torch.finfo(torch.float32).eps)
     inexact = _inexact(network, x, ours, torch.finfo(dtype).eps, generator)
     allowed = _RELATIVE[dtype] * ours.abs().amax(-1) + 100 * amplified + 16 * inexact + torch.finfo(dtype).tiny
     difference = (ours - theirs).abs().amax(-1)
-    if bool((difference > allowed).any()):
-        worst = int((difference - allowed).argmax())
+    differs = ~(difference <= allowed)  # also where ours is NaN
+    if bool(differs.any()):
+        worst = int(differs.int().argmax())
         raise InvalidInput(
             f"The imported network differs from its source by {float(difference[worst]):.3g} on a random input "
             f"(allowed {float(allowed[worst]):.3g}): please report this model."
         )
+
+
+def _amplified(network: Network, x: Tensor, ours: Tensor) -> Tensor:
+    """How far each output is off, (samples,), where everything is rounded to float32; 0 where that leaves its range, as
+    nothing is measured then."""
+    largest = max((float(t.abs().max()) for t in tensors(network.nodes) if t.numel()), default=0.0)
+    if largest > torch.finfo(torch.float32).max:
+        return torch.zeros(len(x), dtype=x.dtype)
+    single = network.to("cpu", torch.float32).forward(x.to(torch.float32)).to(torch.float64)
+    return (ours - single).abs().amax(-1).nan_to_num(nan=0.0, posinf=0.0)
 
 
 def _inexact(network: Network, x: Tensor, ours: Tensor, unit: float, generator: torch.Generator) -> Tensor:

@@ -17,6 +17,7 @@ from lipcompare.network.arrays import Array, read_npz
 from lipcompare.network.graph import Network
 from lipcompare.network.linear_maps import Dense
 from lipcompare.network.lowering.builder import Builder
+from lipcompare.network.lowering.constants import require_finite
 from lipcompare.network.room import MEMORY, Room
 from lipcompare.network.simplify import simplify
 
@@ -83,6 +84,8 @@ def _layers(path: Path, arrays: dict[str, Array]) -> list[Layer]:
                 f"Layer {k} of {shown(path)} does not fit: W{k} is {weight.shape}, b{k} is {bias.shape}, its input has "
                 f"{expected} entries (weights are stored as outputs x inputs{hint})."
             )
+        for name, values in ((f"W{k}", weight), (f"b{k}", bias)):
+            require_finite(torch.from_numpy(values), f"{name} in {shown(path)}")
         if 0 in weight.shape:
             raise InvalidInput(f"W{k} in {shown(path)} has the shape {weight.shape}: a layer has inputs and outputs.")
         layers.append((weight, bias))

@@ -102,8 +102,8 @@ class Network:
                 for tensor in tensors(node):
                     if not bool(torch.isfinite(tensor).all()):
                         raise InvalidInput(
-                            f"Node {k} ({node.name or 'affine'}) has NaN or infinite weights, or finite ones whose "
-                            "product overflows: repair or rescale the model."
+                            f"Node {k} ({node.name or 'affine'}) has weights, or products of weights, that are no "
+                            f"finite {str(tensor.dtype).removeprefix('torch.')} numbers: repair or rescale the model."
                         )
         if math.prod(self.input_shape) != self.in_size or math.prod(self.output_shape) != self.out_size:
             raise InvalidInput(f"Shapes {self.input_shape} -> {self.output_shape} do not fit the nodes.")

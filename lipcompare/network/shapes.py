@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lipcompare.budget import counted
 from lipcompare.errors import InvalidInput
 
 
@@ -11,7 +12,8 @@ def one_of_each(inputs: int, outputs: int) -> None:
     """A network takes one tensor and returns one tensor."""
     if (inputs, outputs) != (1, 1):
         raise InvalidInput(
-            f"The model takes {inputs} inputs and returns {outputs} outputs: wrap it so that both are one tensor."
+            f"The model takes {counted(inputs, 'input')} and returns {counted(outputs, 'output')}: wrap it so that "
+            "both are one tensor."
         )
 
 

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 from types import TracebackType
 
-from lipcompare.budget import Deadline, is_out_of_memory
+from lipcompare.budget import Deadline
+from lipcompare.errors import is_out_of_memory
 from lipcompare.result import Status
 
 

@@ -275,7 +275,7 @@ def test_npz_of_others() -> None:
         ({"W0": np.array([["2020-01-01"]], "datetime64[D]")}, "entries of type datetime64"),
         ({"W0": np.zeros((2, 3), [("a", float)])}, "entries of type"),
         ({"W0": np.zeros((0, 3))}, "a layer has inputs and outputs"),
-        ({"W0": np.array([[np.inf]])}, "NaN or infinite weights"),
+        ({"W0": np.array([[np.inf]])}, "NaN or infinite entries"),
         ({"W0": np.array([None])}, "could run code"),
     ],
 )

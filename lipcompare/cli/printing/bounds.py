@@ -21,7 +21,7 @@ from lipcompare.budget import counted
 from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
-from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.errors import Contradiction, InvalidInput, shown
 from lipcompare.network import Network
 from lipcompare.problem import Box, NormBall, Problem
 from lipcompare.result import Bound, Status
@@ -262,8 +262,8 @@ def writing(path: str) -> Iterator[Path]:
             target.parent.mkdir(parents=True)
             note(f"Made the folder {target.parent}.")
         yield target
-        note(f"Written: {path}")
+        note(f"Written: {shown(path)}")
     except OSError as error:
         raise InvalidInput(
-            f"Cannot write {path} ({error.strerror}): name a file in a folder you may write to."
+            f"Cannot write {shown(path)} ({error.strerror}): name a file in a folder you may write to."
         ) from None

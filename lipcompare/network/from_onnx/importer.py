@@ -70,7 +70,10 @@ def _import(model: ModelProto, input_shape: Sequence[int] | None, name: str, roo
     (x,) = inputs
     kind = x.type.tensor_type.elem_type
     if kind not in _DTYPES:
-        raise InvalidInput(f"The input {x.name!r} of the model is not a floating-point tensor.")
+        raise InvalidInput(
+            f"The input {x.name!r} of the model is no floating-point tensor, and a Lipschitz constant is one over "
+            "real numbers: export the part of the model after an embedding or a cast."
+        )
     shape, batched = one_example(_dims(x), input_shape)
     opsets = {o.domain: o.version for o in model.opset_import}
     builder, output = _lower(graph, opsets, constants, x.name, Builder(shape, room))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, summary
+from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, is_out_of_memory, summary
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower, without_softmax
 from lipcompare.network.graph import Network
@@ -58,7 +59,10 @@ def from_module(
     room.require(count(shape), f"An input of shape {shape}")
     with _evaluation_mode(module), torch.no_grad():
         example = _example(module, shape, guess)
-        program = _run(lambda: torch.export.export(module, (example,)), "torch.export cannot trace the model")
+        program = _run(
+            lambda: torch.export.export(module, (example,)),
+            "torch.export cannot trace the model, perhaps as its code branches on values or leaves torch",
+        )
         graph = graph_of(program, input_shape=shape)
         if logits:
             return from_graph(without_softmax(graph), name or type(module).__name__, room)
@@ -254,7 +258,7 @@ def example_shape(module: nn.Module, inputs: Sequence[int]) -> tuple[int, ...] |
     return None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every part has its own training flag and its buffers back."""
     flags = {part: part.training for part in module.modules()}
@@ -271,12 +275,14 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 def _run(action: Callable[[], T], sentence: str) -> T:
     """Run the user's model or the tracer, either of which may raise anything, and say so in a sentence."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's own deprecations are nobody's concern here
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")  # nor are the graphs that the tracer prints anybody's concern
         try:
             return action()
         except LipcompareError:
             raise
-        except Exception as error:  # noqa: BLE001 - what the model raises is its own choice, and is told here
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             message = f"{sentence}: {summary(error)}"
     raise InvalidInput(message)

@@ -260,7 +260,7 @@ def test_help_teaches(command) -> None:
 
 
 MISTAKES = [
-    (["nan.npz", *BALL], 2, "NaN or infinite weights"),
+    (["nan.npz", *BALL], 2, "NaN or infinite entries"),
     (["net.npz", "-i", "with_nan.npy", "-e", "0.1"], 2, "NaN or infinite bounds: give finite"),
     (["net.npz", "-i", "with_inf.npy", "-e", "0.1"], 2, "NaN or infinite bounds: give finite"),
     (["net.npz", "--lower", "with_nan.npy", "--upper", "1"], 2, "NaN or infinite bounds"),
@@ -278,6 +278,13 @@ MISTAKES = [
     (["net.npz", "-i", "empty.npy", "-e", "0.1"], 2, "batch of inputs is empty"),
     (["net.npz", *BALL, "--input-shape", "5"], 2, "(5,) does not fit the network's own (4,)"),
     (["net.npz", *BALL, "--input-shape", "a"], 2, "write sizes such as 1,28,28"),
+    (["net.npz", *BALL, "--input-shape", "\u0664"], 2, "write sizes such as 1,28,28"),
+    (["net.npz", *BALL, "--input-shape", "4" * 5000], 2, "write sizes such as 1,28,28"),
+    (["net.npz", *BALL, "--device", "cuda:" + "1" * 5000], 2, "Unknown device"),
+    (["net.npz", "--center", "1_0", "-e", "0.1"], 2, "'1_0' is neither a number"),
+    (["net.npz", "--center", "0", "-e", "\u0661"], 2, "is neither a number"),
+    (["net.npz", *BALL, "-m", "naive", "-o", "a=b"], 2, "has no option 'a'. Known: none."),
+    (["net.npz", *BALL, "-f", "margin"], 2, "margins:LABEL, margins:LABEL:OTHER, outputs"),
     (["net.npz", *BALL, "-m", "lbpp"], 2, "Did you mean 'lbp'?"),
     (["net.npz", *BALL, "-p", "3"], 2, "Unknown norm '3'. Known: 1, 2, inf"),
     (["net.npz", *BALL, "-p", "int"], 2, "Did you mean 'inf'?"),

@@ -439,14 +439,24 @@ def _branches(x: Tensor) -> Tensor:
         (nn.Conv2d(1, 1, 2), None, "give input_shape"),
         (nn.Linear(4, 2), (5,), "does not run on an input of shape"),
         (Apply(_branches), (3,), "torch.export cannot trace"),
-        (Apply(lambda x: (x, x)), (3,), "one tensor"),
-        (Apply(lambda x: torch.log(torch.tensor(-1.0)) + x), (3,), "NaN"),
+        (Apply(lambda x: (x, x)), (3,), "1 input and returns 2 outputs"),
+        (Apply(lambda x: torch.log(torch.tensor(-1.0)) + x), (3,), "no finite float64 numbers"),
     ],
 )
-def test_bad_models_get_a_sentence(model: nn.Module, shape: tuple[int, ...] | None, words: str) -> None:
+def test_bad_models_get_a_sentence(
+    model: nn.Module, shape: tuple[int, ...] | None, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InvalidInput, match=words) as caught:
         from_module(model, input_shape=shape)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
+
+
+def test_a_module_without_memory_is_no_bad_model() -> None:
+    def starved(x: Tensor) -> Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    with pytest.raises(RuntimeError, match="create a primitive"):
+        from_module(Apply(starved), input_shape=(3,))
 
 
 @pytest.mark.parametrize("wrap", [lambda y: (y,), lambda y: [y], lambda y: {"logits": y}, lambda y: ({"y": [y]},)])
