@@ -48,6 +48,15 @@ def error_status(code: int) -> SolveStatus:
     return _ERRORS.get(code, SolveStatus.SOLVER_ERROR)
 
 
+def raised() -> tuple[type[Any], ...]:
+    """What gurobipy raises, also through packages that call it; nothing where it is not installed."""
+    if importlib.util.find_spec("gurobipy") is None:
+        return ()
+    import gurobipy as gp
+
+    return (gp.GurobiError,)
+
+
 @final
 @dataclass(frozen=True)
 class Gurobi(Solver):

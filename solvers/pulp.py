@@ -18,7 +18,7 @@ from typing import Any, final
 
 import numpy as np
 
-from solvers import ctrl_c
+from solvers import ctrl_c, gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
@@ -89,6 +89,8 @@ class Pulp(Solver):
                 problem.solve(solver)
         except pulp.PulpSolverError as error:
             return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
+        except gurobi.raised() as error:  # which PuLP lets through
+            return Claim(gurobi.error_status(error.errno), message=str(error))
         status = STATUSES.get((problem.status, problem.sol_status), SolveStatus.SOLVER_ERROR)
         if problem.status == pulp.LpStatusInfeasible:
             status = SolveStatus.INFEASIBLE_OR_UNBOUNDED

@@ -14,14 +14,16 @@ for _name in solvers.names():
     globals()[_class] = type(_class, (SolverConformance,), {"solver": _name})
 
 
-def test_small_gurobi_licence() -> None:
-    solver = solvers.get("gurobi")
+@pytest.mark.parametrize("name", ["gurobi", "pulp:GUROBI"])
+def test_small_gurobi_licence(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    solver = solvers.get(name)
     if not solver.is_available():
-        pytest.skip("gurobipy is not importable")
+        pytest.skip("it is not installed")
     n = 2500
     program = solvers.MixedIntegerProgram(np.ones(n), np.ones((1, n)), [3], [9], np.zeros(n), np.ones(n), np.ones(n))
     solution = solver.solve(program)
-    if solver.licence().startswith("Size-limited"):
+    assert capfd.readouterr().out == ""  # where the command line prints JSON
+    if solvers.get("gurobi").licence().startswith("Size-limited"):
         assert solution.status is SolveStatus.LICENCE_TOO_SMALL
         assert solution.dual_bound == -np.inf
         assert "highs" in solution.status.value
