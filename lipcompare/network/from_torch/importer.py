@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, is_out_of_memory, summary
+from lipcompare.errors import InvalidInput, LipcompareError, UnsupportedOperation, summary
 from lipcompare.network.agreement import check_agreement
 from lipcompare.network.from_torch.graph import Call, Ref, TorchGraph, evaluate, lower, without_softmax
 from lipcompare.network.graph import Network
@@ -281,8 +281,6 @@ def _run(action: Callable[[], T], sentence: str) -> T:
             return action()
         except LipcompareError:
             raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - what the model raises is its own choice, and is told here
             message = f"{sentence}: {summary(error)}"
     raise InvalidInput(message)

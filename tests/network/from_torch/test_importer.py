@@ -451,14 +451,6 @@ def test_bad_models_get_a_sentence(
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
 
 
-def test_a_module_without_memory_is_no_bad_model() -> None:
-    def starved(x: Tensor) -> Tensor:
-        raise RuntimeError("could not create a primitive")
-
-    with pytest.raises(RuntimeError, match="create a primitive"):
-        from_module(Apply(starved), input_shape=(3,))
-
-
 @pytest.mark.parametrize("wrap", [lambda y: (y,), lambda y: [y], lambda y: {"logits": y}, lambda y: ({"y": [y]},)])
 def test_one_tensor_in_a_container(wrap: Callable[[Tensor], object]) -> None:
     model = Apply(lambda x, a: wrap(a(x)), nn.Linear(3, 2).double())
