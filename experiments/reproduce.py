@@ -21,6 +21,7 @@ from experiments import (
     images,
     measured,
     monotonicity,
+    questions,
     relaxations,
     solver_swap,
     study,
@@ -29,7 +30,11 @@ from experiments import (
 from lipcompare.study.run import Study
 
 PARTS = (sweeps, ablations, images, relaxations, branching)
-MEASURED = ((monotonicity.build, monotonicity.check), (solver_swap.build, solver_swap.check))
+MEASURED = (
+    (monotonicity.build, monotonicity.check),
+    (solver_swap.build, solver_swap.check),
+    *((part, questions.check) for part in questions.PARTS.values()),
+)
 """Studies of methods, and experiments whose cells are something else."""
 
 

@@ -49,6 +49,8 @@ BAB, LIPBAB = "bab", "lipbab"
 """What proves the value to a gap."""
 _MOST_SIGNS = 8
 """Outputs up to which the norm for p = 1 is a problem of rows: one for every choice of their signs but the first's."""
+_MOST_SIGNS_EVERYWHERE = 12
+"""The same on all inputs, where nothing else proves it."""
 _LEAST_SECONDS = 1e-3
 """What a search gets when the time is over: it ends at once, with the interval that costs nothing."""
 
@@ -150,12 +152,13 @@ def exact_operator_norms(
         )
     if method not in (BAB, LIPBAB):
         raise InvalidInput(f"Unknown exact method {method!r}.{nearest(method, [BAB, LIPBAB])}")
-    if method == BAB and (problem.norm is Norm.INF or (problem.norm is Norm.ONE and network.out_size <= _MOST_SIGNS)):
+    signs = _MOST_SIGNS_EVERYWHERE if isinstance(box, Space) else _MOST_SIGNS
+    if method == BAB and (problem.norm is Norm.INF or (problem.norm is Norm.ONE and network.out_size <= signs)):
         return _as_rows(problem, gap, time_limit, memory)
     if isinstance(box, Space) and (method == LIPBAB or problem.norm is Norm.ONE):
         raise InvalidInput(
-            "On all inputs 'bab' proves the norms for p = inf and p = 2, and for p = 1 where the outputs are few: give "
-            "a box, or take the method 'sdp'."
+            "On all inputs 'bab' proves the norms for p = inf and p = 2, and for p = 1 with up to "
+            f"{_MOST_SIGNS_EVERYWHERE} outputs: give a box, or take the method 'sdp'."
         )
     lower, upper = np.zeros(problem.batch), np.full(problem.batch, np.inf)
     points = box.window.center.cpu().double().numpy().copy()

@@ -1,22 +1,98 @@
-"""The questions' table, on its smallest members."""
+"""The questions of the study, on their smallest members."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from rich.console import Console
 
-from experiments import questions
+from experiments import questions, study
+from lipcompare import Space
+from lipcompare.problem import Norm, Problem
+from lipcompare.store.database import Store
+from lipcompare.study.run import Task
 
 
-def test_the_whole_space_agrees_with_brute_force(capsys: pytest.CaptureFixture[str]) -> None:
-    ((case, method, _, result),) = questions.everywhere(2)
-    assert (case, method) == ("2 tiny networks", "bab")
-    assert float(result.removeprefix("brute force is missed by ").removesuffix(" at most")) < 1e-9
+def outcome(part: str, number: int, method: str) -> tuple[Task, questions.Outcome]:
+    """One cell of the reduced study."""
+    chosen = study.Choices(methods=(method,))
+    made = questions.PARTS[part](chosen, Console(file=io.StringIO()))
+    task, (setting,) = made.study.tasks[number], made.study.settings
+    return task, made.work([task], setting)[0]
+
+
+def test_the_whole_space_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "TABLES", {})
+    for number in (0, 1):
+        task, found = outcome("everywhere", number, "bab")
+        assert isinstance(task.problem.box, Space)
+        missed = found.facts["missed"]
+        assert isinstance(missed, float) and missed < questions.MISSED
+        assert found.upper == pytest.approx(questions.brute_force(task.problem), rel=1e-9)
+
+
+def test_norms_by_two_ways_enclose_each_other() -> None:
+    (_, closed), (_, exact) = (outcome("norms", 0, method) for method in ("closed form", "bab"))
+    assert closed.lower == 0 and exact.lower <= exact.upper <= closed.upper
+
+
+def test_table_networks_sort_pairs_and_do_not_depend_on_the_caller() -> None:
+    network = questions.table_network("abalone", questions.GroupSort)
+    torch.manual_seed(5)
+    again = questions.table_network("abalone", questions.GroupSort)
+    x = torch.randn(4, 8, dtype=torch.float64)
+    assert torch.equal(network.forward(x), again.forward(x)) and network.out_size == 1
+    assert questions.GroupSort()(torch.tensor([2.0, 1.0, 3.0, 4.0])).tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_ratios_are_to_the_best_method_that_closes() -> None:
+    rows = [
+        ("a", "exact", "exact", 3.0),
+        ("a", "milp", "exact", 2.0),
+        ("a", "bab", "time_limit", 1.0),
+        ("b", "exact", "time_limit", 1.0),
+        ("b", "bab", "exact", 9.0),
+        ("c", "exact", "time_limit", 1.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["task", "series", "status", "seconds"])
+    frame["label.question"] = "exact"
+    assert questions.ratios(frame) == {"a": 1.5, "b": np.inf}
+
+
+def test_it_is_stored_printed_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(questions, "RANDOM", (((2, 3, 2), 0.1),))
+    store = tmp_path / "r.sqlite"
+    given = ["--only", "exact", "--methods", "exact;bab", "--store", str(store)]
+    assert questions.main(given) == 0
+    printed = capsys.readouterr().out
+    assert "random 2-3-2@0.1" in printed and "times as long as the best method" in printed
+    with Store(store, read_only=True) as open_:
+        frame = open_.frame(questions.NAME)
+    assert len(frame) == 6 and set(frame["status"]) == {"exact"} and set(frame["label.norm"]) == {"inf", "2", "1"}
+    assert set(questions.ratios(frame)) == set(frame["task"])
+    wrong = frame.assign(lower=np.where(frame["series"] == "bab", 2 * frame["upper"], frame["lower"]))
+    monkeypatch.setattr(Store, "frame", lambda self, name: wrong)
+    console = io.StringIO()
+    assert questions.check(study.Choices(store=store), Console(file=console)) == 1
+    assert "CONTRADICTION" in console.getvalue()
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert questions.main(["--only", "spectral", "--reference", str(tmp_path)]) == 0
-    assert "no " in capsys.readouterr().out
-    assert questions.main(["--only", "spektral"]) == 2
-    assert "Did you mean 'spectral'" in capsys.readouterr().err
+    assert questions.main(["--only", "norms", "--reference", str(tmp_path), "--store", str(tmp_path / "s")]) == 2
+    assert "There is no" in capsys.readouterr().err
+    assert questions.main(["--only", "nroms", "--store", str(tmp_path / "s")]) == 2
+    assert "Did you mean 'norms'" in capsys.readouterr().err
+
+
+def test_brute_force_knows_a_kink_everywhere() -> None:
+    network = questions.dense(0, (1, 2, 1))
+    x = torch.linspace(-50, 50, 4001, dtype=torch.float64).unsqueeze(-1)
+    slopes = (network.forward(x[1:]) - network.forward(x[:-1])).abs().max() / 0.025
+    assert questions.brute_force(Problem(network, Space.of(1), Norm.INF)) >= float(slopes) * (1 - 1e-9)

@@ -16,6 +16,7 @@ import lipcompare
 from lipcompare import Box, Network, Norm, NormBall, Space, Status
 from lipcompare.attack.search import Effort
 from lipcompare.jacobian import RELAXATIONS
+from lipcompare.network import Affine
 from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
 from lipcompare.questions.operator_norm import matrix_norm
 from lipcompare.testing import exact, hostile
@@ -93,6 +94,20 @@ def test_balls_and_the_whole_space() -> None:
         everywhere = operator_norm_bounds(network, space, norm, effort=QUICK)
         assert local.lower[0] <= local.upper[0] <= everywhere.upper[0] * (1 + 1e-9)
         assert bool(ball.contains(torch.as_tensor(local.points).unsqueeze(1)).all())
+
+
+def test_ten_outputs_on_all_inputs_are_exact_for_p_one() -> None:
+    network = nets.dense(0, (2, 3, 10))
+    found = exact_operator_norms(network, Space.of(2), "1", gap=1e-9)
+    bits = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
+    weights = [node.maps[0].matrix() for node in network.nodes if isinstance(node, Affine)]
+    # Three lines in the plane in general position: seven of the eight patterns are attained, all but one of them.
+    patterns = [weights[1] @ torch.diag(slopes) @ weights[0] for slopes in bits]
+    sums = sorted(float(matrix.abs().sum(0).max()) for matrix in patterns)
+    assert found.status is lipcompare.Status.EXACT
+    assert any(found.upper[0] == pytest.approx(value, rel=1e-8) for value in sums[-2:])
+    with pytest.raises(lipcompare.InvalidInput, match="up to 12 outputs"):
+        exact_operator_norms(nets.dense(0, (2, 3, 13)), Space.of(2), "1")
 
 
 @pytest.mark.parametrize("norm", ["inf", "2", "1"])
