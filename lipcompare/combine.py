@@ -108,11 +108,11 @@ def stacked(having: Sequence[Witnesses]) -> Witnesses:
 
 
 def _status(bounds: Sequence[Bound]) -> Status:
-    found = [b.status for b in bounds]
+    statuses = [b.status for b in bounds]
     for status in (*_URGENT, Status.COMPLETE):
-        if status in found:
+        if status in statuses:
             return status
-    return found[0]
+    return statuses[0]
 
 
 def _trace(bounds: Sequence[Bound], lower: float, upper: float) -> tuple[TracePoint, ...]:
@@ -200,12 +200,12 @@ class SoFar:
         values, at_kink = np.zeros((batch, rows)), np.zeros((batch, rows), dtype=bool)
         sizes = {k: pattern.shape[2:] for _, w in self._parts for k, pattern in (w.patterns or {}).items()}
         patterns = {k: np.zeros((batch, rows, *size)) for k, size in sizes.items()}  # read at kinks only
-        for first, part in self._parts:
-            some = slice(first, first + len(part.values))
-            better = part.values > values[some]
-            points[some][better] = part.points[better]
-            at_kink[some][better] = part.at_kink[better]
-            values[some][better] = part.values[better]
-            for k, pattern in (part.patterns or {}).items():
+        for first, attained in self._parts:
+            some = slice(first, first + len(attained.values))
+            better = attained.values > values[some]
+            points[some][better] = attained.points[better]
+            at_kink[some][better] = attained.at_kink[better]
+            values[some][better] = attained.values[better]
+            for k, pattern in (attained.patterns or {}).items():
                 patterns[k][some][better] = pattern[better]
         return Witnesses(points, values, at_kink, patterns or None)

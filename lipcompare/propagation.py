@@ -135,18 +135,18 @@ def _in_stages(
     levels = [Tightening.CROWN, Tightening.ALPHA_CROWN] if tightening is Tightening.ALPHA_CROWN else [tightening]
     network = problem.network
     upper: Tensor | None = None
-    found: Propagated | None = None
+    propagated: Propagated | None = None
     hurried = False
     for level in levels:
-        if found is not None and deadline.passed():
+        if propagated is not None and deadline.passed():
             break
         first = Deadline.after(_STAGE * deadline.left)
-        known = found.bounds if found is not None else None
-        bounds = preactivation_bounds(network, problem.box.region, level, memory=memory, known=known, deadline=first)
+        crown = propagated.bounds if propagated is not None else None
+        bounds = preactivation_bounds(network, problem.box.region, level, memory=memory, crown=crown, deadline=first)
         gates = Gates.from_preactivations(network, bounds)
         gradients = shared_gradients(network, gates, problem.functionals, memory=memory, deadline=late)
-        if found is not None:
-            gradients = intersected(gradients, found.gradients.intervals, gates, memory=memory)
+        if propagated is not None:
+            gradients = intersected(gradients, propagated.gradients.intervals, gates, memory=memory)
         bound = interval_norm(gradients.intervals[0], problem.norm)
         upper = bound if upper is None else torch.minimum(upper, bound)
         report(upper)
@@ -155,9 +155,9 @@ def _in_stages(
             report(upper)
         upper = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
         hurried |= first.missed
-        found = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
-    assert found is not None
-    return dataclasses.replace(found, hurried=hurried or deadline.missed or late.missed)
+        propagated = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
+    assert propagated is not None
+    return dataclasses.replace(propagated, hurried=hurried or deadline.missed or late.missed)
 
 
 def _largest_rows(
@@ -182,43 +182,43 @@ def _largest_rows(
             break
         # Rows that cannot be the largest are at the end; a few of them may be done with the others.
         some = rows[examples][:, : int((left[examples] > best[examples].unsqueeze(-1)).sum(-1).max())]
-        here = (examples.unsqueeze(-1), some)
-        within = {k: Interval(v.lower[here], v.upper[here]) for k, v in intervals.items()}
-        part, functionals = gates.of(examples), problem.functionals[here]
+        index = (examples.unsqueeze(-1), some)
+        within = {k: Interval(v.lower[index], v.upper[index]) for k, v in intervals.items()}
+        some_gates, functionals = gates.of(examples), problem.functionals[index]
         refined = gradient_intervals(
-            problem.network, part, functionals, chords,
+            problem.network, some_gates, functionals, chords,
             norm=problem.norm, within=within, memory=memory, deadline=deadline,
         )  # fmt: skip
-        bound = norm_bound(problem.network, part, functionals, refined, problem.norm)
+        bound = norm_bound(problem.network, some_gates, functionals, refined, problem.norm)
         for k, interval in refined.intervals.items():
-            intervals[k].lower[here], intervals[k].upper[here] = interval
+            intervals[k].lower[index], intervals[k].upper[index] = interval
         for k, line in refined.lines.items():
-            gradients.lines[k].slope_spread[here] = line.slope_spread
-            gradients.lines[k].offset_spread[here] = line.offset_spread
-        upper[here] = torch.minimum(upper[here], bound)
-        best[examples] = torch.maximum(best[examples], upper[here].amax(-1))
+            gradients.lines[k].slope_spread[index] = line.slope_spread
+            gradients.lines[k].offset_spread[index] = line.offset_spread
+        upper[index] = torch.minimum(upper[index], bound)
+        best[examples] = torch.maximum(best[examples], upper[index].amax(-1))
         report(upper)
         done, group = done + group, _GROUP
     return upper
 
 
 def coupled(
-    problem: Problem, found: Propagated, *, memory: int, seconds: float = math.inf
+    problem: Problem, propagated: Propagated, *, memory: int, seconds: float = math.inf
 ) -> tuple[Propagated, Coupling]:
-    """Go on from ``found`` with probing, and keep what that says of states that exclude each other.
+    """Go on from ``propagated`` with probing, and keep what that says of states that exclude each other.
 
     For networks with one kink, at the origin (:func:`~lipcompare.gates.has_patterns`). The norm bound is
     never above the one before. ``seconds``: time for probing and for refining gradient intervals.
     """
     network, box = problem.network, problem.box.interval
     first, second = Deadline.after(seconds / 2), Deadline.after(seconds)
-    bounds, conflicts = probe(network, box, found.bounds, memory=memory, deadline=first)
+    bounds, conflicts = probe(network, box, propagated.bounds, memory=memory, deadline=first)
     gates = Gates.from_preactivations(network, bounds)
     gradients = gradient_intervals(
         network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=second
     )
     upper = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
-    hurried = found.hurried or first.missed or second.missed
-    upper = torch.minimum(upper, found.upper)
+    hurried = propagated.hurried or first.missed or second.missed
+    upper = torch.minimum(upper, propagated.upper)
     probed = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried)
     return probed, Coupling(box, bounds, conflicts)

@@ -68,11 +68,11 @@ def get(name: str) -> Solver:
     family, _, member = name.partition(":")
     if family in _FAMILIES and member:
         make, found = _FAMILIES[family]
-        here = {known.lower(): known for known in found()}
-        if member.lower() in here:
-            return make(here[member.lower()])
+        members = {solver.lower(): solver for solver in found()}
+        if member.lower() in members:
+            return make(members[member.lower()])
     known_names = names()
-    lowered = {known.lower(): known for known in known_names}
+    lowered = {solver.lower(): solver for solver in known_names}
     near = [lowered[key] for key in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known_names)}."
     raise ValueError(f"no solver called {name!r} on this machine; {hint}")

@@ -124,11 +124,11 @@ def _alternatives(condition: Expression) -> list[Ranges]:
     """The condition on the inputs as a disjunction; conditions on outputs count as true."""
     match condition:
         case ["and", *parts]:
-            found = [_alternatives(part) for part in parts]
+            found = [_alternatives(operand) for operand in parts]
             always = _joined(alternatives[0] for alternatives in found if len(alternatives) == 1)
             return [always + _joined(choice) for choice in _product([a for a in found if len(a) != 1])]
         case ["or", *parts] if parts:
-            return [a for part in parts for a in _alternatives(part)]
+            return [a for operand in parts for a in _alternatives(operand)]
         case ["<=" | ">=" | "=" as sign, left, right]:
             return [_comparison(sign, left, right, condition)]
         case [("<" | ">"), *_]:

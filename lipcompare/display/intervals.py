@@ -105,13 +105,13 @@ def comparison(frame: pd.DataFrame, *, title: str = "") -> Figure:
     start = np.where(known_low, lower, floor)
     stop = np.where(known_high, upper, ceiling)
     left.hlines(y[proved], start[proved], stop[proved], color=_BAND, linewidth=5, zorder=1)
-    for known, values, marker, color, name in (
+    for which, values, marker, color, name in (
         (known_high, upper, CARETLEFT, _UPPER, "at most"),
         (known_low, lower, CARETRIGHT, _LOWER, "at least"),
     ):
-        left.scatter(values[known], y[known], marker=marker, s=60, color=color, label=name, zorder=3)
+        left.scatter(values[which], y[which], marker=marker, s=60, color=color, label=name, zorder=3)
         text, side = (upper_text, 1) if marker == CARETLEFT else (lower_text, -1)
-        for k in y[known]:
+        for k in y[which]:
             left.annotate(
                 text(values[k], 4),
                 (values[k], k),

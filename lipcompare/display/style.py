@@ -68,18 +68,18 @@ def looks(series: Sequence[str]) -> dict[str, Look]:
 
     A variant, called ``method, what is varied``, keeps the method's colour.
     """
-    found, others = {}, 0
+    chosen, others = {}, 0
     for name in series:
-        known = _LOOKS.get(paper_name(name))
-        if known is None:
+        look = _LOOKS.get(paper_name(name))
+        if look is None:
             base = _LOOKS.get(paper_name(re.split("[,:]", name)[0]))
-            turn, place = divmod(others, len(_MARKS))
-            marker, line = _MARKS[place][0], _MARKS[(place + turn // 2) % len(_MARKS)][1]
+            turn, mark = divmod(others, len(_MARKS))
+            marker, line = _MARKS[mark][0], _MARKS[(mark + turn // 2) % len(_MARKS)][1]
             hollow = turn % 2 == 1
-            known = Look(base.color if base else _COLORS[others % len(_COLORS)], marker, line, hollow)
+            look = Look(base.color if base else _COLORS[others % len(_COLORS)], marker, line, hollow)
             others += 1
-        found[name] = known
-    return found
+        chosen[name] = look
+    return chosen
 
 
 def ordered(series: Sequence[str]) -> list[str]:

@@ -221,17 +221,17 @@ def _convolution(linear: Conv) -> sp.csr_matrix:
     weight = linear.weight.double().numpy()
     channels, per_group = weight.shape[:2]
     spatial, taps = linear.in_shape[1:], weight.shape[2:]
-    place, inside = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=bool)  # (positions, taps), axis by axis
+    pixel, inside = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=bool)  # (positions, taps), axis by axis
     for axis, n in enumerate(spatial):
         start = np.arange(linear.out_shape[1 + axis]) * linear.stride[axis] - linear.padding[axis]
         at = (start[:, None] + np.arange(taps[axis]) * linear.dilation[axis])[None, :, None, :]
-        shape = (len(place) * at.shape[1], place.shape[1] * at.shape[3])
-        place = (place[:, None, :, None] * n + at).reshape(shape)
+        shape = (len(pixel) * at.shape[1], pixel.shape[1] * at.shape[3])
+        pixel = (pixel[:, None, :, None] * n + at).reshape(shape)
         inside = (inside[:, None, :, None] & (at >= 0) & (at < n)).reshape(shape)
-    positions = len(place)
+    positions = len(pixel)
     first = np.arange(channels) // (channels // linear.groups) * per_group
     channel = (first[:, None] + np.arange(per_group)) * math.prod(spatial)
-    columns = channel[:, None, :, None] + place[:, None, :]  # (channels, positions, channels per group, taps)
+    columns = channel[:, None, :, None] + pixel[:, None, :]  # (channels, positions, channels per group, taps)
     values = np.broadcast_to(weight.reshape(channels, 1, per_group, -1), columns.shape)
     present = inside[:, None, :] & (values != 0)
     ends = np.concatenate([[0], present.sum((2, 3)).reshape(channels * positions).cumsum()])

@@ -108,7 +108,7 @@ class Encoding:
         steps += [(int(s.first[0]), k, s) for k, s in self.forward]
         steps += [(int(s.first[0]), None, s) for s in self.backward]
         steps += [(int(m[0][0]), None, m) for m in self.materialised]
-        known = {int(c) for gate in self.gates.values() for c in gate.columns}
+        gate_columns = {int(c) for gate in self.gates.values() for c in gate.columns}
         for _, k, step in sorted(steps, key=lambda s: s[0]):
             if not isinstance(step, Split):
                 full[step[0]] = step[1].value(full)
@@ -117,7 +117,7 @@ class Encoding:
             if k is not None:
                 chosen = value > 0 if pattern is None else pattern[k][self.gates[k].neurons]
                 full[step.binary] = chosen
-            elif len(step.binary) and int(step.binary[0]) not in known:
+            elif len(step.binary) and int(step.binary[0]) not in gate_columns:
                 full[step.binary] = value > 0
             on = full[step.binary]
             full[step.first] = on * value
@@ -370,19 +370,19 @@ class _Encoder:
         lower, upper = self.widened(lower, upper, gradient.size)
         sides = sp.vstack([sp.identity(n), -sp.identity(n)], format="csr")
         high, low = np.concatenate([upper, -lower]), np.concatenate([lower, -upper])
-        kept = np.flatnonzero(high > least)
-        if not len(kept):
+        entries = np.flatnonzero(high > least)
+        if not len(entries):
             return Expression.of(np.array([least])), None
-        candidates = gradient.expression.mapped(sides[kept])
-        high, low = high[kept], np.minimum(low[kept], 0.0)
-        binary = self.builder.add_binaries(len(kept))
-        value = self.builder.add_columns(np.zeros(len(kept)), np.maximum(high, 0.0))
-        ones = sp.csr_matrix(np.ones((1, len(kept))))
+        candidates = gradient.expression.mapped(sides[entries])
+        high, low = high[entries], np.minimum(low[entries], 0.0)
+        binary = self.builder.add_binaries(len(entries))
+        value = self.builder.add_columns(np.zeros(len(entries)), np.maximum(high, 0.0))
+        ones = sp.csr_matrix(np.ones((1, len(entries))))
         # None of them may be chosen, so every input stays in the program, also where no entry exceeds that.
         self.builder.add_rows(0.0, Expression.columns(binary).mapped(ones), 1.0)
         self._switched(value, high, binary, on=True)
         # value <= candidate - low (1 - binary)
-        slack = Expression.columns(value) + candidates.scaled(-np.ones(len(kept))) + Expression.columns(binary, -low)
+        slack = Expression.columns(value) + candidates.scaled(-np.ones(len(entries))) + Expression.columns(binary, -low)
         self.builder.add_rows(-np.inf, slack, -low)
         return Expression.columns(value).mapped(ones), Choice(candidates, value, binary)
 

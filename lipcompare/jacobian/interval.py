@@ -71,7 +71,7 @@ def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> In
 
 def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Tensor]:
     """What the rounding of the gradient (batch, rows, size) at every activation and at the input is measured by."""
-    found: dict[int, Tensor] = {}
+    sizes: dict[int, Tensor] = {}
     steepest = {k: slope.magnitude.unsqueeze(1) for k, slope in gates.slopes.items()}
     open_gates = {k: (slope > 0).to(functionals.dtype) for k, slope in steepest.items()}
 
@@ -79,7 +79,7 @@ def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Ten
         return both[0] + floor(both.dtype) * (both[1] > 0)
 
     def activation(k: int, node: Activate, both: Tensor) -> Tensor:
-        found[k] = scale(both)
+        sizes[k] = scale(both)
         return torch.stack([both[0] * steepest[k], (both[1] > 0) * open_gates[k]])
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], both: Tensor) -> Iterator[Tensor]:
@@ -88,22 +88,22 @@ def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Ten
     first = torch.stack([functionals.abs(), (functionals != 0).to(functionals.dtype)])
     start = fold_backward(network, {len(network.nodes) - 1: first}, activation, affine)
     zero = functionals.new_zeros(*functionals.shape[:-1], network.in_size)
-    found[0] = zero if start is None else scale(start)
-    return found
+    sizes[0] = zero if start is None else scale(start)
+    return sizes
 
 
 def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Reach]:
     """Interval arithmetic on the gradient at every activation that the output depends on, and at the input."""
-    found: dict[int, Reach] = {}
+    reached: dict[int, Reach] = {}
 
     def activation(k: int, node: Activate, gradient: Reach) -> Reach:
-        found[k] = gradient.of_all(len(functionals))
+        reached[k] = gradient.of_all(len(functionals))
         return through_gate(node.activation, gates.slopes[k], gradient)
 
     last = len(network.nodes) - 1
     start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
-    found[0] = (nothing(network, functionals) if start is None else start).of_all(len(functionals))
-    return found
+    reached[0] = (nothing(network, functionals) if start is None else start).of_all(len(functionals))
+    return reached
 
 
 def at_output(functionals: Tensor) -> Reach:
@@ -129,13 +129,13 @@ def through_gate(activation: Activation, slope: Interval, gradient: Reach, size:
     rises, falls = gradient.rises, gradient.falls
     if activation.increasing:
         product = Interval(torch.minimum(lo * lower, hi * lower), torch.maximum(lo * upper, hi * upper))
-        kept = hi.sign()
-        rises, falls = rises * kept, falls * kept
+        same = hi.sign()
+        rises, falls = rises * same, falls * same
     else:
         corners = torch.stack([lo * lower, lo * upper, hi * lower, hi * upper])
         product = Interval(corners.amin(0), corners.amax(0))
-        kept, turned = hi.clamp(min=0).sign(), (-lo).clamp(min=0).sign()
-        rises, falls = rises * kept + falls * turned, rises * turned + falls * kept
+        same, opposite = hi.clamp(min=0).sign(), (-lo).clamp(min=0).sign()
+        rises, falls = rises * same + falls * opposite, rises * opposite + falls * same
     return Reach(product, steepest * gradient.size if size is None else size, rises, falls)
 
 

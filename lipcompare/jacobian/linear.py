@@ -237,11 +237,11 @@ def gradient_intervals(
             wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step.interval) | (forward is not None))
             if touched is not None:
                 wanted = wanted & (touched[k] > 0).unsqueeze(1)
-            known = Gradients(
+            gradients = Gradients(
                 intervals=intervals, lines=lines, constant=frozenset(constant), scales=scales, joint=joint
             )
             intervals[k] = _refined(
-                network, gates, functionals, known, k, step.interval, wanted,
+                network, gates, functionals, gradients, k, step.interval, wanted,
                 forward=forward, memory=memory, deadline=deadline,
             )  # fmt: skip
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
@@ -260,7 +260,7 @@ def gradient_intervals(
     if within is not None:
         start = start._replace(interval=start.interval.intersect(within[0]))
     scales[0] = start.scale
-    known = Gradients(
+    gradients = Gradients(
         intervals={0: start.interval, **intervals},
         lines=lines,
         constant=frozenset(constant),
@@ -268,15 +268,15 @@ def gradient_intervals(
         joint=joint,
     )
     if norm is None:
-        return known
+        return gradients
     step = start.interval
     wanted = _mixed(step) if norm is Norm.INF else torch.ones_like(step.lower, dtype=torch.bool)
     if touched is not None:
         wanted = wanted & (touched[0] > 0).unsqueeze(1)
     entries = _refined(
-        network, gates, functionals, known, 0, step, wanted, forward=forward, memory=memory, deadline=deadline
+        network, gates, functionals, gradients, 0, step, wanted, forward=forward, memory=memory, deadline=deadline
     )
-    return dataclasses.replace(known, intervals={**known.intervals, 0: entries})
+    return dataclasses.replace(gradients, intervals={**gradients.intervals, 0: entries})
 
 
 def _mixed(gradient: Interval) -> Tensor:
@@ -400,7 +400,7 @@ def _refined(
     network: Network,
     gates: Gates,
     functionals: Tensor,
-    known: Gradients,
+    gradients: Gradients,
     node: int,
     start: Interval,
     wanted: Tensor,
@@ -412,7 +412,7 @@ def _refined(
     """Interval of one node's gradient: entries ``wanted`` in any example or row by the recursion, the others as given.
 
     Args:
-        known: lines of every activation node after ``node``.
+        gradients: lines of every activation node after ``node``.
         start: what is known of the interval.
         wanted: mask (batch, rows, size).
     """
@@ -420,10 +420,10 @@ def _refined(
         return start
     how = plan(network, node) if forward is None else None
     if how is not None:
-        relaxed = {k: _relaxed(line, known, k) for k, line in known.lines.items()}
+        relaxed = {k: _relaxed(line, gradients, k) for k, line in gradients.lines.items()}
         raw = bounded_entries(network, functionals, relaxed, node, start, wanted, how, memory=memory, deadline=deadline)
         # As for a functional that is one entry.
-        rounding = allowance(2 * network.operations, functionals.dtype) * known.scales[node]
+        rounding = allowance(2 * network.operations, functionals.dtype) * gradients.scales[node]
         lower = torch.maximum(raw.lower - rounding, start.lower)
         upper = torch.minimum(raw.upper + rounding, start.upper)
         return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
@@ -431,41 +431,41 @@ def _refined(
     lower, upper = start.lower.clone(), start.upper.clone()
     widest = max(n.size for n in network.nodes[node:])
     chunk = chunk_size(memory, functionals.device, tensor_bytes(Copies.TANGENT, 2 * batch * rows * widest, functionals))
-    for part in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
+    for entries in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
         if deadline.passed():
             break
-        weights = end_functionals(part, size, functionals)
-        bound = functional_bound(network, gates, functionals, known, node, weights, forward)
+        weights = end_functionals(entries, size, functionals)
+        bound = functional_bound(network, gates, functionals, gradients, node, weights, forward)
         high, low = bound.tensor_split(2, -1)
-        upper.index_copy_(-1, part, high)
-        lower.index_copy_(-1, part, -low)
+        upper.index_copy_(-1, entries, high)
+        lower.index_copy_(-1, entries, -low)
     # What one step says can only be tighter where planes are used, or by the rounding; its signs are exact.
     upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.
     return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
 
 
-def _relaxed(line: GateLines, known: Gradients, k: int) -> Relaxed:
+def _relaxed(line: GateLines, gradients: Gradients, k: int) -> Relaxed:
     """The lines of one activation as the passes on patches take them."""
     slope = line.slope[:, :1] if line.slope.stride(1) == 0 else line.slope
-    value = known.intervals[k].center if k in known.constant else None
+    value = gradients.intervals[k].center if k in gradients.constant else None
     return Relaxed(slope, line.slope_spread, line.offset, line.offset_spread, value)
 
 
 def without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:
     """Activation nodes from whose output no path to the network's output meets an undecided gate."""
-    found: set[int] = set()
+    nodes: set[int] = set()
 
     def activation(k: int, node: Activate, clear: bool) -> bool:
         if clear:
-            found.add(k)
+            nodes.add(k)
         return clear and not bool(gates.unstable(k).any())
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], clear: bool) -> Iterable[bool]:
         return (clear for _ in maps)
 
     fold_backward(network, {len(network.nodes) - 1: True}, activation, affine, add=operator.and_)
-    return frozenset(found)
+    return frozenset(nodes)
 
 
 def _constant_gradient(network: Network, gates: Gates, functionals: Tensor, node: int) -> Tensor:

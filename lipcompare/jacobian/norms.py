@@ -98,8 +98,8 @@ def norm_product(network: Network, functionals: Tensor, norm: Norm) -> Tensor:
         error = allowance(m.fan_out + SPARE, rows.dtype) * m.absolute.adjoint(functionals.abs())
         return norm_above(m.adjoint(functionals).abs() + error, norm.dual).double()
 
-    found = _product(network, size, functionals)
-    total = found if isinstance(network.nodes[last], Affine) else product_above(found, rows.double())
+    product = _product(network, size, functionals)
+    total = product if isinstance(network.nodes[last], Affine) else product_above(product, rows.double())
     total = torch.as_tensor(total, dtype=torch.float64, device=rows.device).expand_as(rows)
     return torch.where(total.isnan(), torch.inf, total)
 

@@ -71,26 +71,26 @@ def plan(network: Network, source: int) -> Plan | None:
 def _periods(network: Network, source: int) -> list[tuple[int, ...]]:
     """How far positions must lie apart for their windows to lie the same way everywhere up to some later node."""
     axes = len(grids(network)[source]) - 1
-    found: list[tuple[int, ...]] = [(1,) * axes]
+    periods: list[tuple[int, ...]] = [(1,) * axes]
 
     def affine(k: int, node: Affine, terms: Terms[tuple[Fraction, ...]]) -> tuple[Fraction, ...]:
         results = [tuple(_step(m, step)) for m, step in terms]
         for result in results:
-            wider = tuple(math.lcm(n, step.denominator) for n, step in zip(found[-1], result, strict=False))
-            if len(wider) == axes and wider != found[-1]:
-                found.append(wider)
+            wider = tuple(math.lcm(n, step.denominator) for n, step in zip(periods[-1], result, strict=False))
+            if len(wider) == axes and wider != periods[-1]:
+                periods.append(wider)
         return max(results, key=len)
 
     fold_forward(network, {source: (Fraction(1),) * axes}, lambda k, node, step: step, affine)
-    return found
+    return periods
 
 
 def _step(m: LinearMap, step: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     """How far windows move that moved by ``step`` before the map; nothing where they are whole images then."""
-    for part in factors(m):
-        base = part.base if isinstance(part, Transposed) else part
+    for factor in factors(m):
+        base = factor.base if isinstance(factor, Transposed) else factor
         if isinstance(base, Conv) and len(base.stride) == len(step):
-            step = tuple(s / t if part is base else s * t for s, t in zip(step, base.stride, strict=True))
+            step = tuple(s / t if factor is base else s * t for s, t in zip(step, base.stride, strict=True))
         elif not isinstance(base, (Identity, Scale)):
             return ()
     return step
@@ -186,8 +186,8 @@ class PatchForward:
         groups, slots = group.slot.shape
         grid = self.shapes[self.source]
         residue = _residue(group.kind, period)
-        apart = torch.tensor(period, device=group.place.device)
-        places = (positions_of(group.place, grid) - torch.tensor(residue, device=apart.device)) // apart
+        apart = torch.tensor(period, device=group.position.device)
+        places = (positions_of(group.position, grid) - torch.tensor(residue, device=apart.device)) // apart
         extent = tuple(-(-(n - r) // s) for n, r, s in zip(grid[1:], residue, period, strict=True))
         channel, row = group.slot // self.rows, group.slot % self.rows
         field = group.example.unsqueeze(-1) * self.rows + row
@@ -234,7 +234,7 @@ class _LineTables:
 
     def __init__(self, line: Relaxed, grid: Grid) -> None:
         self.shared = line.slope.shape[1] == 1
-        self.known = line.value is not None
+        self.decided = line.value is not None
         value, slope, spread, offset = line.value, line.slope, line.slope_spread, line.offset
         offset_spread = line.offset_spread
         if value is not None:
@@ -255,7 +255,7 @@ class _LineTables:
         constant.append(dot(size, self.offset_spread.read(tangents, index)))
         if self.offset is not None:
             constant.append(dot(rows, self.offset.read(tangents, index)))
-        if self.known:
+        if self.decided:
             return None
         slope = self.slope.read(tangents) if self.shared else self.slope.read(tangents, index)
         return tangents.with_rows((rows * slope).addcmul_(size, self.spread.read(tangents, index)))
@@ -284,23 +284,23 @@ def bounded_entries(
     lower, upper = (by_position(end, grid).contiguous() for end in start)
     tile = pass_bytes(memory, functionals.device) // functionals.element_size()
     most = max(1, tile // (2 * how.costs.widest))
-    place = positions_of(torch.arange(lower.shape[1], device=lower.device), grid)
-    kinds = place.new_zeros(len(place))
+    positions = positions_of(torch.arange(lower.shape[1], device=lower.device), grid)
+    kinds = positions.new_zeros(len(positions))
     for axis, n in enumerate(how.period):
-        kinds = kinds * n + place[:, axis] % n
+        kinds = kinds * n + positions[:, axis] % n
     for group in grouped(by_position(wanted, grid), most=most, together=most, kinds=kinds):
         if deadline.passed():
             break
         low, high = forward.bounds(group, how.period)
-        here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
-        lower[here] = torch.where(group.filled, low, lower[here])
-        upper[here] = torch.where(group.filled, torch.maximum(low, high), upper[here])
+        index = (group.example.unsqueeze(-1), group.position.unsqueeze(-1), group.slot)
+        lower[index] = torch.where(group.filled, low, lower[index])
+        upper[index] = torch.where(group.filled, torch.maximum(low, high), upper[index])
     return Interval(*(by_entry(end, grid, rows) for end in (lower, upper)))
 
 
 def _residue(kind: int, period: tuple[int, ...]) -> tuple[int, ...]:
-    found: list[int] = []
+    residues: list[int] = []
     for n in reversed(period):
-        found.append(kind % n)
+        residues.append(kind % n)
         kind //= n
-    return tuple(reversed(found))
+    return tuple(reversed(residues))

@@ -208,13 +208,13 @@ class Ibp(Relaxation):
         memory: int = 2**30,
         deadline: Deadline | None = None,
     ) -> Gradients:
-        found = reaches(network, gates, functionals)
+        reached = reaches(network, gates, functionals)
         # Without lines no functional of a later gradient is ever asked for, so no other scale is.
         return Gradients(
-            intervals={k: reach.interval for k, reach in found.items()},
+            intervals={k: reach.interval for k, reach in reached.items()},
             lines={},
             constant=frozenset(),
-            scales={0: found[0].scale},
+            scales={0: reached[0].scale},
         )
 
 

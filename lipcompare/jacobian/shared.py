@@ -51,7 +51,7 @@ def shared_gradients(
     centers = _in_parts(functionals, network.widest, memory, partial(_middle_gradients, network, middle))
     sizes = _in_parts(functionals, network.widest, memory, partial(scales, network, gates))
     # The terms of the middle and of what each layer of gates adds are, without signs, at most the scale each.
-    part = len(centers) * allowance(2 * network.operations, functionals.dtype)
+    share = len(centers) * allowance(2 * network.operations, functionals.dtype)
     errors = {k: _Spread(functionals, rows, shapes[k]) for k in centers}
     tables = {k: Table(middle[k], shapes[k]) for k in middle}
     tile = pass_bytes(memory, functionals.device) // functionals.element_size()
@@ -62,11 +62,11 @@ def shared_gradients(
         half, positions = gates.slopes[k].radius, errors[k].positions
         slots = by_position(gates.unstable(k).unsqueeze(1), shapes[node])
         for group in grouped(slots, most=tile // widest, together=tile // (widest * rows)):
-            example, entry = group.example.unsqueeze(-1), group.slot * positions + group.place.unsqueeze(-1)
+            example, entry = group.example.unsqueeze(-1), group.slot * positions + group.position.unsqueeze(-1)
             if deadline.passed():
                 complete = k
                 break
-            size = centers[k][example, :, entry].abs() + part * sizes[k][example, :, entry]
+            size = centers[k][example, :, entry].abs() + share * sizes[k][example, :, entry]
             size = size + errors[k].at(group)
             weights = size * (half[example, entry] * group.filled).unsqueeze(-1)
             _spread_group(network, tables, errors, shapes, node, group, weights)
@@ -75,10 +75,10 @@ def shared_gradients(
     intervals, lines = {}, {}
     for k, center in centers.items():
         if k < complete:
-            radius = sizes[k] * (1 + part)
+            radius = sizes[k] * (1 + share)
             intervals[k] = Interval(-radius, radius)
         else:
-            radius = errors.pop(k).total().add_(sizes[k], alpha=part)
+            radius = errors.pop(k).total().add_(sizes[k], alpha=share)
             intervals[k] = Interval(center - radius, center.add_(radius))
         if k:
             lines[k] = _hull(intervals[k], Interval(*(v.unsqueeze(1) for v in gates.slopes[k])), memory)
@@ -86,9 +86,9 @@ def shared_gradients(
     return Gradients(intervals=intervals, lines=lines, constant=constant, scales=sizes)
 
 
-def intersected(gradients: Gradients, known: Mapping[int, Interval], gates: Gates, *, memory: int) -> Gradients:
+def intersected(gradients: Gradients, within: Mapping[int, Interval], gates: Gates, *, memory: int) -> Gradients:
     """The same with intervals that hold as well, and with the hulls of gates over what is left."""
-    intervals = {k: v.intersect(known[k]) if k in known else v for k, v in gradients.intervals.items()}
+    intervals = {k: v.intersect(within[k]) if k in within else v for k, v in gradients.intervals.items()}
     slopes = {k: Interval(*(v.unsqueeze(1) for v in gates.slopes[k])) for k in gradients.lines}
     lines = {k: _hull(intervals[k], slope, memory) for k, slope in slopes.items()}
     return dataclasses.replace(gradients, intervals=intervals, lines=lines)
@@ -115,28 +115,28 @@ def _in_parts(
     """Something (batch, rows, size) of each node, made of some rows at a time."""
     batch, rows, _ = functionals.shape
     each = tensor_bytes(Copies.POINT, batch * widest, functionals)
-    found: dict[int, Tensor] = {}
+    whole: dict[int, Tensor] = {}
     start = 0
     for some in functionals.split(chunk_size(memory, functionals.device, each), 1):
         for k, values in gradients(some).items():
-            if k not in found:
-                found[k] = values.new_empty(batch, rows, values.shape[-1])
-            found[k][:, start : start + some.shape[1]] = values
+            if k not in whole:
+                whole[k] = values.new_empty(batch, rows, values.shape[-1])
+            whole[k][:, start : start + some.shape[1]] = values
         start += some.shape[1]
-    return found
+    return whole
 
 
 def _middle_gradients(network: Network, middle: dict[int, Tensor], functionals: Tensor) -> dict[int, Tensor]:
     """Gradients (batch, rows, size) with all gates at their middle slopes, at activations and the input."""
-    found: dict[int, Tensor] = {}
+    gradients: dict[int, Tensor] = {}
 
     def activation(k: int, _: Activate, gradient: Tensor) -> Tensor:
-        found[k] = gradient
+        gradients[k] = gradient
         return gradient * middle[k].unsqueeze(1)
 
     start = fold_backward(network, {len(network.nodes) - 1: functionals}, activation, adjoints)
-    found[0] = functionals.new_zeros(*functionals.shape[:-1], network.in_size) if start is None else start
-    return found
+    gradients[0] = functionals.new_zeros(*functionals.shape[:-1], network.in_size) if start is None else start
+    return gradients
 
 
 class _Spread:
@@ -150,7 +150,7 @@ class _Spread:
     def at(self, group: Group) -> Tensor:
         """(groups, slots, rows) of entries of the node's value; slots are channels."""
         sums = self.sums.view(-1, self.grid[0], self.rows)
-        return sums[(group.example * (self.positions + 1) + group.place).unsqueeze(-1), group.slot]
+        return sums[(group.example * (self.positions + 1) + group.position).unsqueeze(-1), group.slot]
 
     def add(self, tangents: Patches, group: Group, weights: Tensor) -> None:
         """``tangents``: of groups x slots items. ``weights``: (groups, slots, rows)."""
@@ -180,7 +180,7 @@ def _spread_group(
     ``weights``: (groups, slots, rows) ``h M`` of the gates.
     """
     slots = group.slot.shape[1]
-    items = Items(positions_of(group.place, shapes[node]), shapes[node][1:], group.example, slots)
+    items = Items(positions_of(group.position, shapes[node]), shapes[node][1:], group.example, slots)
 
     def activation(k: int, _: Activate, tangents: Patches) -> Patches:
         errors[k].add(tangents, group, weights)

@@ -32,13 +32,13 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
 def read_npz(path: str | os.PathLike[str], room: Room, names: re.Pattern[str]) -> dict[str, Array]:
     """The arrays in a ``.npz`` file whose names match; errors as :func:`read_npy`, and one that does not fit."""
     with zipfile.ZipFile(path) as archive:
-        found = {}
+        arrays = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if names.fullmatch(name):
                 with archive.open(info) as file:
-                    found[name] = _read(file, info.file_size, room)
-        return found
+                    arrays[name] = _read(file, info.file_size, room)
+        return arrays
 
 
 def _read(file: IO[bytes], size: int, room: Room) -> Array:

@@ -203,17 +203,17 @@ class Exact:
         key = point.numpy().tobytes()
         if key in self._known:
             return self._known[key]
-        found: dict[int, np.ndarray] = {}
+        pattern: dict[int, np.ndarray] = {}
         for bits in _BITS:
             try:
-                found = self._signs(point, bits)
+                pattern = self._signs(point, bits)
             except TooLarge:
-                if not found:
+                if not pattern:
                     raise
-            if not any((signs == UNKNOWN).any() for signs in found.values()):
+            if not any((signs == UNKNOWN).any() for signs in pattern.values()):
                 break
-        self._known[key] = found
-        return found
+        self._known[key] = pattern
+        return pattern
 
     def _signs(self, point: Tensor, bits: int | None) -> dict[int, np.ndarray]:
         signs: dict[int, np.ndarray] = {}
@@ -225,11 +225,11 @@ class Exact:
             return _activated(node, z, signs[k])
 
         def affine(k: int, node: Affine, terms: Terms[_Dyadic | None]) -> _Dyadic | None:
-            known = [(m, value) for m, value in terms if value is not None]
-            if len(known) < len(node.maps):
+            reached = [(m, value) for m, value in terms if value is not None]
+            if len(reached) < len(node.maps):
                 return None
             total = _Dyadic.of(np.zeros(node.size) if node.bias is None else node.bias.numpy())
-            for m, value in known:
+            for m, value in reached:
                 total = total + self._apply(m, value)
             return total.cut(bits)
 

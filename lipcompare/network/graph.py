@@ -250,13 +250,13 @@ V = TypeVar("V")
 
 def once_per_network(function: Callable[[Network], V]) -> Callable[[Network], V]:
     """Remember what a function says of a network for as long as the network lives."""
-    known: weakref.WeakKeyDictionary[Network, V] = weakref.WeakKeyDictionary()
+    answers: weakref.WeakKeyDictionary[Network, V] = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
     def remembered(network: Network) -> V:
-        if network not in known:
-            known[network] = function(network)
-        return known[network]
+        if network not in answers:
+            answers[network] = function(network)
+        return answers[network]
 
     return remembered
 

@@ -19,14 +19,14 @@ class Group(NamedTuple):
 
     Attributes:
         example: (groups,).
-        place: (groups,) position in the flattened image.
+        position: (groups,) position in the flattened image.
         slot: (groups, slots) what lies there, by its number at the position.
         filled: (groups, slots) which slots hold anything.
         kind: of the positions.
     """
 
     example: Tensor
-    place: Tensor
+    position: Tensor
     slot: Tensor
     filled: Tensor
     kind: int = 0

@@ -177,12 +177,12 @@ class Patches:
             return self.with_values(self.values + other.values, clean=self.clean and other.clean)
         signs = max(self.values.shape[0], other.values.shape[0])
         out = self.values.new_zeros(signs, self.items.count, *frame.size, self.grid[0])
-        for part in (self, other):
-            here = tuple(
+        for term in (self, other):
+            window = tuple(
                 slice(o - a, o - a + n)
-                for o, n, a in zip(part.frame.offset, part.frame.size, frame.offset, strict=True)
+                for o, n, a in zip(term.frame.offset, term.frame.size, frame.offset, strict=True)
             )
-            out[(slice(None), slice(None), *here)] += part.values
+            out[(slice(None), slice(None), *window)] += term.values
         return Patches(out, self.items, frame, self.grid, self.clean and other.clean)
 
     def settled(self) -> Patches:
@@ -453,12 +453,12 @@ def _windows_product(columns: Tensor, m: Conv) -> Tensor:
     return (grouped @ weight.transpose(1, 2)).transpose(0, 1).reshape(rows, -1).contiguous()
 
 
-def positions_of(place: Tensor, grid: Grid) -> Tensor:
+def positions_of(position: Tensor, grid: Grid) -> Tensor:
     """Positions (items, axes) of places (items,) in the flattened image."""
-    places = place.new_empty(len(place), len(grid) - 1)
+    places = position.new_empty(len(position), len(grid) - 1)
     for axis in range(len(grid) - 1, 0, -1):
-        places[:, axis - 1] = place % grid[axis]
-        place = place // grid[axis]
+        places[:, axis - 1] = position % grid[axis]
+        position = position // grid[axis]
     return places
 
 
@@ -488,14 +488,14 @@ def window_costs(network: Network, node: int) -> Costs:
 
     def affine(k: int, item: Affine, maps: Sequence[LinearMap], frame: Frame) -> list[Frame]:
         nonlocal windows, images, widest
-        found = []
+        frames = []
         for p, m in zip(item.parents, maps, strict=True):
             before, operations, entries = frame_before(m, frame, shapes[p], shapes[k])
-            found.append(before)
+            frames.append(before)
             windows += operations
             images += frame_before(m, whole(shapes[k]), shapes[p], shapes[k])[1]
             widest = max(widest, entries)
-        return found
+        return frames
 
     def add(a: Frame, b: Frame) -> Frame:
         union = a.union(b)
@@ -509,26 +509,26 @@ def frame_before(m: LinearMap, frame: Frame, grid: Grid, here: Grid) -> tuple[Fr
     """Where the patches lie that :func:`push_back` makes, its operations for one item and its largest tensor."""
     shapes = between(m, grid, here)
     operations, widest = 0, 1
-    for part, before, after in zip(reversed(factors(m)), reversed(shapes[:-1]), reversed(shapes[1:]), strict=True):
+    for factor, before, after in zip(reversed(factors(m)), reversed(shapes[:-1]), reversed(shapes[1:]), strict=True):
         share = min(1.0, frame.volume / max(1, math.prod(after[1:])))
-        base = part.base if isinstance(part, Transposed) else part
-        found: Frame | None = None
-        if isinstance(part, (Identity, Scale)) and before == after:
-            found = frame
+        base = factor.base if isinstance(factor, Transposed) else factor
+        earlier: Frame | None = None
+        if isinstance(factor, (Identity, Scale)) and before == after:
+            earlier = frame
         elif isinstance(base, Conv):
             taps, volume = math.prod(base.weight.shape[2:]), frame.volume
-            if part is base and (base.in_shape, base.out_shape) == (before, after):
-                found = clipped(spread(base, frame), before[1:])
+            if factor is base and (base.in_shape, base.out_shape) == (before, after):
+                earlier = clipped(spread(base, frame), before[1:])
                 widest = max(widest, volume * taps * before[0])
-            elif part is not base and (base.in_shape, base.out_shape) == (after, before):
+            elif factor is not base and (base.in_shape, base.out_shape) == (after, before):
                 reach = reached(base, frame)
-                found = None if reach is None else clipped(reach, before[1:])
-                windows = volume * before[0] if max(base.stride) == 1 else (found or whole(before)).volume * after[0]
+                earlier = None if reach is None else clipped(reach, before[1:])
+                windows = volume * before[0] if max(base.stride) == 1 else (earlier or whole(before)).volume * after[0]
                 widest = max(widest, windows * taps)
-        if found is None or _covers(found, before):
-            found = whole(before)
-        frame = found
-        operations += int(share * cost(part)) + _PASS * frame.volume * before[0]
+        if earlier is None or _covers(earlier, before):
+            earlier = whole(before)
+        frame = earlier
+        operations += int(share * cost(factor)) + _PASS * frame.volume * before[0]
         widest = max(widest, frame.volume * before[0])
     return frame, operations, widest
 

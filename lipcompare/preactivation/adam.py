@@ -21,12 +21,12 @@ class Moments:
     room: Tensor
 
     @classmethod
-    def like(cls, place: Tensor) -> Moments:
+    def like(cls, point: Tensor) -> Moments:
         """Of a gradient that has not been seen yet."""
-        return cls(*(torch.zeros_like(place, requires_grad=False) for _ in range(3)))
+        return cls(*(torch.zeros_like(point, requires_grad=False) for _ in range(3)))
 
 
-def adam_step(place: Tensor, gradient: Tensor, moments: Moments, number: int, rate: float, least: float = 1e-8) -> None:
+def adam_step(point: Tensor, gradient: Tensor, moments: Moments, number: int, rate: float, least: float = 1e-8) -> None:
     """One step down the gradient within [0, 1], in place; up where the rate is negative.
 
     Args:
@@ -37,4 +37,4 @@ def adam_step(place: Tensor, gradient: Tensor, moments: Moments, number: int, ra
     moments.second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
     bias = math.sqrt(1 - _SECOND**number)
     size = torch.sqrt(moments.second, out=moments.room).add_(least * bias)
-    place.addcdiv_(moments.first, size, value=-rate * bias / (1 - _FIRST**number)).clamp_(0, 1)
+    point.addcdiv_(moments.first, size, value=-rate * bias / (1 - _FIRST**number)).clamp_(0, 1)

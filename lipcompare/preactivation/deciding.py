@@ -75,12 +75,12 @@ def decided(
     for group in grouped(by_position(near_zero(current).unsqueeze(1), grid), most=most, together=most):
         if deadline.passed():
             break
-        here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
-        low, high = lower[here], upper[here]
+        index = (group.example.unsqueeze(-1), group.position.unsqueeze(-1), group.slot)
+        low, high = lower[index], upper[index]
         sign = torch.where(-low < high, -1.0, 1.0).to(low.dtype)
         end = backward.least(node, group, sign, descent, deadline)
-        lower[here] = torch.where(group.filled & (sign < 0), torch.maximum(low, -end), low)
-        upper[here] = torch.where(group.filled & (sign > 0), torch.minimum(high, end), high)
+        lower[index] = torch.where(group.filled & (sign < 0), torch.maximum(low, -end), low)
+        upper[index] = torch.where(group.filled & (sign > 0), torch.minimum(high, end), high)
     return Interval(*(by_entry(end, grid, 1).squeeze(1) for end in (lower, upper)))
 
 
@@ -98,7 +98,7 @@ class _Descending(PatchBackward):
     def least(self, node: int, group: Group, sign: Tensor, descent: Descent, deadline: Deadline) -> Tensor:
         """The least upper bound (groups, slots) on ``sign`` times entries of a node's value that the descent meets."""
         grid = self.grids[node]
-        items = Items(positions_of(group.place, grid), grid[1:], group.example, group.slot.shape[1])
+        items = Items(positions_of(group.position, grid), grid[1:], group.example, group.slot.shape[1])
         one = Patches.entries(items, group.slot.flatten(), grid, sign.dtype)
         start = one.with_values(one.values * sign.view(1, -1, *(1,) * len(grid)))
         choices: dict[int, Tensor] = {}

@@ -69,7 +69,7 @@ def descend(
         for k, value in relaxed_values(network, lines, passed, corner(region, coefficient)).items():
             relaxed[k][1](passed[k], value, choices.gradients[k])
         rate = descent.rate * descent.decay ** (step - 1)
-        adam_step(choices.place, choices.gradient, choices.moments, step, rate)
+        adam_step(choices.point, choices.gradient, choices.moments, step, rate)
     return best
 
 
@@ -115,13 +115,13 @@ class _Choices:
 
     Attributes:
         values, gradients: (batch, targets, neurons) per activation node, parts of the vectors that follow.
-        place, gradient: all choices, and their gradient.
+        point, gradient: all choices, and their gradient.
         moments: of the gradient.
     """
 
     values: dict[int, Tensor]
     gradients: dict[int, Tensor]
-    place: Tensor
+    point: Tensor
     gradient: Tensor
     moments: Moments
 
@@ -130,12 +130,12 @@ class _Choices:
         """From starting points (batch, 1, neurons), for every target of ``like`` (batch, targets)."""
         batch, targets = like.shape
         sizes = [batch * targets * start.shape[-1] for start in starts.values()]
-        place, gradient, *moments = like.new_zeros(5, sum(sizes)).unbind()
+        point, gradient, *moments = like.new_zeros(5, sum(sizes)).unbind()
 
         def parts(of: Tensor) -> dict[int, Tensor]:
             return {k: v.view(batch, targets, -1) for k, v in zip(starts, of.split(sizes), strict=True)}
 
-        values = parts(place)
+        values = parts(point)
         for k, start in starts.items():
             values[k].copy_(start)
-        return cls(values, parts(gradient), place, gradient, Moments(*moments))
+        return cls(values, parts(gradient), point, gradient, Moments(*moments))

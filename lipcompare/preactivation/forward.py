@@ -41,7 +41,7 @@ def preactivation_bounds(
     *,
     memory: int = 2**30,
     descent: Descent = Descent(),
-    known: Mapping[int, Interval] | None = None,
+    crown: Mapping[int, Interval] | None = None,
     deadline: Deadline | None = None,
 ) -> dict[int, Interval]:
     """Bounds on every pre-activation over a batch of boxes.
@@ -52,7 +52,7 @@ def preactivation_bounds(
     Args:
         box: an interval (batch, inputs) or a ball; where it is infinite, every pre-activation is free.
         memory: bytes that a backward pass may take at once; targets are chunked to respect it.
-        known: CROWN's bounds, if they are there already.
+        crown: CROWN's bounds, if they are there already.
         deadline: when it has passed, neurons that were not refined yet keep their intervals.
 
     Returns:
@@ -66,7 +66,7 @@ def preactivation_bounds(
         return _bounds(network, box, {}, tightening, None, memory, deadline)
     # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
     hurry = Deadline.after(_OPTIMISE * deadline.left)
-    plain = dict(known) if known else _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
+    plain = dict(crown) if crown else _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
     if hurry.passed():
         deadline.missed = True
         return plain
@@ -78,7 +78,7 @@ def preactivation_bounds(
 def _bounds(
     network: Network,
     box: Region,
-    known: Mapping[int, Interval],
+    within: Mapping[int, Interval],
     tightening: Tightening,
     descent: Descent | None,
     memory: int,
@@ -87,7 +87,7 @@ def _bounds(
     """Bounds on every pre-activation in one pass from the input on.
 
     Args:
-        known: bounds of activation nodes that hold already.
+        within: bounds of activation nodes that hold already.
         descent: how slopes are optimised, None for those that CROWN takes.
     """
     ball = isinstance(box, NormBall)
@@ -106,7 +106,7 @@ def _bounds(
         # Over a box, interval arithmetic is already exact for affine functions of the input.
         straight = not ball and all(p == 0 for p in node.parents)
         for r in readers:
-            value = value.intersect(known[r]) if r in known else value
+            value = value.intersect(within[r]) if r in within else value
         if readers and tightening is not Tightening.INTERVAL and not straight:
             undecided = functools.reduce(operator.or_, (_undecided(network.activation(r), value) for r in readers))
             steps = descent if lines else None
@@ -160,14 +160,14 @@ def _refine(
     copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
     chunk = chunk_size(memory, lower.device, tensor_bytes(copies, 2 * batch * widest, lower))  # both signs of a target
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
-    for part in targets.split(chunk):
+    for entries in targets.split(chunk):
         if deadline.passed():
             break
-        start = Start.of_ends(network, node, part, lower)
+        start = Start.of_ends(network, node, entries, lower)
         best = start.upper(network, box, shared)
         if descent is not None:
             best = descend(network, box, bounds, start, best, descent, deadline)
-        high, low = best.split(len(part), dim=1)
-        upper.index_copy_(1, part, torch.minimum(upper.index_select(1, part), high))
-        lower.index_copy_(1, part, torch.maximum(lower.index_select(1, part), -low))
+        high, low = best.split(len(entries), dim=1)
+        upper.index_copy_(1, entries, torch.minimum(upper.index_select(1, entries), high))
+        lower.index_copy_(1, entries, torch.maximum(lower.index_select(1, entries), -low))
     return Interval(lower, upper).select(undecided, current)

@@ -37,17 +37,17 @@ class ForwardBound:
     @functools.cached_property
     def scales(self) -> dict[int, Tensor]:
         """Per activation node (batch, neurons), what the rounding of a bound on its pre-activation is measured by."""
-        found: dict[int, Tensor] = {}
+        sizes: dict[int, Tensor] = {}
 
         def activation(k: int, node: Activate, z: Reach) -> Reach:
-            found[k] = z.size + floor(z.size.dtype)
+            sizes[k] = z.size + floor(z.size.dtype)
             return through_activation(node.activation, Reach(self.bounds[k], z.size), self.lines[k])
 
         def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
             return interval_affine(node, terms)
 
         fold_forward(self.network, {0: at_input(self.region)}, activation, affine)
-        return found
+        return sizes
 
     @classmethod
     def of(cls, network: Network, region: Region, bounds: Mapping[int, Interval]) -> ForwardBound:

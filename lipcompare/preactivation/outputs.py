@@ -134,19 +134,19 @@ def _refined_nodes(network: Network) -> list[int]:
 
 
 def joint_lower(
-    network: Network, region: Region, rows: Tensor, slopes: FreeSlopes, known: Mapping[int, Interval]
+    network: Network, region: Region, rows: Tensor, slopes: FreeSlopes, bounds: Mapping[int, Interval]
 ) -> Tensor:
     """Lower bounds (batch, rows) on functionals of the output, as a function of all the free slopes on the way.
 
     Differentiable in the slopes and in the region; whatever the slopes are, it is a bound, rounded outward.
 
     Args:
-        known: pre-activation bounds that hold over the regions; the neurons that these leave undecided in any example
+        bounds: pre-activation bounds that hold over the regions; the neurons that these leave undecided in any example
             get a pass of their own.
     """
     lines: dict[int, Lines] = {}
     families = {}
-    undecided = _undecided_neurons(network, known)
+    undecided = _undecided_neurons(network, bounds)
 
     def activation(k: int, node: Activate, z: Reach) -> Reach:
         wide = Interval(*(v.unsqueeze(1) for v in z.interval))
@@ -157,17 +157,17 @@ def joint_lower(
     def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
         reach = interval_affine(node, terms)
         for r in network.consumers[k]:
-            if r in known:
-                reach = reach._replace(interval=reach.interval.intersect(known[r]))
+            if r in bounds:
+                reach = reach._replace(interval=reach.interval.intersect(bounds[r]))
         if k not in undecided or not len(undecided[k]):
             return reach
-        part, size = undecided[k], node.size
-        both = torch.cat([part, part + size])
-        sides = end_functionals(part, size, rows)
+        neurons, size = undecided[k], node.size
+        both = torch.cat([neurons, neurons + size])
+        sides = end_functionals(neurons, size, rows)
         chosen = {a: families[a](slopes.of(k, a, both)) for a in families}
-        high, low = backward_upper(network, region, chosen, k, sides).split(len(part), dim=1)
-        lower = reach.interval.lower.index_copy(1, part, -low)
-        upper = reach.interval.upper.index_copy(1, part, high)
+        high, low = backward_upper(network, region, chosen, k, sides).split(len(neurons), dim=1)
+        lower = reach.interval.lower.index_copy(1, neurons, -low)
+        upper = reach.interval.upper.index_copy(1, neurons, high)
         refined = outward(reach, Interval(lower, upper), network)
         return reach._replace(interval=reach.interval.intersect(refined))
 
@@ -179,10 +179,10 @@ def joint_lower(
 
 def _undecided_neurons(network: Network, bounds: Mapping[int, Interval]) -> dict[int, Tensor]:
     """Per affine node after the first activation the neurons (some,) that any example leaves without one slope."""
-    found: dict[int, Tensor] = {}
+    neurons: dict[int, Tensor] = {}
     for k in _refined_nodes(network):
         readers = [a for a in network.activations if network.nodes[a].parents[0] == k]
         ranges = [network.activation(a).slope_range(bounds[a]) for a in readers]
         mask = functools.reduce(operator.or_, (r.upper > r.lower for r in ranges))
-        found[k] = mask.any(0).nonzero().squeeze(-1)
-    return found
+        neurons[k] = mask.any(0).nonzero().squeeze(-1)
+    return neurons

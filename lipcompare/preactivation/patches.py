@@ -75,7 +75,7 @@ class PatchBackward:
         constant: list[Tensor] = []
         groups, slots = group.slot.shape
         grid = self.grids[node]
-        items = Items(positions_of(group.place, grid), grid[1:], group.example, slots)
+        items = Items(positions_of(group.position, grid), grid[1:], group.example, slots)
 
         def activation(k: int, _: Activate, weights: Patches) -> Patches:
             return self.lines[k].through(weights, constant)
@@ -142,7 +142,7 @@ def patch_bounds(
         if deadline.passed():
             break
         low, high = backward.bounds(node, group)
-        here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
-        lower[here] = torch.where(group.filled, torch.maximum(lower[here], low), lower[here])
-        upper[here] = torch.where(group.filled, torch.minimum(upper[here], high), upper[here])
+        index = (group.example.unsqueeze(-1), group.position.unsqueeze(-1), group.slot)
+        lower[index] = torch.where(group.filled, torch.maximum(lower[index], low), lower[index])
+        upper[index] = torch.where(group.filled, torch.minimum(upper[index], high), upper[index])
     return Interval(*(by_entry(end, grid, 1).squeeze(1) for end in (lower, upper)))

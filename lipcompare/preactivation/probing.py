@@ -45,10 +45,10 @@ def probe(
     room = chunk_size(memory, lower.device, tensor_bytes(Copies.EXAMPLE, network.widest, lower))
     pairs = []
     best_lower, best_upper = lower, upper
-    for part in torch.arange(len(example), device=lower.device).split(room):
+    for chunk in torch.arange(len(example), device=lower.device).split(room):
         if deadline.passed():
             break
-        b, n = example[part], neuron[part]
+        b, n = example[chunk], neuron[chunk]
         found = _both_sides(network, box, bounds, nodes, sizes, b, n, memory, deadline)
         lows, highs = (torch.cat([found.bounds[k][i] for k in nodes], -1) for i in (0, 1))
         low_gone, high_gone = found.empty.chunk(2)

@@ -86,34 +86,34 @@ def settle(
         deadline: when it has passed, what is settled by then is kept.
     """
     deadline = deadline or Deadline()
-    known = {k: Interval(z.lower.clone(), z.upper.clone()) for k, z in bounds.items()}
-    if _box_bytes(network, known) > memory:
-        return known  # the halves of its boxes would take as long
+    settled = {k: Interval(z.lower.clone(), z.upper.clone()) for k, z in bounds.items()}
+    if _box_bytes(network, settled) > memory:
+        return settled  # the halves of its boxes would take as long
     seen = _seen(network, box, effort.samples, memory, deadline)
     took = 0.0
-    for number, k in enumerate(known):
+    for number, k in enumerate(settled):
         if number == 0:
             continue  # over a box, interval arithmetic is exact for affine functions of the input
         if deadline.passed(ahead=took):  # as long as the layer before took, which is nearer to the input
             break
         left = deadline.left
         whole = Interval(box.lower.unsqueeze(0), box.upper.unsqueeze(0))
-        slack = {k: error[0] for k, error in pass_errors(network, whole, known).items()}
-        known[k] = _bounds(network, whole, {**known}, slack, k)[0][k]
-        lower, upper = known[k].lower[0], known[k].upper[0]
+        slack = {k: error[0] for k, error in pass_errors(network, whole, settled).items()}
+        settled[k] = _bounds(network, whole, {**settled}, slack, k)[0][k]
+        lower, upper = settled[k].lower[0], settled[k].upper[0]
         one_sided = (seen[k].lower > 0) | (seen[k].upper < 0)
         targets = ((lower < 0) & (upper > 0) & one_sided).nonzero().squeeze(-1)
         took = left - deadline.left if math.isfinite(left) else 0.0
         if not len(targets):
             continue
         side = torch.where(seen[k].lower[targets] > 0, 1.0, -1.0).to(lower)
-        least = _prove(network, whole, known, slack, k, targets, side, effort, memory, deadline)
+        least = _prove(network, whole, settled, slack, k, targets, side, effort, memory, deadline)
         proved = least > 0
         up, down = targets[proved & (side > 0)], targets[proved & (side < 0)]
         lower[up], upper[down] = least[proved & (side > 0)], -least[proved & (side < 0)]
         if deadline.passed() or (len(targets) >= effort.few and int(proved.sum()) < effort.least * len(targets)):
             break
-    return known
+    return settled
 
 
 _SEEN = 2**26
@@ -132,21 +132,21 @@ def _seen(network: Network, box: Interval, count: int, memory: int, deadline: De
     share = torch.rand(count, len(box.lower), generator=generator, dtype=torch.float64)
     share[::2] = (share[::2] < 0.5).double()
     points = box.lower + (box.upper - box.lower) * share.to(box.lower)
-    found: dict[int, Interval] = {}
+    seen: dict[int, Interval] = {}
     each = tensor_bytes(1, sum(n.size for n in network.nodes), points)
-    for part in points.split(fitting(min(memory, _SEEN), each)):
-        if found and deadline.passed():
+    for chunk in points.split(fitting(min(memory, _SEEN), each)):
+        if seen and deadline.passed():
             break
-        values = network.values(part)
+        values = network.values(chunk)
         for k in network.activations:
             z = values[network.nodes[k].parents[0]]
-            low, high = found.get(k, Interval(z[0], z[0]))
-            found[k] = Interval(torch.minimum(low, z.amin(0)), torch.maximum(high, z.amax(0)))
-    return found
+            low, high = seen.get(k, Interval(z[0], z[0]))
+            seen[k] = Interval(torch.minimum(low, z.amin(0)), torch.maximum(high, z.amax(0)))
+    return seen
 
 
 def _bounds(
-    network: Network, boxes: Interval, known: PreactivationBounds, slack: Mapping[int, Tensor], last: int
+    network: Network, boxes: Interval, over_box: PreactivationBounds, slack: Mapping[int, Tensor], last: int
 ) -> tuple[dict[int, Interval], dict[int, tuple[Tensor, Tensor]]]:
     """Bounds (boxes, neurons) of the activation nodes up to ``last``, refined where the whole box leaves them open.
 
@@ -162,8 +162,8 @@ def _bounds(
             break
         node = network.nodes[k]
         assert isinstance(node, Activate)
-        lower, upper = (v.expand(batch, -1).clone() for v in known[k])
-        open_ = ((known[k].lower < 0) & (known[k].upper > 0))[0].nonzero().squeeze(-1)
+        lower, upper = (v.expand(batch, -1).clone() for v in over_box[k])
+        open_ = ((over_box[k].lower < 0) & (over_box[k].upper > 0))[0].nonzero().squeeze(-1)
         if len(open_):
             rows = end_functionals(open_, node.size, lower)
             normal, constant = backward_plane(network, lines, node.parent, rows)
@@ -182,7 +182,7 @@ def _bounds(
 def _prove(
     network: Network,
     box: Interval,
-    known: PreactivationBounds,
+    over_box: PreactivationBounds,
     slack: Mapping[int, Tensor],
     k: int,
     targets: Tensor,
@@ -197,7 +197,7 @@ def _prove(
     rows = box.lower.new_zeros(len(targets), node.size)
     rows[torch.arange(len(targets), device=rows.device), targets] = -side  # functions above -s z
     each = tensor_bytes(Copies.SUBDOMAIN, 2 * len(targets) * network.widest, rows)
-    at_once = min(effort.batch, chunk_size(memory, rows.device, each), fitting(memory, _box_bytes(network, known)))
+    at_once = min(effort.batch, chunk_size(memory, rows.device, each), fitting(memory, _box_bytes(network, over_box)))
     frontier, open_ = box, torch.ones(1, len(targets), dtype=torch.bool, device=rows.device)
     least = torch.full_like(side, torch.inf)
     alive = torch.ones_like(side, dtype=torch.bool)
@@ -205,14 +205,15 @@ def _prove(
         lowers: list[Tensor] = []
         uppers: list[Tensor] = []
         masks: list[Tensor] = []
-        for part in torch.arange(len(open_), device=rows.device).split(at_once):
+        for chunk in torch.arange(len(open_), device=rows.device).split(at_once):
             if deadline.passed():
-                return torch.where(_untouched(open_, masks, alive, part), least, -torch.inf)
-            boxes = Interval(frontier.lower[part], frontier.upper[part])
-            mask = open_[part] & alive
+                return torch.where(_untouched(open_, masks, alive, chunk), least, -torch.inf)
+            boxes = Interval(frontier.lower[chunk], frontier.upper[chunk])
+            mask = open_[chunk] & alive
             wanted = mask.any(0).nonzero().squeeze(-1)
-            bound, left, along = _halve(network, boxes, known, slack, k, rows[wanted], targets[wanted], mask[:, wanted],
-                                        effort)  # fmt: skip
+            bound, left, along = _halve(
+                network, boxes, over_box, slack, k, rows[wanted], targets[wanted], mask[:, wanted], effort
+            )
             settled = mask[:, wanted] & ~left
             least[wanted] = torch.minimum(least[wanted], torch.where(settled, bound, torch.inf).amin(0))
             rest = torch.zeros_like(mask)
@@ -234,9 +235,9 @@ def _prove(
     return torch.where(alive, least, -torch.inf)
 
 
-def _untouched(open_: Tensor, masks: list[Tensor], alive: Tensor, part: Tensor) -> Tensor:
+def _untouched(open_: Tensor, masks: list[Tensor], alive: Tensor, chunk: Tensor) -> Tensor:
     """Targets (targets,) that are settled everywhere although the frontier was not finished: open in no box."""
-    waiting = open_[int(part[0]) :].any(0)
+    waiting = open_[int(chunk[0]) :].any(0)
     for mask in masks:
         waiting |= mask.any(0)
     return alive & ~waiting
@@ -245,7 +246,7 @@ def _untouched(open_: Tensor, masks: list[Tensor], alive: Tensor, part: Tensor) 
 def _halve(
     network: Network,
     boxes: Interval,
-    known: PreactivationBounds,
+    over_box: PreactivationBounds,
     slack: Mapping[int, Tensor],
     k: int,
     rows: Tensor,
@@ -263,7 +264,7 @@ def _halve(
         mask: (boxes, targets) the open ones.
     """
     earlier = network.activations[: network.activations.index(k)]
-    bounds, planes = _bounds(network, boxes, known, slack, earlier[-1])
+    bounds, planes = _bounds(network, boxes, over_box, slack, earlier[-1])
     normal, constant, losses = _functions(network, bounds, network.nodes[k].parents[0], rows)
     above = concretise(boxes, normal, constant) + slack[k][neurons]
     left = mask & ~(above < 0)

@@ -90,12 +90,12 @@ def split_bounds(
     """
     deadline = deadline or Deadline()
     spaces: dict[int, HalfSpaces] = {}
-    found = _propagate(network, box, signs, start, spaces, sweeps, memory, deadline)
+    propagated = _propagate(network, box, signs, start, spaces, sweeps, memory, deadline)
     for _ in range(passes - 1 if any(s.count for s in spaces.values()) else 0):
         # Decisions on later neurons cut the box for earlier ones only from the second pass on.
-        again = _propagate(network, box, signs, found.bounds, spaces, sweeps, memory, deadline)
-        found = again._replace(empty=again.empty | found.empty)
-    return found
+        again = _propagate(network, box, signs, propagated.bounds, spaces, sweeps, memory, deadline)
+        propagated = again._replace(empty=again.empty | propagated.empty)
+    return propagated
 
 
 def _propagate(
@@ -210,7 +210,7 @@ def _first(mask: Tensor) -> Tensor:
 
 
 def _refine(
-    box: Interval, current: Interval, planes: Planes, known: HalfSpaces, sweeps: int, deadline: Deadline
+    box: Interval, current: Interval, planes: Planes, halfspaces: HalfSpaces, sweeps: int, deadline: Deadline
 ) -> Interval:
     """Bounds from the planes over box and half-spaces, where they are tighter; crossed in empty subdomains."""
     lower, upper = (end.clone() for end in current)
@@ -218,16 +218,16 @@ def _refine(
         if deadline.passed():
             break
         count = neurons.shape[1]
-        above = constrained_maximum(normal, constant, box, known, 0)
+        above = constrained_maximum(normal, constant, box, halfspaces, 0)
         high, low = above.split(count, dim=1)
         high, low = torch.minimum(upper.gather(1, neurons), high), torch.maximum(lower.gather(1, neurons), -low)
         mixed = (low < 0) & (high > 0)
-        if sweeps and known.count and bool(mixed.any()):
+        if sweeps and halfspaces.count and bool(mixed.any()):
             # Only what is still undecided is worth the multipliers.
             index = _first(mixed)
             both = torch.cat([index, index + count], 1)
             chosen = normal.gather(1, both.unsqueeze(-1).expand(-1, -1, normal.shape[-1]))
-            above = constrained_maximum(chosen, constant.gather(1, both), box, known, sweeps)
+            above = constrained_maximum(chosen, constant.gather(1, both), box, halfspaces, sweeps)
             over, under = above.split(index.shape[1], dim=1)
             high = high.scatter(1, index, torch.minimum(high.gather(1, index), over))
             low = low.scatter(1, index, torch.maximum(low.gather(1, index), -under))

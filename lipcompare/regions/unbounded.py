@@ -179,19 +179,19 @@ def _null_vector(rows: Sequence[Sequence[int]]) -> list[Fraction] | None:
     pivots: list[int] = []
     reduced: list[list[Fraction]] = []
     for column in columns:
-        for pivot, known in zip(pivots, reduced, strict=True):
+        for pivot, base in zip(pivots, reduced, strict=True):
             if column[pivot]:
                 factor = column[pivot]
-                column = [a - factor * c for a, c in zip(column, known, strict=True)]
+                column = [a - factor * c for a, c in zip(column, base, strict=True)]
         pivot = next((i for i, v in enumerate(column) if v), -1)
         if pivot < 0:
             continue
         head = column[pivot]
         column = [v / head for v in column]
-        for i, known in enumerate(reduced):
-            if known[pivot]:
-                factor = known[pivot]
-                reduced[i] = [a - factor * c for a, c in zip(known, column, strict=True)]
+        for i, base in enumerate(reduced):
+            if base[pivot]:
+                factor = base[pivot]
+                reduced[i] = [a - factor * c for a, c in zip(base, column, strict=True)]
         pivots.append(pivot)
         reduced.append(column)
     free = [i for i in range(count) if i not in pivots]
@@ -199,6 +199,6 @@ def _null_vector(rows: Sequence[Sequence[int]]) -> list[Fraction] | None:
         return None
     weights = [Fraction(0)] * count
     weights[free[0]] = Fraction(1)
-    for pivot, known in zip(pivots, reduced, strict=True):
-        weights[pivot] = -known[free[0]]
+    for pivot, base in zip(pivots, reduced, strict=True):
+        weights[pivot] = -base[free[0]]
     return weights

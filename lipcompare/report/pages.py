@@ -204,11 +204,11 @@ def _overall(frame: pd.DataFrame, trace: pd.DataFrame) -> list[Picture]:
     done = done[done["series"].isin(counts[counts >= counts.max() / 2].index)]
     methods = done.groupby("problem_hash")["series"].transform("nunique")
     done = done[methods >= methods.max() / 2]
-    kept = trace.merge(done[["study", "task", "series"]], on=["study", "task", "series"])
+    traces = trace.merge(done[["study", "task", "series"]], on=["study", "task", "series"])
     return [
         Picture.of("How the cells of each method ended", lambda: statuses(frame)),
         Picture.of("Tightness against time", lambda: pareto(done)),
-        Picture.of("Share of problems solved to a gap, against time", lambda: profile(done, kept)),
+        Picture.of("Share of problems solved to a gap, against time", lambda: profile(done, traces)),
     ]
 
 
@@ -236,18 +236,18 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> Section:
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[list[str], str]]:
     """By which labels to group a table: those that vary, examples aside."""
     labels = [c for c in frame.columns if c.startswith("label.") and c not in ("label.example", "label.accuracy")]
-    here = [c for c in labels if frame[c].notna().all() and frame[c].nunique() > 1]
+    varying = [c for c in labels if frame[c].notna().all() and frame[c].nunique() > 1]
     # Of labels that vary together one is enough.
-    kept: list[str] = []
-    for c in here:
-        if not kept or frame.groupby(kept)[c].nunique().max() > 1:
-            kept.append(c)
-    if not kept:
-        kept = ["network"]
-    if frame.groupby(kept).ngroups <= _MOST_GROUPS:
-        yield kept, ", ".join(f"{c.removeprefix('label.')} {{}}" for c in kept)
+    grouping: list[str] = []
+    for c in varying:
+        if not grouping or frame.groupby(grouping)[c].nunique().max() > 1:
+            grouping.append(c)
+    if not grouping:
+        grouping = ["network"]
+    if frame.groupby(grouping).ngroups <= _MOST_GROUPS:
+        yield grouping, ", ".join(f"{c.removeprefix('label.')} {{}}" for c in grouping)
         return
-    yield [kept[0]], f"{kept[0].removeprefix('label.')} {{}}"
+    yield [grouping[0]], f"{grouping[0].removeprefix('label.')} {{}}"
 
 
 def _sweeps(frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

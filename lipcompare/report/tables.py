@@ -201,7 +201,7 @@ class _Entry:
     seconds: float = math.nan
     lower: bool = False
     short: bool = False
-    known: int = 0
+    proved: int = 0
     of_all: int = 0
     word: str = "-"
 
@@ -212,25 +212,25 @@ class _Entry:
         ran = rows[rows["status"].isin(RAN)]
         upper = ran[ran["upper"].map(math.isfinite)]
         only_lower = upper.empty and bool((ran["lower"] > 0).any())
-        known = ran[ran["lower"] > 0] if only_lower else upper
-        if known.empty:
+        proved = ran[ran["lower"] > 0] if only_lower else upper
+        if proved.empty:
             worst = rows["status"].value_counts().index[0]
             return cls(of_all=len(rows), word=_WORDS.get(worst, "nothing"))
-        value = float((known["lower"] if only_lower else known["upper"]).mean())
-        short = bool(known["status"].isin(CUT_SHORT).any())
-        return cls(value, float(known["seconds"].mean()), only_lower, short, len(known), len(rows))
+        value = float((proved["lower"] if only_lower else proved["upper"]).mean())
+        short = bool(proved["status"].isin(CUT_SHORT).any())
+        return cls(value, float(proved["seconds"].mean()), only_lower, short, len(proved), len(rows))
 
     @property
     def complete(self) -> bool:
-        return self.known == self.of_all
+        return self.proved == self.of_all
 
     @property
     def counts(self) -> bool:
         """Whether it takes part in the comparison of upper bounds."""
-        return self.known > 0 and not self.lower
+        return self.proved > 0 and not self.lower
 
     def cells(self, best: float) -> tuple[Cell, Cell]:
-        if not self.known:
+        if not self.proved:
             return Cell(self.word), Cell("")
         text = f"≥ {lower_text(self.value, 4)}" if self.lower else upper_text(self.value, 4)
         text += "" if self.complete else f" ({self.known}/{self.of_all})"

@@ -56,9 +56,9 @@ def repair(path: str | Path) -> tuple[Path, Saved]:
         StoreError: nothing can be read, the folder cannot be written, or an older damaged file is kept there.
     """
     path = Path(path)
-    kept = path.with_name(f"{path.name}.damaged")
-    if kept.exists():
-        raise StoreError(f"{kept} is there already: move it away first.")
+    damaged = path.with_name(f"{path.name}.damaged")
+    if damaged.exists():
+        raise StoreError(f"{damaged} is there already: move it away first.")
     made, saved = salvage(path)
     new = path.with_name(f"{path.name}.{os.getpid()}.repaired")
     with in_words(path), contextlib.closing(made):
@@ -68,11 +68,11 @@ def repair(path: str | Path) -> tuple[Path, Saved]:
             for ending in ("", "-wal", "-shm"):  # the log belongs to the damaged file, not to the new one
                 part = path.with_name(f"{path.name}{ending}")
                 if part.exists():
-                    part.rename(kept.with_name(f"{kept.name}{ending}"))
+                    part.rename(damaged.with_name(f"{damaged.name}{ending}"))
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
-    return kept, saved
+    return damaged, saved
 
 
 def _copy(damaged: sqlite3.Connection, made: sqlite3.Connection) -> Saved:

@@ -187,14 +187,14 @@ def _given(method: Method) -> dict[str, Option]:
 def _contradictions(frame: pd.DataFrame) -> list[str]:
     """What methods prove of the same example that excludes each other; and what contradicted itself in its process."""
     own = frame[(frame["status"] == "crashed") & frame["message"].str.contains("Contradiction: ", regex=False)]
-    found = [f"{r.problem}: {r.message}" for r in own.itertuples()]
+    messages = [f"{r.problem}: {r.message}" for r in own.itertuples()]
     for (label, example), rows in frame.groupby(["problem", "example"], sort=False):
         low, high = rows["lower"].max(), rows["upper"].min()
         if low > high:
             above, below = rows.loc[rows["lower"].idxmax(), "method"], rows.loc[rows["upper"].idxmin(), "method"]
             attained, proved = f"{above} attains {float(low)!r}", f"{below} proves at most {float(high)!r}"
-            found.append(f"{label}, example {example}: {attained}, {proved}: a bug.")
-    return found
+            messages.append(f"{label}, example {example}: {attained}, {proved}: a bug.")
+    return messages
 
 
 def _labelled(problems: Problem | Iterable[Problem] | Mapping[str, Problem]) -> Iterator[tuple[str, Problem]]:

@@ -169,13 +169,13 @@ def plan(studies: Sequence[Study]) -> Plan:
     networks: dict[str, Network] = {}
     members: dict[str, list[Member]] = {}
     for study in studies:
-        place = members.setdefault(study.name, [])
+        tasks = members.setdefault(study.name, [])
         for task in study.tasks:
             for setting, cell in _cells(study, task, prints):
                 if cell.network_hash not in networks:
                     networks[cell.network_hash] = task.problem.network.to("cpu", task.problem.dtype)
                 cells.setdefault(cell.key, cell)
-                place.append(
+                tasks.append(
                     Member(task.name, setting.label, cell.key, cell.problem_hash, {**task.labels, **task.facts})
                 )
     return Plan(cells, networks, members)

@@ -73,10 +73,10 @@ def run(
     console = console or Console(stderr=True)
     begun = time.monotonic()
     work = plan(studies)
-    with Store(store) as kept:
+    with Store(store) as results:
         for name, members in work.members.items():
-            kept.declare(name, members)
-        done = kept.done()
+            results.declare(name, members)
+        done = results.done()
         waiting = [cell for key, cell in work.cells.items() if key not in done]
         counts: collections.Counter[str] = collections.Counter()
         if cluster is None:
@@ -88,9 +88,9 @@ def run(
         interrupted = False
         with StudyProgress(console, waiting, lanes=lanes.count) as progress:
             try:
-                for cell, record in lanes.results(kept.done):
+                for cell, record in lanes.results(results.done):
                     if record is not None:
-                        kept.put(record)
+                        results.put(record)
                         counts[record.status] += 1
                     progress.finished(cell, record)
             except KeyboardInterrupt:
@@ -99,6 +99,6 @@ def run(
                 leftover = lanes.stop()
             for _, record in leftover:
                 if record is not None:
-                    kept.put(record)
+                    results.put(record)
                     counts[record.status] += 1
     return Summary(len(work.cells), counts.total(), counts, time.monotonic() - begun, interrupted)

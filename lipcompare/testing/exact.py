@@ -64,7 +64,7 @@ class Polytope:
         """The part where ``half >= 0``."""
         bit = 1 << self.constraints
         values = {p: half.at(p) for p in self.points}
-        kept = {p: tight | (bit if values[p] == 0 else 0) for p, tight in self.points.items() if values[p] >= 0}
+        vertices = {p: tight | (bit if values[p] == 0 else 0) for p, tight in self.points.items() if values[p] >= 0}
         least = len(half.weights) - 1  # as many constraints, at least, are tight along an edge
         inside = [(p, t) for p, t in self.points.items() if values[p] > 0]
         outside = [(p, t) for p, t in self.points.items() if values[p] < 0]
@@ -74,8 +74,8 @@ class Polytope:
                 continue
             share = values[p] / (values[p] - values[q])
             point = tuple(a + share * (b - a) for a, b in zip(p, q, strict=True))
-            kept[point] = kept.get(point, 0) | both | bit
-        return Polytope(kept, self.constraints + 1)
+            vertices[point] = vertices.get(point, 0) | both | bit
+        return Polytope(vertices, self.constraints + 1)
 
 
 def box_polytope(lower: Sequence[Fraction], upper: Sequence[Fraction]) -> Polytope:
@@ -185,10 +185,10 @@ def truth(problem: Problem, example: int = 0, limit: int = 4096) -> Truth:
     inner, outer = domains(problem, example)
 
     def gradients(parts: Sequence[Polytope]) -> tuple[frozenset[Vector], ...]:
-        found: set[Matrix] = set()
-        for part in parts:
-            found.update(jacobians(problem.network, part, limit))
-        return tuple(frozenset(_combine(row, j) for j in found) for row in rows)
+        matrices: set[Matrix] = set()
+        for piece in parts:
+            matrices.update(jacobians(problem.network, piece, limit))
+        return tuple(frozenset(_combine(row, j) for j in matrices) for row in rows)
 
     inside = gradients(inner)
     return Truth(inside, inside if outer is inner or outer == inner else gradients(outer))
@@ -271,11 +271,11 @@ def _sides(
             return
         ends = [values[i].at(p) for p in domain.points]
         if max(ends) >= 0:
-            part = domain.cut(values[i]) if min(ends) < 0 else domain
-            yield from extend(i + 1, [*images, values[i]], part)
+            side = domain.cut(values[i]) if min(ends) < 0 else domain
+            yield from extend(i + 1, [*images, values[i]], side)
         if min(ends) <= 0:
-            part = domain.cut(values[i].times(Fraction(-1))) if max(ends) > 0 else domain
-            yield from extend(i + 1, [*images, values[i].times(low[i])], part)
+            side = domain.cut(values[i].times(Fraction(-1))) if max(ends) > 0 else domain
+            yield from extend(i + 1, [*images, values[i].times(low[i])], side)
 
     yield from extend(0, [], domain)
 

@@ -17,9 +17,9 @@ def test_every_wanted_entry_comes_once(batch: int, channels: int, most: int, tog
     kinds = torch.arange(6) % 2
     seen = torch.zeros(wanted.shape, dtype=torch.int64)
     for group in grouped(wanted, most=most, together=together, kinds=kinds):
-        assert group.slot.numel() <= max(most, 1) * max(1, together) and len(group.place) <= together
-        assert bool((kinds[group.place] == group.kind).all())
-        here = (group.example.unsqueeze(-1), group.place.unsqueeze(-1), group.slot)
+        assert group.slot.numel() <= max(most, 1) * max(1, together) and len(group.position) <= together
+        assert bool((kinds[group.position] == group.kind).all())
+        here = (group.example.unsqueeze(-1), group.position.unsqueeze(-1), group.slot)
         seen.index_put_(here, group.filled.to(seen.dtype), accumulate=True)
     assert torch.equal(seen, wanted.to(seen.dtype))
 

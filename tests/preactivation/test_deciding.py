@@ -61,7 +61,7 @@ def test_where_all_would_take_minutes_only_those_near_zero_get_a_descent(monkeyp
     monkeypatch.setattr(deciding, "_NEAR", 0.3)
     for patches in (True, False):
         monkeypatch.setattr(forward, "prefers_patches", lambda network, node, patches=patches: patches)
-        few = preactivation_bounds(network, problem.box.region, known=plain)
+        few = preactivation_bounds(network, problem.box.region, crown=plain)
         changed = False
         for k, z in few.items():
             near = deciding.near_zero(plain[k])

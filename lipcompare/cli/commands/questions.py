@@ -78,25 +78,25 @@ def monotone(given: MonotoneOptions) -> None:
 def certify(given: CertifyOptions) -> None:
     """Radii within which the class does not change."""
     changes = settings(given.option or [])
-    known = given.method in (*FORWARD, AUTO, EXACT_RADIUS)
-    if known and changes:
+    radius_only = given.method in (*FORWARD, AUTO, EXACT_RADIUS)
+    if radius_only and changes:
         raise InvalidInput(f"Method {given.method!r} takes no options here.")
-    chosen = given.method if known else get(given.method, **changes)
+    chosen = given.method if radius_only else get(given.method, **changes)
     question = Question(**vars(given.points), **vars(given.placement), norm=given.norm)
     at = None if given.at is None else radius(given.at, "--at")
     network, points = question.examples(note)
     classes = None if given.label is None else question.labels(given.label, len(points))
     targets = None if given.target is None else indices(given.target, "--target", network.out_size)
-    found = certified_radius(
+    certificate = certified_radius(
         network, points, classes, norm=given.norm, method=chosen, targets=targets,
         largest=given.largest if at is None else at, steps=given.steps, gap=given.gap, time_limit=given.time_limit,
         clip=question.clip_range, device=points.device, dtype=points.dtype,
     )  # fmt: skip
     if given.json:
-        typer.echo(json_text(printing.radii_json(network, found, given.method, at)))
+        typer.echo(json_text(printing.radii_json(network, certificate, given.method, at)))
     else:
-        printing.print_radii(console(), network, points, found, given.method, at)
-    _exit_with(found.status)
+        printing.print_radii(console(), network, points, certificate, given.method, at)
+    _exit_with(certificate.status)
 
 
 def operator_norm(given: OperatorNormOptions) -> None:
@@ -106,18 +106,18 @@ def operator_norm(given: OperatorNormOptions) -> None:
         _check_method(given.method, SDP, NAIVE, *EXACT)
     network, domain = Question(**vars(given.domain), **vars(given.placement)).domain(note)
     if given.method in EXACT:
-        found = exact_operator_norms(
+        answer = exact_operator_norms(
             network, domain, norms, method=given.method, gap=given.gap, time_limit=given.time_limit
         )
     else:
-        found = operator_norm_bounds(network, domain, norms, given.method, time_limit=given.time_limit)
+        answer = operator_norm_bounds(network, domain, norms, given.method, time_limit=given.time_limit)
     if given.json:
-        typer.echo(json_text(printing.operator_json(network, domain, found, given.method)))
+        typer.echo(json_text(printing.operator_json(network, domain, answer, given.method)))
     else:
-        printing.print_operator(console(), network, domain, found, given.method)
+        printing.print_operator(console(), network, domain, answer, given.method)
     if given.out is not None:
-        write_arrays(given.out, {"lower": found.lower, "upper": found.upper, "points": found.points})
-    if found.status is Status.INTERRUPTED:
+        write_arrays(given.out, {"lower": answer.lower, "upper": answer.upper, "points": answer.points})
+    if answer.status is Status.INTERRUPTED:
         raise typer.Exit(INTERRUPTED)
 
 

@@ -140,10 +140,10 @@ def _studies_table(rows: pd.DataFrame) -> Table:
     table.add_column("study")
     for name in ("problems", "methods", "cells", "finished", "computing"):
         table.add_column(name, justify="right")
-    for study, part in rows.groupby("study", sort=False):
-        done = part["status"].notna()
-        counts = (part["task"].nunique(), part["series"].nunique(), len(part), int(done.sum()))
-        table.add_row(escape(str(study)), *map(str, counts), duration(float(part.loc[done, "seconds"].sum())))
+    for study, cells in rows.groupby("study", sort=False):
+        done = cells["status"].notna()
+        counts = (cells["task"].nunique(), cells["series"].nunique(), len(cells), int(done.sum()))
+        table.add_row(escape(str(study)), *map(str, counts), duration(float(cells.loc[done, "seconds"].sum())))
     return table
 
 

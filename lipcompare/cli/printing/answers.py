@@ -101,11 +101,11 @@ def _names(problem: Problem) -> list[str]:
 
 def _answers(answer: Monotonicity, names: Sequence[str]) -> Table:
     table = _table("functional", "input", "at least", "at most", "seen from", "to", "answer")
-    for row, place_ in list(np.ndindex(answer.directions[0].shape))[:MOST_ROWS]:
-        here = (0, row, place_)
-        ends = _ends(float(answer.lower[here]), float(answer.upper[here]))
-        seen = (f"{answer.seen_lower[here]:.5g}", f"{answer.seen_upper[here]:.5g}")
-        table.add_row(names[row], str(answer.features[place_]), *ends, *seen, answer.directions[here].name.lower())
+    for row, column in list(np.ndindex(answer.directions[0].shape))[:MOST_ROWS]:
+        index = (0, row, column)
+        ends = _ends(float(answer.lower[index]), float(answer.upper[index]))
+        seen = (f"{answer.seen_lower[index]:.5g}", f"{answer.seen_upper[index]:.5g}")
+        table.add_row(names[row], str(answer.features[column]), *ends, *seen, answer.directions[index].name.lower())
     return table
 
 
@@ -168,30 +168,34 @@ def monotone_arrays(answer: Monotonicity) -> dict[str, np.ndarray]:
 
 
 def print_radii(
-    console: Console, network: Network, points: Tensor, found: Certificate, method: str, at: float | None
+    console: Console, network: Network, points: Tensor, certificate: Certificate, method: str, at: float | None
 ) -> None:
     """A line per example; several also get their mean."""
-    looked_for = bool(np.isfinite(found.upper).any())
+    looked_for = bool(np.isfinite(certificate.upper).any())
     table = _table("example", "class", "margin", "radius", *(["nearest other"] if looked_for else []), "by", "")
-    for b, radius in enumerate(found.radius[:MOST_ROWS]):
-        remark = "" if found.correct[b] else f"the network says {_says(network, points, b)}"
-        far = [upper_text(float(found.upper[b]))] if looked_for else []
-        cells = (str(b), str(found.labels[b]), f"{found.margin[b]:.5g}", lower_text(float(radius)), *far)
-        table.add_row(*cells, found.route[b].value if radius > 0 else "", remark)
-    total = len(found.radius)
-    console.print(escape(f"{network.name}: {counted(total, 'example')}; radius in l_{found.norm.value}"))
+    for b, radius in enumerate(certificate.radius[:MOST_ROWS]):
+        remark = "" if certificate.correct[b] else f"the network says {_says(network, points, b)}"
+        far = [upper_text(float(certificate.upper[b]))] if looked_for else []
+        cells = (str(b), str(certificate.labels[b]), f"{certificate.margin[b]:.5g}", lower_text(float(radius)), *far)
+        table.add_row(*cells, certificate.route[b].value if radius > 0 else "", remark)
+    total = len(certificate.radius)
+    console.print(escape(f"{network.name}: {counted(total, 'example')}; radius in l_{certificate.norm.value}"))
     console.print(table)
     if total > MOST_ROWS:
         console.print(f"The first {MOST_ROWS} of {total} examples; --json has all.")
     if total > 1:
         console.print(
-            f"Mean radius {lower_text(float(found.radius.mean()))}; {int(found.correct.sum())} of {total} right."
+            f"Mean radius {lower_text(float(certificate.radius.mean()))}; "
+            f"{int(certificate.correct.sum())} of {total} right."
         )
     if at is not None:
-        console.print(f"Right and certified within {at:.6g}: {found.share(at):.2%} of {counted(total, 'example')}.")
+        console.print(
+            f"Right and certified within {at:.6g}: {certificate.share(at):.2%} of {counted(total, 'example')}."
+        )
+    early = f" {certificate.status.value}" if certificate.status is not Status.COMPLETE else ""
     console.print(
         f"No input closer than the radius gets another class; proved by {escape(method)}, "
-        f"{seconds_text(found.seconds)}. {found.status.value if found.status is not Status.COMPLETE else ''}".rstrip(),
+        f"{seconds_text(certificate.seconds)}.{early}",
         soft_wrap=True,
     )
 
@@ -200,59 +204,59 @@ def _says(network: Network, points: Tensor, b: int) -> int:
     return int(network.to(points.device, points.dtype).forward(points[b]).argmax())
 
 
-def radii_json(network: Network, found: Certificate, method: str, at: float | None) -> dict[str, Any]:
+def radii_json(network: Network, certificate: Certificate, method: str, at: float | None) -> dict[str, Any]:
     """Arrays of shape (examples,)."""
-    share = {} if at is None else {"at": at, "certified_share": found.share(at)}
+    share = {} if at is None else {"at": at, "certified_share": certificate.share(at)}
     return {
         "method": method,
         "network": network.name,
-        "norm": found.norm.value,
-        "radius": numbers(found.radius),
-        "route": [route.name.lower() for route in found.route],
-        "labels": found.labels.tolist(),
-        "correct": found.correct.tolist(),
-        "margin": numbers(found.margin),
-        "upper": numbers(found.upper),
-        "points": [numbers(point) if np.isfinite(point).all() else None for point in found.points],
-        "status": found.status.name.lower(),
-        "message": found.status.value,
-        "seconds": found.seconds,
+        "norm": certificate.norm.value,
+        "radius": numbers(certificate.radius),
+        "route": [route.name.lower() for route in certificate.route],
+        "labels": certificate.labels.tolist(),
+        "correct": certificate.correct.tolist(),
+        "margin": numbers(certificate.margin),
+        "upper": numbers(certificate.upper),
+        "points": [numbers(point) if np.isfinite(point).all() else None for point in certificate.points],
+        "status": certificate.status.name.lower(),
+        "message": certificate.status.value,
+        "seconds": certificate.seconds,
         **share,
     }
 
 
-def print_operator(console: Console, network: Network, domain: Box, found: OperatorNorm, method: str) -> None:
+def print_operator(console: Console, network: Network, domain: Box, answer: OperatorNorm, method: str) -> None:
     """A line per example, and what the number means."""
     table = _table("example", "at least", "at most", "gap")
-    for b in range(min(len(found.lower), MOST_ROWS)):
-        low, high = float(found.lower[b]), float(found.upper[b])
+    for b in range(min(len(answer.lower), MOST_ROWS)):
+        low, high = float(answer.lower[b]), float(answer.upper[b])
         table.add_row(str(b), *interval_cells(low, high, relative_gap(low, high)))
     console.print(escape(describe_domain(network, domain)))
     console.print(table)
-    if len(found.lower) > MOST_ROWS:
-        console.print(f"The first {MOST_ROWS} of {len(found.lower)} examples; --json has all.")
-    p = found.norm.value
+    if len(answer.lower) > MOST_ROWS:
+        console.print(f"The first {MOST_ROWS} of {len(answer.lower)} examples; --json has all.")
+    p = answer.norm.value
     console.print(
         f"The operator norm l_{p} -> l_{p} of the Jacobian over {place(domain)}: if x moves by d there (in l_{p}), all "
         f'outputs together move by at most d times "at most" (in l_{p}). By {escape(method)}, '
-        f"{seconds_text(found.seconds)}.",
+        f"{seconds_text(answer.seconds)}.",
         soft_wrap=True,
     )
-    if found.status is not Status.COMPLETE:
-        console.print(escape(f"{found.status.value} {found.detail}".strip()), soft_wrap=True)
+    if answer.status is not Status.COMPLETE:
+        console.print(escape(f"{answer.status.value} {answer.detail}".strip()), soft_wrap=True)
 
 
-def operator_json(network: Network, domain: Box, found: OperatorNorm, method: str) -> dict[str, Any]:
+def operator_json(network: Network, domain: Box, answer: OperatorNorm, method: str) -> dict[str, Any]:
     """Arrays of shape (boxes,)."""
     return {
         "method": method,
-        "norm": found.norm.value,
-        "lower": numbers(found.lower),
-        "upper": numbers(found.upper),
-        "at_kink": found.at_kink.tolist(),
-        "status": found.status.name.lower(),
-        "message": f"{found.status.value} {found.detail}".strip(),
-        "seconds": found.seconds,
+        "norm": answer.norm.value,
+        "lower": numbers(answer.lower),
+        "upper": numbers(answer.upper),
+        "at_kink": answer.at_kink.tolist(),
+        "status": answer.status.name.lower(),
+        "message": f"{answer.status.value} {answer.detail}".strip(),
+        "seconds": answer.seconds,
         "problem": domain_json(network, domain),
     }
 

@@ -43,27 +43,26 @@ def methods_table() -> Table:
 
 def print_method(console: Console, cls: type[Method]) -> None:
     """What a method is and proves, in its own words, and its options."""
-    found = method_json(cls)
+    description = method_json(cls)
     console.print(f"[bold]{escape(cls.name)}[/]: {escape(cls.summary)}", soft_wrap=True)
-    console.print(
-        escape(f"Proves: {cls.proves}. Norms: {', '.join(found['norms'])}. Reference: {cls.reference} (CITATIONS.bib).")
-    )
+    norms = ", ".join(description["norms"])
+    console.print(escape(f"Proves: {cls.proves}. Norms: {norms}. Reference: {cls.reference} (CITATIONS.bib)."))
     console.print()
     for paragraph in paragraphs(cls):
         console.print(escape(paragraph))
         console.print()
-    if not found["options"]:
+    if not description["options"]:
         console.print("It has no options.")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("option", "default", "values", "meaning"):
         table.add_column(name, overflow="fold")
-    for option in found["options"]:
+    for option in description["options"]:
         default = json.dumps(option["default"]) if option["default"] == "" else str(option["default"])
         table.add_row(*map(escape, (option["name"], default, option["values"], option["meaning"])))
     console.print(table)
     console.print(f"Give one as --option name=value: lipcompare bound MODEL --method {escape(cls.name)} -o "
-                  f"{escape(found['options'][0]['name'])}=...", soft_wrap=True)  # fmt: skip
+                  f"{escape(description['options'][0]['name'])}=...", soft_wrap=True)  # fmt: skip
 
 
 def method_json(cls: type[Method]) -> dict[str, Any]:
@@ -96,11 +95,11 @@ def paragraphs(cls: type[Method]) -> list[str]:
 def _meanings(cls: type[Method]) -> dict[str, str]:
     """What its docstring says of each option; a line that names several says it of all of them."""
     text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2]
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for entry in re.findall(r"^ {4}(\S.*(?:\n {8,}.*)*)", text, flags=re.MULTILINE):
         names, _, meaning = entry.partition(": ")
-        found |= dict.fromkeys((name.strip() for name in names.split(",")), _plain(meaning))
-    return found
+        meanings |= dict.fromkeys((name.strip() for name in names.split(",")), _plain(meaning))
+    return meanings
 
 
 def _plain(text: str) -> str:
@@ -117,12 +116,12 @@ def _norms(method: Method) -> list[str]:
     return [n.value for n in Norm if method.supports(Problem.around(network, 0.0, 1.0, norm=n)) is None]
 
 
-def solvers_table(found: Sequence[SolverInfo]) -> Table:
+def solvers_table(solvers: Sequence[SolverInfo]) -> Table:
     """Name, availability, version, capabilities and licence."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("solver", "here", "version", "solves", "licence"):
         table.add_column(name, overflow="fold")
-    for info in found:
+    for info in solvers:
         can = [text for field, text in _CAPABILITIES.items() if getattr(info.capabilities, field)]
         table.add_row(info.name, "yes" if info.available else "no", info.version or "-", ", ".join(can), info.licence)
     return table

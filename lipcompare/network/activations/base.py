@@ -51,16 +51,16 @@ def differentiated(lines: Callable[[Tensor], Lines], choice: Tensor) -> tuple[Li
     """A :data:`Adjustable` from a function that autograd can see through."""
     with torch.enable_grad():
         free = choice.detach().requires_grad_()
-        found = lines(free)
+        relaxed = lines(free)
 
     def pull(passed: Passing, z: Tensor, gradient: Tensor) -> None:
         above, below = passed.positive, passed.negative
         weights = Lines(below * z, below, above * z, above)
-        pairs = [(line, w.expand_as(line)) for line, w in zip(found, weights, strict=True) if line.requires_grad]
+        pairs = [(line, w.expand_as(line)) for line, w in zip(relaxed, weights, strict=True) if line.requires_grad]
         if pairs:
             gradient.copy_(torch.autograd.grad([line for line, _ in pairs], free, [w for _, w in pairs])[0])
 
-    return Lines(*(line.detach() for line in found)), pull
+    return Lines(*(line.detach() for line in relaxed)), pull
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

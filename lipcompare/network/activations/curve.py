@@ -163,9 +163,9 @@ def _intercept(curve: Curve, s: Tensor, z: Interval, steps: int) -> tuple[Tensor
     best = torch.minimum(left, right)
     where = torch.where(left <= right, start, end)
     for bend in curve.bends:
-        found = bend.low - s * bend.point
-        take = (start <= bend.point) & (bend.point <= end) & (found < best)
-        best, where = torch.where(take, found, best), torch.where(take, bend.point, where)
+        candidate = bend.low - s * bend.point
+        take = (start <= bend.point) & (bend.point <= end) & (candidate < best)
+        best, where = torch.where(take, candidate, best), torch.where(take, bend.point, where)
     for a, b in curve.convex_pieces():
         low, high = torch.minimum(start.clamp(min=a), end), torch.maximum(end.clamp(max=b), start)
         for _ in range(steps):
@@ -173,7 +173,7 @@ def _intercept(curve: Curve, s: Tensor, z: Interval, steps: int) -> tuple[Tensor
             before = curve.rise(middle) < s
             low, high = torch.where(before, middle, low), torch.where(before, high, middle)
         middle = low + (high - low) / 2
-        found = curve.at(middle) - s * middle - (curve.rise(middle) - s).abs() * (high - low)
-        best, where = torch.minimum(best, found), torch.where(found < best, middle, where)
+        candidate = curve.at(middle) - s * middle - (curve.rise(middle) - s).abs() * (high - low)
+        best, where = torch.minimum(best, candidate), torch.where(candidate < best, middle, where)
     size = 1 + torch.maximum(at_l.abs(), at_u.abs()) + s.abs() * torch.maximum(start.abs(), end.abs())
     return best - ROUNDING * torch.finfo(s.dtype).eps * size, where

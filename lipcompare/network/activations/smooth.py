@@ -145,12 +145,12 @@ class _Extremes:
         def bends(
             function: Function, points: tuple[float, ...], jumps: Mapping[float, tuple[float, float]]
         ) -> tuple[Bend, ...]:
-            found = []
+            made = []
             for p in points:
-                here = float(function(torch.tensor(p, dtype=torch.float64)))
-                sides = jumps.get(p, (here, here))
-                found.append(Bend(p, min(sides), max(sides)))
-            return tuple(found)
+                value = float(function(torch.tensor(p, dtype=torch.float64)))
+                sides = jumps.get(p, (value, value))
+                made.append(Bend(p, min(sides), max(sides)))
+            return tuple(made)
 
         # The second derivative jumps at most at its own bends; the limits from both sides lie within its range nearby.
         near = {p: _sides(a.second, p) for p in a.flexes}

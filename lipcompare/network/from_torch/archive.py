@@ -112,7 +112,7 @@ class _Archive:
             except pickle.UnpicklingError:
                 self.refuse("pickled objects")
             return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         payloads = self.json(f"data/{kind}/model_{kind}_config.json")["config"]
         for key, payload in payloads.items():
             meta = payload["tensor_meta"]
@@ -127,8 +127,8 @@ class _Archive:
             last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
             if min((*shape, *strides, offset, 0)) < 0 or (min((*shape, 1)) > 0 and last >= flat.numel()):
                 raise InvalidInput(f"{self._path} is damaged (weight {key!r} is too short): {_SAVE_AGAIN}.")
-            found[key] = flat.as_strided(shape, strides, offset).clone()
-        return found
+            tensors[key] = flat.as_strided(shape, strides, offset).clone()
+        return tensors
 
 
 def _read(archive: _Archive, input_shape: Sequence[int] | None) -> TorchGraph:

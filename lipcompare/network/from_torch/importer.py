@@ -235,10 +235,10 @@ def _where(node: torch.fx.Node) -> str:
 
 def _guessed_shape(module: nn.Module) -> tuple[int, ...]:
     """A vector as long as the first layer with parameters takes, if that is a Linear (parametrised or not)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            return (part.in_features,)
-        if any(True for _ in part.parameters(recurse=False)):
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            return (layer.in_features,)
+        if any(True for _ in layer.parameters(recurse=False)):
             break
     raise InvalidInput(
         "The input shape cannot be read off the first layer: give input_shape, the shape of one example without "
@@ -249,11 +249,11 @@ def _guessed_shape(module: nn.Module) -> tuple[int, ...]:
 def example_shape(module: nn.Module, inputs: Sequence[int]) -> tuple[int, ...] | None:
     """The shape of one example among ``inputs``, the shape of one or of a batch, as the first layer with parameters
     tells them apart; None where it is no convolution."""
-    for part in module.modules():
-        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            axes = 1 + len(part.kernel_size)
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            axes = 1 + len(layer.kernel_size)
             return tuple(inputs[-axes:]) if len(inputs) in (axes, axes + 1) else None
-        if any(True for _ in part.parameters(recurse=False)):
+        if any(True for _ in layer.parameters(recurse=False)):
             break
     return None
 
@@ -261,7 +261,7 @@ def example_shape(module: nn.Module, inputs: Sequence[int]) -> tuple[int, ...] |
 @contextlib.contextmanager
 def _evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every part has its own training flag and its buffers back."""
-    flags = {part: part.training for part in module.modules()}
+    flags = {submodule: submodule.training for submodule in module.modules()}
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     module.eval()
     try:
@@ -269,8 +269,8 @@ def _evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for buffer, before in buffers:
             buffer.copy_(before)
-        for part, training in flags.items():
-            part.training = training
+        for submodule, training in flags.items():
+            submodule.training = training
 
 
 def _run(action: Callable[[], T], sentence: str) -> T:

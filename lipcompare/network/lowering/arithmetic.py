@@ -154,9 +154,9 @@ def einsum(b: Builder, equation: str, operands: Sequence[Operand]) -> Operand:
     order = [ours.index(c) for c in (*shared, *kept, *summed)]
     flat = reshape(rearrange(b, [x], lambda t: t.permute(order)), (size(shared), size(kept), size(summed)))
     product = matmul(b, flat, factor.reshape(size(shared), size(summed), size(new)))
-    found = [*shared, *kept, *new]
-    wide = reshape(product, [sizes[c] for c in found])
-    return rearrange(b, [wide], lambda t: t.permute([found.index(c) for c in output]))
+    result = [*shared, *kept, *new]
+    wide = reshape(product, [sizes[c] for c in result])
+    return rearrange(b, [wide], lambda t: t.permute([result.index(c) for c in output]))
 
 
 def _spelled(b: Builder, equation: str, operands: Sequence[Operand]) -> tuple[list[str], str, list[Operand]]:

@@ -26,11 +26,11 @@ class NotLinear(Exception):
     """Why an operation has no lowering; the importers turn it into an ``UnsupportedOperation`` that names the node."""
 
 
-def unsupported(operation: str, where: str, reason: str, known: Sequence[str]) -> UnsupportedOperation:
+def unsupported(operation: str, where: str, reason: str, supported: Sequence[str]) -> UnsupportedOperation:
     """The error that names an operation, its node, why it has no lowering, and what has one."""
     because = f": {reason}" if reason else ""
     return UnsupportedOperation(
-        f"Operation {operation!r} at {where} is not supported{because}. Supported: {', '.join(known)}."
+        f"Operation {operation!r} at {where} is not supported{because}. Supported: {', '.join(supported)}."
     )
 
 

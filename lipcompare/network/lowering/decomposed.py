@@ -125,16 +125,16 @@ def choose(b: Builder, condition: Comparison, x: Operand | Pending, y: Operand |
         raise NotLinear(_reason(x, y))
     above, below = (x, y) if condition.positive else (y, x)
     if condition.threshold != 0:
-        found = _softplus(b, condition, above, below)
-        if found is None:
+        recognised = _softplus(b, condition, above, below)
+        if recognised is None:
             raise NotLinear("it compares with a number other than zero, and is no softplus with a threshold")
-        return found
+        return recognised
     z = condition.x
     high, low = (_multiple(b, z, part) for part in (above, below))
     if high is not None and low is None:
-        found = _elu(b, z, high, below)
-        if found is not None:
-            return found
+        recognised = _elu(b, z, high, below)
+        if recognised is not None:
+            return recognised
     if high is None or low is None:
         raise NotLinear("its branches are not multiples of the value it compares with zero")
     if bool((high == 1).all()):
@@ -286,17 +286,17 @@ def multiply(b: Builder, x: Operand | Pending, y: Operand | Pending) -> Operand 
 
 
 def _multiply(b: Builder, x: Operand | Pending, y: Operand | Pending) -> Operand | Pending:
-    part = _part(b, x, y)
-    if isinstance(x, Cubic) and part is not None:
+    multiple = _part(b, x, y)
+    if isinstance(x, Cubic) and multiple is not None:
         c0, c1, c2, c3 = x.coefficients
-        s, t = part.scale, part.shift
+        s, t = multiple.scale, multiple.shift
         if s * c3 == 0:
             return Cubic(x.z, (t * c0, t * c1 + s * c0, t * c2 + s * c1, t * c3 + s * c2))
-    if isinstance(x, CubicTanh) and part is not None:
-        if part.node < 0:
-            return replace(x, scale=x.scale * part.shift, shift=x.shift * part.shift)
-        if part.shift == 0:
-            return _gelu(b, x, part.scale)
+    if isinstance(x, CubicTanh) and multiple is not None:
+        if multiple.node < 0:
+            return replace(x, scale=x.scale * multiple.shift, shift=x.shift * multiple.shift)
+        if multiple.shift == 0:
+            return _gelu(b, x, multiple.scale)
     return products.multiply(b, *(settle(b, v) if isinstance(v, Pending) else v for v in (x, y)))
 
 
@@ -306,11 +306,11 @@ def add(b: Builder, x: Operand | Pending, y: Operand | Pending, alpha: float = 1
     if isinstance(y, Pending):
         x, y, first, second = y, x, alpha, 1.0
     if isinstance(x, Pending) or isinstance(y, Pending):
-        part = _part(b, x, y)
-        if isinstance(x, Cubic) and part is not None:
-            return x.times(first).plus(second * part.shift, second * part.scale)
-        if isinstance(x, CubicTanh) and part is not None and part.node < 0:
-            return replace(x, scale=x.scale * first, shift=x.shift * first + second * part.shift)
+        multiple = _part(b, x, y)
+        if isinstance(x, Cubic) and multiple is not None:
+            return x.times(first).plus(second * multiple.shift, second * multiple.scale)
+        if isinstance(x, CubicTanh) and multiple is not None and multiple.node < 0:
+            return replace(x, scale=x.scale * first, shift=x.shift * first + second * multiple.shift)
         one, two = (settle(b, v) if isinstance(v, Pending) else v for v in (x, y))
         return arithmetic.add(b, arithmetic.multiply(b, one, _number(first)), two, second)
     return arithmetic.add(b, x, y, alpha)

@@ -144,11 +144,11 @@ def maximum_over(b: Builder, x: Value, table: Tensor, *, smallest: bool = False)
             lone = torch.cat([single[~real & (single >= 0)], odd[odd >= 0]])
             kept = torch.unique(lone)
             winners = maximum(b, take(b, x, pairs // x.size), take(b, x, pairs % x.size), smallest=smallest)
-            place = torch.full((x.size,), -1)
-            place[kept] = pairs.numel() + torch.arange(kept.numel())
-            merged = torch.where(single >= 0, place[single.clamp(min=0)], -1)
+            winner = torch.full((x.size,), -1)
+            winner[kept] = pairs.numel() + torch.arange(kept.numel())
+            merged = torch.where(single >= 0, winner[single.clamp(min=0)], -1)
             merged[real] = which
-            rest = torch.where(odd >= 0, place[odd.clamp(min=0)], -1)
+            rest = torch.where(odd >= 0, winner[odd.clamp(min=0)], -1)
             both = [reshape(winners, (-1 if isinstance(winners, Tensor) else winners.size,)), take(b, x, kept)]
             x = as_value(b, rearrange(b, both, lambda *ts: torch.cat(ts)))
         else:

@@ -142,22 +142,22 @@ class Scaled(NamedTuple):
 
 def as_scaled(b: Builder, node: int, stop: int) -> Scaled:
     """What a node is a multiple of plus a constant, both equal for all entries, as far back as ``stop``."""
-    here = Scaled(node, 1.0, 0.0)
-    while here.node != stop and (before := _step(b, here)) is not None:
-        here = before
-    return here
+    scaled = Scaled(node, 1.0, 0.0)
+    while scaled.node != stop and (before := _step(b, scaled)) is not None:
+        scaled = before
+    return scaled
 
 
 def roots(b: Builder, node: int) -> Iterator[Scaled]:
     """The node, and what it is a multiple of."""
-    here: Scaled | None = Scaled(node, 1.0, 0.0)
-    while here is not None and here.shift == 0 and here.scale != 0:
-        yield here
-        here = _step(b, here)
+    scaled: Scaled | None = Scaled(node, 1.0, 0.0)
+    while scaled is not None and scaled.shift == 0 and scaled.scale != 0:
+        yield scaled
+        scaled = _step(b, scaled)
 
 
-def _step(b: Builder, here: Scaled) -> Scaled | None:
-    item = b.nodes[here.node]
+def _step(b: Builder, scaled: Scaled) -> Scaled | None:
+    item = b.nodes[scaled.node]
     if not isinstance(item, Affine) or len(item.parents) != 1:
         return None
     factor, offset = factor_of(item.maps[0]), 0.0
@@ -167,7 +167,7 @@ def _step(b: Builder, here: Scaled) -> Scaled | None:
         offset = float(item.bias[0])
         if not bool((item.bias == offset).all()):
             return None
-    return Scaled(item.parents[0], here.scale * factor, here.shift + here.scale * offset)
+    return Scaled(item.parents[0], scaled.scale * factor, scaled.shift + scaled.scale * offset)
 
 
 def factor_of(m: LinearMap) -> float | None:

@@ -128,12 +128,12 @@ def headline(bounds: Mapping[str, tuple[float, float]]) -> str:
     Args:
         bounds: value and seconds by series, those that have both.
     """
-    known = {name: (v, s) for name, (v, s) in bounds.items() if np.isfinite(v) and v > 0 and s > 0}
-    if len(known) < 2:
+    finite = {name: (v, s) for name, (v, s) in bounds.items() if np.isfinite(v) and v > 0 and s > 0}
+    if len(finite) < 2:
         return ""
-    first, second = sorted(known, key=lambda name: known[name])[:2]
-    other = "paper" if "paper" in known and first != "paper" else second
-    ratio, times = known[other][0] / known[first][0], known[first][1] / known[other][1]
+    first, second = sorted(finite, key=lambda name: finite[name])[:2]
+    other = "paper" if "paper" in finite and first != "paper" else second
+    ratio, times = finite[other][0] / finite[first][0], finite[first][1] / finite[other][1]
     if ratio < 1 + _SAME:
         return f"{first} and {other} prove the same"
     cost = "the same time" if 0.8 < times < 1.25 else f"{times:.2g} times the time"
@@ -237,8 +237,8 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     axes = figure.subplots()
     handles, means, whole = [], [], {}
     for name in names:
-        part, look = rows[rows["series"] == name], style[name]
-        seconds, ratio = part["seconds"].clip(lower=_LEAST_SECONDS), part["ratio"].clip(lower=1.0)
+        cells, look = rows[rows["series"] == name], style[name]
+        seconds, ratio = cells["seconds"].clip(lower=_LEAST_SECONDS), cells["ratio"].clip(lower=1.0)
         small: dict[str, Any] = {"s": 9, "marker": look.marker, "color": look.color, "alpha": 0.3, "linewidths": 0.7}
         if look.hollow:
             small["facecolors"] = "none"
@@ -246,10 +246,10 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
         mean = (float(np.exp(np.log(seconds).mean())), float(_excess(np.exp(np.log(ratio).mean()))))
         drawn = {**line_style(look), "linestyle": "none", "markersize": 8, "zorder": 3}
         axes.plot(*mean, markeredgewidth=1.2, **drawn)
-        if len(part) == tasks:
+        if len(cells) == tasks:
             means.append(mean)
             whole[name] = (float(np.exp(np.log(ratio).mean())), mean[0])
-        count = "" if len(part) == tasks else f" ({len(part)} of {tasks})"
+        count = "" if len(cells) == tasks else f" ({len(cells)} of {tasks})"
         handles.append(handle(f"{name}{count}", look, line=False))
     front = _front(means)
     if len(front) > 1:
@@ -343,22 +343,22 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
     figure = new_figure(PAGE, 2.9)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, (study, task) in zip(panels, tasks, strict=True):
-        here = trace[(trace["study"] == study) & (trace["task"] == task)]
+        curves = trace[(trace["study"] == study) & (trace["task"] == task)]
         rows = frame[(frame["study"] == study) & (frame["task"] == task)].set_index("series")
         for name in names:
-            part = here[here["series"] == name]
-            if part.empty:
+            curve = curves[curves["series"] == name]
+            if curve.empty:
                 continue
             last = float(rows.loc[name, "seconds"]) if name in rows.index else 0.0
             for end in ("upper", "lower"):
-                known = part[np.isfinite(part[end]) & (part[end] > 0)]
-                if known.empty:
+                proved = curve[np.isfinite(curve[end]) & (curve[end] > 0)]
+                if proved.empty:
                     continue
-                x = np.append(known["seconds"].to_numpy(), max(last, known["seconds"].iloc[-1])).clip(min=1e-3)
-                y = np.append(known[end].to_numpy(), known[end].iloc[-1])
+                x = np.append(proved["seconds"].to_numpy(), max(last, proved["seconds"].iloc[-1])).clip(min=1e-3)
+                y = np.append(proved[end].to_numpy(), proved[end].iloc[-1])
                 drawn = {**line_style(style[name]), "linestyle": _ENDS[end], "markevery": [len(x) - 1]}
                 axes.step(x, y, where="post", **drawn)
-        _near(axes, here)
+        _near(axes, curves)
         axes.set_title(textwrap.fill(literal((titles or {}).get(task, task)), 72 // len(tasks)))
         axes.set_xlabel("seconds")
         plain_log(axes, "x")
