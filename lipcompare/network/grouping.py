@@ -71,7 +71,7 @@ def grouped(wanted: Tensor, *, most: int, together: int, kinds: Tensor | None = 
         start, last = begin, begin + int(np.count_nonzero(counts[begin:end]))
         while start < last:
             width = int(counts[start])
-            slots = min(width, most)
+            slots = max(1, min(width, most))
             stop = min(start + max(1, min(most // slots, together)), last)
             some = order[start:stop]
             for first in range(0, width, slots):
