@@ -61,7 +61,10 @@ SPECTRAL = (("mlp3_w16", 0.1), ("mlp3_w32", 0.3), ("mlp_d4_w32", 0.1))
 PUBLISHED = (("iris_4_5_5_3", 1.0), ("sdnet_10_20_15_10_3", 0.1))
 """Networks of LipBaB's authors, and the upper end of the box, whose lower one is 0."""
 SHAPE = (10, 30, 30, 30, 3)
-NORM_METHODS = ("closed form", "program", "lbp", "sdp", "bab")
+PUBLISHED_FORM = "Gen-Local CF"
+NORM_METHODS = (PUBLISHED_FORM, "closed form", "program", "lbp", "sdp", "bab")
+"""The first is the closed form of ECLipsE-Gen-Local with its own ranges of slopes, by the published formulas and in
+plain floating point: not a bound that is proved here, and no end of an interval."""
 
 EXACT = ("exact", "milp", "lipbab", "bab", "enumerate")
 RANDOM = (((6, 8, 8, 3), 0.1), ((6, 8, 8, 3), 0.3), ((6, 16, 16, 3), 0.1), ((6, 10, 10, 10, 3), 0.1))
@@ -167,9 +170,12 @@ def norms(chosen: Choices, console: Console) -> Measured:
 def _operator_norm(problem: Problem, method: str, limit: float) -> Outcome:
     network, box, norm = problem.network, problem.box, problem.norm
     assert isinstance(box, Box)
-    if method in ("closed form", "program"):
+    if method in (PUBLISHED_FORM, "closed form", "program"):
         if norm is not Norm.TWO:
             return Outcome(0.0, status=Status.UNSUPPORTED, message="It is for p = 2.")
+        if method == PUBLISHED_FORM:
+            value, seconds = timed(lambda: published_form(network, box))
+            return Outcome(seconds, {"formula": value})
         upper, seconds = timed(lambda: _joint(problem, method == "program"))
         return Outcome(seconds, upper=upper, proves="upper")
     if method == "bab":
@@ -179,6 +185,32 @@ def _operator_norm(problem: Problem, method: str, limit: float) -> Outcome:
     proves = "exact" if method == "bab" else "interval"
     ends = float(found.lower[0]), float(found.upper[0])
     return Outcome(seconds, {}, *ends, proves, found.status, found.status.value)
+
+
+def published_form(network: Network, box: Box) -> float:
+    """ECLipsE-Gen-Local's closed form for a ReLU network of dense layers (Xu and Sivaranjani 2025).
+
+    From the inputs on, ``M`` measures changes: those of the input have length at most that of the box's diagonal, which
+    with ``W M^-1 W^T`` gives each neuron's range and so its slopes; ``M = l I - l^2 / 4 S W M^-1 W^T S`` with ``S`` the
+    sums of the ends of the slopes and ``l`` twice the inverse of the largest eigenvalue of ``S W M^-1 W^T S``.
+    """
+    value, reach = box.interval.center[0].double(), box.interval.radius[0].double().norm()
+    layers = [node for node in network.nodes if isinstance(node, Affine)]
+    metric = torch.eye(network.in_size, dtype=torch.float64)
+    for node in layers:
+        weight = node.maps[0].matrix()
+        inner = weight @ torch.linalg.solve(metric, weight.mT)
+        if node is layers[-1]:
+            return float(torch.linalg.eigvalsh(inner)[-1].sqrt())
+        value = weight @ value + (0.0 if node.bias is None else node.bias)
+        slopes = (value + reach * inner.diagonal().sqrt() > 0).double()
+        inner = slopes.unsqueeze(-1) * inner * slopes
+        if not bool(slopes.any()):
+            return 0.0  # nothing passes
+        scale = 2 / torch.linalg.eigvalsh(inner)[-1]
+        metric = scale * torch.eye(len(inner), dtype=torch.float64) - scale**2 / 4 * inner
+        value = value.relu()
+    raise InvalidInput("A network without layers has no closed form.")
 
 
 def _joint(problem: Problem, solve: bool) -> float:
@@ -378,6 +410,8 @@ def _said(row: pd.Series) -> str:
     """The result of a row in words."""
     if pd.notna(row.get("label.radius")):
         return f"{row['label.radius']:.6f}"
+    if pd.notna(row.get("label.formula")):
+        return f"{row['label.formula']:.5g} by the formula"
     low, high = row["lower"], row["upper"]
     ends = f"{low:.5g} to {high:.5g}" if pd.notna(low) and pd.notna(high) else f"at most {high:.5g}"
     if pd.isna(high):

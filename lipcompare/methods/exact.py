@@ -30,6 +30,10 @@ _SOME, _SOME_SHALLOW = 10, 30
 """Up to this many a mixed-integer program is; with at most two layers of gates up to the second, if little is open."""
 _LITTLE = 1.1
 """Ratio of the whole box's relaxation to what samples attain up to which a program closes with little branching."""
+_LITTLE_ONE = 1.3
+"""The same for p = 1 beyond the second, up to this many:"""
+_MANY = 100
+"""With more the relaxation takes long, and the program is tried anyway."""
 _SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
 _TOLERANCE = 1e-2
 """Relative, of that relaxation."""
@@ -46,9 +50,10 @@ class Exact(Method):
 
     1. At most six: ``lipbab``, which tries their regions.
     2. At most ten: ``milp`` where it applies; up to thirty too, with no more than two layers of gates, if the
-       quadratic-gate bound is within a tenth of what a few samples attain; and for p = 1 always (there one entry of the
-       gradient decides, a linear objective that integer programming bounds well and where the quadratic relaxation
-       would need a program per entry). What it has not solved after half a minute goes on to ``bab``.
+       quadratic-gate bound is within a tenth of what a few samples attain; for p = 1 on any network up to thirty, and
+       beyond if it is within three tenths (there one entry of the gradient decides, a linear objective that integer
+       programming bounds well and where the quadratic relaxation needs a program per entry). What it has not solved
+       after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
@@ -85,9 +90,15 @@ class Exact(Method):
             return LipBab()
         if Milp().supports(problem) is not None:
             return Bab()
-        shallow = len(network.activations) <= 2 and count <= _SOME_SHALLOW
-        few = problem.norm is Norm.ONE or count <= _SOME
-        return Milp() if few or (shallow and _little_is_open(problem, gates, budget.memory, deadline)) else Bab()
+        some = count <= _SOME_SHALLOW
+        if count <= _SOME or (problem.norm is Norm.ONE and (some or count > _MANY)):
+            return Milp()
+        little = 0.0
+        if problem.norm is Norm.ONE:
+            little = _LITTLE_ONE
+        elif some and len(network.activations) <= 2:
+            little = _LITTLE
+        return Milp() if little and _openness(problem, gates, budget.memory, deadline) <= little else Bab()
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         return example_by_example(self, problem, budget, self._run)
@@ -95,7 +106,7 @@ class Exact(Method):
     def _run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         chosen = self.choose(problem, budget)
-        patient = isinstance(chosen, Milp) and problem.norm is not Norm.ONE
+        patient = isinstance(chosen, Milp)
         first = min(_PATIENCE, budget.time_limit) if patient else budget.time_limit
         results = [chosen.run(problem, dataclasses.replace(budget, time_limit=first))]
         if patient and results[0].status is Status.TIME_LIMIT and clock.running():
@@ -111,8 +122,8 @@ class Exact(Method):
         )
 
 
-def _little_is_open(problem: Problem, gates: Gates, memory: int, deadline: Deadline) -> bool:
-    """Whether the quadratic-gate bound over the whole box is near what samples attain."""
+def _openness(problem: Problem, gates: Gates, memory: int, deadline: Deadline) -> float:
+    """Ratio of the quadratic-gate bound over the whole box to what samples attain."""
     double = problem.double()
     network, functionals, norm, gates = double.network, double.functionals, double.norm, gates.double()
     with torch.no_grad():
@@ -124,4 +135,4 @@ def _little_is_open(problem: Problem, gates: Gates, memory: int, deadline: Deadl
         bound = sdp_bound(
             network, gates, functionals, gradients, norm, tolerance=_TOLERANCE, memory=memory, deadline=deadline.at
         )
-    return float(bound.upper.max()) <= _LITTLE * float(attained)
+    return float(bound.upper.max() / attained)  # infinite, or NaN, where no sample has a gradient

@@ -12,13 +12,15 @@ import torch
 from rich.console import Console
 
 from experiments import questions, study
+from experiments.measured import Outcome
 from lipcompare import Space
+from lipcompare.network import Affine
 from lipcompare.problem import Norm, Problem
 from lipcompare.store.database import Store
 from lipcompare.study.run import Task
 
 
-def outcome(part: str, number: int, method: str) -> tuple[Task, questions.Outcome]:
+def outcome(part: str, number: int, method: str) -> tuple[Task, Outcome]:
     """One cell of the reduced study."""
     chosen = study.Choices(methods=(method,))
     made = questions.PARTS[part](chosen, Console(file=io.StringIO()))
@@ -39,6 +41,21 @@ def test_the_whole_space_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch
 def test_norms_by_two_ways_enclose_each_other() -> None:
     (_, closed), (_, exact) = (outcome("norms", 0, method) for method in ("closed form", "bab"))
     assert closed.lower == 0 and exact.lower <= exact.upper <= closed.upper
+
+
+def test_the_published_form_by_hand() -> None:
+    network = questions.dense(0, (3, 4, 2))
+    first, last = (node for node in network.nodes if isinstance(node, Affine))
+    inner, outer = first.maps[0].matrix(), last.maps[0].matrix()
+    assert first.bias is not None
+    center = torch.tensor([0.5, -1.0, 1.0], dtype=torch.float64)
+    open_ = (inner @ center + first.bias > 0).double()
+    assert 0 < open_.sum() < 4
+    gram = inner @ inner.T * torch.outer(open_, open_)
+    size = torch.linalg.eigvalsh(gram)[-1]
+    metric = 2 / size * torch.eye(4, dtype=torch.float64) - gram / size**2
+    value = questions.published_form(network, Problem.around(network, center, 1e-9).box)
+    assert value == pytest.approx(float(torch.linalg.eigvalsh(outer @ metric.inverse() @ outer.T)[-1].sqrt()))
 
 
 def test_table_networks_sort_pairs_and_do_not_depend_on_the_caller() -> None:

@@ -30,6 +30,17 @@ def test_shallow_networks_get_a_program_where_little_is_open(monkeypatch, much, 
     assert Exact().choose(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3)).name == taken
 
 
+@pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (99.0, "milp")])
+def test_for_p_one_programs_go_further(monkeypatch, much, taken):
+    problem = nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3, norm="1")
+    assert Exact().choose(problem).name == "milp"
+    monkeypatch.setattr(lipcompare.methods.exact, "_SOME_SHALLOW", 5)
+    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE_ONE", much)
+    assert Exact().choose(problem).name == taken
+    monkeypatch.setattr(lipcompare.methods.exact, "_MANY", 7)
+    assert Exact().choose(problem).name == "milp"
+
+
 def test_smooth_networks_are_halved():
     problem = nets.problem(nets.FAMILIES["gelu"](0), 0.1)
     assert Exact().choose(problem).name == "bab"
