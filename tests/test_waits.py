@@ -7,11 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import nets
+import numpy as np
 import pytest
 import torch
 from waits import Waits
 
+from lipcompare import Problem
 from lipcompare.attack.search import Effort, search
+from lipcompare.branching.bounds import Settings, tree_bound
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
+from lipcompare.branching.heuristics import HEURISTICS
+from lipcompare.branching.roots import whole_box
+from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, linear, patches
@@ -20,6 +28,7 @@ from lipcompare.preactivation import deciding, forward, interval_bounds
 from lipcompare.preactivation.deciding import decided
 from lipcompare.preactivation.descent import Descent
 from lipcompare.preactivation.forward import Tightening, preactivation_bounds
+from lipcompare.regions.program import Deepest
 
 PROBLEM = nets.problem(nets.conv(3), 0.3)
 NETWORK, BOX = PROBLEM.network, PROBLEM.box.interval
@@ -93,3 +102,35 @@ def test_recursion(on_patches: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         gradient_intervals(NETWORK, GATES, PROBLEM.functionals, memory=memory)
 
     assert count(recursion, memory=2**12) == count(recursion, memory=2**30)
+
+
+def evaluator(problem: Problem, bound: str) -> NetworkEvaluator:
+    root = whole_box(problem, Tightening.CROWN, 2**30)
+    chosen, numbering = tree_bound(bound), Numbering(problem.network)
+    heuristic = HEURISTICS[chosen.default_heuristic(problem.norm)]
+    bounds = chosen.on(numbering, problem.norm, heuristic, Settings())
+    return NetworkEvaluator(problem=problem, bounds=root.bounds, bound=bounds, whole=whole_of(problem, root))
+
+
+@pytest.mark.parametrize("inherits", [True, False])
+@pytest.mark.parametrize("bound", ["lbp", "sdp"])
+@pytest.mark.parametrize("family", ["conv", "dense"])
+def test_subdomains(family: str, bound: str, inherits: bool) -> None:
+    """As many in a batch of four as in one of sixteen, without the linear programs, which run on the host."""
+    tree = evaluator(nets.problem(nets.FAMILIES[family](5), 0.6), bound)
+    tree.inherits = inherits
+    tree.locate = lambda slopes, box: Deepest(box.center.numpy(), 1.0)  # type: ignore[method-assign]
+    random, undecided = np.random.default_rng(0), tree.numbering.join(tree.open).nonzero().squeeze(-1).numpy()
+    nodes = [
+        Subdomain(np.inf, 0, tuple(int(2 * g + random.integers(2)) for g in random.choice(undecided, 2, replace=False)))
+        for _ in range(16)
+    ]
+
+    def evaluate(some: int) -> None:
+        tree.evaluate(nodes[:some], 0.0, 0.0)
+
+    few, many = count(evaluate, some=4), count(evaluate, some=16)
+    if bound == "sdp":  # programs that are done leave the batch, which waits for their numbers: once an iteration
+        for each in (few, many):
+            assert each.pop("nonzero", 0) < 40
+    assert few == many

@@ -115,7 +115,13 @@ def _detail(parts: list[SdpBound], hurried: bool) -> str:
     sentences = []
     if hurried:
         sentences.append(HURRIED)
-    if any(p.no_time for p in parts):
+    too_long = int(joined(p.too_long for p in parts).sum())
+    if too_long:
+        sentences.append(
+            f"A semidefinite program would have taken longer than there was time: {counted(too_long, 'example')}, with "
+            "the linear bound."
+        )
+    if any(p.no_time and not bool(p.too_long.all()) for p in parts):
         sentences.append("The time ran out: some rows have the bound of an early iteration, or the linear one.")
     no_memory = int(joined(p.no_memory for p in parts).sum())
     if no_memory:

@@ -27,6 +27,9 @@ from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import root_above
 
+_STEPS = 10
+"""Iterations of a program, about."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SdpBound:
@@ -42,6 +45,8 @@ class SdpBound:
         converged: rows solved to the tolerance.
         restricted: examples (examples,) of which only some gates or signs fit in memory and got coordinates.
         no_memory: examples (examples,) of which nothing fits.
+        too_long: examples (examples,) whose first program would have taken longer than there was time, so that none was
+            begun.
         no_time: whether the deadline cut the work short.
         solved: the batches with their data and solutions, if asked for.
     """
@@ -54,6 +59,7 @@ class SdpBound:
     converged: Tensor
     restricted: Tensor
     no_memory: Tensor
+    too_long: Tensor
     no_time: bool
     solved: tuple[tuple[SdpData, SdpSolution], ...] = ()
 
@@ -170,12 +176,13 @@ def sdp_bound(
     results = _begin(tasks, norm, prune_below)
     examples, rows = linear.shape
     no_memory = torch.ones(examples, dtype=torch.bool, device=linear.device)
-    restricted = torch.zeros_like(no_memory)
+    restricted, too_long = torch.zeros_like(no_memory), torch.zeros_like(no_memory)
     for pack in packs(network, gates, gradients, rows, norm is not Norm.INF, memory):
         no_memory[pack.examples] = False
-        restricted[pack.examples] = pack.restricted
-        _solve_pack(setting, tasks, results, pack)
-    return _by_row(setting, tasks, results, linear, restricted, no_memory)
+        begun = _solve_pack(setting, tasks, results, pack)
+        restricted[pack.examples] = pack.restricted and begun
+        too_long[pack.examples] = not begun
+    return _by_row(setting, tasks, results, linear, restricted, no_memory, too_long)
 
 
 def _power(value: Tensor, norm: Norm) -> Tensor:
@@ -202,16 +209,17 @@ def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Results:
     )
 
 
-def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) -> None:
-    """Solve the programs of the examples of one pack."""
+def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) -> bool:
+    """Solve the programs of the examples of one pack; whether there was time to begin."""
     device = tasks.linear.device
     position = torch.full((len(setting.functionals),), -1, dtype=torch.int64, device=device)
     position[pack.examples] = torch.arange(len(pack.examples), device=device)
     todo = ((position[tasks.example] >= 0) & (tasks.linear > 0)).nonzero().squeeze(-1)
     signs = int(sign_count(setting.gradients)[pack.examples].max()) if setting.norm is Norm.INF else 0
     ahead = first_seconds(setting.network, int(pack.coordinates.max()), signs, device)
-    if not len(todo) or setting.deadline.passed(ahead):
-        return
+    # Where most gates have intervals only, nothing short of the optimum is better than the linear bound.
+    if not len(todo) or setting.deadline.passed(_STEPS * ahead if pack.restricted else ahead):
+        return not len(todo)
     prepared = _prepare_pack(setting, pack, position)
     first: SdpData | None = None
     order = tasks.linear[todo]
@@ -219,7 +227,7 @@ def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) 
         values = []
         for index in todo.split(prepared.width):
             if setting.deadline.passed():
-                return
+                return True
             data, best = _programs(setting, prepared, tasks.select(index))
             values.append(best)
             first = data if len(index) == len(todo) else None
@@ -245,6 +253,7 @@ def _solve_pack(setting: _Setting, tasks: Tasks, results: _Results, pack: Pack) 
             if sum(len(s.index) for s in solved) >= prepared.room:
                 _tighten(setting, tasks, results, prepared, solved)
     _tighten(setting, tasks, results, prepared, solved)
+    return True
 
 
 def _prepare_pack(setting: _Setting, pack: Pack, position: Tensor) -> _Prepared:
@@ -369,7 +378,13 @@ def _to_the_end(setting: _Setting, results: _Results, batch: _Solved, which: Ten
 
 
 def _by_row(
-    setting: _Setting, tasks: Tasks, results: _Results, linear: Tensor, restricted: Tensor, no_memory: Tensor
+    setting: _Setting,
+    tasks: Tasks,
+    results: _Results,
+    linear: Tensor,
+    restricted: Tensor,
+    no_memory: Tensor,
+    too_long: Tensor,
 ) -> SdpBound:
     """Results of rows from those of programs."""
     examples, rows = linear.shape
@@ -400,6 +415,7 @@ def _by_row(
         converged=~any_of(~done),
         restricted=restricted,
         no_memory=no_memory,
+        too_long=too_long,
         no_time=setting.deadline.missed,
         solved=tuple(results.solved),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import cvxpy as cp
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lipcompare
 from lipcompare import Box, Network, Problem
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
@@ -222,6 +224,19 @@ def test_without_any_room_the_linear_bound_is_announced() -> None:
     result = bound(problem, memory=1000)
     assert bool(result.no_memory.all()) and bool(result.fell_back.all())
     torch.testing.assert_close(result.upper, result.linear)
+
+
+@pytest.mark.parametrize(("memory", "left"), [(2**30, 50.0), (150_000, 500.0)])
+def test_a_program_that_takes_too_long_is_not_begun(memory: int, left: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs nothing and is said; a restricted one is begun only where all its iterations fit."""
+    monkeypatch.setattr("lipcompare.quadratic.bound.first_seconds", lambda *_: 60.0)
+    problem = Problem.around(nets.dense(4, (6, 16, 16, 16, 3)), 0.5, 0.8)
+    late = bound(problem, memory=memory, deadline=time.perf_counter() + left)
+    assert bool(late.too_long.all()) and late.no_time and not bool(late.restricted.any())
+    torch.testing.assert_close(late.upper, late.linear)
+    said = lipcompare.bound(problem, "sdp", time_limit=left, memory=memory)
+    assert said.status is lipcompare.Status.TIME_LIMIT and "would have taken longer" in said.sentence
+    assert not bool(bound(problem, memory=memory, deadline=time.perf_counter() + 20 * left).too_long.any())
 
 
 @settings(max_examples=30)
