@@ -314,7 +314,7 @@ def fold_forward(
 def fold_backward(
     network: Network,
     given: Mapping[int, V],
-    activation: Callable[[int, Activate, V], V],
+    activation: Callable[[int, Activate, V], V | None],
     affine: Callable[[int, Affine, Sequence[LinearMap], V], Iterable[V]],
     *,
     add: Callable[[V, V], V] = operator.add,
@@ -327,7 +327,7 @@ def fold_backward(
 
     Args:
         given: values that nodes start from, at least one; what readers hand back is added to them.
-        activation: ``(k, node, total)`` to what activation node ``k`` hands to its parent.
+        activation: ``(k, node, total)`` to what activation node ``k`` hands to its parent; None for nothing.
         affine: ``(k, node, maps, total)`` to what affine node ``k`` hands back through each of its ``maps``, of which
             those to nodes before ``stop`` are left out.
         add: the sum of two values for the same node, the one that came first (from the later reader) first.
@@ -343,12 +343,14 @@ def fold_backward(
 
     def visit(k: int, node: Node, total: V) -> None:
         if isinstance(node, Activate) and node.parent >= stop:
-            hand(node.parent, activation(k, node, total))
+            part = activation(k, node, total)
+            if part is not None:
+                hand(node.parent, part)
         elif isinstance(node, Affine):
             terms = [(p, m) for p, m in node.terms if p >= stop]
             parts = affine(k, node, [m for _, m in terms], total)
-            for (p, _), part in zip(terms, parts, strict=True):
-                hand(p, part)
+            for (p, _), share in zip(terms, parts, strict=True):
+                hand(p, share)
 
     for k in range(max(given), stop, -1):
         if k in values:

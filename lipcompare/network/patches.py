@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -470,8 +470,10 @@ class Costs(NamedTuple):
     widest: int  # entries of the widest tensor on the way
 
 
-def window_costs(network: Network, node: int) -> Costs:
+def window_costs(network: Network, node: int, ends: Collection[int] = ()) -> Costs:
     """Operations and memory per row of a backward pass, on patches and on whole images.
+
+    ``ends``: activation nodes where the pass ends.
 
     An elementwise step counts as :data:`_PASS` multiply-adds per entry; gathering is part of that.
     """
@@ -480,11 +482,11 @@ def window_costs(network: Network, node: int) -> Costs:
     windows = images = 0
     widest = 1
 
-    def activation(k: int, item: Activate, frame: Frame) -> Frame:
+    def activation(k: int, item: Activate, frame: Frame) -> Frame | None:
         nonlocal windows, images
         windows += _PASS * frame.volume * shapes[k][0]
         images += _PASS * item.size
-        return frame
+        return None if k in ends else frame
 
     def affine(k: int, item: Affine, maps: Sequence[LinearMap], frame: Frame) -> list[Frame]:
         nonlocal windows, images, widest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import operator
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.deciding import decided, decides, near_zero
 from lipcompare.preactivation.descent import Descent, descend
+from lipcompare.preactivation.hurry import Hurry
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
 
@@ -91,6 +93,8 @@ def _bounds(
         descent: how slopes are optimised, None for those that CROWN takes.
     """
     ball = isinstance(box, NormBall)
+    calm = isinstance(box, NormBall) or descent is not None or math.isinf(deadline.left)
+    hurry = None if calm else Hurry(network, len(box.lower), deadline)
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
 
@@ -110,7 +114,7 @@ def _bounds(
         if readers and tightening is not Tightening.INTERVAL and not straight:
             undecided = functools.reduce(operator.or_, (_undecided(network.activation(r), value) for r in readers))
             steps = descent if lines else None
-            refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline)
+            refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline, hurry)
             value = value.intersect(outward(reach, refined, network))
         return reach._replace(interval=value)
 
@@ -142,14 +146,25 @@ def _refine(
     descent: Descent | None,
     memory: int,
     deadline: Deadline,
+    hurry: Hurry | None,
 ) -> Interval:
-    """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others."""
+    """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others.
+
+    ``hurry`` says how far back the passes go; None for the input.
+    """
     batch = current.lower.shape[0]
     targets = undecided.any(0).nonzero().squeeze(-1)
     if not len(targets) or deadline.passed():
         return current
-    if descent is None and isinstance(box, Interval) and prefers_patches(network, node):
-        return patch_bounds(network, box, lines, node, undecided, current, memory=memory, deadline=deadline)
+    if descent is None and isinstance(box, Interval):
+        pieces = all(network.activation(k).piecewise_linear for k in bounds)
+        ends = hurry.ends(node, int(undecided.sum()), bounds, box.lower.device) if hurry and pieces else {}
+        if ends or prefers_patches(network, node):
+            if ends:
+                deadline.missed = True
+            return patch_bounds(
+                network, box, lines, node, undecided, current, ends=ends, memory=memory, deadline=deadline
+            )
     if descent is not None and decides(network, node, int(undecided.sum()), descent.steps):
         if isinstance(box, Interval) and prefers_patches(network, node):
             return decided(network, box, bounds, lines, node, current, descent, memory=memory, deadline=deadline)

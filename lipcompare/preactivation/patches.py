@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -57,11 +58,19 @@ class Biases:
 class PatchBackward:
     """Bounds on single neurons of an affine node over a batch of boxes."""
 
-    def __init__(self, network: Network, box: Interval, lines: Mapping[int, Lines]) -> None:
-        """``lines``: of every activation node before those that are bounded; fields (batch, neurons)."""
+    def __init__(
+        self,
+        network: Network,
+        box: Interval,
+        lines: Mapping[int, Lines],
+        ends: Mapping[int, Interval] = MappingProxyType({}),
+    ) -> None:
+        """``lines``: of every activation node before those that are bounded; fields (batch, neurons). ``ends``: values
+        (batch, neurons) of activation nodes where a pass ends, instead of at the input."""
         self.network = network
         self.grids = grids(network)
         self.lines = {k: LineTables(line, self.grids[k]) for k, line in lines.items()}
+        self.ends = {k: (Table(z.center, self.grids[k]), Table(z.radius, self.grids[k])) for k, z in ends.items()}
         self.center, self.radius = Table(box.center, self.grids[0]), Table(box.radius, self.grids[0])
         self.biases = {
             k: Biases(node.bias, self.grids[k])
@@ -77,7 +86,10 @@ class PatchBackward:
         grid = self.grids[node]
         items = Items(positions_of(group.position, grid), grid[1:], group.example, slots)
 
-        def activation(k: int, _: Activate, weights: Patches) -> Patches:
+        def activation(k: int, _: Activate, weights: Patches) -> Patches | None:
+            if k in self.ends:
+                _collect(weights, *self.ends[k], constant)
+                return None
             return self.lines[k].through(weights, constant)
 
         one = Patches.entries(items, group.slot.flatten(), grid, dtype)
@@ -88,7 +100,7 @@ class PatchBackward:
         self,
         node: int,
         start: Patches,
-        activation: Callable[[int, Activate, Patches], Patches],
+        activation: Callable[[int, Activate, Patches], Patches | None],
         constant: list[Tensor],
     ) -> Tensor:
         """Upper bounds (signs, items) on functionals of a node's value.
@@ -107,10 +119,15 @@ class PatchBackward:
 
         weights = fold_backward(self.network, {node: start}, activation, affine)
         if weights is not None:
-            index = self.center.index(weights)
-            constant.append(dot(weights.rows, self.center.read(weights, index)))
-            constant.append(dot(weights.rows.abs(), self.radius.read(weights, index)))
+            _collect(weights, self.center, self.radius, constant)
         return torch.stack(constant).sum(0) if constant else start.values.new_zeros(start.values.shape[:2])
+
+
+def _collect(weights: Patches, center: Table, radius: Table, constant: list[Tensor]) -> None:
+    """The largest value of weights over a box, added to what a bound consists of."""
+    index = center.index(weights)
+    constant.append(dot(weights.rows, center.read(weights, index)))
+    constant.append(dot(weights.rows.abs(), radius.read(weights, index)))
 
 
 def prefers_patches(network: Network, node: int) -> bool:
@@ -129,14 +146,18 @@ def patch_bounds(
     wanted: Tensor,
     current: Interval,
     *,
+    ends: Mapping[int, Interval] = MappingProxyType({}),
     memory: int,
     deadline: Deadline,
 ) -> Interval:
-    """Bounds on one affine node: entries ``wanted`` (batch, size) by a backward pass, the others as in ``current``."""
-    backward = PatchBackward(network, box, lines)
+    """Bounds on one affine node: entries ``wanted`` (batch, size) by a backward pass, the others as in ``current``.
+
+    ``ends``: as for :class:`PatchBackward`.
+    """
+    backward = PatchBackward(network, box, {k: line for k, line in lines.items() if k not in ends}, ends)
     grid = backward.grids[node]
     lower, upper = (by_position(end.unsqueeze(1), grid).contiguous() for end in current)
-    bytes_each = 2 * lower.element_size() * window_costs(network, node).widest
+    bytes_each = 2 * lower.element_size() * window_costs(network, node, ends).widest
     most = fitting(pass_bytes(memory, lower.device), bytes_each)
     for group in grouped(by_position(wanted.unsqueeze(1), grid), most=most, together=most):
         if deadline.passed():

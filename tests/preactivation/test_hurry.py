@@ -1,0 +1,65 @@
+"""Passes that are cut short hold, lie between interval arithmetic and CROWN, and are taken where time is short."""
+
+from __future__ import annotations
+
+import nets
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images import conv_networks
+
+from lipcompare.budget import Deadline
+from lipcompare.network import Interval
+from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
+from lipcompare.preactivation.hurry import Hurry
+
+
+def short(
+    self: Hurry, node: int, wanted: int, bounds: dict[int, Interval], device: torch.device
+) -> dict[int, Interval]:
+    return {k: self.network.activation(k).image(bounds[k]) for k in self._far(node)}
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(["dense", "leaky", "conv", "residual", "pooling", "images"]), st.integers(0, 10**6), st.data())
+def test_short_passes_hold(family: str, seed: int, data: st.DataObject) -> None:
+    network = data.draw(conv_networks(60)) if family == "images" else nets.FAMILIES[family](seed)
+    problem = nets.problem(network, 0.3, seed, batch=2)
+    box = problem.box.interval
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hurry, "ends", short)
+        found = preactivation_bounds(network, box, Tightening.CROWN)
+    plain = interval_bounds(network, box)
+    unit = torch.rand(200, 1, network.in_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = network.values(box.lower + unit * (box.upper - box.lower))
+    for k, (lower, upper) in found.items():
+        z = values[network.nodes[k].parents[0]]
+        assert bool((z >= lower).all() and (z <= upper).all())
+        assert bool((lower >= plain[k].lower).all() and (upper <= plain[k].upper).all())
+
+
+def test_a_short_pass_is_tighter_than_none() -> None:
+    network = nets.dense(3, (3, 8, 8, 8, 2))
+    box = nets.problem(network, 0.3).box.interval
+    last = network.activations[-1]
+
+    def width(bounds: dict[int, Interval]) -> float:
+        return float((bounds[last].upper - bounds[last].lower).sum())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hurry, "ends", short)
+        cut = width(preactivation_bounds(network, box, Tightening.CROWN))
+    assert width(preactivation_bounds(network, box, Tightening.CROWN)) < cut < width(interval_bounds(network, box))
+
+
+@pytest.mark.parametrize(("seconds", "cut"), [(1e6, False), (1e-9, True), (float("inf"), False)])
+def test_passes_are_cut_where_they_do_not_fit_in_time(seconds: float, cut: bool) -> None:
+    network = nets.dense(3, (3, 8, 8, 8, 2))
+    bounds = interval_bounds(network, nets.problem(network, 0.3).box.interval)
+    hurry = Hurry(network, 1, Deadline.after(seconds))
+    first, second, third = network.activations
+    node = network.nodes[third].parents[0]
+    ends = hurry.ends(node, 8, {k: bounds[k] for k in (first, second)}, torch.device("cpu"))
+    assert list(ends) == ([first] if cut else [])
+    assert hurry.ends(network.nodes[second].parents[0], 8, {first: bounds[first]}, torch.device("cpu")) == {}
