@@ -29,7 +29,7 @@ def test_short_passes_hold(family: str, seed: int, data: st.DataObject) -> None:
     box = problem.box.interval
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hurry, "ends", short)
-        found = preactivation_bounds(network, box, Tightening.CROWN)
+        found = preactivation_bounds(network, box, Tightening.CROWN, deadline=Deadline.after(1e6))
     plain = interval_bounds(network, box)
     unit = torch.rand(200, 1, network.in_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     values = network.values(box.lower + unit * (box.upper - box.lower))
@@ -49,7 +49,7 @@ def test_a_short_pass_is_tighter_than_none() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hurry, "ends", short)
-        cut = width(preactivation_bounds(network, box, Tightening.CROWN))
+        cut = width(preactivation_bounds(network, box, Tightening.CROWN, deadline=Deadline.after(1e6)))
     assert width(preactivation_bounds(network, box, Tightening.CROWN)) < cut < width(interval_bounds(network, box))
 
 
