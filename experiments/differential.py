@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 import lipcompare
 from lipcompare import METHODS, Bound, Network, Problem, Status
-from lipcompare.domain import Norm, NormBall
+from lipcompare.domain import Norm, NormBall, Space
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
@@ -353,7 +353,8 @@ def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random
     count = 1 if bounding in (BAB, LIPBAB) else min(4, problem.batch)
     part = problem.slice(0, count)
     if bounding in (BAB, LIPBAB):
-        if isinstance(part.box, NormBall) or not part.network.piecewise_linear:
+        refused = (NormBall, Space) if bounding == LIPBAB else NormBall
+        if isinstance(part.box, refused) or not part.network.piecewise_linear:
             return "", 0
         found = exact_operator_norms(part.network, part.box, norm, method=bounding, gap=GAP, time_limit=5.0)
     else:
