@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.network.interval import Interval
-from lipcompare.rounding import euclidean
+from lipcompare.rounding import SPARE, allowance, euclidean, raised
 
 
 class Norm(enum.Enum):
@@ -216,10 +216,10 @@ class NormBall(Box):
         away = points - center
         distance = self.norm.of(away).unsqueeze(-1)
         # A little inside, so that rounding does not carry the point out again: the norm, the factor and the way back
-        # from it are off by a few units of the distance; the sum with the centre rounds relative to the coordinate.
-        eps = torch.finfo(points.dtype).eps
-        coordinate = self.norm.of((center.abs() + radius) * eps).unsqueeze(-1)
-        inside = (radius * (1 - 8 * (points.shape[-1] + 4) * eps) - coordinate).clamp(min=0)
+        # from it are off by a few units of the distance, and :meth:`contains` raises its own norm by as much; the sum
+        # with the centre rounds relative to the coordinate.
+        coordinate = self.norm.of((center.abs() + radius) * allowance(1, points.dtype)).unsqueeze(-1)
+        inside = (radius * (1 - 3 * allowance(points.shape[-1] + SPARE, points.dtype)) - coordinate).clamp(min=0)
         safe = torch.where(distance > inside, distance, torch.ones_like(distance))
         # The box is convex and holds the centre, so it holds the whole segment.
         pulled = super().clamp(center + away * (inside / safe))
@@ -229,8 +229,7 @@ class NormBall(Box):
         points = points.to(self.lower.device, torch.float64)
         center = _beside(self.center.double(), points)
         radius = _beside(self.radius.double().unsqueeze(-1), points).squeeze(-1)
-        # The norm of n differences is off by at most (n + 4) units in the last place: outside is outside.
-        distance = self.norm.of(points - center) * (1 + (points.shape[-1] + 4) * torch.finfo(points.dtype).eps)
+        distance = raised(self.norm.of(points - center), points.shape[-1])  # outside is outside
         return super().contains(points) & (distance <= radius)
 
 

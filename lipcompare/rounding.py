@@ -54,6 +54,32 @@ def floor(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).tiny
 
 
+FUNCTION = 64
+"""Units in the last place by which computed values of smooth functions are widened.
+
+An elementary function of torch is off by at most four (SLEEF, which it vectorises with, states 1 or 3.5). No formula of
+the module ``functions`` chains more than four of them, and what follows multiplies each by at most four: arguments are
+cut off where a factor that grows meets one that vanishes. The tests compare them with forty digits (at most 1.3 were
+measured) and allow half of this; the rest is for the lines that are made of them.
+"""
+
+
+def function_error(size: Tensor) -> Tensor:
+    """What a smooth function may be off by where ``size`` is the larger of 1 and the sizes of its terms."""
+    return FUNCTION * 2 * unit_roundoff(size.dtype) * size
+
+
+def cholesky_shift(order: Tensor, trace: Tensor) -> Tensor:
+    """A shift ``c`` for which a Cholesky factorisation of ``S - c I`` that runs through proves ``S`` semidefinite.
+
+    Of matrices of an ``order`` and a ``trace`` (problems,) that is at most ``trace``, in floating point. It is
+    ``gamma(n + 1) / (1 - gamma(n + 1)) tr(S)`` by Rump, Verification of positive definiteness, BIT 2006, theorem 2.3;
+    the diagonal is rounded where it is shifted and the trace where it is summed, hence ``n + 6``, and the hundredth
+    covers ``gamma`` up to an order of 10^13.
+    """
+    return 1.01 * (order + 6) * unit_roundoff(trace.dtype) * trace
+
+
 def power_of_two(size: Tensor) -> Tensor:
     """Exponents of powers of two just above the given sizes, 0 for sizes that are zero or not finite."""
     _, exponent = torch.frexp(torch.where(size.isfinite(), size, 0.0))

@@ -100,7 +100,11 @@ class Gradients:
         return Gradients(intervals, {}, self.constant, {k: v[examples] for k, v in self.scales.items()})
 
     def double(self) -> Gradients:
-        """Intervals and lines in float64."""
+        """Intervals and lines in float64.
+
+        A gradient that depends on no undecided gate is known no better than it was: passes go on to the output, since
+        the rounding that they allow for is that of float64.
+        """
         intervals = {k: Interval(s.lower.double(), s.upper.double()) for k, s in self.intervals.items()}
         lines = {
             k: GateLines(
@@ -111,7 +115,9 @@ class Gradients:
             )
             for k, line in self.lines.items()
         }
-        return Gradients(intervals, lines, self.constant, {k: v.double() for k, v in self.scales.items()})
+        known = self.intervals[0].lower.dtype is torch.float64
+        constant = self.constant if known else frozenset[int]()
+        return Gradients(intervals, lines, constant, {k: v.double() for k, v in self.scales.items()})
 
 
 LineRule = Callable[[Interval, Interval], GateLines]

@@ -24,7 +24,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.rounding import raised, unit_roundoff
+from lipcompare.rounding import allowance, raised
 
 _TINY = 1e-9  # coordinates of a smaller relative size are scaled as if they had this one
 
@@ -149,7 +149,7 @@ class _Gradient:
         size: (examples, rows, size) ``sum_m |coefficient_m| reach_m``, in absolute values throughout.
         drift: (examples, rows, size) what gates without a coordinate change, at most, but for the rounding of this sum;
             None for nothing.
-        unit: relative rounding error of a coefficient, in absolute-value arithmetic.
+        unit: operations on the way to a coefficient, whose rounding is relative to ``size``.
     """
 
     constant: Tensor
@@ -259,7 +259,7 @@ class _Walk:
             return value.gather(-1, neuron.unsqueeze(1).expand(-1, value.shape[1], -1)) * spread
 
         interval = self.gradients.intervals[k]
-        rounding = (gradient.unit + 4) * _roundoff(spread) * taken(gradient.size)
+        rounding = allowance(gradient.unit + 4, spread.dtype) * taken(gradient.size)
         return _Layer(
             node=k,
             neuron=neuron,
@@ -276,7 +276,7 @@ class _Walk:
         """What gates without a coordinate change so far; ``half`` (examples, 1, neurons) is half their slope range."""
         added = half * self.gradients.intervals[k].magnitude
         # The gradient's interval and the sums behind it are rounded too.
-        rounding = (gradient.unit + 4) * _roundoff(half) * gradient.size * (added > 0)
+        rounding = allowance(gradient.unit + 4, half.dtype) * gradient.size * (added > 0)
         total = added + rounding
         return total if gradient.drift is None else total + gradient.drift * straight.abs()
 
@@ -314,13 +314,9 @@ def _assembled(layers: Sequence[_Layer], at_input: _Gradient) -> GateMaps:
             torch.cat([layer.lower for layer in layers], -1), torch.cat([layer.upper for layer in layers], -1)
         ),
         gate_error=torch.cat([layer.error for layer in layers], -1),
-        entry_error=(at_input.unit + inputs + 4) * _roundoff(at_input.size) * at_input.size,
+        entry_error=allowance(at_input.unit + inputs + 4, at_input.size.dtype) * at_input.size,
         entry_drift=raised(drift, at_input.unit + 4),
     )
-
-
-def _roundoff(value: Tensor) -> float:
-    return unit_roundoff(value.dtype)
 
 
 def _inflate(magnitude: Tensor, error: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps, coordinate_count, gate_maps
-from lipcompare.rounding import raised
+from lipcompare.rounding import allowance, raised
 
 __all__ = [
     "Coordinates",
@@ -279,7 +279,7 @@ def l2_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor) -> SdpD
         cost[some] = entries @ entries.mT / scale[some].view(-1, 1, 1)
         error = maps.entry_error[example[some], row[some]] + maps.entry_drift[example[some], row[some]]
         size = entries.abs().sum(1)
-        products = (entries.shape[-1] + 4) * torch.finfo(cost.dtype).eps
+        products = allowance(entries.shape[-1] + 4, cost.dtype)
         slack[some] = ((2 * size + error) * error + products * size.square()).sum(-1) / scale[some]
     return _without_entries(gates, maps, cost, slack, scale, example, row)
 

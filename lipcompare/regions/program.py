@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import scipy.optimize
+import torch
 from torch import Tensor
 
 import solvers
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.regions.pieces import chosen_pieces, piece_errors
+from lipcompare.rounding import allowance
 
 _COPIES = 6
 """Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
@@ -30,8 +32,6 @@ _TIGHT = 1e-7
 """Distance at which a row counts as tight: the solver's tolerance. It only decides what is proposed."""
 _NOISE = 1e-9
 """Multipliers under this share of the largest are left out where the proof holds without them: fewer gates to name."""
-_U = np.finfo(np.float64).eps / 2
-"""The unit roundoff."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class _Scaled:
         any product, and centre, half range and the scaling by them, which made ``A`` and ``b``, are in ``error``.
         """
         size = float(y @ (np.abs(self.b) + np.abs(self.A).sum(1) + self.error))
-        rounding = 2 * (sum(self.A.shape) + 4) * _U * size
+        rounding = allowance(sum(self.A.shape) + 4, torch.float64) * size
         return bool(y @ self.b + np.abs(y @ self.A).sum() + y @ self.error < -rounding)
 
 
@@ -164,7 +164,7 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     middle = region.matrix @ center + region.offset
     # Half ranges, centres and their products round too: relative to the size of all terms.
     size = np.abs(region.matrix) @ np.maximum(np.abs(region.lower), np.abs(region.upper)) + np.abs(region.offset)
-    error = region.error + 4 * (len(center) + 4) * _U * size
+    error = region.error + 2 * allowance(len(center) + 4, torch.float64) * size
     alone = middle + reach < -error
     if alone.any():
         return Deepest(None, -np.inf, True, (int(region.gate[alone.argmax()]),), (1.0,))

@@ -20,10 +20,7 @@ from torch import Tensor
 
 from lipcompare.network.activations.base import Lines
 from lipcompare.network.interval import Interval
-
-ROUNDING = 64
-"""Units in the last place (of the larger of 1 and the value) by which computed values, slopes and intercepts are
-widened. The formulas used are accurate to a handful of them."""
+from lipcompare.rounding import function_error
 
 _COARSE, _FINE = 24, 44
 """Bisection steps while looking for a good slope, and for the intercept that goes with it."""
@@ -176,4 +173,4 @@ def _intercept(curve: Curve, s: Tensor, z: Interval, steps: int) -> tuple[Tensor
         candidate = curve.at(middle) - s * middle - (curve.rise(middle) - s).abs() * (high - low)
         best, where = torch.minimum(best, candidate), torch.where(candidate < best, middle, where)
     size = 1 + torch.maximum(at_l.abs(), at_u.abs()) + s.abs() * torch.maximum(start.abs(), end.abs())
-    return best - ROUNDING * torch.finfo(s.dtype).eps * size, where
+    return best - function_error(size), where

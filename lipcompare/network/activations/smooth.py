@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lipcompare.network.activations import functions as f
 from lipcompare.network.activations.base import Activation, Adjustable, Lines, differentiated
-from lipcompare.network.activations.curve import ROUNDING, Bend, Curve, Family, family
+from lipcompare.network.activations.curve import Bend, Curve, Family, family
 from lipcompare.network.interval import Interval
+from lipcompare.rounding import function_error
 
 Function = Callable[[Tensor], Tensor]
 
@@ -114,9 +115,8 @@ class _Range:
             inside = (z.lower <= bend.point) & (bend.point <= z.upper)
             lower = torch.where(inside, lower.clamp(max=bend.low), lower)
             upper = torch.where(inside, upper.clamp(min=bend.high), upper)
-        unit = ROUNDING * torch.finfo(lower.dtype).eps
-        lower = lower - unit * torch.where(lower.isfinite(), lower.abs().clamp(min=1), 0.0)
-        upper = upper + unit * torch.where(upper.isfinite(), upper.abs().clamp(min=1), 0.0)
+        lower = lower - function_error(torch.where(lower.isfinite(), lower.abs().clamp(min=1), 0.0))
+        upper = upper + function_error(torch.where(upper.isfinite(), upper.abs().clamp(min=1), 0.0))
         return Interval(
             lower.clamp(min=-_above(-self.floor, lower.dtype)), upper.clamp(max=_above(self.ceiling, lower.dtype))
         )

@@ -20,7 +20,7 @@ from torch import Tensor
 from lipcompare.gates import Coupling
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.program import Coordinates, SdpData
-from lipcompare.rounding import unit_roundoff
+from lipcompare.rounding import allowance
 
 INPUT = -3  # the "node" of a coordinate that is an input
 SIDE = -4  # of one that is a gate's side
@@ -74,7 +74,7 @@ class _Value:
         constant: (examples, size).
         linear: (examples, coordinates, size).
         size: (examples, size) sum of the absolute values of all terms.
-        unit: relative rounding of a coefficient, in units of the roundoff.
+        unit: operations on the way to a coefficient, whose rounding is relative to ``size``.
     """
 
     constant: Tensor
@@ -149,7 +149,7 @@ class _Walk:
                 constant=z.constant.gather(-1, index) / top * present,
                 linear=_padded(pushed, before),
                 least=bounds.lower.gather(-1, index) / top * present,
-                error=(z.unit + 4) * unit_roundoff(top.dtype) * z.size.gather(-1, index) / top * present,
+                error=allowance(z.unit + 4, top.dtype) * z.size.gather(-1, index) / top * present,
             )
         )
         # Bent: the low slope passes z, and the rest of the way up is the output's coordinate. Where z ends at its kink,

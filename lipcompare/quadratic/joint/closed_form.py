@@ -16,6 +16,7 @@ _FLOOR = 1e-9
 """Relative to the largest entry: multipliers of gates that nothing depends on."""
 
 _LEAST = 1e-150
+"""A multiplier that is positive whatever the cost is; the certificate judges what comes of it."""
 
 
 def closed_form(data: JointData) -> tuple[Tensor, Tensor]:

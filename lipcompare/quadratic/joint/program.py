@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps
 from lipcompare.quadratic.program import Cuts, SdpData
+from lipcompare.rounding import allowance, raised
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class JointData:
         """The programs of all examples."""
         examples, rows, inputs = maps.entry_constant.shape
         # |K_i(c, v)| <= |c|_2 times the l2 norm of the rows' reaches; the same of the gradient's errors in l1.
-        reach = torch.linalg.vector_norm(maps.reach[:, :, 1:], dim=1) * (1 + 1e-12)
+        reach = raised(torch.linalg.vector_norm(maps.reach[:, :, 1:], dim=1), rows)
         gates = reach.shape[-1]
         radius = torch.cat([reach.new_ones(examples, rows), reach], -1)
         mask = radius > 0
@@ -73,7 +74,7 @@ class JointData:
         scale = cost.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-290)
         size = entries.abs().sum(1)
         error = (maps.entry_error + maps.entry_drift).sum(1)
-        products = (inputs + 4) * torch.finfo(cost.dtype).eps
+        products = allowance(inputs + 4, cost.dtype)
         return cls(
             rows=rows,
             gates=linear,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lipcompare.quadratic.program import SdpData
 from lipcompare.quadratic.solver.interior_point import Dual, dual_value, slack_matrix
+from lipcompare.rounding import SPARE, allowance, cholesky_shift
 
 
 def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
@@ -32,12 +33,10 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
     lam = torch.where(usable.unsqueeze(-1), dual.lam, 1.0)
     plain = Dual(theta, lam, torch.zeros_like(dual.d), nu)
     slack = slack_matrix(data, plain)
-    unit = torch.finfo(slack.dtype).eps / 2
     # Absent coordinates are a unit block of their own, which Cholesky passes without touching the rest.
     n = data.mask.sum(-1)
     weight = (slack.diagonal(dim1=-2, dim2=-1).abs() * data.mask).sum(-1)
-    # The diagonal shift rounds too, hence n + 6 for n + 2; the shifts themselves are far below the trace.
-    least = (1.01 * (n + 6) * unit) * (weight + n * dual.d.abs())
+    least = cholesky_shift(n, weight + n * dual.d.abs())
     value, bound = dual_value(data, plain), data.bound
     # A multiplier is small enough once it costs a millionth of the value.
     enough = 1e-7 * value.abs() / bound
@@ -64,16 +63,21 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
         passed = feasible & ~settled & proved(trial)
         high = torch.where(passed, trial, high)
         low = torch.where(passed | settled, low, trial)
-    total = value + high * bound + _formation(data, plain, unit) + data.slack
+    total = value + high * bound + _formation(data, plain) + data.slack
     total = total + (theta.abs() * data.limit * data.gate_slack).sum(-1) + data.offset
     if nu is not None:
         total = total + 2 * (nu.abs() * data.cuts.slack).sum(-1)
-    total = total + (8 * (n + data.entry_mask.sum(-1) + 16) * unit) * (total.abs() + theta.abs().sum(-1))
+    # The sums above, of as many terms as there are coordinates and signs, several times over.
+    operations = 4 * (data.size + data.entry_mask.shape[-1] + SPARE)
+    total = total + allowance(operations, total.dtype) * (total.abs() + theta.abs().sum(-1))
     return torch.where(usable & feasible, total, torch.inf)
 
 
-def _formation(data: SdpData, dual: Dual, unit: float) -> Tensor:
-    """Bound on what rounding in the entries of ``S`` adds to ``w' S w``."""
+def _formation(data: SdpData, dual: Dual) -> Tensor:
+    """Bound on what rounding in the entries of ``S`` adds to ``w' S w``.
+
+    An entry is a sum over signs, or cuts, of products of three or four numbers, a gate's term and one of the cost.
+    """
     limit = data.limit.unsqueeze(1)
     gates = 2 * ((limit @ data.columns.abs()).squeeze(1) * data.limit * dual.theta.abs()).sum(-1)
     signs = ((limit @ data.entries.abs()).squeeze(1).square() * dual.lam).sum(-1)
@@ -82,5 +86,5 @@ def _formation(data: SdpData, dual: Dual, unit: float) -> Tensor:
     if dual.nu is not None:
         left, right = (limit @ data.cuts.left.abs()).squeeze(1), (limit @ data.cuts.right.abs()).squeeze(1)
         cuts = (2 * left * right * dual.nu.abs()).sum(-1) * (1 + data.cuts.mask.sum(-1))
-    products = data.entry_mask.sum(-1) + 24
-    return (products * unit) * (gates + signs + cost + cuts + data.bound * dual.d.abs())
+    products = data.entry_mask.shape[-1] + SPARE
+    return allowance(products, cost.dtype) * (gates + signs + cost + cuts + data.bound * dual.d.abs())

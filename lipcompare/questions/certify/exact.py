@@ -27,7 +27,7 @@ from lipcompare.preactivation.split import HalfSpaces, split_bounds
 from lipcompare.questions.certify.balls import Balls
 from lipcompare.questions.certify.distance import nearest
 from lipcompare.result import Witness
-from lipcompare.rounding import SPARE, allowance, unit_roundoff
+from lipcompare.rounding import SPARE, allowance, raised
 
 _ROUNDS = 30
 """Steps of the search for a near input of another class."""
@@ -80,7 +80,7 @@ def exact_radius(balls: Balls, known: float, largest: float, gap: float, deadlin
     top = 1 / known if known > 0 else np.inf
     search = Search.start([top] * double.rows.shape[1], start)
     stop = run(search, evaluator, SearchLimits(gap=gap, seconds=deadline.left, memory=memory, batch=_BATCH))
-    lower = max(known, min(1 / search.upper * (1 - 4 * unit_roundoff(torch.float64)), inner))
+    lower = max(known, min(1 / search.upper * (1 - allowance(2, torch.float64)), inner))
     return Nearest(min(lower, found.distance), found.distance, found.point, stop)
 
 
@@ -105,7 +105,7 @@ class _Found:
         up, down = rows.clamp(min=0), -rows.clamp(max=0)
         most = outputs.upper @ up.T - outputs.lower @ down.T
         most = most + allowance(rows.shape[-1] + SPARE, rows.dtype) * (outputs.magnitude @ rows.abs().T)
-        away = self.balls.norm.of(moved - origin) * (1 + 2 * (len(origin) + 4) * unit_roundoff(moved.dtype))
+        away = raised(self.balls.norm.of(moved - origin), len(origin))
         away = torch.where((most <= 0).any(-1), away, torch.inf)
         best = int(away.argmin())
         if float(away[best]) < self.distance:
@@ -209,7 +209,7 @@ class _Evaluator:
             witnesses = (Witness(0, 1 / self.found.distance, self.found.point),)
         # Planes and half-spaces hold in the ball that was looked at, and say nothing beyond it.
         distance = min(distance, self.inner)
-        upper = 1 / distance * (1 + 4 * unit_roundoff(torch.float64)) if distance > 0 else np.inf
+        upper = 1 / distance * (1 + allowance(2, torch.float64)) if distance > 0 else np.inf
         gate = int(score.argmax())
         if upper <= target or not float(score[gate]) > 0:
             return Assessment(upper, witnesses=witnesses)

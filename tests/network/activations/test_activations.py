@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from lipcompare.network.activations import Activation, LeakyReLU, Lines, Smooth, relu
 from lipcompare.network.activations.smooth import TABLE, elu, gelu_tanh
 from lipcompare.network.interval import Interval
+from lipcompare.rounding import function_error
 
 SMOOTH: dict[str, Callable[[], Smooth]] = {
     **TABLE, "elu(0.3)": lambda: elu(0.3), "selu's elu": lambda: elu(1.6732632423543772)
@@ -80,6 +81,22 @@ def test_traits_are_the_zeros_of_the_derivatives(key: str) -> None:
             assert len(roots) == len(traits)
             for root, trait in zip(roots, traits, strict=True):
                 assert abs(trait - root) <= 2 * math.ulp(max(1e-16, abs(trait)))
+
+
+@pytest.mark.parametrize("key", sorted(MP))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_formulas_are_as_accurate_as_their_allowance_says(key: str, dtype: torch.dtype) -> None:
+    """Values and two derivatives at forty digits; half of what is allowed is left for what is made of them."""
+    a = TABLE[key]()
+    random = torch.Generator().manual_seed(0)
+    z = torch.cat([4 * torch.randn(40, generator=random, dtype=dtype), torch.linspace(-30, 30, 11, dtype=dtype)])
+    with mp.workdps(40):
+        for order, function in enumerate((a.function, a.first, a.second)):
+            found = function(z)
+            allowed = function_error(found.abs().clamp(min=1)) / 2
+            for x, y, most in zip(z.tolist(), found.tolist(), allowed.tolist(), strict=True):
+                true = mp.diff(MP[key], mp.mpf(x), order) if order else MP[key](mp.mpf(x))
+                assert abs(true - y) <= most, (x, y, true)
 
 
 def _samples(z: Interval, extra: tuple[float, ...] = ()) -> Tensor:

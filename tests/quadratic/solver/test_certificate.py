@@ -58,8 +58,8 @@ def test_a_factorisation_proves_no_less_than_rumps_margin() -> None:
     margin = rump(data, dual) * data.bound
     value = dual_value(data, dual) + data.offset
     # What else is charged: rounding in S, in the coefficients, and in the sum itself, which must not hide the margin.
-    formation = _formation(data, dual, UNIT) + data.slack + (dual.theta.abs() * data.limit * data.gate_slack).sum(-1)
-    terms = 8 * (data.mask.sum(-1) + data.entry_mask.sum(-1) + 16)
+    formation = _formation(data, dual) + data.slack + (dual.theta.abs() * data.limit * data.gate_slack).sum(-1)
+    terms = 8 * (data.size + data.entry_mask.shape[-1] + 16)
     total = terms * UNIT * (value.abs() + dual.theta.abs().sum(-1)) * 1.01
     rest = certify(data, dual) - value - formation - total
     assert bool((margin > 4 * UNIT * terms).all())
@@ -72,7 +72,7 @@ def test_the_sum_itself_is_rounded_too() -> None:
     data, large = data_of(), 1e6
     dual = feasible(data)
     more = certify(dataclasses.replace(data, offset=data.offset + large), dual)
-    terms = 8 * (data.mask.sum(-1) + data.entry_mask.sum(-1) + 16)
+    terms = 8 * (data.size + data.entry_mask.shape[-1] + 16)
     added = more - certify(data, dual) - large
     assert bool((added >= 0.9 * terms * UNIT * large).all()) and bool((added <= 1.1 * terms * UNIT * large).all())
 
@@ -113,7 +113,7 @@ def test_errors_of_gates_are_weighted_with_their_multipliers() -> None:
 def test_rounding_of_coefficients_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of()
     dual = feasible(data)
-    charge = _formation(data, dual, UNIT)
+    charge = _formation(data, dual)
     points = explore(data).points
     for seed in range(5):
         random = torch.Generator().manual_seed(seed)
@@ -128,7 +128,7 @@ def test_rounding_of_coefficients_is_charged(monkeypatch: pytest.MonkeyPatch) ->
         worst = ((points @ change) * points).sum(-1).abs().amax(-1) * (UNIT / 1e-6)
         assert bool((worst <= charge).all()) and bool((worst > 0).all())
     plain = certify(data, dual)
-    monkeypatch.setattr(certificate, "_formation", lambda data, dual, unit: charge + 0.25)
+    monkeypatch.setattr(certificate, "_formation", lambda data, dual: charge + 0.25)
     torch.testing.assert_close(certify(data, dual), plain + 0.25, rtol=1e-12, atol=0)
 
 
@@ -165,7 +165,7 @@ def test_every_kind_of_coefficient_is_charged_by_itself(field: str) -> None:
         moved = dataclasses.replace(data, cost=data.cost + off)
     change = slack_matrix(moved, dual) - slack_matrix(data, dual)
     worst = ((w.unsqueeze(1) @ change).squeeze(1) * w).sum(-1).abs() * (UNIT / 1e-6)
-    charge = _formation(data, dual, UNIT)
+    charge = _formation(data, dual)
     assert bool((worst > 0).all()) and bool((worst <= charge).all())
     assert bool((charge <= 1e4 * worst).all())  # and it is no blanket
 
