@@ -2,11 +2,12 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
 _AGAIN = 0.05
-"""Seconds after which a signal that met an import is looked at again."""
+"""Seconds after which a signal that met an import, or a deletion, is looked at again."""
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _answer)
+    sys.unraisablehook = _swallowed
     from lipcompare.cli.app import app
 
     app()
@@ -35,6 +37,14 @@ def _answer(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         return
     raise KeyboardInterrupt
+
+
+def _swallowed(ignored: "sys.UnraisableHookArgs") -> None:
+    """Answer once more: Python drops what is raised while an object is deleted, and in callbacks from C."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:

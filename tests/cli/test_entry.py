@@ -11,6 +11,25 @@ import pytest
 
 SENTENCE = "Error: Interrupted before anything was proved.\n"
 
+# An object that sends the signal while it is deleted, where Python drops every exception.
+DELETED = """
+import os, signal, sys, time
+from lipcompare.cli.entry import main
+from lipcompare.cli.commands import bounds
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+def bound(given):
+    Last()
+    time.sleep(60)
+
+bounds.bound = bound
+main()
+"""
+
 # An importer that sends the signal while it loads a module, and says when it is done.
 SCRIPT = """
 import importlib.abc, importlib.util, os, signal, sys, time
@@ -51,3 +70,13 @@ def test_a_signal_during_imports_is_one_sentence(tmp_path: Path, module: str, nu
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, out, SENTENCE)
+
+
+def test_a_signal_that_meets_a_deletion_is_not_lost(tmp_path: Path) -> None:
+    """The command ran on to its end, below the traceback of an ignored KeyboardInterrupt."""
+    model = tmp_path / "net.npz"
+    model.touch()
+    command = [sys.executable, "-c", DELETED, "bound", str(model), "--center", "0", "--eps", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", SENTENCE)
