@@ -13,9 +13,8 @@ SENTENCE = "Error: Interrupted before anything was proved.\n"
 
 # An object that sends the signal while it is deleted, where Python drops every exception.
 DELETED = """
-import os, signal, sys, time
+import os, signal, sys, time, types
 from lipcompare.cli.entry import main
-from lipcompare.cli.commands import bounds
 
 class Last:
     def __del__(self):
@@ -26,7 +25,7 @@ def bound(given):
     Last()
     time.sleep(60)
 
-bounds.bound = bound
+sys.modules["lipcompare.cli.commands.bounds"] = types.SimpleNamespace(bound=bound)
 main()
 """
 
