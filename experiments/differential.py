@@ -42,8 +42,8 @@ from lipcompare.jacobian import interval_gradient
 from lipcompare.network.from_torch import from_module
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import interval_bounds
+from lipcompare.questions import jacobian_bounds
 from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, certified_radius
-from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.questions.operator_norm import BAB, LIPBAB, exact_operator_norms, operator_norm_bounds
 from lipcompare.testing import exact, hostile

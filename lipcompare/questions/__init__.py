@@ -2,7 +2,8 @@
 monotonicity, certified radii, operator norms."""
 
 from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, Route, certified_radius
-from lipcompare.questions.entries import EntryBounds, directional_bounds, jacobian_bounds
+from lipcompare.questions.entries import EntryBounds, directional_bounds
+from lipcompare.questions.jacobian import jacobian_bounds
 from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
 from lipcompare.questions.operator_norm import (
     BAB,

@@ -37,7 +37,7 @@ class EntryBounds:
 
 
 @computing()
-def jacobian_bounds(
+def entry_bounds(
     problem: Problem,
     relaxation: str = "lbp",
     *,
@@ -45,15 +45,7 @@ def jacobian_bounds(
     time_limit: float = float("inf"),
     memory: int = 2**30,
 ) -> EntryBounds:
-    """Bounds on every entry of the gradients of the problem's functionals over its domain.
-
-    With the default functionals entry ``[b, i, j]`` bounds ``d f_i / d x_j`` over domain ``b``; the problem's norm
-    plays no part. At kinks every Clarke derivative is included.
-
-    Args:
-        relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`).
-        time_limit: seconds, after which bounds are left as loose as they are.
-    """
+    """Bounds on every entry over whole domains, as :func:`~lipcompare.questions.jacobian_bounds` begins with."""
     chosen = relaxation_named(relaxation)
     with torch.no_grad():
         found = _at_once(problem, memory)

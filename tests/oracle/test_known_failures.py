@@ -13,8 +13,8 @@ from lipcompare import Box, Norm, Problem, Status
 from lipcompare.network import Activate, Affine, Input, LeakyReLU, Network, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
+from lipcompare.questions import jacobian_bounds
 from lipcompare.questions.certify import certified_radius
-from lipcompare.questions.entries import jacobian_bounds
 from lipcompare.questions.monotone import Direction, monotonicity
 from lipcompare.questions.operator_norm import operator_norm_bounds
 from lipcompare.testing import exact, hostile

@@ -57,6 +57,26 @@ def test_entries_and_products_hold(network: Network, eps: float, bounding: str, 
     assert (products.upper <= reach + 1e-9).all()
 
 
+@pytest.mark.parametrize("kind", ["relu", "tanh"])
+def test_boxes_with_one_moving_input_are_halved_until_signs_are_decided(kind: str) -> None:
+    network = nets.dense(1, (4, 10, 10, 2), 0.0 if kind == "relu" else smooth.tanh())
+    lower = torch.full((3, 4), 0.2, dtype=torch.float64)
+    upper = lower.clone()
+    lower[0, 1], upper[0, 1] = -1.0, 1.0
+    lower[1, 3], upper[1, 3] = 0.0, 1.5
+    lower[2], upper[2] = 0.1, 0.3  # four inputs move
+    problem = Problem(network, Box(lower, upper))
+    whole, found = jacobian_bounds(problem, halvings=0), jacobian_bounds(problem)
+    line = torch.linspace(0, 1, 2001, dtype=torch.float64).reshape(1, -1, 1)
+    seen = _entries(problem, torch.lerp(lower.unsqueeze(1), upper.unsqueeze(1), line))
+    assert (found.lower <= seen.min(1)).all() and (found.upper >= seen.max(1)).all()
+    assert (found.lower >= whole.lower).all() and (found.upper <= whole.upper).all()
+    np.testing.assert_array_equal(found.upper[2], whole.upper[2])
+    undecided = [((b.lower < 0) & (b.upper > 0))[:2] for b in (whole, found)]
+    changes = ((seen.min(1) < 0) & (seen.max(1) > 0))[:2]
+    assert undecided[0].sum() > undecided[1].sum() and (undecided[1] & ~changes).sum() == 0
+
+
 def test_a_product_is_tighter_than_its_entries() -> None:
     problem = nets.problem(nets.dense(0, (5, 12, 12, 2)), 0.4)
     ones = torch.ones(1, 5, dtype=torch.float64)
