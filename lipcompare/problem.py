@@ -36,12 +36,14 @@ class Problem:
         box: a batch of boxes, balls or whole spaces over the flattened input (:mod:`lipcompare.domain`).
         norm: ``p``, the norm on the input (``L_i`` is measured in its dual ``q``).
         functionals: (batch, rows, outputs); also accepted: (rows, outputs), or None for one row per output.
+        classes: names of the outputs for people (:meth:`row_names`), or none.
     """
 
     network: Network
     box: Box
     norm: Norm = Norm.INF
     functionals: Tensor = None  # type: ignore[assignment]  # None stands for the outputs until creation ends
+    classes: tuple[str, ...] = ()
 
     @ordinary()
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Problem:
             )
         if not bool(torch.isfinite(rows).all()):
             raise InvalidInput("The functionals hold NaN or infinite entries.")
+        if self.classes and len(self.classes) != network.out_size:
+            raise InvalidInput(f"There are {len(self.classes)} names of classes for {network.out_size} outputs.")
         object.__setattr__(self, "norm", Norm.parse(self.norm))
         object.__setattr__(self, "functionals", rows)
         object.__setattr__(self, "network", network.to(lower.device, lower.dtype))
@@ -142,7 +146,7 @@ class Problem:
 
     def row_names(self, example: int = 0) -> list[str]:
         """What the functionals of an example are called (:func:`row_names`)."""
-        return row_names(self.functionals[example])
+        return row_names(self.functionals[example], self.classes)
 
     @property
     def device(self) -> torch.device:
@@ -204,16 +208,18 @@ def margins(labels: int | Sequence[int] | Tensor, outputs: int, against: int | N
     return rows[0] if chosen.ndim == 0 else torch.stack(rows)
 
 
-def row_names(functionals: Tensor) -> list[str]:
-    """What each functional (rows, outputs) is called: ``3`` for an output, ``3-0`` for a margin, else ``row 2``."""
+def row_names(functionals: Tensor, classes: Sequence[str] = ()) -> list[str]:
+    """What each functional (rows, outputs) is called: ``3`` for an output, ``3-0`` for a margin, else ``row 2``; with
+    the names of the ``classes``, one per output, where there are any."""
+    called = classes or [str(j) for j in range(functionals.shape[-1])]
     names = []
     for number, row in enumerate(functionals.tolist()):
         used = {j: value for j, value in enumerate(row) if value}
         signs = sorted(used, key=lambda j: -used[j])
         if list(used.values()) == [1.0]:
-            names.append(str(signs[0]))
+            names.append(called[signs[0]])
         elif len(used) == 2 and [used[j] for j in signs] == [1.0, -1.0]:
-            names.append(f"{signs[0]}-{signs[1]}")
+            names.append(f"{called[signs[0]]}-{called[signs[1]]}")
         else:
             names.append(f"row {number}")
     return names

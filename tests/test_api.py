@@ -48,6 +48,8 @@ def test_failures_become_statuses_that_prove_nothing(failure: str, status: Statu
 def test_rows_have_names() -> None:
     assert lipcompare.problem.row_names(torch.eye(3)) == ["0", "1", "2"]
     assert lipcompare.problem.row_names(lipcompare.margins(1, 3)) == ["1-0", "1-2"]
+    classes = ("cat", "dog", "eel")
+    assert lipcompare.problem.row_names(lipcompare.margins(1, 3), classes) == ["dog-cat", "dog-eel"]
     assert lipcompare.problem.row_names(torch.tensor([[0.5, 0.5], [0.0, 0.0]])) == ["row 0", "row 1"]
 
 

@@ -37,6 +37,7 @@ class BoundOptions:
     placement: Placement
     norm: options.NormName = "inf"
     functional: options.Functional = "outputs"
+    classes: options.Classes = None
     method: options.MethodName = "auto"
     option: options.Option = None
     json: options.Json = False
@@ -56,6 +57,7 @@ class CompareOptions:
     placement: Placement
     norm: options.NormName = "inf"
     functional: options.Functional = "outputs"
+    classes: options.Classes = None
     methods: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +81,7 @@ class JacobianOptions:
     domain: Domain
     placement: Placement
     functional: options.Functional = "outputs"
+    classes: options.Classes = None
     direction: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +102,7 @@ class MonotoneOptions:
     domain: Domain
     placement: Placement
     functional: options.Functional = "outputs"
+    classes: options.Classes = None
     features: Annotated[
         str | None,
         typer.Option(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lipcompare.cli.vnnlib import read_vnnlib
 from lipcompare.domain import Space
-from lipcompare.errors import InvalidInput, nearest, reading, shown
+from lipcompare.errors import InvalidInput, nearest, reading, require_file, shown
 from lipcompare.network import Network
 from lipcompare.network.arrays import read_npy
 from lipcompare.network.load import load
@@ -46,6 +46,7 @@ class Question:
     everywhere: bool = False
     memory: float = 1.0  # GiB
     logits: bool = False
+    classes: str | None = None
 
     def problem(self, note: Callable[[str], None]) -> Problem:
         """The problem; ``note`` takes remarks for the user.
@@ -55,7 +56,20 @@ class Question:
         """
         norm = Norm.parse(self.norm)
         network, domain = self.domain(note)
-        return Problem(network, domain, norm, self._functionals(network, domain))  # type: ignore[arg-type]
+        return Problem(network, domain, norm, self._functionals(network, domain), self._names())  # type: ignore[arg-type]
+
+    def _names(self) -> tuple[str, ...]:
+        """The outputs' names, as they are given or as a file has them; none if none are given."""
+        if self.classes is None:
+            return ()
+        path = Path(self.classes)
+        if path.suffix.lower() == ".txt":
+            require_file(path)
+            with reading(path, "text file", "write one name per line, in UTF-8"):
+                names = path.read_text(encoding="utf-8").splitlines()
+        else:
+            names = self.classes.split(",")
+        return tuple(name.strip() for name in names if name.strip())
 
     def domain(self, note: Callable[[str], None]) -> tuple[Network, Box]:
         """The network and the sets of inputs, where no gradient is asked for."""

@@ -114,6 +114,13 @@ Functional = Annotated[
         rich_help_panel=QUESTION,
     ),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the outputs, separated by commas, or a text file with one per line: cat-dog instead of 3-5.",
+        rich_help_panel=QUESTION,
+    ),
+]
 MethodName = Annotated[
     str,
     typer.Option(

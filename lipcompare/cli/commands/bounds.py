@@ -82,7 +82,7 @@ def _problem(given: BoundOptions | CompareOptions) -> Problem:
         check_format(given.plot)
     return Question(
         **vars(given.domain), **vars(given.placement), norm=given.norm, functional=given.functional,
-        memory=given.limits.memory,
+        classes=given.classes, memory=given.limits.memory,
     ).problem(note)  # fmt: skip
 
 

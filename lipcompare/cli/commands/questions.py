@@ -39,7 +39,9 @@ EXACT = (BAB, LIPBAB)
 def jacobian(given: JacobianOptions) -> None:
     """Every entry of the Jacobian, or its products with directions."""
     _check_method(given.method)
-    question = Question(**vars(given.domain), **vars(given.placement), functional=given.functional)
+    question = Question(
+        **vars(given.domain), **vars(given.placement), functional=given.functional, classes=given.classes
+    )
     problem = question.problem(note)
     started = time.perf_counter()
     if given.direction is None:
@@ -60,7 +62,9 @@ def jacobian(given: JacobianOptions) -> None:
 def monotone(given: MonotoneOptions) -> None:
     """In which inputs the functionals are monotone."""
     _check_method(given.method)
-    question = Question(**vars(given.domain), **vars(given.placement), functional=given.functional)
+    question = Question(
+        **vars(given.domain), **vars(given.placement), functional=given.functional, classes=given.classes
+    )
     problem = question.problem(note)
     started = time.perf_counter()
     chosen = None if given.features is None else indices(given.features, "--features", problem.network.in_size)

@@ -83,6 +83,17 @@ def test_one_output_and_one_margin(folder) -> None:
     assert name in ok("bound", "net.npz", *BALL, "-m", "ibp", "-f", f"margins:{said}:{(said + 1) % 3}")
 
 
+def test_outputs_have_the_names_that_are_given(folder) -> None:
+    asked = ["bound", "net.npz", *BALL, "-m", "ibp", "-f", "margins:0"]
+    found = json.loads(ok(*asked, "--classes", "cat, dog,eel", "--json"))
+    assert found["problem"]["functional_names"] == [["cat-dog", "cat-eel"]]
+    (folder / "classes.txt").write_text("cat\ndog\neel\n")
+    assert "cat-eel" in ok(*asked, "--classes", "classes.txt")
+    for wrong, says in (("cat,dog", "2 names of classes for 3 outputs"), ("none.txt", "none.txt")):
+        result = run(*asked, "--classes", wrong)
+        assert result.exit_code == 2 and says in result.output
+
+
 def test_the_default_is_an_interval() -> None:
     out = ok("bound", "net.npz", *BALL)
     low, high = map(float, re.search(r"largest +([\d.]+) +([\d.]+)", out).groups())
