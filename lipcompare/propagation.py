@@ -58,10 +58,10 @@ class Propagated:
 
     def coarse(self, problem: Problem) -> bool:
         """Whether the allowance for rounding is much of any row's bound, or of the range of any pre-activation that
-        could have either sign; float64 would then tighten them."""
+        could have either sign, or numbers are out of range; float64 would then tighten them."""
         network, scale = problem.network, self.gradients.scales[0]
         share = allowance(2 * network.operations, scale.dtype) * problem.norm.dual.of(scale)
-        much = [(share > _COARSE * self.upper).any()]
+        much = [((share > _COARSE * self.upper) | self.upper.isinf()).any()]
         for k, error in pass_errors(network, problem.box.region, self.bounds).items():
             if all(p == 0 for p in network.nodes[network.nodes[k].parents[0]].parents):
                 continue  # an affine function of the input, where interval arithmetic has an error of its own alone

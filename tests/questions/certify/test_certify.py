@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import nets
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lipcompare
 from lipcompare import InvalidInput, Network, Norm, NormBall, margins
 from lipcompare.network import Affine, Input
 from lipcompare.network.activations import smooth
@@ -18,6 +20,7 @@ from lipcompare.network.linear_maps import Dense
 from lipcompare.questions import Route, certified_radius
 from lipcompare.questions.certify.balls import Balls
 from lipcompare.result import Status
+from lipcompare.testing import exact
 
 
 def _points(seed: int, batch: int = 3, inputs: int = 4) -> torch.Tensor:
@@ -154,3 +157,28 @@ def test_an_example_outside_the_valid_range_gets_no_radius_from_constants_inside
     for method in ("auto", "lbp", "alpha-crown"):
         found = certified_radius(network, torch.tensor([[1.2]], dtype=torch.float64), clip=(0.0, 1.0), method=method)
         assert found.radius[0] <= 0.25 + 1e-12
+
+
+@pytest.mark.parametrize("norm", ["inf", "1"])
+@pytest.mark.parametrize(("bias", "dtype"), [(1e4, torch.float32), (1e12, torch.float64)])
+@pytest.mark.parametrize("seed", range(3))
+def test_biases_that_cancel_give_no_false_radius(seed: int, bias: float, dtype: torch.dtype, norm: str) -> None:
+    """A slack relative to the outputs let 20 of 40 radii reach another class; decided in rational arithmetic."""
+    random = torch.Generator().manual_seed(seed)
+    layers = [torch.nn.Linear(a, b, dtype=dtype) for a, b in ((3, 6), (6, 2))]
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=random, dtype=dtype))
+        layers[0].bias.copy_(bias * (0.5 + torch.rand(6, generator=random, dtype=dtype)))
+        layers[1].bias.copy_(-(layers[1].weight @ layers[0].bias) + torch.randn(2, generator=random, dtype=dtype))
+    network = lipcompare.load(torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]), input_shape=(3,))
+    x = torch.rand(1, 3, generator=random, dtype=dtype)
+    found = certified_radius(network, x, norm=norm, dtype=dtype, steps=4)
+    place, radius = [Fraction(v) for v in x[0].tolist()], Fraction(float(found.radius[0]))
+    assert radius > 0
+    if norm == "inf":
+        domain = exact.box_polytope([v - radius for v in place], [v + radius for v in place])
+    else:
+        domain = exact.cross_polytope(place, radius)
+    row = [1.0, -1.0] if found.labels[0] == 0 else [-1.0, 1.0]
+    assert exact.least(network.to("cpu", dtype), domain, row) >= 0
