@@ -18,6 +18,10 @@ from lipcompare.network.interval import Interval
 from lipcompare.network.patches import window_costs
 
 
+_GAIN = 0.5
+"""Share of the work of a pass to the input below which a short one is taken: what either takes is a rough guess."""
+
+
 class Hurry:
     """Decides, node by node from the input on, how far back the passes of each node go.
 
@@ -47,10 +51,10 @@ class Hurry:
             for k in self.nodes
             if k > node
         )
-        far = self._far(node)
+        far, full = self._far(node), self._work(node, ())
         pace = self.seconds / self.work if self.work else core_seconds(1.0, device)
-        late = (self._work(node, ()) * wanted + later) * pace > self.deadline.left
-        ends = far if late else ()
+        late = (full * wanted + later) * pace > self.deadline.left
+        ends = far if late and self._work(node, far) < _GAIN * full else ()
         self.work += self._work(node, ends) * wanted
         return {k: self.network.activation(k).image(bounds[k]) for k in ends}
 
