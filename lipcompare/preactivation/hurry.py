@@ -17,7 +17,6 @@ from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.patches import window_costs
 
-
 _GAIN = 0.5
 """Share of the work of a pass to the input below which a short one is taken: what either takes is a rough guess."""
 
