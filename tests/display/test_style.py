@@ -1,0 +1,31 @@
+"""Looks of series: known methods have their own, variants keep the colour, no two of a kind are the same."""
+
+from __future__ import annotations
+
+from lipcompare.display.style import literal, looks, new_figure, ordered, paper_name, plain_log
+
+
+def test_a_method_has_its_look_by_either_name_and_a_variant_its_colour() -> None:
+    chosen = looks(["lbp", "sdp", "sdp, 3 rounds", "mine"])
+    assert chosen["lbp"] == looks(["paper"])["paper"] and paper_name("lbp") == "paper"
+    assert chosen["sdp, 3 rounds"].color == chosen["sdp"].color and chosen["sdp, 3 rounds"] != chosen["sdp"]
+
+
+def test_many_series_differ() -> None:
+    chosen = looks([f"s{k}" for k in range(30)])
+    assert len({(look.color, look.marker, str(look.line), look.hollow) for look in chosen.values()}) == 30
+
+
+def test_the_papers_order_comes_first() -> None:
+    assert ordered(["mine", "bab", "naive", "lbp", "mine"]) == ["naive", "lbp", "bab", "mine"]
+
+
+def test_names_begin_no_formula() -> None:
+    assert literal("a$b\x00") == r"a\$b?"
+
+
+def test_a_logarithmic_axis_has_plain_numbers() -> None:
+    axes = new_figure(3, 2).subplots()
+    axes.plot([1, 30], [1, 1])
+    plain_log(axes, "x")
+    assert axes.get_xscale() == "log" and axes.xaxis.get_major_formatter()(20.0, 0) == "20"
