@@ -65,12 +65,12 @@ def get(name: str) -> Solver:
     """
     if name.lower() in SOLVERS:
         return SOLVERS[name.lower()]()
-    family, _, member = name.partition(":")
+    family, _, member = name.lower().partition(":")
     if family in _FAMILIES and member:
         make, found = _FAMILIES[family]
         members = {solver.lower(): solver for solver in found()}
-        if member.lower() in members:
-            return make(members[member.lower()])
+        if member in members:
+            return make(members[member])
     known_names = names()
     lowered = {solver.lower(): solver for solver in known_names}
     near = [lowered[key] for key in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]
