@@ -191,8 +191,9 @@ def choices(given: argparse.Namespace) -> Choices:
         raise InvalidInput("--examples and --time-limit cannot be negative.")
     methods = tuple(name.strip() for name in given.methods.split(";") if name.strip())
     return Choices(
-        given.store, given.full, given.time_limit, methods, given.examples, given.data_root, given.cache, given.device,
-        given.seed, given.clip, given.reference, tuple(filter(None, map(str.strip, given.eps.split(",")))),
+        store=given.store, full=given.full, seconds=given.time_limit, methods=methods, examples=given.examples,
+        data_root=given.data_root, cache=given.cache, device=given.device, seed=given.seed, clip=given.clip,
+        reference=given.reference, radii=tuple(filter(None, map(str.strip, given.eps.split(",")))),
     )  # fmt: skip
 
 

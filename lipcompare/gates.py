@@ -63,6 +63,10 @@ class Gates:
         """Boolean mask (batch, neurons) of the gates of node ``k`` that are not one number."""
         return self.slopes[k].upper > self.slopes[k].lower
 
+    def undecided(self, example: int = 0) -> dict[int, Tensor]:
+        """Masks (neurons,) of one example's gates that are not one number, per activation node."""
+        return {k: self.unstable(k)[example] for k in self.slopes}
+
     @property
     def unstable_count(self) -> Tensor:
         """Number of unstable gates per example, (batch,)."""

@@ -25,6 +25,7 @@ def test_slopes_follow_the_sign_and_a_kink_that_is_touched_counts() -> None:
     gates = Gates.from_preactivations(NETWORK, bounds)
     assert gates.slopes[first].lower.tolist() == [[0.25, 1.0, 0.25]]
     assert gates.slopes[first].upper.tolist() == [[0.25, 1.0, 1.0]]
+    assert gates.undecided()[first].tolist() == [False, False, True]
     assert gates.unstable(second).all() and gates.unstable_count.tolist() == [3]
     assert Gates.free(NETWORK, 2, torch.device("cpu"), torch.float64).unstable_count.tolist() == [5, 5]
     assert not gates.lines and gates.example(0).slopes[first].lower.shape == (1, 3)

@@ -73,8 +73,7 @@ class NetworkEvaluator:
         network = self.problem.network
         self.numbering = Numbering(network)
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
-        root = Gates.from_preactivations(network, self.bounds)
-        self.open = {k: root.unstable(k)[0] for k in network.activations}
+        self.open = Gates.from_preactivations(network, self.bounds).undecided()
         undecided = sum(int(mask.sum()) for mask in self.open.values())
         images, how = 2 * network.products * (undecided + network.in_size), plan(network, 0)
         self.inherits = isinstance(self.propagation, Lbp) and self.whole is not None and images > _MUCH

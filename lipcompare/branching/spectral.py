@@ -59,8 +59,7 @@ class SpectralEvaluator:
         network = self.problem.network
         self.numbering = Numbering(network)
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
-        root = Gates.from_preactivations(network, self.bounds)
-        self.open = {k: root.unstable(k)[0] for k in network.activations}
+        self.open = Gates.from_preactivations(network, self.bounds).undecided()
         self.ends = all_slopes(self.numbering, self.box.lower)
         self.space = WholeSpace(network) if isinstance(self.problem.box, Space) else None
         # A gate that does not matter takes the side that it has in the middle.

@@ -103,7 +103,7 @@ def patterns(problem: Problem, gates: Gates, clock: Clock) -> Iterator[tuple[Pat
     """
     network = problem.network
     box = Interval(problem.box.lower[0], problem.box.upper[0])
-    open_ = {k: gates.unstable(k)[0] for k in network.activations}
+    open_ = gates.undecided()
     queue = [(k, i) for k, mask in open_.items() for i in mask.nonzero().squeeze(-1).tolist()]
     stable = {k: (gates.slopes[k].upper[0] > 0).numpy() for k in network.activations}
 

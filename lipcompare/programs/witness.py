@@ -43,7 +43,7 @@ def attain(problem: Problem, gates: Gates, row: int, x: np.ndarray, pattern: Pat
         point = torch.from_numpy(x.copy())
         return Witness(row, float(gradient_norms(network, functional, point, problem.norm)), x)
     slopes = pattern_slopes(gates, pattern)
-    open_ = {k: gates.unstable(k)[0] for k in gates.slopes}
+    open_ = gates.undecided()
     active = {k: torch.from_numpy(pattern[k].copy()) for k in gates.slopes}
     value = float(problem.norm.dual.of(network.pull_back(slopes, functional)))
     inside = deepest(region_of(network, box, slopes, active, open_)).inside

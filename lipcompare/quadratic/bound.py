@@ -169,8 +169,10 @@ def sdp_bound(
     aim = None if target is None else _power(target.to(linear), norm)
     compete = only_maximum or norm is Norm.ONE or prune_below is not None
     setting = _Setting(
-        network, gates, functionals, gradients, norm, tolerance, cuts, max_iterations, only_maximum, memory,
-        Deadline() if deadline is None else Deadline(deadline), keep, compete, aim, coupling,
+        network=network, gates=gates, functionals=functionals, gradients=gradients, norm=norm, tolerance=tolerance,
+        cuts=cuts, max_iterations=max_iterations, only_maximum=only_maximum, memory=memory,
+        deadline=Deadline() if deadline is None else Deadline(deadline), keep=keep, compete=compete, aim=aim,
+        coupling=coupling,
     )  # fmt: skip
     tasks = tasks_of(gradients, linear, norm, only_maximum)
     results = _begin(tasks, norm, prune_below)

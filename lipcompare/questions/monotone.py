@@ -125,7 +125,10 @@ def monotonicity(
     answer[increasing] = Direction.INCREASING
     answer[decreasing] = Direction.DECREASING
     answer[increasing & decreasing] = Direction.CONSTANT
-    return Monotonicity(chosen, answer, bounds.lower, bounds.upper, highest, lowest, low, high, status)
+    return Monotonicity(
+        features=chosen, directions=answer, lower=bounds.lower, upper=bounds.upper, rising=highest, falling=lowest,
+        seen_lower=low, seen_upper=high, status=status,
+    )  # fmt: skip
 
 
 def _extremes(

@@ -77,7 +77,8 @@ class Draft:
         alpha = (0.0, 0.0, 0.1, -1.0)[pick(4)]
         alphas = [torch.full((n,), alpha, dtype=torch.float64) for n in widths]
         skip = make(sizes[-1], inputs) if pick(4) == 0 else None
-        return cls(random, weights, biases, alphas, skip, make(inputs), make(inputs).abs())
+        center, radius = make(inputs), make(inputs).abs()
+        return cls(random, weights=weights, biases=biases, alphas=alphas, skip=skip, center=center, radius=radius)
 
     def value(self, layer: int) -> Tensor:
         """Pre-activations of one layer at the centre."""

@@ -26,7 +26,10 @@ _EXACT = Limits(relative_gap=1e-9, absolute_gap=1e-9, time_limit=30)
 def _program(
     cost: Any, rows: Any, row_lower: Any, row_upper: Any, lower: Any, upper: Any, integrality: Any
 ) -> MixedIntegerProgram:
-    return MixedIntegerProgram(cost, np.array(rows, float), row_lower, row_upper, lower, upper, integrality)
+    return MixedIntegerProgram(
+        cost, np.array(rows, float), row_lower=row_lower, row_upper=row_upper, lower=lower, upper=upper,
+        integrality=integrality,
+    )  # fmt: skip
 
 
 def knapsack(variables: int, rows: int, seed: int = 0) -> MixedIntegerProgram:
@@ -79,7 +82,9 @@ def random_program(seed: int, *, integers: bool) -> MixedIntegerProgram:
     row_upper = np.where(np.isin(kind, (3, 4)), _INF, np.where(kind == 1, level, level + width))
     cost = random.integers(-5, 6, n) + random.choice([0.0, 0.25])
     offset = float(random.integers(-3, 4))
-    return MixedIntegerProgram(cost, A, row_lower, row_upper, lower, upper, whole, offset=offset)
+    return MixedIntegerProgram(
+        cost, A, row_lower=row_lower, row_upper=row_upper, lower=lower, upper=upper, integrality=whole, offset=offset
+    )
 
 
 def semidefinite_program(seed: int) -> tuple[solvers.ConicProgram, float]:
