@@ -1,9 +1,9 @@
 """Tests mirror the packages: what tests a module is where its path says.
 
-A module with functions or classes has a test file at the mirrored path (``lipcompare/jacobian/linear.py``:
-``tests/jacobian/test_linear.py``; ``solvers/program.py``: ``tests/solvers/test_program.py``). A family whose members are
-run through one table has one file for the table instead, and so have modules that are steps of one computation whose
-result can be checked: ``TOGETHER`` names these families.
+A module with functions or classes has a test file at the mirrored path (``lipcompare/jacobian/linear.py`` has
+``tests/jacobian/test_linear.py``, ``solvers/program.py`` has ``tests/solvers/test_program.py``). A family whose members
+are run through one table has one file for the table instead, and so have modules that are steps of one computation of
+which only the result can be checked: ``TOGETHER`` names these families.
 """
 
 from __future__ import annotations
