@@ -69,7 +69,9 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "questions/certify/__init__.py", "questions/certify/balls.py", "questions/certify/exact.py",
         "questions/certify/forward.py", "questions/certify/lipschitz.py",
     ),
-    "questions/test_questions.py": ("questions/entries.py", "questions/halving.py", "questions/jacobian.py", "questions/monotone.py"),
+    "questions/test_questions.py": (
+        "questions/entries.py", "questions/halving.py", "questions/jacobian.py", "questions/monotone.py",
+    ),
     "certificates/test_write.py": ("certificates/file.py", "certificates/search.py"),
     "store/test_database.py": ("store/export.py", "store/filter.py", "store/repair.py", "store/schema.py"),
     "study/test_run.py": (
