@@ -75,14 +75,14 @@ class SpectralEvaluator:
         functionals = self.problem.functionals.expand(len(alive), -1, -1)
         gradients = RELAXATIONS["lbp"].gradients(network, gates, functionals, norm=None, memory=self.memory)
         order = coordinate_count(gates, gradients) + self.problem.rows
-        for part in self._batches(order):
-            known = _of(gradients, part)
-            some = select_gates(gates, part)
+        for chunk in self._batches(order):
+            known = _of(gradients, chunk)
+            some = select_gates(gates, chunk)
             bound = joint_bound(
-                network, some, functionals[part], known, tolerance=self.tolerance,
-                target=functionals.new_full((len(part),), target), memory=self.memory, deadline=self.deadline,
+                network, some, functionals[chunk], known, tolerance=self.tolerance,
+                target=functionals.new_full((len(chunk),), target), memory=self.memory, deadline=self.deadline,
             )  # fmt: skip
-            for i, result in zip(alive[part].tolist(), self._settled(some, known, bound, floor, target), strict=True):
+            for i, result in zip(alive[chunk].tolist(), self._settled(some, known, bound, floor, target), strict=True):
                 results[i] = result
         return results
 

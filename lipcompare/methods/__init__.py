@@ -99,13 +99,13 @@ def get(method: Method | str, **options: Any) -> Method:
     Raises:
         InvalidInput: an unknown name or option, or a value that does not fit.
     """
-    known = option_types(method)
+    types = option_types(method)
     name = method if isinstance(method, str) else method.name
     values = {}
     for option, value in options.items():
-        if option not in known:
-            raise InvalidInput(f"Method {name!r} has no option {option!r}.{nearest(option, known)}")
-        values[option] = _convert(name, option, value, known[option])
+        if option not in types:
+            raise InvalidInput(f"Method {name!r} has no option {option!r}.{nearest(option, types)}")
+        values[option] = _convert(name, option, value, types[option])
     if isinstance(method, Method):
         return dataclasses.replace(method, **values) if values else method  # type: ignore[type-var]
     return METHODS[method](**values)

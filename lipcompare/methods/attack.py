@@ -57,7 +57,7 @@ class Attack(Method):
         effort = Effort(self.samples, self.starts, self.ascent_steps, self.rounds, self.proposals, self.regions)
         points = problem.rows * effort.starts * 2 * effort.proposals
         each = tensor_bytes(Copies.POINT, points * problem.network.widest, problem.box.lower)
-        found, hurried = [], False
+        per_piece, hurried = [], False
         under_way: list[tuple[Piece, Tensor]] = []
 
         def kept() -> Kept:
@@ -73,9 +73,9 @@ class Attack(Method):
             witnesses, late = self._search(piece, effort, budget, under_way)
             under_way.clear()
             clock.keep(Kept(piece.first, np.full(witnesses.values.shape, np.inf), witnesses))
-            found.append(witnesses)
+            per_piece.append(witnesses)
             hurried |= late
-        witnesses = stacked(found)
+        witnesses = stacked(per_piece)
         status = Status.TIME_LIMIT if hurried else Status.COMPLETE
         return self.result(problem, clock, lower=witnesses.values, status=status, witnesses=witnesses)
 

@@ -106,15 +106,15 @@ def propagated(
             )
 
         ends = Deadline.after(piece.refining)
-        found = passed(piece.problem, piece.refining)
-        if problem.dtype is torch.float64 or not found.coarse(piece.problem):
-            return found.upper, found.hurried
-        if _cost(piece.problem) > _CHEAP or found.hurried or ends.passed():
+        linear = passed(piece.problem, piece.refining)
+        if problem.dtype is torch.float64 or not linear.coarse(piece.problem):
+            return linear.upper, linear.hurried
+        if _cost(piece.problem) > _CHEAP or linear.hurried or ends.passed():
             details.append(COARSE)
-            return found.upper, found.hurried
+            return linear.upper, linear.hurried
         details.append(AGAIN)
         again = passed(piece.problem.double(), ends.left)
-        return torch.minimum(found.upper.double(), again.upper), again.hurried
+        return torch.minimum(linear.upper.double(), again.upper), again.hurried
 
     result = method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
     return dataclasses.replace(result, detail=" ".join(filter(None, [result.detail, *sorted(set(details))])))

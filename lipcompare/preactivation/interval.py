@@ -93,10 +93,10 @@ def pass_errors(network: Network, region: Region, bounds: Mapping[int, Interval]
     Over a part of the region lines have no larger slopes and offsets, so there these hold too.
     """
     errors: dict[int, Tensor] = {}
-    found: dict[int, Tensor] = {}
+    by_activation: dict[int, Tensor] = {}
 
     def activation(k: int, node: Activate, z: Reach) -> Reach:
-        found[k] = errors[node.parent] if node.parent in errors else torch.zeros_like(z.size)
+        by_activation[k] = errors[node.parent] if node.parent in errors else torch.zeros_like(z.size)
         return through_activation(
             node.activation, z._replace(interval=bounds[k]), node.activation.relaxation(bounds[k])
         )
@@ -107,7 +107,7 @@ def pass_errors(network: Network, region: Region, bounds: Mapping[int, Interval]
         return reach
 
     fold_forward(network, {0: at_input(region)}, activation, affine)
-    return found
+    return by_activation
 
 
 def interval_bounds(network: Network, box: Interval) -> dict[int, Interval]:

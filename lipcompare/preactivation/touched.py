@@ -119,22 +119,22 @@ def touched_gradients(network: Network, gates: Gates, whole: Gates) -> dict[int,
         gates: of subdomains.
         whole: of the whole box, with a batch axis of 1.
     """
-    found: dict[int, Tensor] = {}
+    touched: dict[int, Tensor] = {}
     some = next(iter(gates.slopes.values())).lower
     like = some.new_zeros(len(some), network.out_size)
 
     def activation(k: int, node: Activate, changed: Tensor) -> Tensor:
-        found[k] = changed
-        here, before = gates.slopes[k], whole.slopes[k]
-        new = (here.lower != before.lower) | (here.upper != before.upper)
-        return (new | (changed > 0) & (here.magnitude > 0)).to(changed.dtype)
+        touched[k] = changed
+        slope, before = gates.slopes[k], whole.slopes[k]
+        new = (slope.lower != before.lower) | (slope.upper != before.upper)
+        return (new | (changed > 0) & (slope.magnitude > 0)).to(changed.dtype)
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], changed: Tensor) -> Iterator[Tensor]:
         return ((m.absolute.adjoint(changed) > 0).to(changed.dtype) for m in maps)
 
     start = fold_backward(network, {len(network.nodes) - 1: like}, activation, affine)
-    found[0] = like.new_zeros(len(some), network.in_size) if start is None else start
-    return found
+    touched[0] = like.new_zeros(len(some), network.in_size) if start is None else start
+    return touched
 
 
 def _bounded(
@@ -155,10 +155,10 @@ def _bounded(
     chunk = chunk_size(memory, wanted.device, tensor_bytes(Copies.PLANE, 2 * batch * widest, current.lower))
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     lower, upper = current.lower.clone(), current.upper.clone()
-    for part in wanted.any(0).nonzero().squeeze(-1).split(chunk):
-        if not len(part) or deadline.passed():
+    for entries in wanted.any(0).nonzero().squeeze(-1).split(chunk):
+        if not len(entries) or deadline.passed():
             break
-        high, low = Start.of_ends(network, node, part, lower).upper(network, box, shared).split(len(part), dim=1)
-        upper.index_copy_(1, part, torch.minimum(upper.index_select(1, part), high))
-        lower.index_copy_(1, part, torch.maximum(lower.index_select(1, part), -low))
+        high, low = Start.of_ends(network, node, entries, lower).upper(network, box, shared).split(len(entries), dim=1)
+        upper.index_copy_(1, entries, torch.minimum(upper.index_select(1, entries), high))
+        lower.index_copy_(1, entries, torch.maximum(lower.index_select(1, entries), -low))
     return Interval(lower, upper)

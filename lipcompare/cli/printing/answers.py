@@ -19,9 +19,9 @@ from lipcompare.cli.printing.bounds import (
     domain_json,
     interval_cells,
     numbers,
-    place,
     relative_gap,
     seconds_text,
+    where,
 )
 from lipcompare.domain import Box
 from lipcompare.network import Network
@@ -52,7 +52,7 @@ def print_entries(console: Console, problem: Problem, bounds: EntryBounds, along
     if size.size > MOST_ROWS:
         console.print(f"The {MOST_ROWS} largest of {size.size} entries; --out or --json has all.")
     what = "Derivatives" if along == "input" else "Derivatives along the directions"
-    console.print(f"{what} of the functionals over {place(problem.box)}, proved by {escape(how)}.")
+    console.print(f"{what} of the functionals over {where(problem.box)}, proved by {escape(how)}.")
     _print_status(console, bounds.status)
 
 
@@ -237,7 +237,7 @@ def print_operator(console: Console, network: Network, domain: Box, answer: Oper
         console.print(f"The first {MOST_ROWS} of {len(answer.lower)} examples; --json has all.")
     p = answer.norm.value
     console.print(
-        f"The operator norm l_{p} -> l_{p} of the Jacobian over {place(domain)}: if x moves by d there (in l_{p}), all "
+        f"The operator norm l_{p} -> l_{p} of the Jacobian over {where(domain)}: if x moves by d there (in l_{p}), all "
         f'outputs together move by at most d times "at most" (in l_{p}). By {escape(method)}, '
         f"{seconds_text(answer.seconds)}.",
         soft_wrap=True,

@@ -80,7 +80,7 @@ def radii(box: Box) -> list[float]:
     return [float(r) for r in size]
 
 
-def place(box: Box) -> str:
+def where(box: Box) -> str:
     """Where a bound holds, in words."""
     return "all inputs" if isinstance(box, Space) else "the ball" if isinstance(box, NormBall) else "the box"
 
@@ -90,7 +90,7 @@ def meaning(problem: Problem) -> str:
     quantity = f"the l_{problem.norm.dual.value} norm"
     within = "" if isinstance(problem.box, Space) else " within it"
     return (
-        f"Bounds on {quantity} of the gradient over {place(problem.box)}: if x moves by d (in "
+        f"Bounds on {quantity} of the gradient over {where(problem.box)}: if x moves by d (in "
         f'l_{problem.norm.value}){within}, the functional moves by at most d times "at most".'
     )
 
@@ -215,7 +215,7 @@ def domain_json(network: Network, box: Box) -> dict[str, Any]:
         "inputs": network.in_size,
         "outputs": network.out_size,
         "input_shape": list(network.input_shape),
-        "domain": place(box).removeprefix("the "),
+        "domain": where(box).removeprefix("the "),
         "boxes": box.batch,
         "radius": [numbers(r) for r in radii(box)],
     }
