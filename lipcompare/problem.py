@@ -18,6 +18,7 @@ from lipcompare.network.environment import ordinary
 from lipcompare.network.from_torch import example_shape
 from lipcompare.network.graph import Network
 from lipcompare.network.load import Source, load
+from lipcompare.network.room import MEMORY
 
 __all__ = ["ArrayLike", "Box", "Norm", "NormBall", "Problem", "as_batch", "margins", "row_names"]
 
@@ -56,7 +57,7 @@ class Problem:
             )
         if not lower.is_floating_point():
             raise InvalidInput(f"The box must hold floating-point numbers, not {lower.dtype}.")
-        rows = torch.eye(network.out_size) if self.functionals is None else _numbers(self.functionals, "functionals")
+        rows = _outputs(network.out_size) if self.functionals is None else _numbers(self.functionals, "functionals")
         rows = rows.to(device=lower.device, dtype=lower.dtype)
         if rows.ndim == 2:
             rows = rows.expand(self.box.batch, *rows.shape)
@@ -144,7 +145,21 @@ class Problem:
     def rows(self) -> int:
         return int(self.functionals.shape[1])
 
-    def row_names(self, example: int = 0) -> list[str]:
+    def _outputs(outputs: int) -> Tensor:
+    """A functional for each output.
+
+    Raises:
+        InvalidInput: they are so many that the matrix does not fit where a network has to.
+    """
+    if 8 * outputs**2 > MEMORY:
+        raise InvalidInput(
+            f"The network has {outputs:,} outputs, and a functional for each does not fit in {MEMORY / 2**30:g} GiB: "
+            "name one (--functional 3 on the command line) or some (functionals=... in Python)."
+        )
+    return torch.eye(outputs, dtype=torch.float64)
+
+
+def row_names(self, example: int = 0) -> list[str]:
         """What the functionals of an example are called (:func:`row_names`)."""
         return row_names(self.functionals[example], self.classes)
 
@@ -202,7 +217,7 @@ def margins(labels: int | Sequence[int] | Tensor, outputs: int, against: int | N
         raise InvalidInput(
             f"A margin is against another class in 0..{outputs - 1}; got {against} for {chosen.tolist()}."
         )
-    eye = torch.eye(outputs, dtype=torch.float64)
+    eye = _outputs(outputs)
     others = range(outputs) if against is None else [against]
     rows = [torch.stack([eye[y] - eye[j] for j in others if j != y]) for y in chosen.reshape(-1).tolist()]
     return rows[0] if chosen.ndim == 0 else torch.stack(rows)

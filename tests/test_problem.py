@@ -9,6 +9,8 @@ import torch
 
 import lipcompare
 from lipcompare import Box, InvalidInput, Norm, Problem, margins
+from lipcompare.network.graph import Affine, Input, Network
+from lipcompare.network.linear_maps import Select
 from lipcompare.problem import as_batch
 
 NET = nets.dense(0, (3, 4, 2))
@@ -113,3 +115,14 @@ def test_non_finite_weights_are_refused() -> None:
             (3,),
             (2,),
         )
+
+
+def test_more_outputs_than_functionals_fit_are_one_sentence() -> None:
+    """A file of 600 bytes describes a network of 52,738 outputs, and a functional for each took 22 GB."""
+    repeated = Select(torch.zeros(52_738, dtype=torch.int64), 1)
+    network = Network((Input(1), Affine((0,), (repeated,), None)), (1,), (52_738,))
+    with pytest.raises(InvalidInput, match=r"52,738 outputs.*name one"):
+        Problem.around(network, 0.0, 0.1)
+    one = torch.zeros(1, 52_738)
+    one[0, 3] = 1.0
+    assert Problem.around(network, 0.0, 0.1, functionals=one).rows == 1

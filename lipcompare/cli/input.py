@@ -218,7 +218,9 @@ class Question:
             return None
         if self.functional.isdecimal() and self.functional.isascii():
             (output,) = indices(self.functional, "--functional", network.out_size)
-            return torch.eye(network.out_size, dtype=torch.float64)[[output]]
+            row = torch.zeros(1, network.out_size, dtype=torch.float64)
+            row[0, output] = 1.0
+            return row
         kind, _, classes = self.functional.partition(":")
         if kind == "margins":
             text, colon, other = classes.partition(":")
