@@ -145,21 +145,7 @@ class Problem:
     def rows(self) -> int:
         return int(self.functionals.shape[1])
 
-    def _outputs(outputs: int) -> Tensor:
-    """A functional for each output.
-
-    Raises:
-        InvalidInput: they are so many that the matrix does not fit where a network has to.
-    """
-    if 8 * outputs**2 > MEMORY:
-        raise InvalidInput(
-            f"The network has {outputs:,} outputs, and a functional for each does not fit in {MEMORY / 2**30:g} GiB: "
-            "name one (--functional 3 on the command line) or some (functionals=... in Python)."
-        )
-    return torch.eye(outputs, dtype=torch.float64)
-
-
-def row_names(self, example: int = 0) -> list[str]:
+    def row_names(self, example: int = 0) -> list[str]:
         """What the functionals of an example are called (:func:`row_names`)."""
         return row_names(self.functionals[example], self.classes)
 
@@ -221,6 +207,20 @@ def margins(labels: int | Sequence[int] | Tensor, outputs: int, against: int | N
     others = range(outputs) if against is None else [against]
     rows = [torch.stack([eye[y] - eye[j] for j in others if j != y]) for y in chosen.reshape(-1).tolist()]
     return rows[0] if chosen.ndim == 0 else torch.stack(rows)
+
+
+def _outputs(outputs: int) -> Tensor:
+    """A functional for each output.
+
+    Raises:
+        InvalidInput: they are so many that the matrix does not fit where a network has to.
+    """
+    if 8 * outputs**2 > MEMORY:
+        raise InvalidInput(
+            f"The network has {outputs:,} outputs, and a functional for each does not fit in {MEMORY / 2**30:g} GiB: "
+            "name one (--functional 3 on the command line) or some (functionals=... in Python)."
+        )
+    return torch.eye(outputs, dtype=torch.float64)
 
 
 def row_names(functionals: Tensor, classes: Sequence[str] = ()) -> list[str]:
