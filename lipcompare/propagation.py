@@ -56,6 +56,16 @@ class Propagated:
     upper: Tensor
     hurried: bool = False
 
+    def part(self, some: slice) -> Propagated:
+        """The stages of some examples."""
+        return Propagated(
+            bounds={k: Interval(z.lower[some], z.upper[some]) for k, z in self.bounds.items()},
+            gates=self.gates.of(some),
+            gradients=self.gradients.part(some),
+            upper=self.upper[some],
+            hurried=self.hurried,
+        )
+
     def coarse(self, problem: Problem) -> bool:
         """Whether the allowance for rounding is much of any row's bound, or of the range of any pre-activation that
         could have either sign, or numbers are out of range; float64 would then tighten them."""

@@ -120,6 +120,11 @@ class Witnesses:
     at_kink: np.ndarray
     patterns: Mapping[int, np.ndarray] | None = None
 
+    def part(self, some: slice) -> Witnesses:
+        """Those of some consecutive examples."""
+        patterns = None if self.patterns is None else {k: p[some] for k, p in self.patterns.items()}
+        return Witnesses(self.points[some], self.values[some], self.at_kink[some], patterns)
+
     def example(self, b: int) -> list[Witness]:
         """The witnesses of one example, row by row."""
         slopes = None
@@ -160,6 +165,12 @@ class Bound:
     device: str = "cpu"
     dtype: str = "float64"
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def example(self, b: int) -> Bound:
+        """What is proved of one example; the trace is that of the batch and left out."""
+        one = slice(b, b + 1)
+        witnesses = None if self.witnesses is None else self.witnesses.part(one)
+        return dataclasses.replace(self, lower=self.lower[one], upper=self.upper[one], trace=(), witnesses=witnesses)
 
     @property
     def overall_lower(self) -> np.ndarray:

@@ -29,8 +29,8 @@ _KINKS = 500
 _STEPS = 5
 """Steps of an ascent that are worth beginning."""
 
-_PASS = 1e9
-"""Operations of one pass over samples: about a tenth of a second, after which the clock is asked."""
+_PASS = 2.5e8
+"""Operations of one pass over samples: a few hundredths of a second, after which the clock is asked."""
 
 _TIE = 1e-9
 """Relative difference under which two values count as equal, so that rounding decides nothing."""

@@ -232,9 +232,12 @@ class NetworkEvaluator:
     def _halve(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
 
-        Some points of each box are looked at meanwhile, for a better value.
+        The relaxation, which takes long for so many gates, bounds the whole box alone: one program where many halvings
+        would be needed. Some points of each box are looked at meanwhile, for a better value.
         """
-        network = self.problem.network
+        network, upper = self.problem.network, batch.linear
+        if bool((batch.depth == 0).any()):
+            upper = torch.minimum(upper, self.bound(batch, floor, target).upper)
         room = torch.where(box.radius > self.smallest, box.radius, 0.0)
         along = (batch.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
         points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter
@@ -250,7 +253,7 @@ class NetworkEvaluator:
                 witnesses=(Witness(number, value, chosen[i]),),
             )
             for i, (bound, j, number, value) in enumerate(
-                zip(batch.linear.tolist(), along, row.tolist(), values.tolist(), strict=True)
+                zip(upper.tolist(), along, row.tolist(), values.tolist(), strict=True)
             )
         ]
 

@@ -17,13 +17,19 @@ class Ledger:
     """Collects what searches prove, from the moment on from which they are watched.
 
     Attributes:
-        upper: (batch, rows).
+        upper: (batch, rows), bounds over the whole boxes at first.
         attained: the best witnesses of every example.
     """
 
-    def __init__(self, problem: Problem, record: Callable[[float, float], None], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        upper: np.ndarray,
+        record: Callable[[float, float], None],
+        note: Callable[[str], None],
+    ) -> None:
         self.problem, self.record, self.note = problem, record, note
-        self.upper = np.full((problem.batch, problem.rows), np.inf)
+        self.upper = upper.copy()
         self.attained = [Attained(problem.rows) for _ in range(problem.batch)]
         self._last = (0.0, np.inf)
         self._under_way: dict[int, Sequence[Search]] = {}

@@ -99,6 +99,22 @@ class Gradients:
         intervals = {k: Interval(s.lower[examples], s.upper[examples]) for k, s in self.intervals.items()}
         return Gradients(intervals, {}, self.constant, {k: v[examples] for k, v in self.scales.items()})
 
+    def part(self, examples: slice) -> Gradients:
+        """Everything of some examples."""
+
+        def of(value: Tensor) -> Tensor:
+            return value[examples] if value.shape[0] > 1 else value
+
+        def lines(all_: Mapping[int, GateLines]) -> dict[int, GateLines]:
+            return {
+                k: line._replace(**{name: of(v) for name, v in line._asdict().items() if v is not None})
+                for k, line in all_.items()
+            }
+
+        intervals = {k: Interval(of(v.lower), of(v.upper)) for k, v in self.intervals.items()}
+        scales = {k: of(scale) for k, scale in self.scales.items()}
+        return Gradients(intervals, lines(self.lines), self.constant, scales, lines(self.joint))
+
     def double(self) -> Gradients:
         """Intervals and lines in float64.
 

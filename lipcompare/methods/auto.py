@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-from lipcompare.budget import Budget, Clock, TracePoint
+from lipcompare.budget import Budget, Clock
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.base import Method
-from lipcompare.methods.baselines import Ibp, Naive
-from lipcompare.methods.each import example_by_example
+from lipcompare.methods.baselines import Naive
+from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.exact import Exact
 from lipcompare.methods.lbp import Lbp
+from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.sdp import Sdp
-from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, closed
 
 _ATTACK = 0.15
-"""Share of the time for the first search for a lower bound."""
+"""Share of the time that linear bounds leave for the search for a lower bound."""
 _FEW = 64
 """Up to this many inputs, halving boxes gains over the best bound on the whole one."""
 
@@ -31,12 +31,12 @@ _FEW = 64
 class Auto(Method):
     """An interval within the time limit, as tight as the time allows.
 
-    1. ``ibp`` on intervals, which takes no time, so that there is an upper bound whatever comes.
-    2. ``attack`` for at most 15 % of the time: a lower bound with a witness.
-    3. ``lbp``. Where it needs all the time that is left, nothing follows: the sharper methods begin with the same
-       intervals, and would have less time for them.
-    4. If the gap is still open, the sharpest method that applies: ``exact`` for ReLU-like activations (its interval
-       holds when the time runs out), else ``sdp``, and then ``exact`` too where the inputs are few enough to halve.
+    1. ``lbp``, of all examples together and as it runs alone.
+    2. ``attack`` for at most 15 % of what is left: a lower bound with a witness. Where the time that is left is little
+       for the next step, it comes last.
+    3. Example by example, where the gap is still open, the sharpest method that applies, which goes on from these
+       bounds and points: ``exact`` for ReLU-like activations (its interval holds when the time runs out), else ``sdp``,
+       and then ``exact`` too where the inputs are few enough to halve.
 
     Methods that do not work on a ball or on all inputs are passed over; on all inputs ``naive`` runs too.
     """
@@ -52,50 +52,66 @@ class Auto(Method):
         return None
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        return example_by_example(self, problem, budget, self._run)
-
-    def _run(self, problem: Problem, budget: Budget) -> Bound:
-        clock = Clock(budget)
-        done: list[Bound] = []
-        plan: list[tuple[Method, float]] = [(Ibp(Tightening.INTERVAL), 1.0), (Attack(), _ATTACK), (Lbp(), 1.0)]
-        patterns, boxes = has_patterns(problem.network), Exact().domain_reason(problem) is None
-        if not (patterns and boxes):
-            plan.append((Sdp(), 1.0))
-        if boxes and (patterns or problem.network.in_size <= _FEW):
-            plan.append((Exact(), 1.0))
+        clock, double = Clock(budget), problem.double()
+        clock.note(Lbp.name)
+        linear = linear_bounds(double, clock)
+        ran, done = [Lbp.name], [Lbp().upper_result(double, clock, linear.upper, linear.hurried)]
         if isinstance(problem.box, Space):
-            plan.insert(0, (Naive(), 1.0))
-        for method, share in plan:
-            if done and not clock.running():
-                break
-            if method.domain_reason(problem) is not None or method.supports(problem) is not None:
-                continue
-            watched = dataclasses.replace(
-                budget, time_limit=clock.left * share, on_progress=lambda point: _take(clock, point)
-            )
-            clock.note(method.name)
-            done.append(method.run(problem, watched))
-            if done[-1].status is Status.INTERRUPTED:
-                raise KeyboardInterrupt  # what it had found is kept, as that of the others
-            merged = intersect(done, gap=budget.gap)
-            clock.record(float(merged.lower.max()), float(merged.upper.max()))
-            hurried = isinstance(method, Lbp) and done[-1].status is Status.TIME_LIMIT
-            if merged.status is Status.EXACT or hurried:
-                break
+            ran.append(Naive.name)
+            done.append(Naive().run(double, within(clock, clock.left).budget))
+        hasty = linear.leave_little(clock.left)
+        if not hasty:
+            self._attack(double, clock, _ATTACK, ran, done)
         merged = intersect(done, gap=budget.gap)
-        status = merged.status
+        last, status = done[0], merged.status
         if status is not Status.EXACT:
-            status = done[-1].status if clock.running() else Status.TIME_LIMIT
-        names = ", ".join(dict.fromkeys(b.method for b in done))
-        last = f" {done[-1].method}: {done[-1].detail}" if done[-1].detail else ""
+            known = dataclasses.replace(merged, detail="", status=Status.COMPLETE)
+            merged = last = example_by_example(
+                known, clock, lambda b, share: self._sharper(linear.part(b), known.example(b), share, ran)
+            )
+            if hasty:
+                done = [merged]
+                self._attack(double, clock, 1.0, ran, done)
+                merged = intersect(done, gap=budget.gap)
+            exact = closed(merged.lower, merged.upper, budget.gap)
+            status = Status.EXACT if exact else last.status if clock.running() else Status.TIME_LIMIT
+        detail = f"Ran {', '.join(dict.fromkeys(ran))}. {last.detail}".strip()
         return self.result(
-            problem, clock, lower=merged.lower, upper=merged.upper, status=status, detail=f"Ran {names}.{last}",
+            problem, clock, lower=merged.lower, upper=merged.upper, status=status, detail=detail,
             witnesses=merged.witnesses,
         )  # fmt: skip
 
+    def _attack(self, problem: Problem, clock: Clock, share: float, ran: list[str], done: list[Bound]) -> None:
+        """Search for a lower bound; its name is added to ``ran``, its result to ``done``."""
+        clock.note(Attack.name)
+        ran.append(Attack.name)
+        done.append(Attack().run(problem, within(clock, share * clock.left).budget))
+        if done[-1].status is Status.INTERRUPTED:
+            raise KeyboardInterrupt  # what it had found is kept, as that of the others
 
-def _take(clock: Clock, point: TracePoint) -> None:
-    """A point of the trace from what one of the methods has found, where it adds to what is known."""
-    low, high = (clock.trace[-1].lower, clock.trace[-1].upper) if clock.trace else (0.0, float("inf"))
-    if point.lower > low or point.upper < high:
-        clock.record(max(low, point.lower), min(high, point.upper))
+    def _sharper(self, linear: Linear, known: Bound, clock: Clock, ran: list[str]) -> Bound:
+        """What the sharper methods make of one example; their names are added to ``ran``."""
+        problem, done = linear.problem, [known]
+        patterns, boxes = has_patterns(problem.network), Exact().domain_reason(problem) is None
+        plan: list[Sdp | Exact] = [] if patterns and boxes else [Sdp()]
+        if boxes and (patterns or problem.network.in_size <= _FEW):
+            plan.append(Exact())
+        for method in plan:
+            if done[-1].status is Status.EXACT or not clock.running():
+                break
+            if method.domain_reason(problem) is not None or method.supports(problem) is not None:
+                continue
+            clock.note(method.name)
+            ran.append(method.name)
+            share = within(clock, clock.left)
+            if isinstance(method, Sdp):
+                found = method.after(linear, problem, share)
+            else:
+                found = method.after(linear, problem, share, known.witnesses)
+            if found.status is Status.INTERRUPTED:
+                return found  # what it had found is kept, as that of the others
+            both = intersect([done[-1], found], gap=clock.budget.gap)
+            status = both.status if both.status is Status.EXACT else found.status
+            detail = f"{method.name}: {found.detail}" if found.detail else ""
+            done.append(dataclasses.replace(both, status=status, detail=detail))
+        return done[-1]

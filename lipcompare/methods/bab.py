@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, final
 
 import numpy as np
-from torch import Tensor
 
 from lipcompare.branching.bounds import Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
@@ -19,18 +18,19 @@ from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
 from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.roots import LBP, first_points, settled, whole_box
+from lipcompare.branching.roots import first_points, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline, counted
 from lipcompare.domain import Space
 from lipcompare.errors import is_out_of_memory
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
-from lipcompare.methods.base import Method
+from lipcompare.methods.base import REFINING, Method, as_array
+from lipcompare.methods.linear import LBP, Linear, linear_bounds
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
-from lipcompare.result import Bound, Status
+from lipcompare.result import Attained, Bound, Status, Witness, Witnesses
 
 
 class Schedule(enum.Enum):
@@ -41,9 +41,6 @@ class Schedule(enum.Enum):
 
 
 _DEFAULT = "default"
-ROOT_SHARE = 0.8
-"""At most of the time limit for the bounds over whole boxes that every search starts from: a network that takes so long
-is too large for a search to make up for a loose start."""
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
 PART = 0.5
@@ -145,33 +142,28 @@ class Bab(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        whole = problem.double()
-        ledger = Ledger(whole, clock.record, clock.note)
+        return self.after(linear_bounds(problem.double(), clock, self.tightening), problem, clock)
+
+    def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
+        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
+
+        ``known``: points to beat; without any, the search looks for some itself.
+        """
+        whole = linear.problem
+        ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note)
         clock.keep(ledger.kept)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
-            roots, took = [], []
-            for b in range(whole.batch):
-                begun, seconds = clock.elapsed, ROOT_SHARE * clock.left / whole.batch
-
-                def report(upper: Tensor, b: int = b) -> None:
-                    ledger.upper[b] = upper[0].cpu().numpy()
-                    clock.record(0.0, float(ledger.upper.max()))
-
-                roots.append(whole_box(whole.example(b), self.tightening, budget.memory, seconds, report))
-                ledger.upper[b] = roots[b].upper[0].cpu().numpy()
-                took.append(clock.elapsed - begun)
-            for b, root in enumerate(roots):
-                if not whole.network.activations:
-                    continue  # there is one gradient, and the bound over the whole box is its norm
+            # Without an activation there is one gradient, and the bound over the whole box is its norm.
+            for b in range(whole.batch) if whole.network.activations else ():
                 if not (clock.running() or self.state):
                     stop = Stop.TIME  # nothing to go on with; a saved search has more to tell
                     break
                 deadline = Deadline.after(clock.left / (whole.batch - b))
-                evaluator = self.evaluator(whole.example(b), root, budget.memory, deadline)
-                ended, bounded = self._example(ledger, b, evaluator, budget, PART * took[b])
+                points = None if known is None else known.example(b)
+                ended, bounded, solved = self._example(ledger, b, linear.part(b), points, clock.budget, deadline)
                 stop = ended if ended is not Stop.DONE else stop
-                nodes, programs = nodes + bounded, programs + evaluator.programs
+                nodes, programs = nodes + bounded, programs + solved
                 if stop is Stop.INTERRUPTED:
                     break
         except KeyboardInterrupt:
@@ -182,7 +174,7 @@ class Bab(Method):
             stop = Stop.MEMORY
         detail = f"{counted(nodes, 'subdomain')}, {counted(programs, 'linear program')}."
         witnesses = ledger.kept().witnesses
-        status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
+        status = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
         return self.result(
             problem,
             clock,
@@ -194,18 +186,18 @@ class Bab(Method):
         )
 
     def evaluator(
-        self, problem: Problem, root: Propagated, memory: int, deadline: Deadline
+        self, problem: Problem, root: Propagated, memory: int, deadline: Deadline, *, hasty: bool = False
     ) -> NetworkEvaluator | BoxEvaluator | EverywhereEvaluator:
         """The evaluator of one example, whose search ends at ``deadline``.
 
-        ``root``: what is known over its whole box.
+        ``root``: what is known over its whole box, which is not improved where it is ``hasty``.
         """
         if not has_patterns(problem.network):
             return BoxEvaluator(problem, lifted=self.bound == Sdp.name, memory=memory, deadline=deadline)
         if isinstance(problem.box, Space):
             return self._everywhere(problem, memory, deadline)
         before = dict(root.bounds)
-        bounds = before if root.hurried else settled(problem, before, memory, deadline.left)
+        bounds = before if root.hurried or hasty else settled(problem, before, memory, deadline.left)
         bound, norm = tree_bound(self.bound), problem.norm
         same = bounds is before and bound.propagation == LBP
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
@@ -236,35 +228,46 @@ class Bab(Method):
             deadline=deadline,
         )
 
+    def _searching(self, deadline: Deadline) -> float:
+        """Seconds for the search for points."""
+        return min(self.attack_seconds, _ATTACK * deadline.left)
+
     def _example(
         self,
         ledger: Ledger,
         b: int,
-        evaluator: NetworkEvaluator | BoxEvaluator | EverywhereEvaluator,
+        linear: Linear,
+        known: list[Witness] | None,
         budget: Budget,
-        least: float,
-    ) -> tuple[Stop, int]:
-        """Why the search on one example ended, and the number of subdomains.
-
-        ``least``: seconds without which no search is begun; points are looked for instead.
-        """
-        problem = evaluator.problem
+        deadline: Deadline,
+    ) -> tuple[Stop, int, int]:
+        """Why the search on one example ended, and the numbers of subdomains and of linear programs."""
+        problem = linear.problem
         batch = ledger.problem.batch
         path = state_path(self.state, b, batch)
         key = fingerprint(problem) if path is not None else ""
-        late = path is None and evaluator.deadline.passed(least)
+        # Bounds of the whole box know when to end. Parts of it take about a part of what it took; without time for them
+        # points are looked for.
+        hasty = path is None and linear.leave_little(deadline.left) and has_patterns(problem.network)
+        least = linear.ahead + (0.0 if hasty else PART * linear.seconds)
+        late = path is None and deadline.passed(least)
         if path is not None and path.exists():
             search = load(path, key)
         else:
-            left = evaluator.deadline.left
-            searching = Deadline.after(_LATE * left if late else min(self.attack_seconds, _ATTACK * left))
-            upper = ledger.upper[b].copy()
-            search = Search.start(upper, first_points(problem, self.seed, searching, budget.memory))
+            if known is None:
+                seconds = _LATE * deadline.left if late else self._searching(deadline)
+                known = (
+                    []
+                    if hasty and not late
+                    else first_points(problem, self.seed, Deadline.after(seconds), budget.memory)
+                )
+            search = Search.start(ledger.upper[b].copy(), known)
         if late:
             ledger.keep(b, [search])
-            return Stop.TIME, 0
-        searches = [search] if self.schedule is Schedule.QUEUE else by_class(search)
-        before = search.nodes
+            return Stop.TIME, 0, 0
+        root = linear.propagated(budget.memory, REFINING * deadline.left)
+        evaluator = self.evaluator(problem, root, budget.memory, deadline, hasty=hasty)
+        searches, before, programs = self._searches(search), search.nodes, 0
         checkpoint = Checkpoint(path, key) if path is not None else None
         limits = SearchLimits(
             gap=budget.gap,
@@ -273,12 +276,53 @@ class Bab(Method):
             batch=self.batch,
         )
         try:
-            stop = in_turn(searches, evaluator, limits, evaluator.deadline, ledger.watch(b, searches), checkpoint)
+            stop = Stop.NODES
+            if hasty:
+                stop = self._whole_box_first(searches, evaluator, limits, deadline, ledger.watch(b, searches))
+                programs = evaluator.programs
+                if stop is Stop.NODES and deadline.passed(PART * linear.seconds):
+                    stop = Stop.TIME
+                elif stop is Stop.NODES:
+                    evaluator = self.evaluator(problem, root, budget.memory, deadline)
+                    if isinstance(evaluator, NetworkEvaluator) and evaluator.whole is None:
+                        # Tighter than what the whole box was bounded with: from there once more.
+                        ledger.keep(b, searches)
+                        before -= sum(each.nodes for each in searches)
+                        points = list(searches[0].attained.witnesses.values())
+                        searches = self._searches(Search.start(ledger.upper[b].copy(), points))
+            if stop is Stop.NODES:
+                done = sum(each.nodes for each in searches) - before
+                rest = dataclasses.replace(limits, nodes=limits.nodes - done / len(searches))
+                stop = in_turn(searches, evaluator, rest, deadline, ledger.watch(b, searches), checkpoint)
+                programs += evaluator.programs
         finally:
             ledger.keep(b, searches)
             if path is not None:
                 save(search, path, key)
-        return stop, sum(each.nodes for each in searches) - before
+        return stop, sum(each.nodes for each in searches) - before, programs
+
+    def _searches(self, search: Search) -> list[Search]:
+        """The searches that a search over all rows is made of."""
+        return [search] if self.schedule is Schedule.QUEUE else by_class(search)
+
+    def _whole_box_first(
+        self,
+        searches: list[Search],
+        evaluator: NetworkEvaluator | BoxEvaluator | EverywhereEvaluator,
+        limits: SearchLimits,
+        deadline: Deadline,
+        watch: Callable[[SearchProgress], None],
+    ) -> Stop:
+        """Bound the whole box for all rows, and look for points to beat only then; why that ended."""
+        problem = evaluator.problem
+        roots = dataclasses.replace(limits, nodes=min(limits.nodes, problem.rows / len(searches)))
+        stop = in_turn(searches, evaluator, roots, deadline, watch)
+        if stop is Stop.NODES and not deadline.passed():
+            searching = Deadline.after(self._searching(deadline))
+            found = Attained(problem.rows, first_points(problem, self.seed, searching, limits.memory))
+            for search in searches:
+                search.attained.learn(found)
+        return stop
 
 
 def in_turn(

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from typing import Any, ClassVar, NamedTuple
@@ -48,7 +48,7 @@ class Method(ABC):
         return None
 
     def upper_result(self, problem: Problem, clock: Clock, upper: Tensor, hurried: bool) -> Bound:
-        """The result of a method that only bounds from above, by :func:`in_pieces`."""
+        """The result of a method that only bounds from above; ``hurried``: whether the time ran out on the way."""
         status, detail = (Status.TIME_LIMIT, HURRIED) if hurried else (Status.COMPLETE, "")
         return self.result(problem, clock, upper=upper, status=status, detail=detail)
 
@@ -130,13 +130,9 @@ class Piece(NamedTuple):
     first: int
     seconds: float
 
-    @property
-    def refining(self) -> float:
-        """Seconds for refining intervals; the rest is for what cannot be left out."""
-        return _REFINING * self.seconds
 
-
-_REFINING = 0.9
+REFINING = 0.9
+"""Share of the time for refining intervals; the rest is for what cannot be left out."""
 
 
 def pieces(problem: Problem, clock: Clock, bytes_each: int) -> Iterator[Piece]:
@@ -149,25 +145,6 @@ def pieces(problem: Problem, clock: Clock, bytes_each: int) -> Iterator[Piece]:
         some = problem.slice(start, start + size)
         left = clock.left
         yield Piece(some, start, left if math.isinf(left) else left * some.batch / (problem.batch - start))
-
-
-def in_pieces(
-    problem: Problem, clock: Clock, bytes_each: int, bound: Callable[[Piece], tuple[Tensor, bool]]
-) -> tuple[Tensor, bool]:
-    """Upper bounds (batch, rows) by :func:`pieces`, each kept at once, and whether any was hurried.
-
-    Args:
-        bytes_each: what one example takes.
-        bound: upper bounds (examples, rows) of a piece, and whether the time ran out before they were as tight as
-            they could be.
-    """
-    uppers, any_hurried = [], False
-    for piece in pieces(problem, clock, bytes_each):
-        upper, hurried = bound(piece)
-        clock.keep(Kept(piece.first, as_array(upper)))
-        uppers.append(upper)
-        any_hurried |= hurried
-    return torch.cat(uppers), any_hurried
 
 
 def propagation_bytes(problem: Problem) -> int:

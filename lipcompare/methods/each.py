@@ -1,4 +1,4 @@
-"""Running a method example by example, so that what it does for one does not depend on the others of its batch."""
+"""Going on with a batch example by example, so that what is done for one does not depend on the others."""
 
 from __future__ import annotations
 
@@ -6,40 +6,52 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from lipcompare.budget import Budget, Clock, Kept
+from lipcompare.budget import Clock, Kept, TracePoint
 from lipcompare.combine import side_by_side
-from lipcompare.methods.base import Method
-from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, closed
 
 
-def example_by_example(
-    method: Method, problem: Problem, budget: Budget, run: Callable[[Problem, Budget], Bound]
-) -> Bound:
-    """``run`` on every example in turn; each may take an equal share of the time that is left.
+def example_by_example(known: Bound, clock: Clock, run: Callable[[int, Clock], Bound]) -> Bound:
+    """What is ``known`` of a batch, improved by ``run`` for every example in turn.
+
+    Each may take an equal share of the time that is left. Those whose interval is closed are left alone, and those that
+    the time does not reach too.
 
     Raises:
         KeyboardInterrupt: the user interrupted one of them; the others do not start, and those done are kept.
     """
-    if problem.batch == 1:
-        return run(problem, budget)
-    clock = Clock(budget)
+    budget, batch = clock.budget, len(known.upper)
     done: list[Bound] = []
-    for b in range(problem.batch):
+    for b in range(batch):
+        part = known.example(b)
+        if closed(part.lower, part.upper, budget.gap):
+            done.append(dataclasses.replace(part, status=Status.EXACT))
+            continue
+        if not clock.running():
+            done.append(dataclasses.replace(part, status=Status.TIME_LIMIT))
+            continue
         share = dataclasses.replace(
             budget,
-            time_limit=clock.left / (problem.batch - b),
-            on_progress=None,
+            time_limit=clock.left / (batch - b),
+            on_progress=functools.partial(take, clock) if batch == 1 else None,
             on_kept=functools.partial(_keep, clock, b),
         )
-        done.append(run(problem.example(b), share))
+        done.append(run(b, Clock(share)))
         if done[-1].status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-    merged = side_by_side(done)
-    return method.result(
-        problem, clock, lower=merged.lower, upper=merged.upper, status=merged.status, detail=merged.detail,
-        witnesses=merged.witnesses,
-    )  # fmt: skip
+    return side_by_side(done)
+
+
+def within(clock: Clock, seconds: float) -> Clock:
+    """A clock that stops earlier, for one of the methods that take part; what it records is taken up."""
+    return Clock(dataclasses.replace(clock.budget, time_limit=seconds, on_progress=functools.partial(take, clock)))
+
+
+def take(clock: Clock, point: TracePoint) -> None:
+    """A point of the trace from what one of the methods has found, where it adds to what is known."""
+    low, high = (clock.trace[-1].lower, clock.trace[-1].upper) if clock.trace else (0.0, float("inf"))
+    if point.lower > low or point.upper < high:
+        clock.record(max(low, point.lower), min(high, point.upper))
 
 
 def _keep(clock: Clock, example: int, kept: Kept | Callable[[], Kept]) -> None:

@@ -15,13 +15,14 @@ from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
-from lipcompare.methods.each import example_by_example
+from lipcompare.methods.each import example_by_example, within
+from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.lipbab import LipBab
 from lipcompare.methods.milp import Milp
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, Witnesses
 from lipcompare.witness import gradient_norms
 
 _FEW = 6
@@ -71,7 +72,7 @@ class Exact(Method):
     def supports(self, problem: Problem) -> str | None:
         return Bab().supports(problem)
 
-    def choose(self, problem: Problem, budget: Budget = Budget()) -> Method:
+    def choose(self, problem: Problem, budget: Budget = Budget()) -> Bab | LipBab | Milp:
         """The method that the decision list picks, in a small part of the time."""
         if not has_patterns(problem.network) or isinstance(problem.box, Space):
             return Bab()
@@ -101,25 +102,44 @@ class Exact(Method):
         return Milp() if little and _openness(problem, gates, budget.memory, deadline) <= little else Bab()
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        return example_by_example(self, problem, budget, self._run)
-
-    def _run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        chosen = self.choose(problem, budget)
+        return self.after(linear_bounds(problem.double(), clock), problem, clock)
+
+    def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
+        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
+
+        ``known``: points to beat; without any, the methods look for some themselves.
+        """
+        start = self.upper_result(problem, clock, linear.upper, linear.hurried)
+
+        def sharper(b: int, share: Clock) -> Bound:
+            points = None if known is None else known.part(slice(b, b + 1))
+            return self._example(linear.part(b), share, points)
+
+        merged = example_by_example(start, clock, sharper)
+        return self.result(
+            problem, clock, lower=merged.lower, upper=merged.upper, status=merged.status, detail=merged.detail,
+            witnesses=merged.witnesses,
+        )  # fmt: skip
+
+    def _example(self, linear: Linear, clock: Clock, known: Witnesses | None) -> Bound:
+        problem, budget = linear.problem, clock.budget
+        chosen = Bab() if linear.leave_little(clock.left) else self.choose(problem, budget)
         patient = isinstance(chosen, Milp)
-        first = min(_PATIENCE, budget.time_limit) if patient else budget.time_limit
-        results = [chosen.run(problem, dataclasses.replace(budget, time_limit=first))]
+        first = within(clock, min(_PATIENCE, clock.left) if patient else clock.left)
+        if isinstance(chosen, Bab):
+            results = [chosen.after(linear, problem, first, known)]
+        elif isinstance(chosen, LipBab) or problem.device.type == "cpu":
+            results = [chosen.after(linear, problem, first)]
+        else:
+            results = [chosen.run(problem, first.budget)]
         if patient and results[0].status is Status.TIME_LIMIT and clock.running():
-            results.append(Bab().run(problem, dataclasses.replace(budget, time_limit=clock.left)))
+            results.append(Bab().after(linear, problem, within(clock, clock.left), known))
         if len(results) == 1:
-            detail = f"Took {chosen.name}. {results[0].detail}".strip()
-            return dataclasses.replace(results[0], method=self.name, detail=detail, options={})
+            return dataclasses.replace(results[0], detail=f"Took {chosen.name}. {results[0].detail}".strip())
         both = intersect(results, gap=budget.gap)
         status = both.status if both.status is Status.EXACT else results[-1].status
-        detail = f"Took milp, then bab. {results[-1].detail}"
-        return self.result(
-            problem, clock, lower=both.lower, upper=both.upper, status=status, detail=detail, witnesses=both.witnesses
-        )
+        return dataclasses.replace(both, status=status, detail=f"Took milp, then bab. {results[-1].detail}")
 
 
 def _openness(problem: Problem, gates: Gates, memory: int, deadline: Deadline) -> float:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-import torch
-from torch import Tensor
-
-from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.budget import Budget, Clock
 from lipcompare.jacobian import relaxation_named
-from lipcompare.methods.base import Method, Piece, as_array, in_pieces, propagation_bytes
+from lipcompare.methods.base import Method
+from lipcompare.methods.linear import linear_bounds
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
-from lipcompare.propagation import Propagated, propagate
 from lipcompare.result import Bound
 
 
@@ -77,49 +74,11 @@ class RecurJac(Method):
         return propagated(self, problem, budget, self.tightening, "recurjac")
 
 
-COARSE = "Rounding is over 1 % of some bounds in this precision: float64 gives tighter ones."
-AGAIN = "Rounding is over 1 % of some bounds in this precision: these are from float64."
-_CHEAP = 1e9
-"""Multiply-adds (examples, neurons, weights) up to which such bounds are computed again at once."""
-
-
 def propagated(
     method: Method, problem: Problem, budget: Budget, tightening: Tightening, name: str, *, joint: bool = False
 ) -> Bound:
-    """Problem -> pre-activations -> gates -> Jacobian bound by a relaxation of the table.
-
-    Where single precision costs much of the bounds and double precision costs little, the better of both.
-    """
-    clock, relaxation = Clock(budget), relaxation_named(name)
-    details: list[str] = []
-
-    def bound(piece: Piece) -> tuple[Tensor, bool]:
-
-        def report(upper: Tensor) -> None:
-            clock.keep(Kept(piece.first, as_array(upper)))
-            if problem.batch == piece.problem.batch:
-                clock.record(0.0, float(upper.max()))
-
-        def passed(part: Problem, seconds: float) -> Propagated:
-            return propagate(
-                part, tightening, relaxation, joint=joint, memory=budget.memory, seconds=seconds, report=report
-            )
-
-        ends = Deadline.after(piece.refining)
-        linear = passed(piece.problem, piece.refining)
-        if problem.dtype is torch.float64 or not linear.coarse(piece.problem):
-            return linear.upper, linear.hurried
-        if _cost(piece.problem) > _CHEAP or linear.hurried or ends.passed():
-            details.append(COARSE)
-            return linear.upper, linear.hurried
-        details.append(AGAIN)
-        again = passed(piece.problem.double(), ends.left)
-        return torch.minimum(linear.upper.double(), again.upper), again.hurried
-
-    result = method.upper_result(problem, clock, *in_pieces(problem, clock, propagation_bytes(problem), bound))
-    return dataclasses.replace(result, detail=" ".join(filter(None, [result.detail, *sorted(set(details))])))
-
-
-def _cost(problem: Problem) -> float:
-    """Of a backward pass for all pre-activations."""
-    return float(problem.batch) * problem.network.neurons * problem.network.products
+    """Problem -> pre-activations -> gates -> Jacobian bound by a relaxation of the table."""
+    clock = Clock(budget)
+    linear = linear_bounds(problem, clock, tightening, relaxation_named(name), joint=joint)
+    result = method.upper_result(problem, clock, linear.upper, linear.hurried)
+    return dataclasses.replace(result, detail=" ".join(filter(None, [result.detail, *linear.remarks])))

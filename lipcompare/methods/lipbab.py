@@ -20,8 +20,9 @@ from lipcompare.budget import Budget, Clock, Deadline, counted
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
-from lipcompare.methods.bab import PART, ROOT_SHARE, outcome
-from lipcompare.methods.base import Method
+from lipcompare.methods.bab import PART, outcome
+from lipcompare.methods.base import REFINING, Method, as_array
+from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Witness
@@ -60,48 +61,30 @@ class LipBab(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        whole = problem.double()
-        ledger = Ledger(whole, clock.record, clock.note)
+        return self.after(linear_bounds(problem.double(), clock, self.tightening), problem, clock)
+
+    def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
+        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time."""
+        whole = linear.problem
+        ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note)
         clock.keep(ledger.kept)
         stop, nodes, programs = Stop.DONE, 0, 0
         try:
-            for b in range(whole.batch):
-                example, begun = whole.example(b), clock.elapsed
-                bounds, upper = root_bounds(
-                    example, self.tightening, budget.memory, ROOT_SHARE * clock.left / (whole.batch - b)
-                )
-                ledger.upper[b] = upper
-                if not whole.network.activations:
-                    continue  # there is one gradient, and the bound over the whole box is its norm
-                norm, took = whole.norm.dual.of, clock.elapsed - begun
-                deadline = Deadline.after(clock.left / (whole.batch - b))
-                evaluator = RegionEvaluator(
-                    problem=example, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
-                )
-                search = Search.start(upper, attained(example, example.box.interval.center.repeat(1, whole.rows, 1)))
-                limits = SearchLimits(
-                    gap=budget.gap,
-                    seconds=deadline.left,
-                    nodes=self.node_limit or float("inf"),
-                    memory=budget.memory,
-                    batch=self.batch,
-                )
-                if deadline.passed(PART * took):  # as for bab
-                    ledger.keep(b, [search])
+            # Without an activation there is one gradient, and the bound over the whole box is its norm.
+            for b in range(whole.batch) if whole.network.activations else ():
+                if not clock.running():
                     stop = Stop.TIME
-                    continue
-                try:
-                    ended = run(search, evaluator, limits, report=ledger.watch(b, [search]))
-                finally:
-                    ledger.keep(b, [search])
+                    break
+                deadline = Deadline.after(clock.left / (whole.batch - b))
+                ended, bounded, solved = self._example(ledger, b, linear.part(b), clock.budget, deadline)
                 stop = ended if ended is not Stop.DONE else stop
-                nodes, programs = nodes + search.nodes, programs + evaluator.programs
+                nodes, programs = nodes + bounded, programs + solved
                 if stop is Stop.INTERRUPTED:
                     break
         except KeyboardInterrupt:
             stop = Stop.INTERRUPTED
         witnesses = ledger.kept().witnesses
-        status = outcome(stop, witnesses.values, ledger.upper, budget.gap)
+        status = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
         detail = f"{counted(nodes, 'region')}, {counted(programs, 'linear program')}."
         return self.result(
             problem,
@@ -112,6 +95,34 @@ class LipBab(Method):
             detail=detail,
             witnesses=witnesses,
         )
+
+    def _example(
+        self, ledger: Ledger, b: int, linear: Linear, budget: Budget, deadline: Deadline
+    ) -> tuple[Stop, int, int]:
+        """Why the search on one example ended, and the numbers of regions and of linear programs."""
+        problem, norm = linear.problem, linear.problem.norm.dual.of
+        search = Search.start(
+            ledger.upper[b].copy(), attained(problem, problem.box.interval.center.repeat(1, problem.rows, 1))
+        )
+        if deadline.passed(linear.ahead + PART * linear.seconds):  # as for bab
+            ledger.keep(b, [search])
+            return Stop.TIME, 0, 0
+        bounds = linear.propagated(budget.memory, REFINING * deadline.left).bounds
+        evaluator = RegionEvaluator(
+            problem=problem, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
+        )
+        limits = SearchLimits(
+            gap=budget.gap,
+            seconds=deadline.left,
+            nodes=self.node_limit or float("inf"),
+            memory=budget.memory,
+            batch=self.batch,
+        )
+        try:
+            stop = run(search, evaluator, limits, report=ledger.watch(b, [search]))
+        finally:
+            ledger.keep(b, [search])
+        return stop, search.nodes, evaluator.programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +190,7 @@ def spectral_search(
     with torch.no_grad():
         if not example.network.activations:
             return lipbab_operator_norm(example, gap=gap)
-        bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, ROOT_SHARE * time_limit)
+        bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, REFINING * time_limit)
         if not isinstance(example.box, Space):
             bounds = settled(example, bounds, memory, deadline.left)
         evaluator = SpectralEvaluator(example, bounds, memory=memory, deadline=deadline)

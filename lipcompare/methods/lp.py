@@ -11,14 +11,17 @@ import numpy as np
 
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
-from lipcompare.methods.base import HURRIED, Method, pieces
+from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
+from lipcompare.methods.linear import linear_bounds
 from lipcompare.methods.milp import FATAL, STATUSES, get_solver
 from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
-from lipcompare.programs.prepared import encodable, encode_rows, first_bounds, prepare
+from lipcompare.programs.prepared import encodable, encode_rows, prepare, prepared_from
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import sum_above
 from lipcompare.witness import gradient_norms
+
+_KEPT = "Some rows keep the bound of linear propagation."
 
 
 @final
@@ -52,17 +55,19 @@ class Lp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double, solver = problem.double("cpu"), get_solver(self.solver)
-        upper = np.full((problem.batch, problem.rows), np.inf)
-        status, detail = Status.COMPLETE, ""
-        for piece in pieces(double, clock, budget.memory):  # one example each
-            some, ends = piece.problem, Deadline.after(piece.seconds)
-            told = _Told(clock, upper, piece.first)
-            prepared = first_bounds(some, self.tightening.propagated, seconds=piece.refining, memory=budget.memory)
-            told.tighten(slice(None), prepared.upper.numpy())
-            if prepared.hurried:  # the programs of such a network are larger than its propagation
-                status, detail = Status.TIME_LIMIT, HURRIED
-                continue
+        linear = linear_bounds(problem.double("cpu"), clock, self.tightening.propagated, joint=False)
+        solver, memory = get_solver(self.solver), budget.memory
+        upper = as_array(linear.upper).copy()
+        status, detail = (Status.TIME_LIMIT, HURRIED) if linear.hurried else (Status.COMPLETE, "")
+        # The programs of a network for whose propagation the time is short are larger than that.
+        for b in range(problem.batch) if not linear.hurried else ():
+            part = linear.part(b)
+            some, ends = part.problem, Deadline.after(clock.left / (problem.batch - b))
+            if ends.passed(part.ahead):
+                status, detail = Status.TIME_LIMIT, _KEPT
+                break
+            told = _Told(clock, upper, b)
+            prepared = prepared_from(some, part.propagated(memory, REFINING * ends.left))
             if self.tightening.solves:
                 bounds = refined_bounds(
                     some.network,
@@ -70,22 +75,22 @@ class Lp(Method):
                     self.tightening,
                     solver,
                     left=functools.partial(_half, ends),
-                    memory=budget.memory,
+                    memory=memory,
                     start=prepared.bounds,
                 )
-                prepared = prepare(some, bounds, memory=budget.memory, deadline=ends)
+                prepared = prepare(some, bounds, memory=memory, deadline=ends)
                 told.tighten(slice(None), prepared.upper.numpy())
             center = some.box.interval.center[0]
             attained = gradient_norms(some.network, some.functionals[0], center, some.norm).tolist()
             # A solver takes one program at a time. The largest bound first: it decides.
             for done, row in enumerate(np.argsort(-told.upper, kind="stable").tolist()):
                 if ends.passed():
-                    status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."
+                    status, detail = Status.TIME_LIMIT, _KEPT
                     break
                 encoding = encode_rows(prepared, [row])
                 program = encoding.program.relaxed()
                 if ends.passed():
-                    status, detail = Status.TIME_LIMIT, "Some rows keep the bound of linear propagation."
+                    status, detail = Status.TIME_LIMIT, _KEPT
                     break
                 share = ends.left / (problem.rows - done)
                 limits = solvers.Limits(time_limit=max(share, 0.01), threads=self.threads)

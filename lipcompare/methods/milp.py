@@ -19,12 +19,13 @@ from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import by_node
-from lipcompare.methods.base import HURRIED, Method
+from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
+from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm, Problem
 from lipcompare.programs.entries import entry_intervals
 from lipcompare.programs.preactivation import Refinement, refined_bounds
-from lipcompare.programs.prepared import Prepared, encodable, encode_rows, first_bounds, prepare
+from lipcompare.programs.prepared import Prepared, encodable, encode_rows, prepare, prepared_from
 from lipcompare.programs.tolerance import solver_error
 from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
@@ -134,15 +135,22 @@ class Milp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double = problem.double("cpu")
-        shape = (problem.batch, problem.rows)
-        lower, upper = np.zeros(shape), np.full(shape, np.inf)
+        linear = linear_bounds(problem.double("cpu"), clock, self.tightening.propagated, joint=False)
+        return self.after(linear, problem, clock)
+
+    def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
+        """Go on from the linear bounds of the problem, in float64 on the CPU, to the end of the clock's time."""
+        double, budget = linear.problem, clock.budget
+        lower, upper = np.zeros((problem.batch, problem.rows)), as_array(linear.upper).copy()
         searches: list[_Example] = []
         status, detail = Status.COMPLETE, ""
         for b in range(problem.batch):
+            if b and not clock.running():
+                status, detail = Status.TIME_LIMIT, "The time did not reach every example."
+                break
             # The time that is left is shared by the examples to come.
             deadline = clock.elapsed + clock.left / (problem.batch - b)
-            search_ = _Example(self, double.example(b), budget, clock, deadline)
+            search_ = _Example(self, linear.part(b), budget, clock, deadline)
             searches.append(search_)
 
             def report(b: int = b, search_: _Example = search_) -> None:
@@ -164,20 +172,22 @@ class Milp(Method):
         elif status is Status.COMPLETE:
             gaps = (upper.max(1) - lower.max(1)) / np.where(upper.max(1) > 0, upper.max(1), 1.0)
             detail = f"The solver's tolerances leave a relative gap of {float(gaps.max()):.2g}."
-        if len(searches) < problem.batch:  # a solver without a licence: those to come prove nothing
-            return self.result(problem, clock, upper=upper, status=status, detail=detail)
-        witnesses = as_witnesses(double, [search_.found for search_ in searches])
+        # Examples that were not begun have the middle of their boxes.
+        attained = [search_.found for search_ in searches]
+        attained += [Attained(problem.rows) for _ in range(problem.batch - len(attained))]
+        witnesses = as_witnesses(double, attained)
         return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)
 
 
 class _Example:
     """The bounds of one example as they improve."""
 
-    def __init__(self, method: Milp, problem: Problem, budget: Budget, clock: Clock, deadline: float) -> None:
-        self.method, self.problem, self.budget, self.clock, self.deadline = method, problem, budget, clock, deadline
+    def __init__(self, method: Milp, linear: Linear, budget: Budget, clock: Clock, deadline: float) -> None:
+        self.method, self.linear, self.budget, self.clock, self.deadline = method, linear, budget, clock, deadline
+        self.problem = linear.problem
         self.solver = get_solver(method.solver)
-        self.found = Attained(problem.rows)
-        self.upper = np.full(problem.rows, np.inf)
+        self.found = Attained(self.problem.rows)
+        self.upper = as_array(linear.upper)[0].copy()
         self.status, self.detail = Status.COMPLETE, ""
         self.report: Callable[[], None] = lambda: None
 
@@ -197,17 +207,18 @@ class _Example:
     def run(self) -> None:
         network, box = self.problem.network, self.problem.box.interval
         refinement = self.method.tightening
-        first = first_bounds(self.problem, refinement.propagated, seconds=0.7 * self.left, memory=self.budget.memory)
-        self.upper = first.upper.numpy().copy()
-        self.report()
         self._attack()
         self.report()
         if not self._open_rows():
             return
-        if first.hurried:  # the programs of such a network are larger than its propagation
+        hurried = self.linear.hurried or self.left <= self.linear.ahead
+        if not hurried:
+            found = self.linear.propagated(self.budget.memory, REFINING * self.left)
+            hurried = found.hurried
+        if hurried:  # the programs of such a network are larger than its propagation
             self.status, self.detail = Status.TIME_LIMIT, HURRIED
             return
-        prepared = first
+        first = prepared = prepared_from(self.problem, found)
         if refinement.solves and self.left > 0:
             bounds = refined_bounds(
                 network,

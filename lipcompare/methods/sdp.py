@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from lipcompare.budget import Budget, Clock, Deadline, Kept, counted
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
-from lipcompare.jacobian import RELAXATIONS
-from lipcompare.methods.base import HURRIED, Method, Piece, as_array, in_pieces, joined, propagation_bytes
+from lipcompare.methods.base import HURRIED, REFINING, Method, as_array, joined, pieces, propagation_bytes
+from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
-from lipcompare.propagation import coupled, propagate
+from lipcompare.propagation import coupled
 from lipcompare.quadratic.bound import SdpBound, sdp_bound
 from lipcompare.result import Bound, Status
 
-_REFINING = 0.8
-"""At most of the time limit for refining intervals; where that takes so long, semidefinite programs take longer."""
+_PROBING = 0.8
+"""At most of the time that is left for what couples gates through the inputs, which cuts ask for."""
 
 
 @final
@@ -61,49 +61,41 @@ class Sdp(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        double = problem.double()
-        results: list[SdpBound] = []
+        return self.after(linear_bounds(problem.double(), clock, self.tightening), problem, clock)
 
-        def bound(piece: Piece) -> tuple[Tensor, bool]:
+    def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
+        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time."""
+        memory, double = clock.budget.memory, linear.problem
+        upper, results, hurried = as_array(linear.upper).copy(), list[SdpBound](), linear.hurried
+        for piece in pieces(double, clock, propagation_bytes(double)):
             some, deadline = piece.problem, Deadline.after(piece.seconds)
-
-            def report(upper: Tensor) -> None:
-                clock.keep(Kept(piece.first, as_array(upper)))
-                if some.batch == problem.batch:
-                    clock.record(0.0, float(upper.max()))
-
-            linear = propagate(
-                some,
-                self.tightening,
-                RELAXATIONS["lbp"],
-                joint=True,
-                memory=budget.memory,
-                seconds=_REFINING * piece.seconds,
-                report=report,
-            )
-            clock.keep(Kept(piece.first, as_array(linear.upper)))
+            part = linear.part(piece.first, some.batch)
+            if deadline.passed(part.ahead):
+                hurried = True
+                break  # the bounds that the programs need took all the time there is
+            found = part.propagated(memory, REFINING * piece.seconds)
             coupling = None
             if self.cuts and has_patterns(some.network) and not isinstance(some.box, Space):
-                linear, coupling = coupled(some, linear, memory=budget.memory, seconds=_REFINING * deadline.left)
-            results.append(
-                sdp_bound(
-                    some.network,
-                    linear.gates,
-                    some.functionals,
-                    linear.gradients,
-                    some.norm,
-                    tolerance=self.tolerance,
-                    cuts=self.cuts,
-                    coupling=coupling,
-                    only_maximum=not self.all_rows,
-                    memory=budget.memory,
-                    deadline=deadline.at,
-                )
+                found, coupling = coupled(some, found, memory=memory, seconds=_PROBING * deadline.left)
+            result = sdp_bound(
+                some.network,
+                found.gates,
+                some.functionals,
+                found.gradients,
+                some.norm,
+                tolerance=self.tolerance,
+                cuts=self.cuts,
+                coupling=coupling,
+                only_maximum=not self.all_rows,
+                memory=memory,
+                deadline=deadline.at,
             )
+            results.append(result)
+            hurried |= found.hurried
             # The joint relaxation of smooth slopes knows what slope ranges do not.
-            return torch.minimum(results[-1].upper, linear.upper), linear.hurried
-
-        upper, hurried = in_pieces(double, clock, propagation_bytes(double), bound)
+            here = slice(piece.first, piece.first + some.batch)
+            upper[here] = np.fmin(upper[here], as_array(torch.minimum(result.upper, found.upper)))
+            clock.keep(Kept(0, upper))
         status = Status.TIME_LIMIT if hurried or any(r.no_time for r in results) else Status.COMPLETE
         if any(bool((r.no_memory | r.restricted).any()) for r in results):
             status = Status.MEMORY_LIMIT
@@ -115,6 +107,8 @@ def _detail(parts: list[SdpBound], hurried: bool) -> str:
     sentences = []
     if hurried:
         sentences.append(HURRIED)
+    if not parts:
+        return " ".join(sentences)
     too_long = int(joined(p.too_long for p in parts).sum())
     if too_long:
         sentences.append(

@@ -10,11 +10,10 @@ from torch import Tensor
 from lipcompare.budget import Deadline
 from lipcompare.encoding.network import Encoding, encode
 from lipcompare.gates import Gates, PreactivationBounds
-from lipcompare.jacobian import RELAXATIONS, Gradients, gradient_intervals, norm_bound
+from lipcompare.jacobian import Gradients, gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
-from lipcompare.propagation import propagate
+from lipcompare.propagation import Propagated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,9 +35,8 @@ class Prepared:
     hurried: bool = False
 
 
-def first_bounds(problem: Problem, tightening: Tightening, *, seconds: float, memory: int = 2**30) -> Prepared:
-    """What bound propagation gives for one example within the time; looser bounds on a network too large for it."""
-    linear = propagate(problem, tightening, RELAXATIONS["lbp"], joint=False, memory=memory, seconds=seconds)
+def prepared_from(problem: Problem, linear: Propagated) -> Prepared:
+    """What bound propagation gives for one example; looser bounds on a network too large for the time."""
     return Prepared(problem, linear.bounds, linear.gates, linear.gradients, linear.upper[0], linear.hurried)
 
 

@@ -15,7 +15,8 @@ def setting() -> tuple[Ledger, list[tuple[float, float]], list[str]]:
     problem = nets.problem(nets.dense(0, (2, 4, 2)), 0.3, batch=2)
     trace: list[tuple[float, float]] = []
     notes: list[str] = []
-    return Ledger(problem, lambda low, high: trace.append((low, high)), notes.append), trace, notes
+    nothing = np.full((2, 2), np.inf)
+    return Ledger(problem, nothing, lambda low, high: trace.append((low, high)), notes.append), trace, notes
 
 
 def search(*uppers: float, attained: float = 0.0) -> Search:

@@ -63,7 +63,7 @@ def test_auto_has_an_interval(family):
     problem = nets.problem(nets.FAMILIES[family](3), 0.3, batch=2)
     result = lipcompare.bound(problem, Auto(), time_limit=5 if family == "gelu" else 20)
     assert (result.overall_lower > 0).all() and np.isfinite(result.overall_upper).all()
-    assert result.detail.startswith("Ran ibp, attack")
+    assert result.detail.startswith("Ran lbp, attack")
     if family != "gelu":
         assert result.status is Status.EXACT
 

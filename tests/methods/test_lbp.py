@@ -9,7 +9,7 @@ import torch
 
 import lipcompare
 from lipcompare import Problem
-from lipcompare.methods import lbp
+from lipcompare.methods import linear
 from lipcompare.testing import exact
 
 
@@ -23,12 +23,12 @@ def test_where_single_precision_costs_much_and_double_little_the_better_counts(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double, single = bounds(torch.float64, method), bounds(torch.float32, method)
-    assert not double.detail and lbp.AGAIN in single.detail
+    assert not double.detail and linear.AGAIN in single.detail
     # The weights that float32 stores are others.
     np.testing.assert_allclose(single.upper, double.upper, rtol=1e-4)
-    monkeypatch.setattr(lbp, "_CHEAP", 0.0)
+    monkeypatch.setattr(linear, "_CHEAP", 0.0)
     alone = bounds(torch.float32, method)
-    assert lbp.COARSE in alone.detail
+    assert linear.COARSE in alone.detail
     assert (alone.upper > 1.003 * double.upper).any()
 
 

@@ -1,0 +1,147 @@
+"""The linear bounds of a whole batch: what ``lbp`` ends with, and what every sharper method begins with.
+
+The same code in the same share of the time, so that no method that goes on from here is looser than ``lbp``. What this
+leaves of the time is theirs. All examples come first, together where memory allows, so that a batch for which the time
+is short has a bound everywhere before anything is done about one of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lipcompare.budget import Clock, Deadline, Kept
+from lipcompare.jacobian import RELAXATIONS, Relaxation
+from lipcompare.methods.base import REFINING, as_array, pieces, propagation_bytes
+from lipcompare.preactivation import Tightening
+from lipcompare.problem import Problem
+from lipcompare.propagation import Propagated, propagate
+
+LBP = "lbp"
+"""The relaxation that sharper methods begin with."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Linear:
+    """The linear bounds of a batch, and how they came about.
+
+    Attributes:
+        problem: what was bounded, in the precision of the bounds.
+        upper: (batch, rows).
+        hurried: whether the time ran out before they were as tight as they could be.
+        remarks: what there is to say of their precision.
+        seconds: what an example took, of all of them together.
+        found: the stages of propagation, where all examples fitted in memory together.
+    """
+
+    problem: Problem
+    tightening: Tightening
+    relaxation: Relaxation
+    joint: bool
+    upper: Tensor
+    hurried: bool
+    remarks: tuple[str, ...]
+    seconds: float
+    found: Propagated | None
+
+    def part(self, first: int, count: int = 1) -> Linear:
+        """Those of some consecutive examples."""
+        if count == self.problem.batch:
+            return self
+        some = slice(first, first + count)
+        found = None if self.found is None else self.found.part(some)
+        return dataclasses.replace(
+            self, problem=self.problem.slice(first, first + count), upper=self.upper[some], found=found
+        )
+
+    def propagated(self, memory: int, seconds: float = math.inf) -> Propagated:
+        """The stages of propagation; made again in that time where they were too many to be kept."""
+        if self.found is not None:
+            return self.found
+        found = propagate(
+            self.problem, self.tightening, self.relaxation, joint=self.joint, memory=memory, seconds=seconds
+        )
+        return dataclasses.replace(found, upper=torch.minimum(found.upper, self.upper))
+
+    def leave_little(self, seconds: float) -> bool:
+        """Whether so many seconds are little for what is sharper, which then comes before anything else."""
+        return seconds < _ROOM * self.problem.batch * self.seconds
+
+    @property
+    def ahead(self) -> float:
+        """Seconds that :meth:`propagated` takes, about."""
+        return self.problem.batch * self.seconds if self.found is None else 0.0
+
+
+COARSE = "Rounding is over 1 % of some bounds in this precision: float64 gives tighter ones."
+AGAIN = "Rounding is over 1 % of some bounds in this precision: these are from float64."
+_CHEAP = 1e9
+"""Multiply-adds (examples, neurons, weights) up to which such bounds are computed again at once."""
+
+_ROOM = 10
+"""Times that linear bounds took: with less than this, sharper bounds of the same box may take all of the time."""
+
+
+def linear_bounds(
+    problem: Problem,
+    clock: Clock,
+    tightening: Tightening = Tightening.ALPHA_CROWN,
+    relaxation: Relaxation = RELAXATIONS[LBP],
+    *,
+    joint: bool = True,
+) -> Linear:
+    """Problem -> pre-activations -> gates -> Jacobian bound of every example, each of which is kept at once.
+
+    Where single precision costs much of the bounds and double precision costs little, the better of both.
+
+    Args:
+        joint: as for :func:`~lipcompare.propagation.propagate`.
+    """
+    began, memory, whole = clock.elapsed, clock.budget.memory, problem.batch
+    uppers: list[Tensor] = []
+    remarks: set[str] = set()
+    found: Propagated | None = None
+    hurried = False
+    for piece in pieces(problem, clock, propagation_bytes(problem)):
+
+        def told(upper: Tensor, first: int = piece.first, some: int = piece.problem.batch) -> None:
+            clock.keep(Kept(first, as_array(upper)))
+            if some == whole:
+                clock.record(0.0, float(upper.max()))
+
+        def passed(part: Problem, seconds: float, report: Callable[[Tensor], None] = told) -> Propagated:
+            return propagate(part, tightening, relaxation, joint=joint, memory=memory, seconds=seconds, report=report)
+
+        ends = Deadline.after(REFINING * piece.seconds)
+        found = passed(piece.problem, ends.left)
+        upper = found.upper
+        if problem.dtype is not torch.float64 and found.coarse(piece.problem):
+            again = _cost(piece.problem) <= _CHEAP and not found.hurried and not ends.passed()
+            remarks.add(AGAIN if again else COARSE)
+            if again:
+                found = passed(piece.problem.double(), ends.left)
+                upper = torch.minimum(upper.double(), found.upper)
+        clock.keep(Kept(piece.first, as_array(upper)))
+        uppers.append(upper)
+        hurried |= found.hurried
+    clock.record(0.0, float(max(upper.max() for upper in uppers)))
+    return Linear(
+        problem=problem,
+        tightening=tightening,
+        relaxation=relaxation,
+        joint=joint,
+        upper=torch.cat(uppers),
+        hurried=hurried,
+        remarks=tuple(sorted(remarks)),
+        seconds=(clock.elapsed - began) / whole,
+        found=found if len(uppers) == 1 else None,
+    )
+
+
+def _cost(problem: Problem) -> float:
+    """Of a backward pass for all pre-activations."""
+    return float(problem.batch) * problem.network.neurons * problem.network.products

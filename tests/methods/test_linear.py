@@ -1,0 +1,42 @@
+"""Whatever the time: a method that goes on from another's bounds is not looser. The clock advances when it is asked, so
+that the same work takes the same time."""
+
+from __future__ import annotations
+
+import time
+
+import nets
+import pytest
+
+import lipcompare
+
+PROBLEM = nets.problem(nets.dense(4, (6, 12, 12, 3)), 0.3)
+
+
+def upper(monkeypatch: pytest.MonkeyPatch, method: str, asks: int) -> float:
+    """The upper end of a method that may ask the clock so many times."""
+    with monkeypatch.context() as patched:
+        now = 0.0
+
+        def tick() -> float:
+            nonlocal now
+            now += 1.0
+            return now
+
+        patched.setattr(time, "perf_counter", tick)
+        return float(lipcompare.bound(PROBLEM, method, time_limit=float(asks)).overall_upper[0])
+
+
+@pytest.mark.parametrize("asks", [2, 8, 15, 25, 40])
+def test_linear_bounds_come_first_and_are_the_same(monkeypatch: pytest.MonkeyPatch, asks: int) -> None:
+    linear = upper(monkeypatch, "lbp", asks)
+    for method in ("sdp", "lp", "milp", "bab", "exact", "auto"):
+        assert upper(monkeypatch, method, asks) <= linear, method
+
+
+def test_what_contains_the_relaxation_has_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the time that it takes and what the search's own questions of the clock add."""
+    relaxed = upper(monkeypatch, "sdp", 120)
+    assert relaxed < 0.9 * upper(monkeypatch, "lbp", 120)
+    for method in ("bab", "exact", "auto"):
+        assert upper(monkeypatch, method, 120) <= relaxed * (1 + 3e-3), method
