@@ -195,6 +195,17 @@ def looser(runs: Mapping[str, Run]) -> Iterator[str]:
                 yield f"{whole} is looser than {part} by {1 - low / lower:.1%} from below."
 
 
+def ratios(runs: Mapping[str, Run]) -> Iterator[str]:
+    """Both ends of a method over the best of those that it contains, given the same time."""
+    for whole, parts in CONTAINED.items():
+        having = [runs[part].ends for part in parts if part in runs]
+        if whole in runs and having:
+            (low, high), (lower, upper) = runs[whole].ends, (max(low for low, _ in having), min(h for _, h in having))
+            above = f"{high / upper:.4f}" if 0 < upper < math.inf else "-"
+            below = f"{low / lower:.4f}" if lower > 0 else "-"
+            yield f"{whole} over the best that it contains: {above} from above, {below} from below."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a limit was not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -219,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             word = "yes" if run.kept else "NO"
             line = f"{method:>9} {run.spent:6.2f} {word:>4} {interval_text(*run.ends)}; {run.memory:.0f}; {run.message}"
             console.print(line, markup=False, soft_wrap=True)
-        for words in looser(runs):
+        for words in (*ratios(runs), *looser(runs)):
             console.print(words, markup=False, soft_wrap=True)
     console.print("Every limit was kept." if not missed else f"{missed} limits were missed.")
     return int(missed > 0)

@@ -58,3 +58,11 @@ def test_what_is_looser_is_said() -> None:
         "auto is looser than lbp", "auto is looser than attack", "bab is looser than lbp"
     ]  # fmt: skip
     assert "50.0%" in said[0] and "from above" in said[0] and "from below" in said[1]
+
+
+def test_ends_are_compared_with_the_best_that_a_method_contains() -> None:
+    runs = {
+        name: limits.Run(1.0, 1.0, ends, "", 0.0)
+        for name, ends in {"auto": (1.0, 3.0), "lbp": (0.0, 2.0), "attack": (2.0, math.inf), "sdp": (0.0, 2.5)}.items()
+    }
+    assert list(limits.ratios(runs)) == ["auto over the best that it contains: 1.5000 from above, 0.5000 from below."]
