@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import inspect
 import logging
 import traceback
@@ -15,6 +16,7 @@ import numpy as np
 
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint
+from lipcompare.certificates import write_certificate
 from lipcompare.combine import SoFar
 from lipcompare.display.progress import Display, watched
 from lipcompare.display.progress import progress as news
@@ -284,7 +286,7 @@ def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
             f"{result.method}: example {b}, row {row} has lower bound {float(lower[b, row])!r} above upper bound "
             f"{float(upper[b, row])!r}. This is a bug: please report it with the model."
         )
-    result = dataclasses.replace(result, lower=lower, upper=upper)
+    result = dataclasses.replace(result, lower=lower, upper=upper, prover=functools.partial(write_certificate, problem))
     if result.status is Status.EXACT and not closed(lower, upper, gap):
         detail = f"What was checked leaves a gap of {float(result.gap.max()):.2g}. {result.detail}".strip()
         result = dataclasses.replace(result, status=Status.NUMERICAL, detail=detail)

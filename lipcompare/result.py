@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import html
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,7 @@ class Bound:
         witnesses: points that attain ``lower``.
         device, dtype: where and in which precision it was computed.
         versions: versions of the packages that took part.
+        prover: writes certificates of it; None where it does not come from :func:`lipcompare.bound`.
     """
 
     lower: np.ndarray
@@ -165,6 +167,28 @@ class Bound:
     device: str = "cpu"
     dtype: str = "float64"
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prover: Callable[..., Any] | None = dataclasses.field(default=None, repr=False)
+
+    def certificate(
+        self, path: str | os.PathLike[str], *, example: int = 0, time_limit: float = 60.0, memory: int = 2**30
+    ) -> Any:
+        """Write a proof of one example's interval that ``lipverify`` checks (docs/certificates.md).
+
+        Args:
+            example: of the batch.
+            time_limit: seconds for the proof; where they do not suffice, it proves less and says so.
+            memory: bytes of working memory.
+
+        Returns:
+            What was written: :class:`lipcompare.certificates.Summary`.
+
+        Raises:
+            ValueError: the result does not come from :func:`lipcompare.bound`.
+            UnsupportedOperation: certificates do not cover the network or the domain.
+        """
+        if self.prover is None:
+            raise ValueError("Only results of lipcompare.bound know their problem: use certificates.write_certificate.")
+        return self.prover(self, path, example=example, time_limit=time_limit, memory=memory)
 
     def example(self, b: int) -> Bound:
         """What is proved of one example; the trace is that of the batch and left out."""

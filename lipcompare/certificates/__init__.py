@@ -1,5 +1,6 @@
 """Certificates: proofs of both ends of a result, in a file that ``lipverify`` checks (docs/certificates.md)."""
 
-from lipcompare.certificates.write import write_certificate
+from lipcompare.certificates.file import differs
+from lipcompare.certificates.write import Summary, write_certificate
 
-__all__ = ["write_certificate"]
+__all__ = ["Summary", "differs", "write_certificate"]

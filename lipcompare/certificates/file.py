@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lipcompare.errors import UnsupportedOperation
+from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.problem import Problem
@@ -40,6 +41,28 @@ class Writer:
             np.savez_compressed(file, certificate=np.frombuffer(text, np.uint8), **self.arrays)  # type: ignore[arg-type]
         partial.replace(target)
         return target.stat().st_size
+
+
+def differs(path: str | os.PathLike[str], network: Network) -> str | None:
+    """Where the network of a certificate differs from this one, number by number, in words; None if nowhere.
+
+    Raises:
+        UnsupportedOperation: no certificate covers this network.
+        InvalidInput: the file is no certificate.
+    """
+    own = Writer()
+    nodes = [_node(network, k, own) for k in range(1, len(network.nodes))]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["certificate"].tobytes().decode())
+            if header["inputs"] != network.in_size or header["nodes"] != nodes:
+                return "the nodes, their sizes or their order"
+            for name, array in own.arrays.items():
+                if not np.array_equal(file[name], array):
+                    return f"array {name}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InvalidInput(f"{path} is no certificate: {error}") from error
+    return None
 
 
 def describe(problem: Problem, writer: Writer) -> dict[str, Any]:

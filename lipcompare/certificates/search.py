@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 
-from lipcompare.branching.bounds import BOUNDS, Settings
+from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, run
 from lipcompare.branching.evaluator import NetworkEvaluator
@@ -15,14 +16,13 @@ from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.inheritance import inherited_multipliers
 from lipcompare.branching.roots import root_bounds
 from lipcompare.branching.tree import Subdomain
-from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.preactivation.split import split_bounds
-from lipcompare.problem import Problem
-from lipcompare.regions.program import deepest, region_of
+from lipcompare.problem import Norm, Problem
+from lipcompare.regions.program import Region, deepest
 from lipcompare.result import Witness
 
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-5
 """Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
 
 
@@ -31,7 +31,7 @@ class Leaf:
     """A case of a proof.
 
     Attributes:
-        multipliers: (1 + gates + inputs,) of its quadratic-gate bound, zeros where it needs none.
+        multipliers: (gates + inputs,) of its quadratic-gate bound, zeros where it needs none.
         bound: what it proves.
         conflict: multipliers by gate of decisions that contradict each other.
     """
@@ -83,7 +83,8 @@ def proof_trees(
     """
     bounds, linear = root_bounds(problem, Tightening.CROWN, memory)
     numbering = Numbering(problem.network)
-    bound = BOUNDS["sdp"]
+    # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
+    bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
     heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
     settings = Settings(tolerance=_TOLERANCE, memory=memory)
     evaluator = NetworkEvaluator(
@@ -106,7 +107,7 @@ def proof_trees(
 def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, goal: float) -> Tree:
     nodes: list[int] = []
     leaves: list[Leaf] = []
-    blank = np.zeros(1 + numbering.gates + numbering.network.in_size, np.float32)
+    blank = np.zeros(numbering.gates + numbering.network.in_size, np.float32)
 
     def visit(
         decisions: tuple[int, ...], above: float, inherited: bytes
@@ -117,8 +118,9 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
         inherited = inherited if said is None else said.inherited
         if said is None or not said.chain or upper <= goal:
             nodes.append(-1)
-            packed = inherited_multipliers(numbering, [inherited])[0].numpy() if inherited else blank
-            leaves.append(Leaf(packed, max(upper, 0.0)))
+            packed = inherited_multipliers(numbering, [inherited])[0, 1:].numpy() if inherited else blank
+            conflict = _contradiction(recorder.inner, decisions) if upper == -np.inf else {}
+            leaves.append(Leaf(packed, max(upper, 0.0), conflict))
             return
         for m, last in enumerate(said.chain):
             nodes.append(last)
@@ -141,22 +143,26 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
 
 
 def _contradiction(evaluator: NetworkEvaluator, decisions: tuple[int, ...]) -> dict[int, float]:
-    """Multipliers of the decided gates that prove that no input takes all these decisions.
+    """Multipliers of the decided gates' half-spaces that prove that no input takes all these decisions, if there are.
 
-    The decided gates of a layer are affine functions of the input where all gates before it are decided.
+    Where there are none, contradictory signs or intervals show it, to the checker as well.
     """
     network, numbering = evaluator.problem.network, evaluator.numbering
     made = [np.array(decisions, dtype=np.int64)]
     signs, _ = numbering.signs(made)
     box = numbering.boxes(made, evaluator.box)
     split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
-    if bool(split.empty.any()):
-        return {}  # re-propagation shows it, to the checker as well
-    rows, settled = {}, True
-    for k in network.activations:
-        rows[k] = (signs[k][0] != 0) & settled
-        settled = settled and not bool(split.gates.unstable(k).any())
-    slopes = {k: s.lower[0] for k, s in split.gates.slopes.items()}
-    inside = Interval(box.lower[0], box.upper[0])
-    found = deepest(region_of(network, inside, slopes, {k: s[0] > 0 for k, s in signs.items()}, rows))
+    spaces = split.halfspaces
+    here = spaces.node[0] >= 0
+    first = torch.tensor([numbering.start[k] for k in spaces.node[0][here].tolist()], dtype=torch.int64)
+    found = deepest(
+        Region(
+            matrix=spaces.normal[0][here].numpy(),
+            offset=spaces.offset[0][here].numpy(),
+            error=np.zeros(int(here.sum())),
+            gate=(first + spaces.neuron[0][here]).numpy(),
+            lower=box.lower[0].numpy(),
+            upper=box.upper[0].numpy(),
+        )
+    )
     return dict(zip(found.conflict, found.weights, strict=True))

@@ -14,13 +14,23 @@ from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import relaxation_named
+from lipcompare.jacobian.norms import norm_product
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import propagate
 from lipcompare.result import Bound, Witness
 
-_PLAIN = {"ibp": "interval", "recurjac": "recurjac", "lbp": "linear"}
-"""Methods whose bound a checker derives from the slope ranges alone."""
+_PLAIN = ("ibp", "recurjac", "lbp")
+"""Methods whose bound a checker derives from the slope ranges alone, by chords, which are the tightest of the three."""
+_ROOM = 1e-9
+"""What the checker's error bounds may add, relative: they are ``2 gamma_n`` times sums of absolute values, with ``n``
+some thousand operations, so that these sums may be a thousand times the bound."""
+_ROOM_SINGLE = 1e-6
+"""The same with multipliers that were rounded to float32."""
+_OVER = 1e-12
+"""What a claim that the checker had not met is above what it proves."""
+_LEAST = 2.0**-250
+"""Smaller upper ends are claimed as this: a checker in floating point allows for underflow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +60,10 @@ def write_certificate(
 ) -> Summary:
     """Write what re-derives both ends of a result without search (docs/certificates.md).
 
-    Results of ``ibp``, ``recurjac`` and ``lbp`` are derived again over bounds of plain CROWN (so are looser where the
-    result's own were tighter); everything else is proved by a branch and bound of its own, which stops once it has
-    proved the result's upper end, so it takes about the time of ``bab``. What the file claims may be looser than the
-    result where the time does not suffice.
+    ``naive`` is derived again from the layers. For ``ibp``, ``recurjac`` and ``lbp`` the file claims what chords over
+    plain CROWN bounds give: at most what the first two give over these bounds, and looser than a result over optimised
+    slopes. Everything else, cuts included, is proved by a branch and bound of its own, which stops once it has proved
+    the result's upper end, so it takes about the time of ``bab``; where the time does not suffice the file claims less.
 
     Args:
         example: of the batch.
@@ -74,25 +84,44 @@ def write_certificate(
     for witness in witnesses:
         rows[witness.row] |= _lower(one, witness, float(result.lower[example, witness.row]), writer)
     leaves = 0
-    kind = _PLAIN.get(result.method)
-    if kind is not None:
-        # What the checker derives: over bounds of plain CROWN, whatever bounds the result came from.
-        plain = propagate(one, Tightening.CROWN, relaxation_named(result.method), joint=False, memory=memory)
-        for row, upper in zip(rows, plain.upper[0].tolist(), strict=True):
+    if result.method in ("naive", *_PLAIN):
+        if result.method == "naive":
+            kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0]
+        else:
+            # What the checker derives: over bounds of plain CROWN, whatever bounds the result came from.
+            kind = "linear"
+            uppers = propagate(one, Tightening.CROWN, relaxation_named("lbp"), joint=False, memory=memory).upper[0]
+        for row, upper in zip(rows, uppers.tolist(), strict=True):
             row["upper"] = {"kind": kind}
-            row["claim"][1] = upper if np.isfinite(upper) else None
+            row["claim"][1] = max(upper * (1 + _ROOM), _LEAST) if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
         trees = proof_trees(one, witnesses, float(result.overall_upper[example]), time_limit=time_limit, memory=memory)
         for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
             row["upper"] = _upper(number, tree, one, writer)
-            # Multipliers are written in float32: what they prove is checked against this much more.
-            row["claim"][1] = tree.bound * (1 + 1e-6)
+            row["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
             leaves += len(tree.leaves)
+    header["found_by"] = result.method
     header["rows"] = rows
     size = writer.save(header, path)
+    short = False
+    for row, high in zip(rows, _proved(path) or [0.0] * len(rows), strict=True):
+        if row["claim"][1] is not None and row["claim"][1] < high:
+            # Re-propagation there may find less than the search did: claim what is proved.
+            row["claim"][1], short = high * (1 + _OVER) if np.isfinite(high) else None, True
+    size = writer.save(header, path) if short else size
     ends = [row["claim"][1] for row in rows]
     upper = float("inf") if any(end is None for end in ends) else max(ends)
     return Summary(max(row["claim"][0] for row in rows), upper, size, leaves)
+
+
+def _proved(path: str | os.PathLike[str]) -> list[float]:
+    """The upper ends that ``lipverify`` proves from a file, row by row; nothing is known where it is not installed."""
+    try:
+        from lipverify.certificate import read
+        from lipverify.check import check
+    except ImportError:
+        return []
+    return [row.upper for row in check(read(path))]
 
 
 def _lower(problem: Problem, witness: Witness, value: float, writer: Writer) -> dict[str, Any]:
@@ -124,13 +153,12 @@ def _upper(number: int, tree: Tree, problem: Problem, writer: Writer) -> dict[st
     proof: dict[str, Any] = {
         "kind": "tree",
         "nodes": writer.add(f"{name}.nodes", tree.nodes, np.int32),
-        "constant": writer.add(f"{name}.constant", table[:, 0], np.float32),
     }
     conflict = np.zeros((len(table), gates), np.float32)
     for i, leaf in enumerate(tree.leaves):
         for gate, weight in leaf.conflict.items():
             conflict[i, gate] = weight
-    parts = {"theta": table[:, 1 : 1 + gates], "lam": table[:, 1 + gates :], "conflict": conflict}
+    parts = {"theta": table[:, :gates], "lam": table[:, gates:], "conflict": conflict}
     for part, columns in parts.items():
         owner, index = np.nonzero(columns)
         starts = np.searchsorted(owner, np.arange(len(table) + 1))

@@ -1,9 +1,9 @@
-"""Bounds on one row of the gradient from the ranges of the slopes: interval arithmetic, RecurJac, chords.
+"""Bounds on one row of the gradient: by the norms of the maps, or from the ranges of the slopes by chords.
 
 The gradient ``J`` at a kink's output passes as ``u = a J`` with ``a`` in ``[lo, hi]``. Over an interval of ``J`` the
 product lies between two lines; a linear functional of the gradient at any node is bounded by running its weights
-forward through these lines to the output. The error of each such sum is at most ``gamma S``, with ``S`` the sum of
-absolute values, which one pass back from ``|c|`` gives for all entries.
+forward through these lines to the output. The error is that of a sum with the same terms in absolute values, which one
+pass back from ``|c|`` gives for all entries.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lipverify.definite import shift
 from lipverify.forward import Interval
-from lipverify.network import Affine, Network
-from lipverify.numbers import Arithmetic, Array
+from lipverify.network import Affine, Kink
+from lipverify.numbers import Arithmetic, Array, Number, outward
+from lipverify.question import Question
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GateLines:
-    """``(slope -+ spread) J + offset -+ reach`` around ``a J``."""
+    """``(slope -+ spread) J -+ reach`` around ``a J``."""
 
     slope: Array
     spread: Array
-    offset: Array
     reach: Array
 
 
@@ -43,16 +44,9 @@ class Gradients:
     sums: dict[int, Array]
 
 
-def gradients(
-    network: Network, arithmetic: Arithmetic, slopes: Mapping[int, Interval], row: Array, kind: str, norm: str
-) -> Gradients:
-    """Intervals of the gradient of ``row`` (outputs,) times the network.
-
-    Args:
-        kind: ``interval``, ``recurjac`` (constants where gate and sign are open) or ``linear`` (chords).
-        norm: ``inf``, ``2`` or ``1``: the sum of absolute values (inf) needs no tighter entry where the sign is known.
-    """
-    gamma = arithmetic.gamma(network.length)
+def gradients(question: Question, slopes: Mapping[int, Interval]) -> Gradients:
+    """Intervals of the gradient, by one step of interval arithmetic and by chords of all later gates."""
+    network, arithmetic, row = question.network, question.arithmetic, question.row
     intervals: dict[int, Interval] = {}
     sums: dict[int, Array] = {}
     lines: dict[int, GateLines] = {}
@@ -61,14 +55,16 @@ def gradients(
 
     def refined(k: int, value: Interval, total: Array) -> Interval:
         lower, upper = value
-        wanted = (lower < 0) & (upper > 0) if k or norm == "inf" else lower < upper
-        index = np.flatnonzero(wanted) if kind != "interval" and lines else np.zeros(0, int)
+        # A sum of absolute values (p = inf) needs no tighter entry where the sign is known.
+        wanted = (lower < 0) & (upper > 0) if k or question.norm == "inf" else lower < upper
+        index = np.flatnonzero(wanted) if lines else np.zeros(0, int)
         if not len(index):
             return value
         weights = arithmetic.zeros(2 * len(index), len(lower))
         here = np.arange(len(index))
         weights[here, index], weights[here + len(index), index] = arithmetic.array(1.0), arithmetic.array(-1.0)
-        top = functional(network, row, lines, k, weights) + gamma * np.concatenate([total[index]] * 2)
+        error = np.tile((0 * total + arithmetic.error(network.length, total))[index], 2)
+        top = functional(question, lines, k, weights) + error
         lower, upper = lower.copy(), upper.copy()
         upper[index] = np.minimum(upper[index], top[: len(index)])
         lower[index] = np.maximum(lower[index], -top[len(index) :])
@@ -79,18 +75,19 @@ def gradients(
             continue
         node, value, total = network.nodes[k - 1], open_value.pop(k), open_sum.pop(k)
         if isinstance(node, Affine):
-            for parent, one in zip(node.parents, node.maps, strict=True):
+            for parent, one in node.terms:
                 lower = value[0] @ one.positive + value[1] @ one.negative
                 upper = value[1] @ one.positive + value[0] @ one.negative
                 own = np.maximum(total, np.maximum(np.abs(value[0]), np.abs(value[1]))) @ one.absolute
-                _add(open_value, open_sum, parent, (lower - gamma * own, upper + gamma * own), own)
+                error = arithmetic.error(network.length, own)
+                _add(open_value, open_sum, parent, (lower - error, upper + error), own)
             continue
         value = refined(k, value, total)
         intervals[k], sums[k] = value, total
-        lines[k] = _lines(arithmetic, value, slopes[k], constants=kind == "recurjac")
+        lines[k] = _lines(arithmetic, value, slopes[k])
         corners = [end * slope for end in value for slope in slopes[k]]
         low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-        size = (np.abs(lines[k].slope) + np.abs(lines[k].spread)) * total + np.abs(lines[k].offset) + lines[k].reach
+        size = (np.abs(lines[k].slope) + np.abs(lines[k].spread)) * total + lines[k].reach
         _add(open_value, open_sum, node.parent, (arithmetic.down(low), arithmetic.up(high)), size)
     nothing = arithmetic.zeros(network.inputs)
     value, total = open_value.get(0, (nothing, nothing)), open_sum.get(0, nothing)
@@ -105,7 +102,7 @@ def _add(values: dict[int, Interval], sums: dict[int, Array], k: int, value: Int
     values[k], sums[k] = value, total
 
 
-def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval, *, constants: bool) -> GateLines:
+def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateLines:
     (lower, upper), (lo, hi) = gradient, slope
     below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
     mixed = (below < 0) & (above > 0)
@@ -114,51 +111,38 @@ def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval, *, const
     rise = arithmetic.array(np.clip(share, 0.0, 1.0))  # any number in [0, 1] will do: the reach makes the lines valid
     width = hi - lo
     reach = np.maximum(width * (1 - rise) * above, -width * rise * below)
-    middle, spread, offset = (hi + lo) / 2, width * rise - width / 2, 0 * reach
-    if constants:
-        flat = mixed & (hi > lo)
-        highest, lowest = np.maximum(hi * above, lo * below), np.minimum(hi * below, lo * above)
-        middle, spread = np.where(flat, 0 * middle, middle), np.where(flat, 0 * spread, spread)
-        offset = np.where(flat, (highest + lowest) / 2, offset)
-        reach = np.where(flat, (highest - lowest) / 2, reach)
-    return GateLines(middle, spread, offset, reach)
+    return GateLines((hi + lo) / 2, width * rise - width / 2, reach)
 
 
-def functional(network: Network, row: Array, lines: Mapping[int, GateLines], source: int, weights: Array) -> Array:
+def functional(question: Question, lines: Mapping[int, GateLines], source: int, weights: Array) -> Array:
     """Upper bounds (t,) on functionals ``weights`` (t, size) of the gradient at node ``source``, before rounding."""
+    network = question.network
     tangents: dict[int, Array] = {source: weights}
-    total = 0 * (weights[:, :1].sum(-1))
+    total = 0 * weights[:, 0]
     for k in range(source + 1, network.last + 1):
         node = network.nodes[k - 1]
         if isinstance(node, Affine):
-            parts = [tangents[p] @ m.matrix.T for p, m in zip(node.parents, node.maps, strict=True) if p in tangents]
+            parts = [tangents[p] @ m.matrix.T for p, m in node.terms if p in tangents]
             if parts:
                 tangents[k] = sum(parts[1:], parts[0])
-        elif node.parent in tangents:
+        elif node.parent in tangents and k in lines:
             tangent, line = tangents[node.parent], lines[k]
             size = np.abs(tangent)
-            total = total + tangent @ line.offset + size @ line.reach
+            total = total + size @ line.reach
             tangents[k] = tangent * line.slope + size * line.spread
-    return total + tangents[network.last] @ row if network.last in tangents else total
+    return total + tangents[network.last] @ question.row if network.last in tangents else total
 
 
-def norm_bound(
-    network: Network, arithmetic: Arithmetic, row: Array, found: Gradients, norm: str, *, pushed: bool
-) -> tuple[Array, bool]:
-    """Upper bound on the dual norm of the gradient, and whether it stands for its square (p = 2).
-
-    Args:
-        norm: ``inf``, ``2`` or ``1``, the norm on the input.
-        pushed: bound the sum over entries by chords and one more pass, rather than entry by entry.
-    """
+def norm_bound(question: Question, found: Gradients) -> Number:
+    """Upper bound on the dual norm of the gradient (squared for p = 2): entry by entry, and by chords of the entries'
+    sizes and one more functional."""
+    network, arithmetic, norm = question.network, question.arithmetic, question.norm
     lower, upper = found.intervals[0]
     size = np.maximum(np.abs(lower), np.abs(upper))
-    gamma = arithmetic.gamma(len(size) + 16)
     if norm == "1":
-        return size.max(initial=arithmetic.zeros(1)[0]), False
-    box = (size if norm == "inf" else size * size).sum() * (1 + gamma)
-    if not pushed or not len(size):
-        return box, norm == "2"
+        return size.max()
+    box = (size if norm == "inf" else size * size).sum()
+    box = box + arithmetic.error(len(size) + 16, box)
     below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
     if norm == "inf":
         b, a = arithmetic.floats(below), arithmetic.floats(above)
@@ -168,7 +152,39 @@ def norm_bound(
         offset = np.maximum(above * (1 - slope), -below * (1 + slope))
     else:
         slope, offset = lower + upper, -lower * upper
-    total = functional(network, row, found.lines, 0, slope[None])[0] + offset.sum()
-    error = arithmetic.gamma(network.length + len(size) + 16)
-    total = total + error * (np.abs(slope) @ np.maximum(found.sums[0], size) + np.abs(offset).sum())
-    return max(min(total, box), arithmetic.zeros(1)[0]), norm == "2"
+    total = np.abs(slope) @ np.maximum(found.sums[0], size) + np.abs(offset).sum()
+    pushed = functional(question, found.lines, 0, slope[None])[0] + offset.sum()
+    pushed = pushed + arithmetic.error(network.length + len(size) + 16, total)
+    return max(min(pushed, box), 0 * box)
+
+
+def norm_product(question: Question) -> Number:
+    """Product of operator norms and steepest slopes along the network, branches added (squared for p = 2)."""
+    network, row = question.network, question.row
+    count, size = network.length, np.abs(row)
+    reach: list[Number] = [question.arithmetic.array(1.0)[()]]
+    for k, node in enumerate(network.nodes, 1):
+        if isinstance(node, Kink):
+            reach.append(max(1, np.abs(node.alpha).max()) * reach[node.parent])
+        elif k < network.last:
+            reach.append(sum(_operator_norm(question, m.matrix, 0) * reach[p] for p, m in node.terms))
+        else:  # the row with the last map
+            errors = [question.arithmetic.error(count, size @ m.absolute) for _, m in node.terms]
+            parts = zip(node.terms, errors, strict=True)
+            reach.append(sum(_operator_norm(question, (row @ m.matrix)[None], e) * reach[p] for (p, m), e in parts))
+    total = reach[-1] * (_operator_norm(question, row[None], 0) if network.last in network.kinks else 1)
+    total = total + question.arithmetic.error(8 * network.last, total)
+    return total * total if question.norm == "2" else total
+
+
+def _operator_norm(question: Question, matrix: Array, slack: Array | int) -> Number:
+    """From p to p, of a matrix whose entries are known up to ``slack``; for p = 2 as ``s I - A'A`` is semidefinite."""
+    arithmetic, count = question.arithmetic, question.network.length
+    size = np.abs(matrix) + slack
+    if question.norm == "2":
+        gram = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
+        square = shift(arithmetic, -gram) + arithmetic.error(count, (size * size).sum())
+        found = arithmetic.array(outward(square, up=True, root=True))[()] + (size - np.abs(matrix)).sum()
+    else:
+        found = size.sum(1 if question.norm == "inf" else 0).max()
+    return found + arithmetic.error(count, found)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from lipverify.network import Affine, Kink, Map, Network
 from lipverify.numbers import Array
+from lipverify.tree import Leaf, fault
 
 FORMAT, VERSION = "lipcompare certificate", 1
 
@@ -21,18 +24,35 @@ class Malformed(Exception):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Certificate:
-    """What the file says.
+class Proof:
+    """What is said of one row.
 
     Attributes:
-        network: in doubles.
+        lower, upper: the interval that is claimed.
+        point: (inputs,) where the lower end is attained; None for no proof.
+        sides: per kink node (size,), positive where a neuron exactly at its kink counts as active.
+        kind: ``norms``, ``linear`` or ``tree``; empty for no proof of the upper end.
+        nodes, leaves: of a tree.
+    """
+
+    lower: float
+    upper: float
+    point: Array | None = None
+    sides: Mapping[int, Array] = dataclasses.field(default_factory=dict)
+    kind: str = ""
+    nodes: tuple[int, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificate:
+    """What the file says, in doubles.
+
+    Attributes:
         lower, upper: (inputs,) the box.
         norm: ``inf``, ``2`` or ``1``, the norm on the input.
         rows: (rows, outputs).
-        claims: per row the interval that is said to be proved.
-        proofs: per row the JSON objects ``lower`` and ``upper``, either may be missing.
-        bounds: JSON object on the optimised slopes of bounds over the whole box.
-        arrays: the file's other members.
+        proofs: one for each row.
     """
 
     network: Network
@@ -40,10 +60,19 @@ class Certificate:
     upper: Array
     norm: str
     rows: Array
-    claims: list[tuple[float, float]]
-    proofs: list[dict[str, Any]]
-    bounds: dict[str, Any]
-    arrays: dict[str, Array]
+    proofs: tuple[Proof, ...]
+
+    @property
+    def digest(self) -> str:
+        """Names the question: network, box, functionals and norm, number by number."""
+        made = hashlib.sha256(self.norm.encode())
+        parts = [self.lower, self.upper, self.rows]
+        for node in self.network.nodes:
+            made.update(repr(node.parents if isinstance(node, Affine) else node.parent).encode())
+            parts += [node.alpha] if isinstance(node, Kink) else [node.bias, *(m.matrix for _, m in node.terms)]
+        for part in parts:
+            made.update(repr(part.shape).encode() + (part + 0.0).tobytes())
+        return made.hexdigest()[:16]
 
 
 def read(path: str | os.PathLike[str]) -> Certificate:
@@ -56,52 +85,106 @@ def read(path: str | os.PathLike[str]) -> Certificate:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("certificate").tobytes().decode())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RecursionError) as error:
-        raise Malformed(f"not a certificate: {type(error).__name__}: {error}") from error
-    try:
-        return _parse(header, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        return _Parser(arrays).certificate(header)
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"{type(error).__name__}: {error}") from error
+    except (OSError, EOFError, MemoryError, RecursionError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise Malformed(f"not a readable archive: {type(error).__name__}: {error}") from error
 
 
-def _parse(header: dict[str, Any], arrays: dict[str, Array]) -> Certificate:
-    if header["format"] != FORMAT or header["version"] != VERSION:
-        raise Malformed(f"format {header['format']!r}, version {header['version']!r}: expected {FORMAT!r}, {VERSION}")
+def _integer(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of something")
+    return value
 
-    def numbers(name: str, *shape: int) -> Array:
-        array = arrays[name]
-        if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
-            raise Malformed(f"array {name!r} must hold finite float64 numbers of shape {shape}, not {array.shape}")
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Parser:
+    arrays: Mapping[str, Array]
+
+    def numbers(self, name: str, *shape: int, kind: str = "f") -> Array:
+        """A member with finite entries, floating (``f``) or integer (``i``), of a shape in which -1 is any size."""
+        array = self.arrays[name]
+        fits = array.ndim == len(shape) and all(b in (a, -1) for a, b in zip(array.shape, shape, strict=True))
+        if not fits or array.dtype.kind != kind or array.dtype.itemsize > 8 or not np.isfinite(array).all():
+            raise ValueError(f"array {name!r} must hold finite numbers ({kind}) of shape {shape}")
+        return array.astype(np.float64 if kind == "f" else np.int64)
+
+    def integers(self, name: str, below: int, *shape: int) -> Array:
+        array = self.numbers(name, *shape, kind="i")
+        if len(array) and not 0 <= array.min() <= array.max() < below:
+            raise ValueError(f"array {name!r} must hold integers from 0 to {below - 1}")
         return array
 
-    sizes = [int(header["inputs"])]
-    nodes: list[Affine | Kink] = []
-    for item in header["nodes"]:
-        size = int(item["size"])
-        if item["kind"] == "affine":
-            terms = [
-                (int(t["parent"]), Map(numbers(t["matrix"], size, sizes[int(t["parent"])]))) for t in item["terms"]
-            ]
-            parents, maps = zip(*terms, strict=True)
-            nodes.append(Affine(parents, maps, numbers(item["bias"], size)))
-        elif item["kind"] == "kink":
-            nodes.append(Kink(int(item["parent"]), numbers(item["alpha"], size)))
-        else:
-            raise Malformed(f"a node of kind {item['kind']!r}")
-        sizes.append(size)
-    network = Network(sizes[0], tuple(nodes))
-    lower, upper = numbers(header["box"][0], sizes[0]), numbers(header["box"][1], sizes[0])
-    if bool((lower > upper).any()):
-        raise Malformed("the box is empty")
-    if header["norm"] not in ("inf", "2", "1"):
-        raise Malformed(f"norm {header['norm']!r}")
-    rows = numbers(header["functionals"], len(header["rows"]), sizes[-1])
-    claims = [
-        (float(r["claim"][0]), float("inf") if r["claim"][1] is None else float(r["claim"][1])) for r in header["rows"]
-    ]
-    if any(np.isnan(end) for claim in claims for end in claim):
-        raise Malformed("a claim is not a number")
-    proofs = [{part: r.get(part) for part in ("lower", "upper")} for r in header["rows"]]
-    return Certificate(
-        network, lower, upper, str(header["norm"]), rows, claims, proofs, dict(header.get("bounds") or {}), arrays
-    )
+    def certificate(self, header: Mapping[str, Any]) -> Certificate:
+        if header["format"] != FORMAT or header["version"] != VERSION:
+            raise ValueError(f"this is {header['format']!r}, version {header['version']!r}, not {FORMAT!r}, {VERSION}")
+        network = self.network(header)
+        lower, upper = (self.numbers(name, network.inputs) for name in header["box"])
+        if bool((lower > upper).any()):
+            raise ValueError("the box is empty")
+        if header["norm"] not in ("inf", "2", "1"):
+            raise ValueError(f"norm {header['norm']!r}")
+        rows = self.numbers(header["functionals"], len(header["rows"]), network.size(network.last))
+        if not len(rows):
+            raise ValueError("there are no rows")
+        proofs = []
+        for number, item in enumerate(header["rows"]):
+            try:
+                proofs.append(self.proof(item, network))
+            except (LookupError, ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"row {number}: {error}") from error
+        return Certificate(network, lower, upper, header["norm"], rows, tuple(proofs))
+
+    def network(self, header: Mapping[str, Any]) -> Network:
+        sizes = [_integer(header["inputs"])]
+        nodes: list[Affine | Kink] = []
+        for item in header["nodes"]:
+            size = _integer(item["size"])
+            if item["kind"] == "affine":
+                terms = (
+                    (p := _integer(t["parent"]), Map(self.numbers(t["matrix"], size, sizes[p]))) for t in item["terms"]
+                )
+                nodes.append(Affine(tuple(terms), self.numbers(item["bias"], size)))
+            elif item["kind"] == "kink":
+                nodes.append(Kink(_integer(item["parent"]), self.numbers(item["alpha"], size)))
+            else:
+                raise ValueError(f"node {len(sizes)} is of kind {item['kind']!r}")
+            sizes.append(size)
+        return Network(sizes[0], tuple(nodes))
+
+    def proof(self, item: Mapping[str, Any], network: Network) -> Proof:
+        low, high = item["claim"]
+        lower, upper = float(low), np.inf if high is None else float(high)
+        if np.isnan([lower, upper]).any():
+            raise ValueError("the claim is not a number")
+        found = Proof(lower, upper)
+        if (below := item.get("lower")) is not None:
+            sides = {int(k): self.numbers(a, network.size(int(k)), kind="i") for k, a in below.get("sides", {}).items()}
+            found = dataclasses.replace(found, point=self.numbers(below["point"], network.inputs), sides=sides)
+        if (above := item.get("upper")) is None:
+            return found
+        if above["kind"] != "tree":
+            if above["kind"] not in ("norms", "linear"):
+                raise ValueError(f"no proof is called {above['kind']!r}")
+            return dataclasses.replace(found, kind=above["kind"])
+        nodes = tuple(self.numbers(above["nodes"], -1, kind="i").tolist())
+        count, inputs = nodes.count(-1), network.inputs
+        theta, lam, conflict = (
+            self.table(above.get(name), count, below)
+            for name, below in (("theta", network.gates), ("lam", inputs), ("conflict", network.gates))
+        )
+        leaves = tuple(Leaf(*parts) for parts in zip(theta, lam, conflict, strict=True))
+        if problem := fault(nodes, len(leaves), 2 * (network.gates + 2 * inputs)):
+            raise ValueError(f"tree: {problem}")
+        return dataclasses.replace(found, kind="tree", nodes=nodes, leaves=leaves)
+
+    def table(self, names: Any, leaves: int, below: int) -> list[dict[int, float]]:
+        """Per leaf numbers by index, from ``[starts, index, value]``; nothing for no names."""
+        if names is None:
+            return [{} for _ in range(leaves)]
+        index = self.integers(names[1], below, -1)
+        value = self.numbers(names[2], len(index)).tolist()
+        starts = self.integers(names[0], len(index) + 1, leaves + 1).tolist()
+        pairs = list(zip(index.tolist(), value, strict=True))
+        return [dict(pairs[starts[i] : starts[i + 1]]) for i in range(leaves)]

@@ -10,14 +10,14 @@ import numpy as np
 
 from lipverify.certificate import Certificate, Malformed, read
 from lipverify.check import check
-from lipverify.network import Affine, Kink
+from lipverify.network import Kink
 
 
 def differs(certificate: Certificate, path: str) -> str | None:
     """Where the certificate's network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
     with np.load(path, allow_pickle=False) as file:
         layers = [(file[f"W{k}"], file[f"b{k}"]) for k in range(sum(n.startswith("W") for n in file.files))]
-    nodes = list(certificate.network.nodes)
+    nodes = certificate.network.nodes
     if len(nodes) != 2 * len(layers) - 1:
         return f"it has {len(nodes)} nodes, the model {len(layers)} layers"
     for k, node in enumerate(nodes):
@@ -25,9 +25,8 @@ def differs(certificate: Certificate, path: str) -> str | None:
         if isinstance(node, Kink):
             same = k % 2 == 1 and node.parent == k and not node.alpha.any()
         else:
-            assert isinstance(node, Affine)
-            same = node.parents == (k,) and k % 2 == 0
-            same = same and np.array_equal(node.maps[0].matrix, weight) and np.array_equal(node.bias, bias)
+            same = k % 2 == 0 and node.parents == (k,)
+            same = same and np.array_equal(node.terms[0][1].matrix, weight) and np.array_equal(node.bias, bias)
         if not same:
             return f"node {k + 1} is not layer {k // 2} of the model"
     return None
@@ -43,30 +42,25 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         certificate = read(options.certificate)
-        if options.model:
-            reason = differs(certificate, options.model)
-            if reason:
-                print(f"REFUSED: the certificate's network is not that of {options.model}: {reason}")
-                return 1
+        reason = differs(certificate, options.model) if options.model else None
     except (Malformed, OSError, ValueError, KeyError) as error:
-        print(f"Cannot read {options.certificate}: {error}", file=sys.stderr)
+        print(f"REFUSED: {error}", file=sys.stderr)
         return 2
-    network, width = certificate.network, certificate.upper - certificate.lower
+    if reason:
+        print(f"REFUSED: the certificate's network is not that of {options.model}: {reason}")
+        return 1
+    network, ends = certificate.network, (certificate.lower, certificate.upper)
     print(f"network: {network.inputs} inputs, {network.gates} neurons, {network.size(network.last)} outputs")
-    print(f"box: sides {width.min():.6g} to {width.max():.6g}; norm l_{certificate.norm} on the input")
+    few = [", ".join(map(repr, end[:4].tolist())) + (", ..." if len(end) > 4 else "") for end in ends]
+    print(f"box: from ({few[0]}) to ({few[1]}); norm l_{certificate.norm} on the input")
+    print(f"question {certificate.digest} (network, box, functionals and norm, number by number)")
     results = check(certificate, exact=options.exact)
     for number, found in enumerate(results):
         print(f"row {number}: [{found.lower!r}, {found.upper!r}]" + (" REFUSED" if found.failures else ""))
     low, high = max(r.lower for r in results), max(r.upper for r in results)
-    print(
-        f"largest row: [{low!r}, {high!r}], {'exactly' if options.exact else 'in doubles with error bounds'}, "
-        f"{time.perf_counter() - started:.1f} s"
-    )
+    how = "exactly" if options.exact else "in doubles with error bounds"
+    print(f"largest row: [{low!r}, {high!r}], {how}, {time.perf_counter() - started:.1f} s")
     failures = [text for found in results for text in found.failures]
     if failures:
         print(f"REFUSED: {failures[0]}" + (f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""))
     return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

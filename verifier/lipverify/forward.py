@@ -2,8 +2,8 @@
 
 Per layer: interval arithmetic, then linear functions above ``z`` and ``-z`` (CROWN), maximised over the box and over
 the half-spaces that the decisions cut off. Any multipliers of these half-spaces give a bound; they are looked for in
-floating point and then used as they are. An error of at most ``gamma S`` is added to every function, ``S`` the same sum
-with all terms replaced by their absolute values, which one pass from the input gives for all neurons.
+floating point and then used as they are. The error of every function is that of a sum with the same terms replaced by
+their absolute values, which one pass from the input gives for all neurons.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lipverify.network import Affine, Kink, Network
-from lipverify.numbers import Arithmetic, Array
+from lipverify.network import Affine, Kink
+from lipverify.numbers import LARGEST, Arithmetic, Array
+from lipverify.question import Question
 
 Interval = tuple[Array, Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Domain:
-    """A box (inputs,) and decisions per kink node: 1 for ``z >= 0``, -1 for ``z <= 0``, 0 for none."""
+    """A box (inputs,) and decisions (gates,): 1 for ``z >= 0``, -1 for ``z <= 0``, 0 for none."""
 
     lower: Array
     upper: Array
-    signs: Mapping[int, Array]
+    signs: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,41 +64,26 @@ class Lines:
     offset: Array
 
 
-def forward(
-    network: Network,
-    arithmetic: Arithmetic,
-    domain: Domain,
-    start: Mapping[int, Interval] | None = None,
-    slopes: Mapping[int, tuple[Array, Array, Mapping[int, Array]]] | None = None,
-    passes: int = 1,
-) -> Forward:
+def forward(question: Question, domain: Domain, start: Mapping[int, Interval], passes: int = 1) -> Forward:
     """Propagate a domain.
 
     Args:
         start: bounds that hold anyway.
-        slopes: per kink node neurons (t,), signs (t,) and, per earlier kink node, lower slopes (t, size) as shares in
-            [0, 1] of the way from alpha to 1: one more linear function each.
         passes: from the second one on, decisions tighten earlier layers.
     """
-    known: dict[int, Interval] = dict(start or {})
-    planes: dict[int, Planes] = {}
+    nothing = question.arithmetic.zeros(0, question.network.inputs), question.arithmetic.zeros(0)
+    planes = {0: Planes(*nothing, np.zeros(0, int))}
     for _ in range(passes):
-        found = _pass(network, arithmetic, domain, known, slopes or {}, planes)
-        known = found.bounds
+        found = _pass(question, domain, start, planes)
+        start = found.bounds
         if found.empty:
             break
     return found
 
 
-def _pass(
-    network: Network,
-    arithmetic: Arithmetic,
-    domain: Domain,
-    start: Mapping[int, Interval],
-    chosen: Mapping[int, tuple[Array, Array, Mapping[int, Array]]],
-    planes: dict[int, Planes],
-) -> Forward:
-    gamma = arithmetic.gamma(network.length + network.inputs)
+def _pass(question: Question, domain: Domain, start: Mapping[int, Interval], planes: dict[int, Planes]) -> Forward:
+    network, arithmetic = question.network, question.arithmetic
+    count = network.length + network.inputs
     values: list[Interval] = [(domain.lower, domain.upper)]
     sums: list[Array] = [np.maximum(np.abs(domain.lower), np.abs(domain.upper))]
     lines: dict[int, Lines] = {}
@@ -106,37 +92,28 @@ def _pass(
     empty = False
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            value, total = _affine(node, values, sums)
-            error = gamma * total
-            values.append((value[0] - error, value[1] + error))
+            (lower, upper), total = _affine(node, values, sums)
+            error = arithmetic.error(count, total)
+            values.append((lower - error, upper + error))
             sums.append(total)
             continue
-        sign = domain.signs[k]
+        sign, one = domain.signs[network.first_gate[k] :][: node.size], 0 * node.alpha + 1
         lower, upper = (v.copy() for v in values[node.parent])
         if k in start:
             lower, upper = np.maximum(lower, start[k][0]), np.minimum(upper, start[k][1])
-        error = gamma * sums[node.parent]
+        error = one * arithmetic.error(count, sums[node.parent])
         wanted = np.flatnonzero((lower <= 0) & (upper >= 0) | (sign != 0))
         if len(wanted):
-            normal, offset = _plane(network, arithmetic, lines, node.parent, _signed(arithmetic, wanted, node.size))
-            offset = offset + np.concatenate([error[wanted]] * 2)
-            planes[k] = _decided(normal, offset, wanted, sign, network.first_gate[k])
-            walls = _cutting(arithmetic, domain, _joined(arithmetic, network, planes))
+            both, sides = np.concatenate([wanted, wanted]), np.repeat([1, -1], len(wanted))
+            normal, offset = _plane(question, lines, node.parent, both, sides)
+            offset = offset + error[both]
+            # The functions above s z of the decided neurons are their half-spaces.
+            own = np.flatnonzero(sign[both] == sides)
+            planes[k] = Planes(normal[own], offset[own], network.first_gate[k] + both[own])
+            walls = _cutting(arithmetic, domain, _joined(planes))
             top = maximum(arithmetic, domain, normal, offset, walls)
             upper[wanted] = np.minimum(upper[wanted], top[: len(wanted)])
             lower[wanted] = np.maximum(lower[wanted], -top[len(wanted) :])
-        if k in chosen:
-            neurons, side, shares = chosen[k]
-            rows = arithmetic.zeros(len(neurons), node.size)
-            rows[np.arange(len(neurons)), neurons] = arithmetic.array(side)
-            own = {j: _with_slopes(network, arithmetic, lines[j], j, shares[j]) for j in shares}
-            normal, offset = _plane(network, arithmetic, {**lines, **own}, node.parent, rows)
-            top = maximum(arithmetic, domain, normal, offset + error[neurons], None)
-            for i, s, value in zip(neurons, side, top, strict=True):
-                if s > 0:
-                    upper[i] = min(upper[i], value)
-                else:
-                    lower[i] = max(lower[i], -value)
         lower, upper = arithmetic.down(lower), arithmetic.up(upper)
         empty |= bool(((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any())
         lower = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
@@ -144,18 +121,16 @@ def _pass(
         lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
         bounds[k] = lower, upper
         right, left = (sign > 0) | (lower > 0), (sign < 0) | (upper < 0)
-        one = 0 * node.alpha + 1
         slopes[k] = np.where(right, one, node.alpha), np.where(left & ~right, node.alpha, one)
         lines[k] = _lines(arithmetic, lower, upper, slopes[k], node.alpha)
         values.append(_image(arithmetic, lower, upper, node.alpha))
-        steep = np.maximum(np.abs(node.alpha), one)
-        sums.append(steep * sums[node.parent] + lines[k].offset)
-    return Forward(bounds, slopes, _joined(arithmetic, network, planes), empty)
+        sums.append(np.maximum(np.abs(node.alpha), one) * sums[node.parent] + lines[k].offset)
+    return Forward(bounds, slopes, _joined(planes), empty)
 
 
 def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[Interval, Array]:
     lower, upper, total = node.bias, node.bias, np.abs(node.bias)
-    for parent, one in zip(node.parents, node.maps, strict=True):
+    for parent, one in node.terms:
         low, high = values[parent]
         lower = lower + one.positive @ low + one.negative @ high
         upper = upper + one.positive @ high + one.negative @ low
@@ -178,45 +153,26 @@ def _lines(arithmetic: Arithmetic, lower: Array, upper: Array, slope: Interval, 
     width = np.where(open_, high_end - low_end, 1.0)
     chord = arithmetic.array(np.clip(np.where(open_, (high_end - a * low_end) / width, 0.0), np.minimum(a, 1), 1))
     offset = np.maximum(lower * (alpha - chord), upper * (1 - chord))
-    offset = np.where(open_, offset * (1 + arithmetic.gamma(8)), 0 * lower)
+    offset = np.where(open_, offset + arithmetic.error(8, offset), 0 * lower)
     under = np.where(upper > -lower, 0 * alpha + 1, alpha)
     # A neuron that touches its kink without crossing it is on one line over its whole interval.
-    settled = np.where(lower >= 0, 0 * alpha + 1, alpha)
-    settled = np.where(high > low, settled, high)
+    settled = np.where(high > low, np.where(lower >= 0, 0 * alpha + 1, alpha), high)
     return Lines(np.where(open_, under, settled), np.where(open_, chord, settled), offset)
 
 
-def _with_slopes(network: Network, arithmetic: Arithmetic, lines: Lines, k: int, shares: Array) -> Lines:
-    """Lower slopes (t, size) as asked for, where the neuron is open."""
-    node = network.nodes[k - 1]
-    assert isinstance(node, Kink)
-    alpha = arithmetic.floats(node.alpha)
-    wanted = np.clip(alpha + np.clip(np.nan_to_num(shares), 0, 1) * (1 - alpha), alpha, 1.0)
-    open_ = lines.low != lines.high
-    open_ = open_ | (lines.offset > 0)
-    return Lines(np.where(open_, arithmetic.array(wanted), lines.low), lines.high, lines.offset)
-
-
-def _signed(arithmetic: Arithmetic, neurons: Array, size: int) -> Array:
-    """Rows ``e_i`` and then ``-e_i``."""
-    rows = arithmetic.zeros(2 * len(neurons), size)
-    here = np.arange(len(neurons))
-    rows[here, neurons] = arithmetic.array(1.0)
-    rows[here + len(neurons), neurons] = arithmetic.array(-1.0)
-    return rows
-
-
 def _plane(
-    network: Network, arithmetic: Arithmetic, lines: Mapping[int, Lines], node: int, rows: Array
+    question: Question, lines: Mapping[int, Lines], node: int, neurons: Array, signs: Array
 ) -> tuple[Array, Array]:
-    """Linear functions of the input above ``rows`` times the value of ``node``: (t, inputs), (t,)."""
+    """Linear functions of the input above ``sign z`` of neurons of ``node``: (t, inputs), (t,)."""
+    network, arithmetic = question.network, question.arithmetic
+    rows = arithmetic.zeros(len(neurons), network.size(node))
+    rows[np.arange(len(neurons)), neurons] = arithmetic.array(signs)
     weights: dict[int, Array] = {node: rows}
     offset = arithmetic.zeros(len(rows))
     for k in range(node, 0, -1):
-        weight = weights.pop(k, None)
-        if weight is None:
+        if k not in weights:
             continue
-        item = network.nodes[k - 1]
+        item, weight = network.nodes[k - 1], weights.pop(k)
         if isinstance(item, Kink):
             positive = np.maximum(weight, 0 * weight)
             negative = weight - positive
@@ -224,31 +180,21 @@ def _plane(
             parts = [(item.parent, positive * lines[k].high + negative * lines[k].low)]
         else:
             offset = offset + weight @ item.bias
-            parts = [(p, weight @ m.matrix) for p, m in zip(item.parents, item.maps, strict=True)]
+            parts = [(p, weight @ m.matrix) for p, m in item.terms]
         for parent, part in parts:
             weights[parent] = weights[parent] + part if parent in weights else part
     return weights.get(0, arithmetic.zeros(len(rows), network.inputs)), offset
 
 
-def _decided(normal: Array, offset: Array, neurons: Array, sign: Array, first: int) -> Planes:
-    """The functions above ``s z`` of the decided neurons."""
-    side = sign[neurons]
-    index = np.concatenate([np.flatnonzero(side > 0), len(neurons) + np.flatnonzero(side < 0)])
-    return Planes(normal[index], offset[index], first + neurons[index % max(1, len(neurons))])
+def _joined(planes: Mapping[int, Planes]) -> Planes:
+    return Planes(*(np.concatenate([getattr(p, f.name) for p in planes.values()]) for f in dataclasses.fields(Planes)))
 
 
-def _joined(arithmetic: Arithmetic, network: Network, planes: Mapping[int, Planes]) -> Planes:
-    if not planes:
-        return Planes(arithmetic.zeros(0, network.inputs), arithmetic.zeros(0), np.zeros(0, int))
-    parts = list(planes.values())
-    return Planes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Planes)))
-
-
-def _cutting(arithmetic: Arithmetic, domain: Domain, planes: Planes) -> Planes | None:
+def _cutting(arithmetic: Arithmetic, domain: Domain, planes: Planes) -> Planes:
     """Those half-spaces that do not contain the whole box."""
     least = planes.offset - _reach(domain, -planes.normal)
     index = np.flatnonzero(arithmetic.floats(least) < 0)
-    return Planes(planes.normal[index], planes.offset[index], planes.gate[index]) if len(index) else None
+    return Planes(planes.normal[index], planes.offset[index], planes.gate[index])
 
 
 def _reach(domain: Domain, normal: Array) -> Array:
@@ -261,29 +207,28 @@ def maximum(
     domain: Domain,
     normal: Array,
     offset: Array,
-    walls: Planes | None,
+    walls: Planes,
     multipliers: Array | None = None,
-    sweeps: int = 6,
 ) -> Array:
     """Upper bounds (t,) of affine functions over box and half-spaces, with the given or with good multipliers (t, m).
 
     For every ``l >= 0``: ``max {c'x + b : x in box, A x + h >= 0} <= b + l'h + max_box (c + A'l)'x``.
     """
     size = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
-    gamma = arithmetic.gamma(len(size) + 8)
-    plain = offset + _reach(domain, normal) + gamma * (np.abs(offset) + np.abs(normal) @ size)
-    if walls is None or not len(walls.offset):
+    total = np.abs(offset) + np.abs(normal) @ size
+    plain = offset + _reach(domain, normal) + arithmetic.error(len(size) + 8, total)
+    if not len(walls.offset):
         return plain
     if multipliers is None:
-        multipliers = _multipliers(arithmetic, domain, normal, walls, sweeps)
-    factor = arithmetic.array(np.maximum(np.nan_to_num(multipliers), 0.0))
+        multipliers = _multipliers(arithmetic, domain, normal, walls)
+    factor = arithmetic.array(np.clip(np.nan_to_num(multipliers), 0.0, LARGEST))
     moved = normal + factor @ walls.normal
-    total = np.abs(offset) + factor @ np.abs(walls.offset) + (np.abs(normal) + factor @ np.abs(walls.normal)) @ size
-    gamma = arithmetic.gamma(len(size) + len(walls.offset) + 8)
-    return np.minimum(plain, offset + factor @ walls.offset + _reach(domain, moved) + gamma * total)
+    total = total + factor @ (np.abs(walls.offset) + np.abs(walls.normal) @ size)
+    error = arithmetic.error(len(size) + len(walls.offset) + 8, total)
+    return np.minimum(plain, offset + factor @ walls.offset + _reach(domain, moved) + error)
 
 
-def _multipliers(arithmetic: Arithmetic, domain: Domain, normal: Array, walls: Planes, sweeps: int) -> Array:
+def _multipliers(arithmetic: Arithmetic, domain: Domain, normal: Array, walls: Planes, sweeps: int = 6) -> Array:
     """Coordinate descent on the multipliers, each to its optimum, in floating point: (t, m)."""
     lower, upper, c, a, h = (
         arithmetic.floats(v) for v in (domain.lower, domain.upper, normal, walls.normal, walls.offset)
@@ -302,8 +247,7 @@ def _multipliers(arithmetic: Arithmetic, domain: Domain, normal: Array, walls: P
 def _best(base: Array, wall: Array, height: float) -> Array:
     """The ``l >= 0`` that minimises ``l height + |base + l wall|_1``: where the slope of this convex function turns."""
     steep = np.abs(wall)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        breaks = np.where((wall != 0) & (base * wall < 0), -base / np.where(wall != 0, wall, 1.0), 0.0)
+    breaks = np.where((wall != 0) & (base * wall < 0), -base / np.where(wall != 0, wall, 1.0), 0.0)
     ahead = np.where(breaks > 0, steep, 0.0)
     slope = height + steep.sum() - 2 * ahead.sum(-1, keepdims=True)
     order = np.argsort(breaks, -1)

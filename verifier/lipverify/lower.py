@@ -6,66 +6,37 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lipverify.network import Affine, Network
-from lipverify.numbers import Array, Exact
+from lipverify.forward import Interval
+from lipverify.network import Affine
+from lipverify.numbers import Array, Number
+from lipverify.quadratic import coordinates
+from lipverify.question import Question, Refused
 
 
-class Refused(Exception):
-    """A part of a certificate proves nothing; the message says why."""
-
-
-def attained(
-    network: Network,
-    lower: Array,
-    upper: Array,
-    row: Array,
-    norm: str,
-    point: Array,
-    sides: Mapping[int, Array],
-) -> Array:
+def attained(question: Question, x: Array, sides: Mapping[int, Array]) -> Number:
     """The dual norm of the gradient at a point: squared for p = 2.
 
     Args:
-        network, lower, upper, row: rational.
-        point: (inputs,) doubles.
+        question: in rational arithmetic.
+        x: (inputs,) rational.
         sides: per kink node, which side (1 or -1) a neuron at its kink counts for; elsewhere the point decides.
     """
-    exact = Exact()
-    x = exact.array(point)
-    if x.shape != lower.shape or not np.isfinite(np.asarray(point, float)).all():
-        raise Refused("the point has a wrong shape or is not finite")
-    outside = np.flatnonzero((x < lower) | (x > upper))
+    network = question.network
+    outside = np.flatnonzero((x < question.lower) | (x > question.upper))
     if len(outside):
         raise Refused(f"input {outside[0]} of the point lies outside the box")
     values: list[Array] = [x]
-    slopes: dict[int, Array] = {}
+    slopes: dict[int, Interval] = {}
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            total = node.bias
-            for parent, one in zip(node.parents, node.maps, strict=True):
-                total = total + one.matrix @ values[parent]
-            values.append(total)
+            values.append(node.bias + sum(m.matrix @ values[p] for p, m in node.terms))
             continue
         z = values[node.parent]
-        right = z > 0
-        at_kink = z == 0
-        if k in sides:
-            right = np.where(at_kink, np.asarray(sides[k]) > 0, right)
-        slopes[k] = np.where(right, 0 * node.alpha + 1, node.alpha)
+        right = np.where(z == 0, sides[k] > 0, z > 0) if k in sides else z > 0
+        slopes[k] = (np.where(right, 0 * node.alpha + 1, node.alpha),) * 2
         values.append(np.where(z > 0, z, node.alpha * z))
-    gradients: dict[int, Array] = {network.last: row}
-    for k in range(network.last, 0, -1):
-        if k not in gradients:
-            continue
-        node, gradient = network.nodes[k - 1], gradients.pop(k)
-        if isinstance(node, Affine):
-            parts = [(p, gradient @ m.matrix) for p, m in zip(node.parents, node.maps, strict=True)]
-        else:
-            parts = [(node.parent, gradient * slopes[k])]
-        for parent, part in parts:
-            gradients[parent] = gradients[parent] + part if parent in gradients else part
-    gradient = gradients.get(0, exact.zeros(network.inputs))
-    if norm == "2":
-        return (gradient * gradient).sum()
+    gradient = coordinates(question, slopes, {}).entries[0]  # with no gate open
     size = np.abs(gradient)
-    return size.sum() if norm == "inf" else max(size, default=exact.zeros(1)[0])
+    if question.norm == "1":
+        return size.max()
+    return (size if question.norm == "inf" else gradient * gradient).sum()

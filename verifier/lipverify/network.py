@@ -31,11 +31,14 @@ class Map:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Affine:
-    """``sum_i maps[i] value[parents[i]] + bias``."""
+    """``sum of map times value[parent] + bias`` over the terms ``(parent, map)``."""
 
-    parents: tuple[int, ...]
-    maps: tuple[Map, ...]
+    terms: tuple[tuple[int, Map], ...]
     bias: Array  # (size,)
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        return tuple(parent for parent, _ in self.terms)
 
     @property
     def size(self) -> int:
@@ -56,12 +59,11 @@ class Kink:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """Node 0 is the input, the last node the output.
+    """Node 0 is the input, the last node the output; gates are the neurons of all kinks, from the input on.
 
     Attributes:
         inputs: size of node 0.
         nodes: the others, numbered from 1 on.
-        length: operations on the longest chain through the network, forward or backward, generously counted.
     """
 
     inputs: int
@@ -73,11 +75,13 @@ class Network:
                 if not 0 <= parent < k:
                     raise ValueError(f"node {k} has the parent {parent}, which does not precede it")
             if isinstance(node, Affine):
-                for parent, one in zip(node.parents, node.maps, strict=True):
+                for parent, one in node.terms:
                     if one.matrix.shape != (node.size, self.size(parent)):
                         raise ValueError(f"node {k}: a matrix {one.matrix.shape} does not fit its parent {parent}")
             elif node.size != self.size(node.parent) or bool((node.alpha > 1).any()):
-                raise ValueError(f"node {k}: its slopes do not fit")
+                raise ValueError(f"node {k}: its slopes do not fit, or are above 1")
+        if min(self.size(k) for k in range(self.last + 1)) < 1:
+            raise ValueError("a node without entries")
 
     def size(self, k: int) -> int:
         return self.inputs if k == 0 else self.nodes[k - 1].size
@@ -92,12 +96,8 @@ class Network:
 
     @cached_property
     def first_gate(self) -> dict[int, int]:
-        """Number of the first gate of every kink node; gates are numbered from the input on."""
-        numbers, total = {}, 0
-        for k in self.kinks:
-            numbers[k] = total
-            total += self.size(k)
-        return numbers
+        """Number of the first gate of every kink node."""
+        return {k: sum(self.size(j) for j in self.kinks if j < k) for k in self.kinks}
 
     @cached_property
     def gates(self) -> int:
@@ -105,18 +105,19 @@ class Network:
 
     @cached_property
     def length(self) -> int:
-        total = 16
-        for node in self.nodes:
-            total += 16 if isinstance(node, Kink) else 4 + sum(sum(m.matrix.shape) for m in node.maps)
-        return total
+        """Operations on the longest chain through the network, forward or backward, generously counted."""
+        chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.matrix.shape) for _, m in n.terms) for n in self.nodes)
+        return 16 + sum(chains)
 
     def to(self, arithmetic: Arithmetic) -> Network:
         """The same network in another arithmetic."""
-        made: list[Affine | Kink] = []
-        for node in self.nodes:
-            if isinstance(node, Kink):
-                made.append(Kink(node.parent, arithmetic.array(node.alpha)))
-            else:
-                maps = tuple(Map(arithmetic.array(m.matrix)) for m in node.maps)
-                made.append(Affine(node.parents, maps, arithmetic.array(node.bias)))
-        return Network(self.inputs, tuple(made))
+        number = arithmetic.array
+        return Network(
+            self.inputs,
+            tuple(
+                Kink(n.parent, number(n.alpha))
+                if isinstance(n, Kink)
+                else Affine(tuple((p, Map(number(m.matrix))) for p, m in n.terms), number(n.bias))
+                for n in self.nodes
+            ),
+        )

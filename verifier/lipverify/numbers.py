@@ -1,7 +1,13 @@
 """Two kinds of arithmetic behind one face: floating point with error bounds, and rational numbers without errors.
 
-Everything is written once, for arrays of either. ``gamma(n)`` is the relative error of a chain of ``n`` floating-point
-operations, ``n u / (1 - n u)`` with ``u = 2^-53`` (Higham, Accuracy and Stability, section 3.1), and 0 for rationals.
+Everything is written once, for arrays of either. A sum whose terms have the absolute sum ``S``, formed by a chain of
+``n`` floating-point operations in any order, errs by at most ``gamma_n S`` with ``gamma_n = n u / (1 - n u)``, ``u =
+2^-53`` (Higham, Accuracy and Stability, section 3.1), plus what underflow adds: at most 2^-1022 an operation, however
+the processor treats small numbers. :class:`~lipverify.question.Question` refuses data through which a number could grow
+by more than 2^200. The products of four such numbers in a semidefinite bound, times a multiplier of at most 2^100, stay
+below 2^900, and 2^20 underflows, each times three such numbers and a multiplier, below 2^(20 - 1022 + 700) < ``TINY``.
+It also refuses data in which a product of numbers that are not 0 could be below 2^-600: so ``S`` is 0 for sums of
+zeros only, which have no error, and a bound that is not 0 is at least an ulp of ``TINY``, so its products are not 0.
 """
 
 from __future__ import annotations
@@ -20,9 +26,13 @@ Array = np.ndarray[Any, Any]
 Number = Any
 """One entry of an array: a double or a rational."""
 
+LARGEST, GROWTH, SMALL, TINY = 2.0**100, 200, 600, 2.0**-300
+"""Multipliers are cut to LARGEST; log2 of the growth of a number through the data, and of how small products of its
+numbers may become; what all underflows add up to."""
+
 
 class Floating:
-    """Doubles. Sums are taken as numpy takes them; every bound adds ``gamma`` times the sum of absolute values."""
+    """Doubles. Sums are taken as numpy takes them; every bound adds the error of its sums."""
 
     exact = False
 
@@ -32,17 +42,18 @@ class Floating:
     def zeros(self, *shape: int) -> Array:
         return np.zeros(shape)
 
-    def gamma(self, count: int) -> float:
-        # Twice the textbook value: the absolute sums that it multiplies are rounded themselves.
+    def error(self, count: int, total: Any) -> Any:
+        """Error of sums with the absolute sums ``total``, formed by ``count`` operations each."""
+        # Twice the textbook value: the absolute sums are rounded themselves.
         step = count * 2.0**-53
-        return 2 * step / (1 - 2 * step)
+        return 2 * step / (1 - 2 * step) * total + TINY * (total != 0)
 
     def floats(self, values: Array) -> Array:
         return values
 
     def up(self, values: Array) -> Array:
         """Somewhat more than ``values``, for results of one or two operations."""
-        return np.nextafter(np.nextafter(values, np.inf), np.inf)
+        return np.where(values == 0, values, np.nextafter(np.nextafter(values, np.inf), np.inf))
 
     def down(self, values: Array) -> Array:
         return -self.up(-values)
@@ -50,24 +61,19 @@ class Floating:
 
 def rational(value: Any) -> Any:
     """A number as an exact rational."""
-    if isinstance(value, (int, np.integer)):
-        return Fraction(int(value)) if fmpq is None else fmpq(int(value))
-    if isinstance(value, Fraction):
-        return value if fmpq is None else fmpq(value.numerator, value.denominator)
     if fmpq is not None and isinstance(value, fmpq):
         return value
-    numerator, denominator = float(value).as_integer_ratio()
-    return Fraction(numerator, denominator) if fmpq is None else fmpq(numerator, denominator)
+    exact = value if isinstance(value, Fraction) else Fraction(*value.as_integer_ratio())
+    return exact if fmpq is None else fmpq(exact.numerator, exact.denominator)
 
 
-def _to_float(value: Any) -> float:
-    if isinstance(value, (int, float, Fraction)):
-        return float(value)
-    return float(Fraction(int(value.p), int(value.q)))
+def fraction(value: Any) -> Fraction:
+    """Any number as a fraction."""
+    return Fraction(int(value.p), int(value.q)) if hasattr(value, "p") else Fraction(*value.as_integer_ratio())
 
 
 _rationals = np.frompyfunc(rational, 1, 1)
-_floats = np.frompyfunc(_to_float, 1, 1)
+_floats = np.frompyfunc(lambda value: float(fraction(value)), 1, 1)
 
 
 class Exact:
@@ -76,13 +82,12 @@ class Exact:
     exact = True
 
     def array(self, values: Any) -> Array:
-        made = _rationals(np.asarray(values, object))
-        return made if isinstance(made, np.ndarray) else np.asarray(made, object)
+        return np.asarray(_rationals(np.asarray(values, object)), object)
 
     def zeros(self, *shape: int) -> Array:
         return np.full(shape, rational(0), object)
 
-    def gamma(self, count: int) -> int:
+    def error(self, count: int, total: Any) -> int:
         return 0
 
     def floats(self, values: Array) -> Array:
@@ -97,3 +102,15 @@ class Exact:
 
 
 Arithmetic = Floating | Exact
+
+
+def outward(value: Any, *, up: bool, root: bool = False) -> float:
+    """The nearest double on the safe side, or that of the square root; what is no number proves nothing."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return np.inf if up else 0.0
+    exact = fraction(value)
+    near = float(np.sqrt(float(exact))) if root else float(exact)
+    power = 2 if root else 1
+    while Fraction(near) ** power < exact if up else Fraction(near) ** power > exact:
+        near = float(np.nextafter(near, np.inf if up else -np.inf))
+    return near

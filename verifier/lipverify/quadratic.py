@@ -7,172 +7,146 @@ A gate ``u = a J`` passes ``lo J`` and adds a coordinate ``v`` with ``v (K - v) 
 
 for any ``theta`` and any ``lam > 0``. If ``S + delta D`` is positive semidefinite, ``D`` diagonal with
 ``1 / limit_i^2``, then the norm is at most ``theta_0 + sum 1 / (4 lam_j) + n delta``. (At the maximum every gate is at
-an end of its range, so ``w' A_i w = 0`` and theta needs no sign.)
+an end of its range, so ``w' A_i w = 0`` and theta needs no sign.) ``theta_0`` is whatever makes ``S`` semidefinite.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from lipverify.backward import Gradients
+from lipverify.definite import shift
 from lipverify.forward import Interval
-from lipverify.network import Affine, Network
-from lipverify.numbers import Arithmetic, Array, Number
+from lipverify.network import Affine
+from lipverify.numbers import LARGEST, Array, Number
+from lipverify.question import Question
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Open gates as coordinates 1, 2, ..., from the output on; coordinate 0 is the constant 1.
+
+    Attributes:
+        gates: (n - 1,) their numbers.
+        limits: (n,) bounds on the coordinates.
+        incoming, totals: (n, n) rows ``K_i`` as maps of the coordinates (zeros first), and (n,) their absolute sums.
+        entries, sums: (n, inputs) the gradient's entries as such maps, in columns, and (inputs,) their absolute sums.
+    """
+
+    gates: list[int]
+    limits: Array
+    incoming: Array
+    totals: Array
+    entries: Array
+    sums: Array
 
 
 def quadratic_bound(
-    network: Network,
-    arithmetic: Arithmetic,
-    slopes: Mapping[int, Interval],
-    row: Array,
-    found: Gradients,
-    norm: str,
-    constant: float,
+    question: Question,
+    at: Coordinates,
+    entries: Interval,
     theta: Mapping[int, float],
     lam: Mapping[int, float],
-) -> Number | None:
-    """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of the gradient; None where S is indefinite.
+) -> Number:
+    """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of the gradient.
 
     Args:
-        constant: ``theta_0``.
+        entries: (inputs,) what is known of the gradient.
         theta: by gate number, missing ones count as 0.
         lam: by entry of the gradient, for p = inf. Entries without one are taken as linear, or by their interval.
     """
-    gates, limits, blocks, entries, entry_sums = _coordinates(network, arithmetic, slopes, row, found)
-    n = len(gates) + 1
-    gamma = arithmetic.gamma(network.length + n)
-    limit = np.concatenate([arithmetic.array([1.0]), limits])
-    number = arithmetic.array
-    matrix = arithmetic.zeros(n, n)
-    matrix[0, 0] = number(constant)
-    weight = arithmetic.zeros(n, n)  # absolute terms, for the rounding of the sums
-    bound, error = number(constant) + 0, 0 * limit[0]
-    for i, gate in enumerate(gates, 1):
-        factor = number(float(theta.get(gate, 0.0)) if np.isfinite(theta.get(gate, 0.0)) else 0.0)
-        incoming, total = blocks[i - 1]
-        half = -incoming / 2
-        half[i] = half[i] + number(0.5)
-        matrix[i] = matrix[i] + factor * half
-        matrix[:, i] = matrix[:, i] + factor * half
-        weight[i] = weight[i] + np.abs(factor * half)
-        weight[:, i] = weight[:, i] + np.abs(factor * half)
-        error = error + np.abs(factor) * limit[i] * gamma * total
-    lower, upper = found.intervals[0]
+    arithmetic, squared, inputs = question.arithmetic, question.norm == "2", question.network.inputs
+    n, number, limit = len(at.limits), arithmetic.array, at.limits
+    count = question.network.length + inputs + n + 24
+    factors = number([np.clip(theta.get(gate, 0.0), -LARGEST, LARGEST) for gate in at.gates])
+    half = factors[:, None] * (number(np.eye(n)[1:]) - at.incoming[1:]) / 2
+    matrix, weight = arithmetic.zeros(n, n), arithmetic.zeros(n, n)  # and absolute terms, for the rounding of the sums
+    matrix[1:], weight[1:] = half, np.abs(half)
+    bound = 0 * limit[0]
+    error = np.abs(factors) @ (limit[1:] * at.totals[1:])
+    lower, upper = entries
     largest = np.maximum(np.abs(lower), np.abs(upper))
-    chosen = [j for j in range(network.inputs) if norm == "2" or (j in lam and np.isfinite(lam[j]) and lam[j] > 0)]
+    # |J| <= s J + 2 max(-s J, 0): linear with the sign s of the larger end, which rounding may have left open.
+    left = 2 * np.maximum(np.minimum(-lower, upper), 0 * upper)
+    chosen = [j for j in range(inputs) if squared or 1 / LARGEST < lam.get(j, 0.0) < LARGEST]
+    linear = [j for j in range(inputs) if j not in set(chosen) and left[j] <= largest[j]]
+    if linear:
+        sides = number(np.where((upper >= -lower)[linear], 0.5, -0.5).tolist())
+        matrix[0] = matrix[0] - at.entries[:, linear] @ sides
+        weight[0] = weight[0] + np.abs(at.entries[:, linear]) @ np.abs(sides)
+        error = error + at.sums[linear].sum()
+    matrix, weight = matrix + matrix.T, weight + weight.T
     if chosen:
-        factors = number([1.0 if norm == "2" else float(lam[j]) for j in chosen])
-        g = entries[:, chosen]
-        scaled = g * factors
-        matrix = matrix - scaled @ g.T
-        weight = weight + np.abs(scaled) @ np.abs(g).T
-        error = error + (factors * gamma * 3 * entry_sums[chosen] * entry_sums[chosen]).sum()
-        if norm == "inf":
-            bound = bound + (1 / (4 * factors)).sum()
-    if norm == "inf":
-        rest = np.setdiff1d(np.arange(network.inputs), chosen)
-        for j in rest:
-            # |J| <= s J + 2 max(-s J): linear with the sign s of the larger end, which rounding may have left open.
-            left = 2 * max(min(-lower[j], upper[j]), 0 * upper[j])
-            if left > largest[j]:
-                bound = bound + largest[j]
-                continue
-            half = entries[:, j] / (2 if upper[j] >= -lower[j] else -2)
-            matrix[0] = matrix[0] - half
-            matrix[:, 0] = matrix[:, 0] - half
-            weight[0] = weight[0] + np.abs(half)
-            weight[:, 0] = weight[:, 0] + np.abs(half)
-            error = error + gamma * entry_sums[j]
-            bound = bound + left
+        weights = number([1.0 if squared else float(lam[j]) for j in chosen])
+        g, size = at.entries[:, chosen], at.sums[chosen]
+        matrix = matrix - (g * weights) @ g.T
+        weight = weight + np.abs(g * weights) @ np.abs(g).T
+        error = error + 3 * (weights * size * size).sum()
+        bound = bound + (0 * bound if squared else (1 / (4 * weights)).sum())
+    if not squared:
+        skipped = [j for j in range(inputs) if j not in {*chosen, *linear}]
+        bound = bound + left[linear].sum() + largest[skipped].sum()
     matrix = matrix * limit * limit[:, None]
-    rounding = arithmetic.gamma(network.inputs + n + 24) * (limit @ weight @ limit)
-    delta = _shift(arithmetic, matrix)
-    if delta is None:
-        return None
-    total = bound + n * delta + error + rounding
-    return total + arithmetic.gamma(network.inputs + n + 16) * np.abs(total)
+    added = number(_repair(arithmetic.floats(matrix)))
+    delta = shift(arithmetic, matrix + added)
+    # theta_0 counts as it is; any other matrix E that is added takes w'E w <= sum |E|, as |w_i| <= 1 by now.
+    cost = added[0, 0] + np.abs(added[1:, 1:]).sum() + n * delta
+    error = error + limit @ weight @ limit + np.abs(bound) + np.abs(added).sum() + n * abs(delta)
+    return bound + cost + arithmetic.error(count, error)
 
 
-def _coordinates(
-    network: Network, arithmetic: Arithmetic, slopes: Mapping[int, Interval], row: Array, found: Gradients
-) -> tuple[list[int], Array, list[tuple[Array, Array]], Array, Array]:
-    """Open gates, bounds on their ``v``, their ``K`` and its absolute sum; entries (coordinates, inputs) and sums."""
-    gates: list[tuple[int, int]] = []
-    for k in reversed(network.kinks):
-        if k in found.intervals:
-            reach = np.maximum(*(np.abs(v) for v in found.intervals[k]))
-            gates += [(k, i) for i in np.flatnonzero((slopes[k][1] > slopes[k][0]) & (reach > 0)).tolist()]
-    place = {gate: number for number, gate in enumerate(gates, 1)}
-    n = len(gates) + 1
-    limits = arithmetic.zeros(len(gates))
-    blocks: list[tuple[Array, Array]] = [(arithmetic.zeros(0), arithmetic.zeros(1)[0])] * len(gates)
-    start = arithmetic.zeros(n, len(row))
+def _repair(matrix: Array) -> Array:
+    """What makes a matrix about semidefinite at the least cost: ``theta_0`` in its corner, other eigenvalues raised."""
+    added, best = np.zeros_like(matrix), np.inf
+    if not np.isfinite(matrix).all():
+        return added
+    values, vectors = np.linalg.eigh(matrix[1:, 1:])
+    least, along = values.min(initial=np.inf), (matrix[0, 1:] @ vectors) ** 2
+    for goal in (np.abs(matrix).max() + 1e-300) * 10.0 ** np.arange(-13, 1, 0.5):
+        for raised in (np.maximum(goal - values, 0.0), 0 * values + max(goal - least, 0.0)):  # some of them, or all
+            extra = (vectors * raised) @ vectors.T
+            corner = (along / (values + raised)).sum() - matrix[0, 0]
+            if corner + np.abs(extra).sum() < best:
+                best = corner + np.abs(extra).sum()
+                added[0, 0], added[1:, 1:] = corner, (extra + extra.T) / 2
+    return added
+
+
+def coordinates(question: Question, slopes: Mapping[int, Interval], intervals: Mapping[int, Interval]) -> Coordinates:
+    """``intervals`` are of the gradient at the kinks whose gates may be open."""
+    network, arithmetic, row = question.network, question.arithmetic, question.row
+    gates, reaches = [], [arithmetic.array([1.0])]
+    for k in (k for k in reversed(network.kinks) if k in intervals):
+        (lo, hi), size = slopes[k], np.maximum(*(np.abs(v) for v in intervals[k]))
+        index = np.flatnonzero((hi > lo) & (size > 0))
+        gates += [(k, i) for i in index.tolist()]
+        reaches.append(arithmetic.up((hi - lo) * size)[index])
+    n, limits = len(gates) + 1, np.concatenate(reaches)
+    totals, incoming, start = arithmetic.zeros(n), arithmetic.zeros(n, n), arithmetic.zeros(n, len(row))
     start[0] = row
     maps: dict[int, Array] = {network.last: start}
     sums: dict[int, Array] = {network.last: np.abs(row)}
+
+    def add(k: int, value: Array, total: Array) -> None:
+        maps[k], sums[k] = (maps[k] + value, sums[k] + total) if k in maps else (value, total)
+
     for k in range(network.last, 0, -1):
         if k not in maps:
             continue
         node, value, total = network.nodes[k - 1], maps.pop(k), sums.pop(k)
         if isinstance(node, Affine):
-            for parent, one in zip(node.parents, node.maps, strict=True):
-                maps[parent] = maps[parent] + value @ one.matrix if parent in maps else value @ one.matrix
-                own = total @ one.absolute
-                sums[parent] = sums[parent] + own if parent in sums else own
+            for parent, one in node.terms:
+                add(parent, value @ one.matrix, total @ one.absolute)
             continue
         lo, hi = slopes[k]
         passed, size = value * lo, np.abs(lo) * total
-        reach = np.maximum(*(np.abs(v) for v in found.intervals[k]))
-        for i in np.flatnonzero(hi > lo).tolist():
-            if (k, i) not in place:
-                continue
-            p = place[k, i]
+        for p, i in ((p, i) for p, (j, i) in enumerate(gates, 1) if j == k):
             width = hi[i] - lo[i]
-            limits[p - 1] = arithmetic.up(np.asarray([width * reach[i]]))[0]
-            blocks[p - 1] = width * value[:, i], width * total[i]
+            incoming[p], totals[p] = width * value[:, i], width * total[i]
             passed[p, i] = passed[p, i] + 1
-            size[i] = size[i] + limits[p - 1]
-        maps[node.parent] = maps[node.parent] + passed if node.parent in maps else passed
-        sums[node.parent] = sums[node.parent] + size if node.parent in sums else size
-    entries = maps.get(0, arithmetic.zeros(n, network.inputs))
-    names = [network.first_gate[k] + int(i) for k, i in gates]
-    return names, limits, blocks, entries, sums.get(0, arithmetic.zeros(network.inputs))
-
-
-def _shift(arithmetic: Arithmetic, matrix: Array) -> Number | None:
-    """A small ``delta`` with ``matrix + delta I`` positive semidefinite, proved."""
-    floats = arithmetic.floats(matrix)
-    if not np.isfinite(floats).all():
-        return None
-    least = np.linalg.eigvalsh((floats + floats.T) / 2)[0]
-    size = np.abs(np.diag(floats)).sum() + len(floats) * abs(least)
-    # A Cholesky factorisation that runs through proves positive semidefiniteness up to this shift (Rump, BIT 46, 2006).
-    margin = 1.01 * (len(floats) + 6) * 2.0**-53 * size
-    for factor in (1.0, 4.0, 64.0, 1e4):
-        delta = max(0.0, -least) * (1 + 1e-12 * factor) + 4 * factor * margin
-        if arithmetic.exact:
-            moved = matrix + arithmetic.array(delta) * arithmetic.array(np.eye(len(floats)))
-            if _semidefinite(moved):
-                return arithmetic.array([delta])[0]
-            continue
-        try:
-            np.linalg.cholesky(floats + (delta - margin) * np.eye(len(floats)))
-        except np.linalg.LinAlgError:
-            continue
-        return np.float64(delta)
-    return None
-
-
-def _semidefinite(matrix: Array) -> bool:
-    """Whether a rational symmetric matrix is positive semidefinite: LDL' by elimination."""
-    rest = matrix.copy()
-    for i in range(len(rest)):
-        pivot = rest[i, i]
-        if pivot < 0 or (pivot == 0 and bool((rest[i, i:] != 0).any())):
-            return False
-        if pivot > 0:
-            column = rest[i + 1 :, i]
-            rest[i + 1 :, i + 1 :] = rest[i + 1 :, i + 1 :] - np.outer(column / pivot, column)
-    return True
+            size[i] = size[i] + limits[p]
+        add(node.parent, passed, size)
+    entries, total = maps.get(0, arithmetic.zeros(n, network.inputs)), sums.get(0, arithmetic.zeros(network.inputs))
+    return Coordinates([network.first_gate[k] + i for k, i in gates], limits, incoming, totals, entries, total)

@@ -21,12 +21,12 @@ def dense(seed: int, *sizes: int, leaky: bool = False, residual: bool = False) -
             alpha = random.uniform(-1, 1, a) if leaky else np.zeros(a)
             nodes.append(Kink(len(nodes), alpha))
         matrix, bias = random.normal(size=(b, a)) / np.sqrt(a), random.normal(size=b) * 0.3
-        nodes.append(Affine((len(nodes),), (Map(matrix),), bias))
+        nodes.append(Affine(((len(nodes), Map(matrix)),), bias))
     if residual:
         last = nodes[-1]
         assert isinstance(last, Affine)
         extra = Map(random.normal(size=(last.size, sizes[1])))
-        nodes[-1] = Affine((*last.parents, 2), (*last.maps, extra), last.bias)
+        nodes[-1] = Affine((*last.terms, (2, extra)), last.bias)
     return Network(sizes[0], tuple(nodes))
 
 
@@ -35,7 +35,7 @@ def gradients(network: Network, rows: np.ndarray, points: np.ndarray) -> np.ndar
     values, slopes = [points], {}
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in zip(node.parents, node.maps, strict=True)))
+            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
         else:
             z = values[node.parent]
             slopes[k] = np.where(z > 0, 1.0, node.alpha)
@@ -46,7 +46,7 @@ def gradients(network: Network, rows: np.ndarray, points: np.ndarray) -> np.ndar
             continue
         node, gradient = network.nodes[k - 1], back.pop(k)
         if isinstance(node, Affine):
-            for p, m in zip(node.parents, node.maps, strict=True):
+            for p, m in node.terms:
                 back[p] = back.get(p, 0) + gradient @ m.matrix
         else:
             back[node.parent] = back.get(node.parent, 0) + gradient * slopes[k][:, None]
@@ -66,7 +66,6 @@ def pack(
     norm: str,
     rows: list[dict[str, Any]],
     extra: dict[str, np.ndarray] | None = None,
-    bounds: dict[str, Any] | None = None,
     functionals: np.ndarray | None = None,
 ) -> bytes:
     """The bytes of a certificate file."""
@@ -79,14 +78,14 @@ def pack(
             nodes.append({"kind": "kink", "size": node.size, "parent": node.parent, "alpha": f"{k}.alpha"})
             continue
         terms = []
-        for i, (parent, one) in enumerate(zip(node.parents, node.maps, strict=True)):
+        for i, (parent, one) in enumerate(node.terms):
             arrays[f"{k}.{i}"] = one.matrix
             terms.append({"parent": parent, "matrix": f"{k}.{i}"})
         arrays[f"{k}.bias"] = node.bias
         nodes.append({"kind": "affine", "size": node.size, "terms": terms, "bias": f"{k}.bias"})
     header = {
         "format": "lipcompare certificate", "version": 1, "inputs": network.inputs, "nodes": nodes,
-        "box": ["lower", "upper"], "norm": norm, "functionals": "rows", "rows": rows, "bounds": bounds or {},
+        "box": ["lower", "upper"], "norm": norm, "functionals": "rows", "rows": rows,
     }  # fmt: skip
     arrays["certificate"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     file = io.BytesIO()
