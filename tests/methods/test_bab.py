@@ -85,8 +85,8 @@ def test_patterns_that_hold_nowhere_are_ruled_out(seed, method):
 @pytest.mark.parametrize("norm", ["inf", "2", "1"])
 @pytest.mark.parametrize("bound", bounds.names())
 def test_every_norm(norm, bound):
-    for seed in range(2):
-        check(nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
+    seed = bounds.names().index(bound)
+    check(nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
 
 
 def test_a_value_at_a_kink_counts():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -151,7 +150,6 @@ def test_values_are_forgotten_after_their_last_reader() -> None:
     counts: list[int] = []
 
     def make(label: str) -> Words:
-        gc.collect()
         counts.append(len(alive))
         words = Words(label)
         alive.add(words)

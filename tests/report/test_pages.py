@@ -236,7 +236,7 @@ def test_names_are_names_and_no_formulas(tmp_path: Path) -> None:
             made_up._put(store, name, labels, 2.0, (name, "sdp", "attack"))
             made_up._put(store, name, {**labels, "width": 4}, 3.0, (name, "sdp", "attack"))
         page = write_report(path, tmp_path / "out")
-        for kind in PLOTS:
+        for kind in PLOTS if name is NASTY else ():  # only matplotlib reads formulas
             plot(path, kind).savefig(tmp_path / "picture.svg")
         assert "<b>&" not in page.read_text()
         rows = pd.read_csv(tmp_path / "out" / "rows.csv", keep_default_na=False)
