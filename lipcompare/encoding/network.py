@@ -269,7 +269,7 @@ class _Encoder:
             total, size = Expression.of(bias), np.abs(bias)
             for m, value in terms:
                 matrix = self._matrix(m)
-                total, size = total + self._apply(matrix, value), size + abs(matrix) @ value.size
+                total, size = total + self._apply(matrix, value), size + _carried(matrix, value.size)
             return _Value(total, size)
 
         size = np.maximum(*map(np.abs, self.builder.ranges(inputs)))
@@ -310,7 +310,7 @@ class _Encoder:
         def affine(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Value) -> Iterator[_Value]:
             for m in maps:
                 matrix = self._matrix(m).T.tocsr()
-                yield _Value(self._apply(matrix, gradient), abs(matrix) @ gradient.size)
+                yield _Value(self._apply(matrix, gradient), _carried(matrix, gradient.size))
 
         def add(old: _Value, new: _Value) -> _Value:
             return _Value(old.expression + new.expression, old.size + new.size)
@@ -420,6 +420,12 @@ class _Encoder:
         others[dense] = 0.0
         value.expression = expression.scaled(others) + Expression.columns(columns).placed(dense, expression.size)
         return value.expression.mapped(linear)
+
+
+def _carried(linear: sp.csr_matrix, size: Vector) -> Vector:
+    """Sums of the absolute values of terms through a map; what underflowed before it is multiplied by its weights."""
+    carried: Vector = abs(linear) @ (size + floor(torch.float64))
+    return carried
 
 
 def _numpy(values: torch.Tensor) -> Vector:
