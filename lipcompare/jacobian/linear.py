@@ -36,7 +36,7 @@ from lipcompare.network.graph import (
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
-from lipcompare.rounding import allowance, power_of_two, raised, scaled, total_above, unit_roundoff
+from lipcompare.rounding import allowance, floor, power_of_two, raised, scaled, total_above, unit_roundoff
 
 
 class GateLines(NamedTuple):
@@ -355,13 +355,34 @@ def functional_bound(
     """:func:`push_forward` with the gates' lines and, given ``forward``, also with their planes: the better one.
 
     Rounded upward: all terms of the bound, without their signs, add up to no more than ``|weights|`` times the node's
-    scale; twice the operations of a pass take them back to the output and, with planes, on to the input.
+    scale; twice the operations of a pass take them back to the output and, with planes, on to the input. What underflow
+    takes from a weight on the way is multiplied by the gradient there (:func:`_underflow`).
     """
     bound = push_forward(network, gates, functionals, gradients, source, weights)
     if forward is not None and any(k > source for k in gradients.joint):
         joint = push_forward(network, gates, functionals, gradients, source, weights, forward)
         bound = torch.minimum(bound, joint)
-    return bound + allowance(2 * network.operations, bound.dtype) * _dot(weights.abs(), gradients.scales[source])
+    size = _dot(weights.abs(), gradients.scales[source]) + _underflow(network, gradients, source, forward)
+    return bound + allowance(2 * network.operations, bound.dtype) * size
+
+
+def _underflow(network: Network, gradients: Gradients, source: int, forward: Forward | None = None) -> Tensor:
+    """What covers underflow in passes from one node to the output, (batch, rows, 1).
+
+    A weight that has become small on the way may meet a gradient far larger than the functional.
+    """
+    total = gradients.scales[source].new_ones(())
+    for k in gradients.lines:
+        if k <= source:
+            continue
+        scale = gradients.scales[k]
+        total = total + (scale + gradients.lines[k].size(scale)).sum(-1, keepdim=True)
+        if forward is not None and k in gradients.joint:
+            reached = forward.scales[k].unsqueeze(1)
+            total = total + (gradients.joint[k].size(scale, reached) + reached).sum(-1, keepdim=True)
+    if forward is not None:
+        total = total + len(network.nodes) * forward.largest.unsqueeze(1)
+    return floor(total.dtype) * total.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def push_forward(
@@ -445,7 +466,8 @@ def _refined(
         relaxed = {k: _relaxed(line, gradients, k) for k, line in gradients.lines.items()}
         raw = bounded_entries(network, functionals, relaxed, node, start, wanted, how, memory=memory, deadline=deadline)
         # As for a functional that is one entry.
-        rounding = allowance(2 * network.operations, functionals.dtype) * gradients.scales[node]
+        terms = gradients.scales[node] + _underflow(network, gradients, node)
+        rounding = allowance(2 * network.operations, functionals.dtype) * terms
         lower = torch.maximum(raw.lower - rounding, start.lower)
         upper = torch.minimum(raw.upper + rounding, start.upper)
         return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)

@@ -25,10 +25,14 @@ class Forward(Protocol):
     Attributes:
         scales: per activation node (batch, neurons), what the rounding of these bounds is measured by: they are off by
             the allowance for a pass through the network times the weights' absolute values times these.
+        largest: (batch, 1), what underflow in a weight on the way is multiplied by, at most.
     """
 
     @property
     def scales(self) -> Mapping[int, Tensor]: ...
+
+    @property
+    def largest(self) -> Tensor: ...
 
     def __call__(self, weights: Mapping[int, Tensor]) -> Tensor:
         """Bounds (batch, rows, targets) for weights (batch, rows, targets, neurons) per activation node."""

@@ -37,17 +37,27 @@ class ForwardBound:
     @functools.cached_property
     def scales(self) -> dict[int, Tensor]:
         """Per activation node (batch, neurons), what the rounding of a bound on its pre-activation is measured by."""
-        sizes: dict[int, Tensor] = {}
+        return {k: z.size + floor(z.size.dtype) for k, z in self._reached.items()}
+
+    @functools.cached_property
+    def largest(self) -> Tensor:
+        """The largest sum of the sizes of a node's values, (batch, 1), by which underflow on the way is multiplied."""
+        return functools.reduce(torch.maximum, (z.largest for z in self._reached.values()))
+
+    @functools.cached_property
+    def _reached(self) -> dict[int, Reach]:
+        """Per activation node its pre-activation."""
+        found: dict[int, Reach] = {}
 
         def activation(k: int, node: Activate, z: Reach) -> Reach:
-            sizes[k] = z.size + floor(z.size.dtype)
-            return through_activation(node.activation, Reach(self.bounds[k], z.size), self.lines[k])
+            found[k] = z
+            return through_activation(node.activation, z._replace(interval=self.bounds[k]), self.lines[k])
 
         def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
             return interval_affine(node, terms)
 
         fold_forward(self.network, {0: at_input(self.region)}, activation, affine)
-        return sizes
+        return found
 
     @classmethod
     def of(cls, network: Network, region: Region, bounds: Mapping[int, Interval]) -> ForwardBound:

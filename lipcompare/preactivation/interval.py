@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,18 +22,32 @@ class Reach(NamedTuple):
     Attributes:
         interval: (batch, size).
         size: the sum of the absolute values of all terms, whatever lines they came through, (batch, size).
+        largest: of all nodes up to here the largest sum of the entries of ``size``, (batch, 1).
     """
 
     interval: Interval
     size: Tensor
+    largest: Tensor
+
+    @property
+    def underflow(self) -> Tensor:
+        """What covers underflow in a pass from here to the input, per node of the network, (batch, 1).
+
+        What a coefficient loses is multiplied by the value there, which may be far larger than their product.
+        """
+        return floor(self.size.dtype) * (1 + self.largest)
 
 
 def at_input(region: Region) -> Reach:
     """The input over a batch of regions."""
     if isinstance(region, NormBall):
         size = torch.maximum(region.interval.magnitude, region.center.abs() + region.radius.unsqueeze(-1))
-        return Reach(region.interval, size)
-    return Reach(region, region.magnitude)
+        return Reach(region.interval, size, _total(size))
+    return Reach(region, region.magnitude, _total(region.magnitude))
+
+
+def _total(size: Tensor) -> Tensor:
+    return size.sum(-1, keepdim=True)
 
 
 def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
@@ -45,12 +60,13 @@ def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
     Args:
         terms: the maps of ``node`` and what their parents reach.
     """
-    center = linear_value([(m, value.center) for m, (value, _) in terms])
+    center = linear_value([(m, value.interval.center) for m, value in terms])
     # One call for the radius, for the magnitude that its rounding needs, and for the size. What underflow may have
     # taken from a factor is multiplied by the weight, and what it may take from a product is not.
     least = floor(center.dtype)
     sizes = [
-        (m.absolute, torch.stack([value.radius, value.magnitude + least, size + least])) for m, (value, size) in terms
+        (m.absolute, torch.stack([value.radius, value.magnitude + least, size + least]))
+        for m, (value, size, _) in terms
     ]
     radius, magnitude, size = linear_value(sizes)
     if node.bias is not None:
@@ -58,7 +74,8 @@ def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
     dtype = center.dtype
     operations = sum(m.fan_in for m in node.maps) + SPARE
     radius = radius + 2 * allowance(operations, dtype) * (magnitude + least)
-    return Reach(Interval(center - radius, center + radius), size)
+    largest = functools.reduce(torch.maximum, (value.largest for _, value in terms), _total(size))
+    return Reach(Interval(center - radius, center + radius), size, largest)
 
 
 def through_activation(activation: Activation, z: Reach, lines: Lines) -> Reach:
@@ -71,7 +88,8 @@ def through_activation(activation: Activation, z: Reach, lines: Lines) -> Reach:
     offset = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
     if not activation.piecewise_linear:
         offset = torch.maximum(offset, image.magnitude + slope * z.interval.magnitude)
-    return Reach(image, slope * z.size + offset)
+    size = slope * z.size + offset
+    return Reach(image, size, torch.maximum(z.largest, _total(size)))
 
 
 def outward(z: Reach, refined: Interval, network: Network) -> Interval:
@@ -83,7 +101,7 @@ def outward(z: Reach, refined: Interval, network: Network) -> Interval:
 def pass_error(z: Reach, network: Network) -> Tensor:
     """The rounding (batch, size) of a bound on each entry of a node's value by a pass back to the input."""
     dtype = z.size.dtype
-    error = allowance(network.operations, dtype) * (z.size + floor(dtype))
+    error = allowance(network.operations, dtype) * (z.size + len(network.nodes) * z.underflow)
     return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
@@ -122,7 +140,7 @@ def interval_values(network: Network, box: Interval) -> tuple[dict[int, Interval
     def activation(k: int, node: Activate, z: Reach) -> Reach:
         bounds[k] = z.interval
         image = node.activation.image(z.interval)
-        return Reach(image, image.magnitude)
+        return Reach(image, image.magnitude, torch.maximum(z.largest, _total(image.magnitude)))
 
     def affine(k: int, node: Affine, terms: Terms[Reach]) -> Reach:
         return interval_affine(node, terms)

@@ -23,7 +23,7 @@ from lipcompare.preactivation.interval import (
     outward,
     through_activation,
 )
-from lipcompare.rounding import SPARE, allowance, floor
+from lipcompare.rounding import SPARE, allowance
 
 
 def functional_lower(
@@ -53,13 +53,14 @@ def functional_planes(
     output = _output(network, region, bounds, lines)
     wide = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     coefficient, constant = backward_plane(network, wide, len(network.nodes) - 1, rows)
-    error = allowance(network.operations, rows.dtype) * _size(rows, output)
+    error = allowance(network.operations, rows.dtype) * _size(network, rows, output)
     return coefficient, error if constant is None else constant + error
 
 
-def _size(rows: Tensor, output: Reach) -> Tensor:
-    """The sum of the absolute values of all terms (batch, rows) of functionals of the output."""
-    return (rows.abs() @ (output.size + floor(rows.dtype)).unsqueeze(-1)).squeeze(-1)
+def _size(network: Network, rows: Tensor, output: Reach) -> Tensor:
+    """The sum of the absolute values of all terms (batch, rows) of functionals of the output, with what covers
+    underflow."""
+    return (rows.abs() @ output.size.unsqueeze(-1)).squeeze(-1) + len(network.nodes) * output.underflow
 
 
 def _output(network: Network, region: Region, bounds: Mapping[int, Interval], lines: Mapping[int, Lines]) -> Reach:
@@ -78,7 +79,7 @@ def _output(network: Network, region: Region, bounds: Mapping[int, Interval], li
 
 def _lower(network: Network, region: Region, rows: Tensor, output: Reach, lines: Mapping[int, Lines]) -> Tensor:
     """Both bounds of :func:`functional_lower`, for lines (batch, neurons) or (batch, rows, neurons)."""
-    size = _size(rows, output)
+    size = _size(network, rows, output)
     wide = {k: Lines(*(v if v.ndim == 3 else v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     passed = -backward_upper(network, region, wide, len(network.nodes) - 1, -rows)
     passed = passed - allowance(network.operations, rows.dtype) * size

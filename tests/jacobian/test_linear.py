@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from lipcompare.budget import Deadline
+from lipcompare.domain import Box
 from lipcompare.gates import Gates
 from lipcompare.jacobian import functional_bound, gradient_intervals, interval_gradient, norm_bound
 from lipcompare.jacobian.linear import LineRule, chords, constants
-from lipcompare.network import Interval
+from lipcompare.network import Affine, Input, Interval, Network
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate
+from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm, Problem
+from lipcompare.testing import exact
 
 
 def gates_of(problem: Problem) -> Gates:
@@ -132,3 +137,20 @@ def test_nothing_depends_on_the_batch() -> None:
         alone = gradient_intervals(problem.network, gates.example(b), rows[b : b + 1]).intervals[0]
         torch.testing.assert_close(alone.lower[0], together.lower[b], rtol=1e-12, atol=1e-13)
         torch.testing.assert_close(alone.upper[0], together.upper[b], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_weights_that_underflow_on_the_way_meet_large_gradients(norm: Norm) -> None:
+    """Weight and slope of 1e-200 each make 0 on the way to a weight of 1e200; the undecided gate keeps passes going."""
+
+    def affine(parent: int, weight: float, bias: float) -> Affine:
+        return Affine((parent,), (Dense(torch.tensor([[weight]], dtype=torch.float64)),), torch.tensor([bias]).double())
+
+    first = (Input(1), affine(0, 1e-200, -1.0), Activate(1, LeakyReLU(1e-200), 1))
+    second = (affine(2, 1e200, 1.0), Activate(3, LeakyReLU(), 1), affine(4, 1.0, 0.0))
+    network = Network((*first, *second), (1,), (1,))
+    problem = Problem(network, Box(-torch.ones(1, 1).double(), torch.ones(1, 1).double()), norm)
+    gates, rows = gates_of(problem), problem.functionals
+    gradients = gradient_intervals(network, gates, rows, norm=norm)
+    upper = norm_bound(network, gates, rows, gradients, norm)
+    assert exact.truth(problem).admits_upper(0, norm, float(upper))

@@ -13,6 +13,7 @@ from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
+from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.interval import interval_bounds, interval_values
 
 
@@ -33,6 +34,22 @@ def test_what_underflows_is_multiplied_by_the_next_weight() -> None:
     bounds = interval_bounds(Network(nodes, (1,), (1,)), Interval(row(-1.0), row(-1.0)))[4]
     truth = -(Fraction(1e-200) ** 2) * Fraction(1e300) + Fraction(5e-101)
     assert Fraction(float(bounds.lower)) <= truth <= Fraction(float(bounds.upper))
+
+
+def test_coefficients_that_underflow_on_the_way_meet_large_values() -> None:
+    """A weight and a slope of 1e-200 each make 0 on the way back to values of 1e200."""
+    nodes = (
+        Input(1),
+        Affine((0,), (Dense(row(1e200)),), row(-2e200)[0]),
+        Activate(1, LeakyReLU(1e-200), 1),
+        Affine((2,), (Dense(row(-1e-200)),), row(-2e-200)[0]),
+        Activate(3, LeakyReLU(), 1),
+        Affine((4,), (Dense(row(1.0)),), None),
+    )
+    box = Interval(row(-1.0), row(1.0))
+    bounds = preactivation_bounds(Network(nodes, (1,), (1,)), box, Tightening.CROWN)[4]
+    assert float(bounds.lower) < -0.99e-200
+    assert float(bounds.upper) > 0.99e-200
 
 
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
