@@ -24,7 +24,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.rounding import allowance, raised
+from lipcompare.rounding import allowance, floor, raised
 
 _TINY = 1e-9  # coordinates of a smaller relative size are scaled as if they had this one
 
@@ -132,7 +132,7 @@ def gate_maps(
         unit=0.0,
     )
     walk = _Walk(gates, gradients, lifted, [_constant_one(functionals)])
-    at_input = fold_backward(network, {len(network.nodes) - 1: output}, walk.through_gates, _through_maps)
+    at_input = fold_backward(network, {len(network.nodes) - 1: output}, walk.through_gates, walk.through_maps)
     if at_input is None:  # the output does not depend on the input
         zero = functionals.new_zeros(*functionals.shape[:2], network.in_size)
         at_input = _Gradient(constant=zero, linear=zero[:, :0], size=zero, drift=None, unit=0.0)
@@ -146,7 +146,8 @@ class _Gradient:
     Attributes:
         constant: (examples, rows, size).
         linear: (examples, coordinates, size) coefficients on the coordinates met so far, without the constant.
-        size: (examples, rows, size) ``sum_m |coefficient_m| reach_m``, in absolute values throughout.
+        size: (examples, rows, size) ``sum_m |coefficient_m| reach_m``, in absolute values throughout, with what covers
+            underflow.
         drift: (examples, rows, size) what gates without a coordinate change, at most, but for the rounding of this sum;
             None for nothing.
         unit: operations on the way to a coefficient, whose rounding is relative to ``size``.
@@ -222,6 +223,24 @@ class _Walk:
     lifted: Lifted | None
     layers: list[_Layer]
 
+    @property
+    def _underflow(self) -> Tensor:
+        """What covers underflow in the coefficients of an entry, (examples, rows, 1): each meets its reach."""
+        total = torch.stack([layer.reach.sum(-1, keepdim=True) for layer in self.layers]).sum(0)
+        return floor(total.dtype) * total
+
+    def through_maps(self, k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Gradient) -> Iterator[_Gradient]:
+        """What an affine node hands back to its parents."""
+        lost = self._underflow
+        for m in maps:
+            yield _Gradient(
+                constant=m.adjoint(gradient.constant),
+                linear=m.adjoint(gradient.linear),
+                size=m.absolute.adjoint(gradient.size + lost) + lost,
+                drift=None if gradient.drift is None else m.absolute.adjoint(gradient.drift),
+                unit=gradient.unit + 2 * _adjoint_terms(m.in_size, m.out_size, m.fan_in) + 1,
+            )
+
     def through_gates(self, k: int, node: Activate, gradient: _Gradient) -> _Gradient:
         """Undecided gates become coordinates of a new layer, and what they let through goes on to the parent."""
         low, high = (slope.unsqueeze(1) for slope in self.gates.slopes[k])
@@ -259,7 +278,8 @@ class _Walk:
             return value.gather(-1, neuron.unsqueeze(1).expand(-1, value.shape[1], -1)) * spread
 
         interval = self.gradients.intervals[k]
-        rounding = allowance(gradient.unit + 4, spread.dtype) * taken(gradient.size)
+        size = taken(gradient.size) + self._underflow * present.unsqueeze(1)
+        rounding = allowance(gradient.unit + 4, spread.dtype) * size
         return _Layer(
             node=k,
             neuron=neuron,
@@ -279,18 +299,6 @@ class _Walk:
         rounding = allowance(gradient.unit + 4, half.dtype) * gradient.size * (added > 0)
         total = added + rounding
         return total if gradient.drift is None else total + gradient.drift * straight.abs()
-
-
-def _through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Gradient) -> Iterator[_Gradient]:
-    """What an affine node hands back to its parents."""
-    for m in maps:
-        yield _Gradient(
-            constant=m.adjoint(gradient.constant),
-            linear=m.adjoint(gradient.linear),
-            size=m.absolute.adjoint(gradient.size),
-            drift=None if gradient.drift is None else m.absolute.adjoint(gradient.drift),
-            unit=gradient.unit + 2 * _adjoint_terms(m.in_size, m.out_size, m.fan_in) + 1,
-        )
 
 
 def _assembled(layers: Sequence[_Layer], at_input: _Gradient) -> GateMaps:

@@ -12,9 +12,14 @@ from quadratic.programs import maps_of, patterns_of, propagated
 from torch import Tensor
 
 from lipcompare import Network, Problem
-from lipcompare.network import Affine
+from lipcompare.domain import Box, Norm
+from lipcompare.network import Affine, Input
+from lipcompare.network.activations import LeakyReLU
+from lipcompare.network.graph import Activate
+from lipcompare.network.linear_maps import Dense
+from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.quadratic.coordinates import GateMaps, Lifted, coordinate_count, undecided_gates
-from lipcompare.testing.exact import exact_matrix
+from lipcompare.testing.exact import exact_matrix, truth
 
 FAMILIES = ("dense", "leaky", "conv", "residual", "pooling", "concatenation")
 COUNT = 40
@@ -166,3 +171,20 @@ def test_sizes_are_a_little_wider_than_the_intervals_and_zero_only_where_these_a
     magnitude = maps.gate_interval.magnitude
     assert bool(((maps.reach > magnitude) == (magnitude > 0))[..., 1:].all())
     assert bool((maps.reach[..., 1:] >= magnitude[..., 1:] * (1 + 2**-51)).all())
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_coefficients_that_underflow_on_the_way_meet_large_coordinates(norm: Norm) -> None:
+    """A coordinate of 1e300 goes through a weight of 1e-200 and a slope of 1e-190, which make 0, and one of 1e100."""
+
+    def affine(parent: int, weight: float, bias: float) -> Affine:
+        tensors = torch.tensor([[weight], [bias]], dtype=torch.float64)
+        return Affine((parent,), (Dense(tensors[:1]),), tensors[1])
+
+    first = (Input(1), affine(0, 1e100, -2e100), Activate(1, LeakyReLU(1e-190), 1))
+    second = (affine(2, -1e-200, -2e-290), Activate(3, LeakyReLU(), 1), affine(4, 1e300, 0.0))
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = Problem(Network((*first, *second), (1,), (1,)), Box(-one, one), norm)
+    gates, gradients, _ = propagated(problem)
+    found = sdp_bound(problem.network, gates, problem.functionals, gradients, norm)
+    assert truth(problem).admits_upper(0, norm, float(found.upper))
