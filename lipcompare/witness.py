@@ -7,8 +7,7 @@ reported less what rounding may have added to it.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,9 @@ from lipcompare.errors import Contradiction
 from lipcompare.gates import by_node
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.exact import UNKNOWN, Exact, TooLarge
-from lipcompare.network.graph import Affine, Network
+from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
+from lipcompare.network.linear_maps import LinearMap
 from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Attained, Witnesses
@@ -231,27 +231,34 @@ def _error(
     chain of operations. The chain rule is linear in each slope, so moving slopes by ``spread`` moves it by at most what
     that adds to the sum of absolute values.
     """
-    absolute = _absolute(network)
     sizes = {k: v.abs() for k, v in slopes.items()}
-    size = absolute.pull_back(sizes, rows.abs())
+    size = _size(network, sizes, rows)
     gamma = allowance(network.operations, size.dtype)
-    error = gamma * (size + floor(size.dtype))
+    error = gamma * size
     if spread:
         wide = {k: v + spread[k] if k in spread else v for k, v in sizes.items()}
-        reach = absolute.pull_back(wide, rows.abs())
-        error = (reach - size).clamp(min=0) + 2 * gamma * (reach + floor(size.dtype))
+        reach = _size(network, wide, rows)
+        error = (reach - size).clamp(min=0) + 2 * gamma * reach
     return error, size
 
 
-def _absolute(network: Network) -> Network:
-    """The network whose maps have absolute entries; only its chain rule is meant."""
-    nodes = tuple(
-        dataclasses.replace(node, maps=tuple(m.absolute for m in node.maps), bias=None)
-        if isinstance(node, Affine)
-        else node
-        for node in network.nodes
-    )
-    return dataclasses.replace(network, nodes=nodes)
+def _size(network: Network, slopes: Mapping[int, Tensor], rows: Tensor) -> Tensor:
+    """The sums of the absolute values of the terms of entries of a gradient (batch, rows, inputs), with what covers
+    underflow, which is multiplied by what comes after it.
+
+    Args:
+        slopes: absolute values (batch, rows, neurons).
+    """
+    least = floor(rows.dtype)
+
+    def activation(k: int, node: Activate, size: Tensor) -> Tensor:
+        return size * slopes[k] + least
+
+    def affine(k: int, node: Affine, maps: Sequence[LinearMap], size: Tensor) -> Iterator[Tensor]:
+        return (m.absolute.adjoint(size) + least for m in maps)
+
+    start = fold_backward(network, {len(network.nodes) - 1: rows.abs()}, activation, affine)
+    return rows.new_zeros(*rows.shape[:-1], network.in_size) if start is None else start
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

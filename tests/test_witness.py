@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lipcompare
-from lipcompare import Box, Contradiction, Problem
+from lipcompare import Box, Contradiction, Network, Problem
 from lipcompare.attack import search as attack
 from lipcompare.attack.search import kink_patterns
 from lipcompare.budget import Deadline
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
+from lipcompare.problem import Norm
 from lipcompare.result import Witnesses
+from lipcompare.testing import exact
 from lipcompare.witness import check_witnesses, clarke, make_witnesses
 
 
@@ -171,3 +173,18 @@ def test_a_network_without_an_activation_has_one_gradient(norm: str) -> None:
     result = lipcompare.bound(problem, "attack")
     jacobian = network.pull_back({}, torch.eye(3, dtype=torch.float64))
     np.testing.assert_allclose(result.lower[0], problem.norm.dual.of(jacobian).numpy(), rtol=1e-12)
+
+
+def test_what_underflows_is_multiplied_by_the_next_weight() -> None:
+    """A gradient of 1e-170 and a slope of 1e-150 leave four digits, which a weight of 1e190 makes large."""
+
+    def affine(parent: int, weight: float, bias: float) -> Affine:
+        tensors = torch.tensor([[weight], [bias]], dtype=torch.float64)
+        return Affine((parent,), (Dense(tensors[:1]),), tensors[1])
+
+    nodes = (Input(1), affine(0, 3e190, -1e191), Activate(1, LeakyReLU(1e-150), 1), affine(2, 2.2973e-170, 0.0))
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = Problem(Network(nodes, (1,), (1,)), Box(-one, one), Norm.ONE)
+    attained = check_witnesses(problem, make_witnesses(problem, torch.zeros(1, 1, 1, dtype=torch.float64)))
+    assert float(attained[0, 0]) > 0
+    assert exact.truth(problem).admits_lower(0, Norm.ONE, float(attained[0, 0]))

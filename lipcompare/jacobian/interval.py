@@ -70,19 +70,26 @@ def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> In
 
 
 def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Tensor]:
-    """What the rounding of the gradient (batch, rows, size) at every activation and at the input is measured by."""
+    """What the rounding of the gradient (batch, rows, size) at every activation and at the input is measured by.
+
+    That of tangents that gates add to it too: what underflow takes from those meets the gradient at the gate.
+    """
+    total = functionals.new_ones(*functionals.shape[:-1], 1)
     sizes: dict[int, Tensor] = {}
     steepest = {k: slope.magnitude.unsqueeze(1) for k, slope in gates.slopes.items()}
     open_gates = {k: (slope > 0).to(functionals.dtype) for k, slope in steepest.items()}
 
     def scale(both: Tensor) -> Tensor:
-        return both[0] + floor(both.dtype) * (both[1] > 0)
+        return both[0] + floor(both.dtype) * total * (both[1] > 0)
 
     def activation(k: int, node: Activate, both: Tensor) -> Tensor:
+        nonlocal total
         sizes[k] = scale(both)
+        total = total + sizes[k].sum(-1, keepdim=True)
         return torch.stack([both[0] * steepest[k], (both[1] > 0) * open_gates[k]])
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], both: Tensor) -> Iterator[Tensor]:
+        both = torch.stack([scale(both), both[1]])
         return (m.absolute.adjoint(both) for m in maps)
 
     first = torch.stack([functionals.abs(), (functionals != 0).to(functionals.dtype)])

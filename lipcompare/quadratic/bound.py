@@ -391,6 +391,7 @@ def _by_row(
     """Results of rows from those of programs."""
     examples, rows = linear.shape
     upper, start = results.upper, tasks.linear
+    upper = torch.where(upper.isnan(), start, upper)  # numbers out of range cancelled
     if setting.norm is Norm.TWO:
         # A square that underflowed says nothing of its root.
         lost = (start == 0) & (linear[tasks.example, tasks.row] > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.jacobian.linear import Gradients
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
+from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm
@@ -31,6 +33,7 @@ from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import Dual, balance, default_start, dual_value, slack_matrix, solve
+from lipcompare.testing.exact import truth
 
 
 def setting(problem: Problem, tightening: Tightening = Tightening.INTERVAL) -> tuple[Gates, Gradients]:
@@ -372,3 +375,13 @@ def test_reference_suite(shared: Path) -> None:
         upper = float(result.upper.max())
         assert value["lower"] * (1 - 1e-12) <= upper <= float(result.linear.max())
         assert upper <= value["quadratic_prototype"]["value"] * 1.001  # type: ignore[index]
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_nothing_is_proved_where_numbers_out_of_range_cancelled(norm: Norm) -> None:
+    problem = nets.problem(nets.dense(0, (2, 3, 1)), 0.3)
+    gates, gradients = setting(problem)
+    unknown = torch.full_like(gradients.intervals[0].lower, torch.nan)
+    gradients = dataclasses.replace(gradients, intervals={**gradients.intervals, 0: Interval(unknown, unknown)})
+    found = sdp_bound(problem.network, gates, problem.functionals, gradients, norm)
+    assert truth(problem).admits_upper(0, norm, float(found.upper))
