@@ -20,7 +20,10 @@ def main() -> None:
     sys.unraisablehook = _swallowed
     from lipcompare.cli.app import app
 
-    app()
+    try:
+        app()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # it would meet a process without handlers, and kill it
 
 
 def _answer(number: int, frame: FrameType | None) -> None:
