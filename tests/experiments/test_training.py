@@ -126,6 +126,7 @@ def test_the_demo_and_the_readme_that_goes_on_from_it(tmp_path, monkeypatch, cap
     out = capsys.readouterr().out
     for name in lipcompare.METHODS:
         assert f" {name} " in out
+    assert "lipverify" in out and "largest row: [" in out
     assert (tmp_path / "demo" / "comparison.png").stat().st_size > 10_000
     network = lipcompare.load(tmp_path / "demo" / "digits_mlp.npz")
     assert network.in_size == np.load(tmp_path / "demo" / "digit.npy").size == 64
