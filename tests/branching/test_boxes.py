@@ -101,7 +101,7 @@ def test_a_jump_in_a_corner_ends_the_search():
 
 
 def test_limits_leave_a_valid_interval():
-    problem = tiny("gelu", 5, (4, 6, 6, 2))
+    problem = tiny("gelu", 5, (3, 5, 4, 2))
     seen = nets.sampled_norms(problem, 2000)[0].numpy()
     for result in (
         lipcompare.bound(problem, dataclasses.replace(QUICK, node_limit=10), gap=1e-6),
@@ -170,7 +170,7 @@ import numpy as np
 import lipcompare, nets
 from branching.test_boxes import QUICK, tiny
 part = dataclasses.replace(QUICK, state=sys.argv[1], node_limit=20, batch=16)
-result = lipcompare.bound(tiny(sys.argv[2], 3, (3, 8, 8, 2)), part, gap=1e-2)
+result = lipcompare.bound(tiny(sys.argv[2], 3), part, gap=1e-6)
 assert result.status is lipcompare.Status.NODE_LIMIT, result
 print(repr(float(result.overall_upper[0])))
 """
@@ -185,7 +185,7 @@ def test_a_search_resumes_in_another_process(tmp_path):
     assert done.returncode == 0, done.stderr
     assert int(np.load(state)["nodes"]) == 20
     part = dataclasses.replace(QUICK, state=str(state), node_limit=20, batch=16)
-    result = lipcompare.bound(tiny("gelu", 3, (3, 8, 8, 2)), part, gap=1e-2)
+    result = lipcompare.bound(tiny("gelu", 3), part, gap=1e-6)
     assert int(np.load(state)["nodes"]) == 40  # it went on, and did not start over
     assert result.overall_upper[0] <= float(done.stdout)
 

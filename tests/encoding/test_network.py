@@ -36,7 +36,7 @@ def prepared(problem, tightening=Tightening.CROWN):
     return prepare(problem, preactivation_bounds(problem.network, problem.box.interval, tightening))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(network=piecewise(), eps=st.floats(0.01, 0.8), seed=st.integers(0, 1000), norm=st.sampled_from(["inf", "1"]))
 def test_every_input_is_a_feasible_point_with_its_gradient_norm(network, eps: float, seed: int, norm: str) -> None:
     problem = nets.problem(network, eps, seed, norm=norm)

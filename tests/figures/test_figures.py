@@ -25,9 +25,11 @@ OWN = ("branching", "monotonicity", "relaxation_sweeps", "solver_swap")
 
 
 @pytest.mark.parametrize("name", [name for name in everything.DRAWS if name not in OWN])
-def test_figures(settings: style.Settings, name: str) -> None:
+def test_figures(settings: style.Settings, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name != "pareto":  # one of them in all formats
+        monkeypatch.setattr(style, "FORMATS", ("png",))
     paths = list(everything.DRAWS[name](settings))
-    assert {p.suffix for p in paths} >= {".pdf", ".svg", ".png"} and all(p.stat().st_size > 50 for p in paths)
+    assert {p.suffix for p in paths} >= {f".{kind}" for kind in style.FORMATS} and all(p.stat().st_size > 50 for p in paths)
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:

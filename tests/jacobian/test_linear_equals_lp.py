@@ -35,7 +35,7 @@ def hull_program(problem, row: int, *, coupled: bool) -> tuple[float, float]:
     return float(prepared.upper[row]), -solution.dual_bound
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(network=nets.networks(), eps=st.floats(0.0, 0.6), seed=st.integers(0, 1000))
 def test_p_inf(network, eps: float, seed: int) -> None:
     problem = nets.problem(network, eps, seed)

@@ -45,7 +45,7 @@ def test_planes_enclose_the_product(
     assert bool((over >= product - slack).all() and (under <= product + slack).all())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     name=st.sampled_from(NAMES),
     norm=st.sampled_from(["inf", "2", "1"]),

@@ -22,7 +22,7 @@ for _name in METHODS:
     globals()[f"Test_{_name}"] = type(f"Test_{_name}", (MethodConformance,), _traits)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(network=nets.networks(), eps=st.sampled_from([0.0, 0.05, 0.4]), seed=st.integers(0, 100))
 def test_relaxations_are_ordered(network: lipcompare.Network, eps: float, seed: int) -> None:
     problem = nets.problem(network, eps, seed)
@@ -33,7 +33,7 @@ def test_relaxations_are_ordered(network: lipcompare.Network, eps: float, seed: 
     assert (uppers[0] >= nets.sampled_norms(problem).numpy() * (1 - 1e-9)).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(network=nets.networks(), norm=st.sampled_from(["inf", "2", "1"]), seed=st.integers(0, 100))
 def test_linear_bounds_hold_for_every_norm_and_tightening(network: lipcompare.Network, norm: str, seed: int) -> None:
     problem = nets.problem(network, 0.1, seed, norm=norm)
@@ -44,7 +44,7 @@ def test_linear_bounds_hold_for_every_norm_and_tightening(network: lipcompare.Ne
             assert (result.upper >= seen * (1 - 1e-9)).all(), (method, tightening)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(network=nets.networks(), seed=st.integers(0, 100))
 def test_interval_gates_are_monotone_in_the_radius(network: lipcompare.Network, seed: int) -> None:
     bounds = [

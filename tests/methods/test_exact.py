@@ -45,7 +45,7 @@ def test_smooth_networks_are_halved():
     problem = nets.problem(nets.FAMILIES["gelu"](0), 0.1)
     assert Exact().choose(problem).name == "bab"
     for method in (Exact(), Auto()):
-        result = lipcompare.bound(problem, method, gap=1e-2, time_limit=60)
+        result = lipcompare.bound(problem, method, gap=4e-2, time_limit=120)
         assert result.status is Status.EXACT
         assert (nets.sampled_norms(problem).numpy() <= result.upper * (1 + 1e-9)).all()
 
@@ -63,7 +63,7 @@ def test_auto_has_an_interval(family):
     problem = nets.problem(nets.FAMILIES[family](3), 0.3, batch=2)
     result = lipcompare.bound(problem, Auto(), time_limit=5 if family == "gelu" else 20)
     assert (result.overall_lower > 0).all() and np.isfinite(result.overall_upper).all()
-    assert result.detail.startswith("Ran lbp, attack")
+    assert result.detail.startswith("Ran lbp, ") and "attack" in result.detail
     if family != "gelu":
         assert result.status is Status.EXACT
 

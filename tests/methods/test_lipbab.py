@@ -16,7 +16,7 @@ from lipcompare.branching.driver import Stop
 from lipcompare.methods.lipbab import LipBab, lipbab_operator_norm
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.sampled_from(["dense", "leaky", "residual", "concatenation"]),
     st.integers(0, 10**6),

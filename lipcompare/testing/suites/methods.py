@@ -24,7 +24,7 @@ from lipcompare.result import Bound, Status
 from lipcompare.testing import exact, hostile, networks
 
 _NORMS = ("inf", "2", "1")
-_SMOOTH = 1.5
+_SMOOTH = 1.0
 """Seconds for networks with smooth activations: a search that halves boxes does not end of itself there."""
 _GAP = 1e-4
 _ENDED = (Status.INTERRUPTED, Status.OUT_OF_MEMORY, Status.MEMORY_LIMIT, Status.CRASHED, Status.EXACT)
@@ -162,7 +162,7 @@ class MethodConformance:
             assert math.isclose(result.trace[-1].lower, result.overall_lower.max(), rel_tol=1e-6)
 
     def test_a_batch_gives_what_its_boxes_give_one_by_one(self) -> None:
-        together = networks.problem(networks.dense(3, (4, 6, 6, 3)), 0.3, batch=3)
+        together = networks.problem(networks.dense(3, (4, 6, 6, 3)), 0.3, batch=2)
         result = self.run(together, 6 * self.seconds)
         if result is None:
             return

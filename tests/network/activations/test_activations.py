@@ -226,7 +226,7 @@ def test_jumps_of_the_derivative_keep_both_sides() -> None:
     assert float(elu(1.7).slope_range(point).lower) == pytest.approx(1.0, rel=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     key=st.sampled_from(sorted(SMOOTH)),
     center=st.floats(-30, 30),
