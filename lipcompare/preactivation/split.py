@@ -24,7 +24,7 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forw
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
-from lipcompare.rounding import SPARE, allowance
+from lipcompare.rounding import SPARE, allowance, floor
 
 _TRIALS = 5
 """Trial points for one multiplier."""
@@ -286,7 +286,7 @@ def _excluded(box: Interval, spaces: HalfSpaces) -> Tensor:
         return torch.zeros(len(spaces.offset), dtype=torch.bool, device=spaces.offset.device)
     _, most = _least(box, spaces)
     size = spaces.offset.abs() + torch.matmul(spaces.normal.abs(), box.magnitude.unsqueeze(-1)).squeeze(-1)
-    return (most < -allowance(spaces.normal.shape[-1] + SPARE, size.dtype) * size).any(-1)
+    return (most < -allowance(spaces.normal.shape[-1] + SPARE, size.dtype) * (size + floor(size.dtype))).any(-1)
 
 
 def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:

@@ -19,7 +19,7 @@ from lipcompare.network.graph import (
     linear_value,
 )
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.rounding import allowance
+from lipcompare.rounding import allowance, floor
 
 
 class AffinePiece(NamedTuple):
@@ -96,7 +96,8 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
 
     A sum of products is off by at most ``gamma_N`` times the same sum of absolute values, with ``gamma_N = N u / (1 - N
     u)`` and N the length of the longest chain of operations. So the computed matrix and offset, evaluated exactly, are
-    off by that at any ``x`` with ``|x| <= magnitude``. The sum itself is computed, hence 2 N.
+    off by that at any ``x`` with ``|x| <= magnitude``. The sum itself is computed, hence 2 N. What underflows on the
+    way, in either direction, is multiplied by the weights after it and by the values before it.
 
     Args:
         slopes: (neurons,) per activation node.
@@ -105,14 +106,18 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
     # eps is 2 u; N u stays far below one half.
     gamma = 2 * allowance(network.operations, magnitude.dtype)
     errors: dict[int, Tensor] = {}
+    total = 1 + magnitude.sum()
 
     def activation(k: int, node: Activate, size: Tensor) -> Tensor:
         errors[k] = gamma * size
-        return size * slopes[k].abs()
+        return size * slopes[k].abs() + floor(size.dtype) * total
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
         size = linear_value([(m.absolute, value) for m, value in terms])
-        return size if node.bias is None else size + node.bias.abs()
+        nonlocal total  # of all nodes before; an activation's sizes are its node's times slopes
+        size = size if node.bias is None else size + node.bias.abs()
+        total = total + size.sum()
+        return size + floor(size.dtype) * total
 
     fold_forward(network, {0: magnitude}, activation, affine)
     return errors

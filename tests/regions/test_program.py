@@ -13,8 +13,8 @@ import torch
 
 import lipcompare
 import solvers
-from lipcompare import Box, Problem, Status
-from lipcompare.network import Affine, Interval
+from lipcompare import Box, Network, Problem, Status
+from lipcompare.network import Activate, Affine, Input, Interval, LeakyReLU
 from lipcompare.network.linear_maps import Dense
 from lipcompare.regions.program import Region, _Scaled, deepest, fits, region_of
 from solvers import SolveStatus
@@ -223,3 +223,22 @@ def test_cancelling_biases_do_not_empty_a_region() -> None:
     for method in ("enumerate", "bab", "lipbab", "exact"):
         result = lipcompare.bound(Problem(b.build(), box), method)
         assert result.upper[0, 0] >= 1 and result.lower[0, 0] <= 1
+
+
+def test_a_region_of_numbers_that_underflow_is_not_empty() -> None:
+    """Two neurons with one hyperplane, the second's through a product of 2e-311: what it loses is no contradiction."""
+
+    def affine(parent: int, weight: float, bias: float) -> Affine:
+        tensors = torch.tensor([[weight], [bias]], dtype=torch.float64)
+        return Affine((parent,), (Dense(tensors[:1]),), tensors[1])
+
+    first = (Input(1), affine(0, 3.96004260739354e-151, 1.0280149445475588e-151), Activate(1, LeakyReLU(), 1))
+    second = (affine(2, 4.8923769e-161, 0.0), Activate(3, LeakyReLU(), 1), affine(4, 1.0, 0.0))
+    network = Network((*first, *second), (1,), (1,))
+    # The point of the common hyperplane is in the region of either side of both.
+    one = torch.ones(1, dtype=torch.float64)
+    for on, other in itertools.product((True, False), repeat=2):
+        slopes = {2: one, 4: one * float(other)}
+        active = {2: torch.tensor([on]), 4: torch.tensor([other])}
+        rows = {k: torch.tensor([True]) for k in (2, 4)}
+        assert not deepest(region_of(network, Interval(-one, one), slopes, active, rows)).empty
