@@ -7,43 +7,43 @@ import numpy as np
 import pytest
 from scripted import Scripted
 
-from lipcompare import Bound, Problem, Status
+from lipcompare import Bound, Status
 from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.combine import SoFar
 from lipcompare.methods.each import example_by_example
 
 PROBLEM = nets.problem(nets.dense(0, (2, 3, 2)), 0.1, batch=3)
+UNKNOWN = Scripted().result(PROBLEM, Clock(Budget()))
 
 
 def test_each_may_take_an_equal_share_and_comes_back_in_its_place() -> None:
     limits: list[float] = []
 
-    def run(problem: Problem, budget: Budget) -> Bound:
-        limits.append(budget.time_limit)
-        assert problem.batch == 1 and budget.on_progress is None
+    def run(example: int, clock: Clock) -> Bound:
+        limits.append(clock.budget.time_limit)
+        assert example == len(limits) - 1 and clock.budget.on_progress is None
         value = float(len(limits))
-        return Scripted(low=value, high=value + 1).run(problem, budget)
+        return Scripted(low=value, high=value + 1).run(PROBLEM.example(example), clock.budget)
 
-    result = example_by_example(Scripted(), PROBLEM, Budget(time_limit=30.0), run)
+    result = example_by_example(UNKNOWN, Clock(Budget(time_limit=30.0)), run)
     assert result.lower[:, 0].tolist() == [1.0, 2.0, 3.0] and result.upper[:, 1].tolist() == [2.0, 3.0, 4.0]
     np.testing.assert_allclose(limits, [10.0, 15.0, 30.0], rtol=0.05)
 
 
 def test_an_interrupt_starts_no_other_and_what_was_kept_is_at_its_example() -> None:
     so_far = SoFar(3, 2)
-    ran: list[Problem] = []
+    ran: list[int] = []
 
-    def run(problem: Problem, budget: Budget) -> Bound:
-        ran.append(problem)
-        clock = Clock(budget)
+    def run(example: int, clock: Clock) -> Bound:
+        ran.append(example)
         if len(ran) == 2:
             clock.keep(lambda: Kept(0, np.full((1, 2), 7.0)))
-            return Scripted().result(problem, clock, status=Status.INTERRUPTED)
+            return Scripted().result(PROBLEM.example(example), clock, status=Status.INTERRUPTED)
         clock.keep(Kept(0, np.full((1, 2), 5.0)))
-        return Scripted().run(problem, budget)
+        return Scripted().run(PROBLEM.example(example), clock.budget)
 
     with pytest.raises(KeyboardInterrupt):
-        example_by_example(Scripted(), PROBLEM, Budget(on_kept=so_far.take), run)
+        example_by_example(UNKNOWN, Clock(Budget(on_kept=so_far.take)), run)
     so_far.ask()
     assert len(ran) == 2 and so_far.upper[:, 0].tolist()[0] <= 5.0
     assert so_far.upper[1].tolist() == [7.0, 7.0] and np.isinf(so_far.upper[2]).all()

@@ -56,8 +56,8 @@ class JointData:
         return int(self.mask.shape[-1])
 
     @classmethod
-    def of(cls, maps: GateMaps) -> JointData:
-        """The programs of all examples."""
+    def of(cls, maps: GateMaps, nothing: Tensor) -> JointData:
+        """The programs of all examples; ``nothing`` is as in the class."""
         examples, rows, inputs = maps.entry_constant.shape
         # |K_i(c, v)| <= |c|_2 times the l2 norm of the rows' reaches; the same of the gradient's errors in l1.
         reach = raised(torch.linalg.vector_norm(maps.reach[:, :, 1:], dim=1), rows)
@@ -86,7 +86,7 @@ class JointData:
             gate_slack=torch.cat([radius.new_zeros(examples, rows), maps.gate_error[:, :, 1:].sum(1)], -1)
             / safe
             * mask,
-            nothing=_nothing(maps),
+            nothing=nothing,
             coordinates=maps.coordinates,
         )
 
@@ -134,12 +134,6 @@ class JointData:
                 torch.nn.functional.pad(names.present, pad, value=True),
             ),
         )
-
-
-def _nothing(maps: GateMaps) -> Tensor:
-    """Where no entry of the gradient depends on anything, and nothing was rounded: (examples,)."""
-    parts = (maps.entry_constant, maps.entry_linear[:, 1:], maps.entry_error, maps.entry_drift)
-    return torch.stack([(part == 0).flatten(1).all(-1) for part in parts]).all(0)
 
 
 def slack_matrix(data: JointData, rho: Tensor, theta: Tensor) -> Tensor:
