@@ -165,7 +165,7 @@ def test_a_neuron_that_ends_at_its_kink_has_one_side(end: int) -> None:
     torch.testing.assert_close(said[:, forward.inputs :], expected)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     network=st.builds(lambda family, seed: nets.FAMILIES[family](seed), st.sampled_from(KINKED), st.integers(0, 10**6)),
     eps=st.sampled_from([0.1, 0.3, 0.6]),
