@@ -16,7 +16,7 @@ import torch
 from matplotlib.axes import Axes
 
 from figures.style import GREY, PAGE, Settings, looks, main, new_figure, save, style
-from lipcompare.jacobian.linear import LineRule, chords, constants
+from lipcompare.jacobian.lines import LineRule, chords, constants
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 

@@ -13,7 +13,7 @@ from lipcompare.budget import Deadline
 from lipcompare.domain import NormBall, Space
 from lipcompare.gates import Coupling, Gates, PreactivationBounds
 from lipcompare.jacobian import Gradients, Relaxation, gradient_intervals, norm_bound
-from lipcompare.jacobian.linear import chords
+from lipcompare.jacobian.lines import chords
 from lipcompare.jacobian.norms import interval_norm
 from lipcompare.jacobian.patches import plan
 from lipcompare.jacobian.relaxations import Lbp

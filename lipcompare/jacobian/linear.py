@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,9 +19,10 @@ from torch import Tensor
 from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import Reach, at_output, nothing, sum_of, through_gate, through_maps
+from lipcompare.jacobian.lines import GateLines, LineRule, chords, dot, gate_planes
 from lipcompare.jacobian.norms import absolute_chord, interval_norm, square_chord
 from lipcompare.jacobian.patches import Relaxed, bounded_entries, plan
-from lipcompare.jacobian.smooth import Forward, Plane, Shares, planes
+from lipcompare.jacobian.smooth import Forward
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import (
     Activate,
@@ -37,42 +37,6 @@ from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
 from lipcompare.rounding import allowance, floor, power_of_two, raised, scaled, total_above, unit_roundoff
-
-
-class GateLines(NamedTuple):
-    """Two lines ``(slope -+ slope_spread) J + offset -+ offset_spread`` around a gate: middle and half difference.
-
-    In this form a functional with weight ``t`` is bounded by ``t`` times the middle plus ``|t|`` times the spread, with
-    no split by sign. The middle offset of the convex hull is zero and then not stored. The planes around a smooth gate
-    also have a slope in its pre-activation (None for lines).
-    """
-
-    slope: Tensor
-    slope_spread: Tensor
-    offset: Tensor | None
-    offset_spread: Tensor
-    forward: Tensor | None = None
-    forward_spread: Tensor | None = None
-
-    def size(self, gradient: Tensor, preactivation: Tensor | None = None) -> Tensor:
-        """Sum of the absolute values of the terms of either line, for those of the gradient and the pre-activation."""
-        total = (self.slope.abs() + self.slope_spread.abs()) * gradient + self.offset_spread.abs()
-        if self.offset is not None:
-            total = total + self.offset.abs()
-        if self.forward is not None and self.forward_spread is not None:
-            assert preactivation is not None
-            total = total + (self.forward.abs() + self.forward_spread.abs()) * preactivation
-        return total
-
-    def bound(self, weights: Tensor, size: Tensor, value: Tensor | None = None) -> Tensor:
-        """The constant part of the upper bound for ``weights`` (``size`` is their absolute value); with the gradient's
-        ``value`` known, all of it."""
-        middle, spread = self.offset, self.offset_spread
-        if value is not None:
-            middle = value * self.slope if middle is None else value * self.slope + middle
-            spread = value * self.slope_spread + spread
-        bound = _dot(size, spread)
-        return bound if middle is None else bound + _dot(weights, middle)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,15 +69,9 @@ class Gradients:
         def of(value: Tensor) -> Tensor:
             return value[examples] if value.shape[0] > 1 else value
 
-        def lines(all_: Mapping[int, GateLines]) -> dict[int, GateLines]:
-            return {
-                k: line._replace(**{name: of(v) for name, v in line._asdict().items() if v is not None})
-                for k, line in all_.items()
-            }
-
         intervals = {k: Interval(of(v.lower), of(v.upper)) for k, v in self.intervals.items()}
-        scales = {k: of(scale) for k, scale in self.scales.items()}
-        return Gradients(intervals, lines(self.lines), self.constant, scales, lines(self.joint))
+        lines, joint = ({k: line.each(of) for k, line in all_.items()} for all_ in (self.lines, self.joint))
+        return Gradients(intervals, lines, self.constant, {k: of(v) for k, v in self.scales.items()}, joint)
 
     def double(self) -> Gradients:
         """Intervals and lines in float64.
@@ -122,87 +80,10 @@ class Gradients:
         the rounding that they allow for is that of float64.
         """
         intervals = {k: Interval(s.lower.double(), s.upper.double()) for k, s in self.intervals.items()}
-        lines = {
-            k: GateLines(
-                slope=line.slope.double(),
-                slope_spread=line.slope_spread.double(),
-                offset=None if line.offset is None else line.offset.double(),
-                offset_spread=line.offset_spread.double(),
-            )
-            for k, line in self.lines.items()
-        }
+        lines = {k: line.each(Tensor.double) for k, line in self.lines.items()}
         known = self.intervals[0].lower.dtype is torch.float64
         constant = self.constant if known else frozenset[int]()
         return Gradients(intervals, lines, constant, {k: v.double() for k, v in self.scales.items()})
-
-
-LineRule = Callable[[Interval, Interval], GateLines]
-"""Lines around ``u = a J`` from the ranges of ``J`` and of ``a``; they hold with their stored coefficients."""
-
-
-def chords(gradient: Interval, slope: Interval) -> GateLines:
-    """The convex hull of ``a J`` for ``J`` in ``gradient`` and ``a`` in ``slope``: the paper. The fields broadcast.
-
-    The coefficients are off by at most 4 (middle) and 12 (spread) roundoffs times the steepest slope, the offsets by
-    as much times the largest gradient, so the offsets cover 32 times the width of its interval with 0. Where the gate
-    is decided its line is exact.
-    """
-    (lo, hi), below, above = slope, gradient.lower.clamp(max=0), gradient.upper.clamp(min=0)
-    range_, width = hi - lo, above - below
-    # Above, through (below, lo below) and (above, hi above); below, through the two other corners.
-    reach = range_ * (above / width).nan_to_num_(nan=1.0)
-    error = 32 * unit_roundoff(range_.dtype) * slope.magnitude * (range_ > 0)
-    return GateLines(
-        slope=((hi + lo) / 2).expand_as(reach),
-        slope_spread=reach - range_ / 2,
-        offset=None,
-        offset_spread=error * width - reach * below,
-    )
-
-
-def constants(gradient: Interval, slope: Interval) -> GateLines:
-    """The interval of ``a J`` where both the gate and the sign of ``J`` are undecided, exact lines elsewhere (RecurJac,
-    Zhang et al. 2019, arXiv 1810.11783). The fields broadcast; what is said of rounding in :func:`chords` holds."""
-    (lo, hi), below, above = slope, gradient.lower.clamp(max=0), gradient.upper.clamp(min=0)
-    hull = chords(gradient, slope)
-    flat = (below < 0) & (above > 0) & (hi > lo)
-    highest = torch.maximum(hi * above, lo * below)
-    lowest = torch.minimum(hi * below, lo * above)
-    # The hull's offset is its error alone where the gradient's sign is decided.
-    error = 32 * unit_roundoff(below.dtype) * slope.magnitude * (above - below)
-    return GateLines(
-        slope=hull.slope.masked_fill(flat, 0.0),
-        slope_spread=hull.slope_spread.masked_fill(flat, 0.0),
-        offset=((highest + lowest) / 2).masked_fill(~flat, 0.0),
-        offset_spread=torch.where(flat, (highest - lowest) / 2 + error, hull.offset_spread),
-    )
-
-
-def gate_planes(
-    gradient: Interval, slope: Interval, lines: Lines, preactivation: Tensor, shares: Shares = Shares()
-) -> GateLines:
-    """Planes around ``s(z) J`` by middle and half difference; the fields broadcast.
-
-    They hold with their stored coefficients: each is a sum of at most four products, so that all of a plane's terms
-    together are off by at most 32 roundoffs times their absolute values.
-
-    Args:
-        preactivation: largest absolute value of ``z``.
-    """
-    below, above = planes(gradient, slope, lines, shares)
-    middle = Plane(*((a + b) / 2 for a, b in zip(above, below, strict=True)))
-    spread = Plane(*((a - b) / 2 for a, b in zip(above, below, strict=True)))
-    steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()) * preactivation
-    steep = steep + torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs()) + 2 * slope.magnitude
-    error = 32 * unit_roundoff(steep.dtype) * gradient.magnitude * steep
-    return GateLines(
-        slope=middle.gradient,
-        slope_spread=spread.gradient,
-        offset=middle.constant,
-        offset_spread=spread.constant + error,
-        forward=middle.preactivation,
-        forward_spread=spread.preactivation,
-    )
 
 
 def gradient_intervals(
@@ -240,32 +121,32 @@ def gradient_intervals(
     lines: dict[int, GateLines] = {}
     joint: dict[int, GateLines] = {}
     scales: dict[int, Tensor] = {}
-    constant: set[int] = set()
-    fixed = without_undecided_gates(network, gates)
+    constant = without_undecided_gates(network, gates)
+    known = Gradients(intervals=intervals, lines=lines, constant=constant, scales=scales, joint=joint)
     batch = functionals.shape[0]
+
+    def arrived(k: int, step: Reach) -> Reach:
+        step = step.of_all(batch)
+        scales[k] = step.scale
+        return step if within is None else step._replace(interval=step.interval.intersect(within[k])).decided()
+
+    def refined(k: int, step: Interval, wanted: Tensor) -> Interval:
+        if touched is not None:
+            wanted = wanted & (touched[k] > 0).unsqueeze(1)
+        return _refined(
+            network, gates, functionals, known, k, step, wanted, forward=forward, memory=memory, deadline=deadline
+        )
 
     def activation(k: int, node: Activate, step: Reach) -> Reach:
         """Refines the interval of the step that was taken to the node, and relaxes its gate over it."""
-        step = step.of_all(batch)
-        scales[k] = step.scale
-        if within is not None:
-            step = step._replace(interval=step.interval.intersect(within[k])).decided()
-        if k in fixed:
+        step = arrived(k, step)
+        if k in constant:
             value = _constant_gradient(network, gates, functionals, k)
             error = allowance(network.operations, value.dtype) * step.scale
             intervals[k] = Interval(value - error, value + error)
-            constant.add(k)
         else:
-            wanted = gates.unstable(k).unsqueeze(1) & (_mixed(step.interval) | (forward is not None))
-            if touched is not None:
-                wanted = wanted & (touched[k] > 0).unsqueeze(1)
-            gradients = Gradients(
-                intervals=intervals, lines=lines, constant=frozenset(constant), scales=scales, joint=joint
-            )
-            intervals[k] = _refined(
-                network, gates, functionals, gradients, k, step.interval, wanted,
-                forward=forward, memory=memory, deadline=deadline,
-            )  # fmt: skip
+            open_ = gates.unstable(k).unsqueeze(1)
+            intervals[k] = refined(k, step.interval, open_ & (_mixed(step.interval) | (forward is not None)))
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
         lines[k] = rule(intervals[k], slope)
         size = lines[k].size(step.size)
@@ -277,28 +158,13 @@ def gradient_intervals(
         return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]).decided(), size)
 
     last = len(network.nodes) - 1
-    found = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
-    start = (nothing(network, functionals) if found is None else found).of_all(batch)
-    if within is not None:
-        start = start._replace(interval=start.interval.intersect(within[0]))
-    scales[0] = start.scale
-    gradients = Gradients(
-        intervals={0: start.interval, **intervals},
-        lines=lines,
-        constant=frozenset(constant),
-        scales=scales,
-        joint=joint,
-    )
-    if norm is None:
-        return gradients
-    step = start.interval
-    wanted = _mixed(step) if norm is Norm.INF else torch.ones_like(step.lower, dtype=torch.bool)
-    if touched is not None:
-        wanted = wanted & (touched[0] > 0).unsqueeze(1)
-    entries = _refined(
-        network, gates, functionals, gradients, 0, step, wanted, forward=forward, memory=memory, deadline=deadline
-    )
-    return dataclasses.replace(gradients, intervals={**gradients.intervals, 0: entries})
+    start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
+    entries = arrived(0, nothing(network, functionals) if start is None else start).interval
+    if norm is not None:
+        wanted = _mixed(entries) if norm is Norm.INF else torch.ones_like(entries.lower, dtype=torch.bool)
+        entries = refined(0, entries, wanted)
+    intervals[0] = entries
+    return known
 
 
 def _mixed(gradient: Interval) -> Tensor:
@@ -362,7 +228,7 @@ def functional_bound(
     if forward is not None and any(k > source for k in gradients.joint):
         joint = push_forward(network, gates, functionals, gradients, source, weights, forward)
         bound = torch.minimum(bound, joint)
-    size = _dot(weights.abs(), gradients.scales[source]) + _underflow(network, gradients, source, forward)
+    size = dot(weights.abs(), gradients.scales[source]) + _underflow(network, gradients, source, forward)
     return bound + allowance(2 * network.operations, bound.dtype) * size
 
 
@@ -425,18 +291,11 @@ def push_forward(
 
     arrived = fold_forward(network, {source: weights}, activation, affine)
     if arrived is not None:
-        constant = constant + _dot(arrived, functionals)
+        constant = constant + dot(arrived, functionals)
     if leftover:
         assert forward is not None
         constant = constant + forward(leftover)
     return constant.expand(*functionals.shape[:2], weights.shape[-2])
-
-
-def _dot(weights: Tensor, vectors: Tensor) -> Tensor:
-    """``weights`` (targets, n) or (batch, rows, targets, n) times ``vectors`` (batch, rows, n), without their n."""
-    if weights.ndim == 2:
-        return vectors @ weights.T
-    return torch.matmul(weights, vectors.unsqueeze(-1)).squeeze(-1)
 
 
 def _refined(

@@ -17,15 +17,8 @@ from lipcompare.budget import Deadline
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import reaches
-from lipcompare.jacobian.linear import (
-    Gradients,
-    LineRule,
-    chords,
-    constants,
-    functional_bound,
-    gradient_intervals,
-    norm_bound,
-)
+from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
+from lipcompare.jacobian.lines import LineRule, chords, constants
 from lipcompare.jacobian.norms import interval_norm
 from lipcompare.jacobian.shared import shared_gradients
 from lipcompare.jacobian.smooth import Forward

@@ -23,7 +23,8 @@ from torch import Tensor
 from lipcompare.budget import Copies, Deadline, chunk_size, pass_bytes, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import scales
-from lipcompare.jacobian.linear import GateLines, Gradients, chords, without_undecided_gates
+from lipcompare.jacobian.linear import Gradients, without_undecided_gates
+from lipcompare.jacobian.lines import GateLines, chords
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.grids import Grid, grids
 from lipcompare.network.grouping import Group, by_position, grouped
@@ -95,7 +96,7 @@ def intersected(gradients: Gradients, within: Mapping[int, Interval], gates: Gat
 
 
 def _hull(gradient: Interval, slope: Interval, memory: int) -> GateLines:
-    """:func:`~lipcompare.jacobian.linear.chords`, for some rows at a time."""
+    """:func:`~lipcompare.jacobian.lines.chords`, for some rows at a time."""
     rows = gradient.lower.shape[1]
     some = chunk_size(memory, slope.lower.device, tensor_bytes(Copies.SAMPLE, slope.lower.numel(), slope.lower))
     if some >= rows:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import lipcompare
 from lipcompare.jacobian import norms
-from lipcompare.jacobian.linear import GateLines, chords, constants
+from lipcompare.jacobian.lines import GateLines, chords, constants
 from lipcompare.network import LeakyReLU
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm, Problem
@@ -179,12 +179,12 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
         lambda: activation_lines_hold(-0.7),
     ),
     "chords of gates": (
-        "lipcompare.jacobian.linear.unit_roundoff",
+        "lipcompare.jacobian.lines.unit_roundoff",
         nothing,
         lambda: gate_lines_hold(chords),
     ),
     "constants around gates": (
-        "lipcompare.jacobian.linear.unit_roundoff",
+        "lipcompare.jacobian.lines.unit_roundoff",
         nothing,
         lambda: gate_lines_hold(constants),
     ),

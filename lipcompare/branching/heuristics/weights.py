@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
-from lipcompare.jacobian.linear import constants
+from lipcompare.jacobian.lines import constants
 from lipcompare.jacobian.norms import absolute_chord, square_chord
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.network.interval import Interval
