@@ -4,8 +4,9 @@ Every epsilon of a bound is here. The model of floating point is the standard on
 Numerical Algorithms, 2002, chapters 2 and 3): an operation is off by at most ``u`` times its result, plus ``eta`` where
 the result underflows. Whatever the order of its summation, a sum of products that takes at most ``n`` operations from
 any input to the result is then off by at most ``gamma(n) S``, with ``S`` the same sum of absolute values, plus as many
-``eta`` times what they are multiplied with later. ``eta / u`` is the smallest normal number, so adding that to every
-entry of ``S`` that is not an exact zero covers underflow too (:func:`floor`).
+``eta`` times what they are multiplied with later. ``eta / u`` is the smallest normal number (:func:`floor`), so adding
+that to every entry of ``S`` that is not an exact zero, before it is multiplied, covers underflow too. Where ``S`` is
+not carried along, that times the largest number that it may be multiplied with does (:func:`underflow`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ def allowance(operations: float, dtype: torch.dtype) -> float:
 def floor(dtype: torch.dtype) -> float:
     """What underflow adds to a sum of absolute values: ``eta / u``, the smallest normal number."""
     return torch.finfo(dtype).tiny
+
+
+def underflow(later: Tensor) -> Tensor:
+    """The same for factors that are multiplied with numbers of size ``later`` after they lost it."""
+    return floor(later.dtype) * later
 
 
 FUNCTION = 64

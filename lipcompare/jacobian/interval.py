@@ -14,7 +14,7 @@ from lipcompare.network.activations import Activation
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense, LinearMap
-from lipcompare.rounding import SPARE, allowance, floor
+from lipcompare.rounding import SPARE, allowance, floor, underflow
 
 _FEW = 2**14
 """Entries of a gradient up to which one product with more terms is quicker than several with fewer."""
@@ -80,7 +80,7 @@ def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Ten
     open_gates = {k: (slope > 0).to(functionals.dtype) for k, slope in steepest.items()}
 
     def scale(both: Tensor) -> Tensor:
-        return both[0] + floor(both.dtype) * total * (both[1] > 0)
+        return both[0] + underflow(total) * (both[1] > 0)
 
     def activation(k: int, node: Activate, both: Tensor) -> Tensor:
         nonlocal total

@@ -36,7 +36,7 @@ from lipcompare.network.graph import (
 from lipcompare.network.interval import Interval, end_functionals
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm
-from lipcompare.rounding import allowance, floor, power_of_two, raised, scaled, total_above, unit_roundoff
+from lipcompare.rounding import allowance, power_of_two, raised, scaled, total_above, underflow, unit_roundoff
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -248,7 +248,7 @@ def _underflow(network: Network, gradients: Gradients, source: int, forward: For
             total = total + (gradients.joint[k].size(scale, reached) + reached).sum(-1, keepdim=True)
     if forward is not None:
         total = total + len(network.nodes) * forward.largest.unsqueeze(1)
-    return floor(total.dtype) * total.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return underflow(total.nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
 def push_forward(

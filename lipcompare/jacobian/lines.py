@@ -38,7 +38,7 @@ class GateLines(NamedTuple):
 
     def each(self, function: Callable[[Tensor], Tensor]) -> GateLines:
         """The same of every coefficient."""
-        return GateLines(*(None if value is None else function(value) for value in self))
+        return GateLines._make(None if value is None else function(value) for value in self)
 
     def size(self, gradient: Tensor, preactivation: Tensor | None = None) -> Tensor:
         """Sum of the absolute values of the terms of either line, for those of the gradient and the pre-activation."""

@@ -13,7 +13,7 @@ from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.network.interval import Interval
-from lipcompare.rounding import SPARE, allowance, floor
+from lipcompare.rounding import SPARE, allowance, floor, underflow
 
 
 class Reach(NamedTuple):
@@ -35,7 +35,7 @@ class Reach(NamedTuple):
 
         What a coefficient loses is multiplied by the value there, which may be far larger than their product.
         """
-        return floor(self.size.dtype) * (1 + self.largest)
+        return underflow(1 + self.largest)
 
 
 def at_input(region: Region) -> Reach:

@@ -24,7 +24,7 @@ from lipcompare.jacobian.linear import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.rounding import allowance, floor, raised
+from lipcompare.rounding import allowance, raised, underflow
 
 _TINY = 1e-9  # coordinates of a smaller relative size are scaled as if they had this one
 
@@ -227,7 +227,7 @@ class _Walk:
     def _underflow(self) -> Tensor:
         """What covers underflow in the coefficients of an entry, (examples, rows, 1): each meets its reach."""
         total = torch.stack([layer.reach.sum(-1, keepdim=True) for layer in self.layers]).sum(0)
-        return floor(total.dtype) * total
+        return underflow(total)
 
     def through_maps(self, k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Gradient) -> Iterator[_Gradient]:
         """What an affine node hands back to its parents."""

@@ -19,7 +19,7 @@ from lipcompare.network.graph import (
     linear_value,
 )
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.rounding import allowance, floor
+from lipcompare.rounding import allowance, underflow
 
 
 class AffinePiece(NamedTuple):
@@ -110,14 +110,14 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
 
     def activation(k: int, node: Activate, size: Tensor) -> Tensor:
         errors[k] = gamma * size
-        return size * slopes[k].abs() + floor(size.dtype) * total
+        return size * slopes[k].abs() + underflow(total)
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
         size = linear_value([(m.absolute, value) for m, value in terms])
         nonlocal total  # of all nodes before; an activation's sizes are its node's times slopes
         size = size if node.bias is None else size + node.bias.abs()
         total = total + size.sum()
-        return size + floor(size.dtype) * total
+        return size + underflow(total)
 
     fold_forward(network, {0: magnitude}, activation, affine)
     return errors
