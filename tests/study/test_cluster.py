@@ -45,7 +45,9 @@ def _methods() -> Iterator[None]:
 def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:
-    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    environment = {
+        "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "STEPS_PAUSE": "0.5"
+    }  # fmt: skip
     where = tmp_path / "scheduler.json"
 
     def start(module: str, *arguments: str) -> None:
@@ -56,7 +58,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     for _ in range(2):
         start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-    study = runner_methods.cheap_study(pause=0.5)
+    study = runner_methods.cheap_study()
     run([study], tmp_path / "here.sqlite", console=QUIET)
     expected = rows(tmp_path / "here.sqlite")
     path = tmp_path / "cluster.sqlite"

@@ -175,7 +175,7 @@ def test_one_cell_in_two_studies_is_computed_once(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
-    asked = study(Setting("naive"), Setting("steps", {"steps": 1000, "pause": 0.02}), limits=CellLimits(time=60.0))
+    asked = study(Setting("naive"), Setting("steps", {"steps": 1000}), limits=CellLimits(time=60.0))
     path = tmp_path / "r.sqlite"
 
     def interrupt() -> None:

@@ -66,10 +66,10 @@ def joint_bound(
     each = program_bytes(order, 0) + 8 * order * (2 * network.in_size + 2 * network.widest)
     if each > memory:
         return JointBound(functionals.new_full((examples,), torch.inf))
-    entries = gradients.intervals.get(0)  # none where no output depends on the input; their zeros are exact
-    nothing = (
-        torch.ones_like(functionals[:, 0, 0]) == 1 if entries is None else (entries.magnitude == 0).flatten(1).all(-1)
-    )
+    entries = gradients.intervals.get(0)  # of zeros, which are exact, where it is zero; none where no output depends
+    nothing = torch.ones(examples, dtype=torch.bool, device=functionals.device)
+    if entries is not None:
+        nothing = (entries.magnitude == 0).flatten(1).all(-1)
     data = JointData.of(gate_maps(network, gates, functionals, gradients), nothing)
     if not bool(data.cost.isfinite().all() and data.gates.isfinite().all()):
         return JointBound(functionals.new_full((examples,), torch.inf))
