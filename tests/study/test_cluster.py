@@ -45,9 +45,8 @@ def _methods() -> Iterator[None]:
 def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:
-    environment = {
-        "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "STEPS_PAUSE": "0.5"
-    }  # fmt: skip
+    path = ":".join(filter(None, sys.path))
+    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "STEPS_PAUSE": "0.5"}
     where = tmp_path / "scheduler.json"
 
     def start(module: str, *arguments: str) -> None:
@@ -61,14 +60,14 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     study = runner_methods.cheap_study()
     run([study], tmp_path / "here.sqlite", console=QUIET)
     expected = rows(tmp_path / "here.sqlite")
-    path = tmp_path / "cluster.sqlite"
+    store = tmp_path / "cluster.sqlite"
     address = _address(where, processes[0], workers=2)
-    killed = threading.Thread(target=_kill_midway, args=(processes[1], path), daemon=True)
+    killed = threading.Thread(target=_kill_midway, args=(processes[1], store), daemon=True)
     killed.start()
-    summary = run([study], path, cluster=address, console=QUIET)
+    summary = run([study], store, cluster=address, console=QUIET)
     killed.join(timeout=120)
     assert processes[1].returncode is not None and summary.cells == summary.ran == len(expected)
-    assert_same_rows(path, expected)
+    assert_same_rows(store, expected)
 
 
 def _address(where: Path, scheduler: subprocess.Popen[bytes], workers: int) -> str:
