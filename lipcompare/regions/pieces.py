@@ -106,18 +106,21 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
     # eps is 2 u; N u stays far below one half.
     gamma = 2 * allowance(network.operations, magnitude.dtype)
     errors: dict[int, Tensor] = {}
-    total = 1 + magnitude.sum()
+    total = 1 + magnitude.sum()  # of the sizes of all nodes so far
+
+    def carried(size: Tensor) -> Tensor:
+        """The sizes (size,) of a node's values, with what underflow makes of them."""
+        nonlocal total
+        total = total + size.sum()
+        return size + underflow(total)
 
     def activation(k: int, node: Activate, size: Tensor) -> Tensor:
         errors[k] = gamma * size
-        return size * slopes[k].abs() + underflow(total)
+        return carried(size * slopes[k].abs())
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
         size = linear_value([(m.absolute, value) for m, value in terms])
-        nonlocal total  # of all nodes before; an activation's sizes are its node's times slopes
-        size = size if node.bias is None else size + node.bias.abs()
-        total = total + size.sum()
-        return size + underflow(total)
+        return carried(size if node.bias is None else size + node.bias.abs())
 
     fold_forward(network, {0: magnitude}, activation, affine)
     return errors

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import lipcompare
-from lipcompare.network import Affine, LeakyReLU
+from lipcompare.network import Affine, Input, LeakyReLU
+from lipcompare.network.graph import Activate
 from lipcompare.network.linear_maps import Dense
 from lipcompare.regions.pieces import affine_pieces, chosen_pieces, piece_errors
 
@@ -64,6 +65,25 @@ def test_pieces_are_off_by_no_more_than_is_said(seed: int, bias: float) -> None:
             worst = reach + abs(Fraction(float(computed[k].offset[i])) - row[0])
             assert worst <= Fraction(float(errors[k][i]))
             assert float(errors[k][i]) <= 1e-12 * (1 + bias) * 100  # and it is no blanket
+
+
+def test_what_underflows_on_the_way_back_meets_the_values_of_steep_sides() -> None:
+    """Two weights of 1e-170 make 0 before a slope of 1e200, and the value in between is far above its argument."""
+    one = torch.ones(1, dtype=torch.float64)
+    nodes = [Input(2), Affine((0,), (Dense(torch.ones(1, 2, dtype=torch.float64)),), 0 * one)]
+    for weight in (1e-170, 1e-170):
+        nodes += [Activate(len(nodes) - 1, LeakyReLU(1e200), 1)]
+        nodes += [Affine((len(nodes) - 1,), (Dense(weight * one.unsqueeze(0)),), 0 * one)]
+    nodes += [Activate(len(nodes) - 1, LeakyReLU(), 1), Affine((len(nodes) - 1,), (Dense(one.unsqueeze(0)),), 0 * one)]
+    network = lipcompare.Network(tuple(nodes), (2,), (1,))
+    first, second, last = network.activations
+    slopes = {first: 1e200 * one, second: one, last: one}
+    chosen = {first: torch.arange(0), second: torch.arange(0), last: torch.arange(1)}
+    piece, error = chosen_pieces(network, slopes, chosen)[last], piece_errors(network, slopes, torch.ones(2).double())
+    exact = exact_rows(network, slopes)[last][0]
+    assert sum(abs(Fraction(float(w)) - e) for w, e in zip(piece.matrix[0], exact[1:], strict=True)) <= Fraction(
+        float(error[last])
+    )
 
 
 @pytest.mark.parametrize("family", ["dense", "leaky", "residual", "conv", "concatenation"])
