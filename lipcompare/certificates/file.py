@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.errors import UnsupportedOperation, reading
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.problem import Problem
@@ -38,7 +37,8 @@ class Writer:
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
         with partial.open("wb") as file:
-            np.savez_compressed(file, certificate=np.frombuffer(text, np.uint8), **self.arrays)  # type: ignore[arg-type]
+            members = {"certificate": np.frombuffer(text, np.uint8), **self.arrays}
+            np.savez_compressed(file, **members)  # type: ignore[arg-type]  # the stub takes names for options
         partial.replace(target)
         return target.stat().st_size
 
@@ -52,16 +52,13 @@ def differs(path: str | os.PathLike[str], network: Network) -> str | None:
     """
     own = Writer()
     nodes = [_node(network, k, own) for k in range(1, len(network.nodes))]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["certificate"].tobytes().decode())
-            if header["inputs"] != network.in_size or header["nodes"] != nodes:
-                return "the nodes, their sizes or their order"
-            for name, array in own.arrays.items():
-                if not np.array_equal(file[name], array):
-                    return f"array {name}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{path} is no certificate: {error}") from error
+    with reading(path, "certificate", "write it again"), np.load(path, allow_pickle=False) as file:
+        header = json.loads(file["certificate"].tobytes().decode())
+        if header["inputs"] != network.in_size or header["nodes"] != nodes:
+            return "the nodes, their sizes or their order"
+        for name, array in own.arrays.items():
+            if not np.array_equal(file[name], array):
+                return f"array {name}"
     return None
 
 

@@ -103,9 +103,12 @@ def test_the_network_is_compared_number_by_number(tmp_path: Path) -> None:
     assert differs(tmp_path / "c.npz", network) is None
     assert differs(tmp_path / "c.npz", nets.residual(3)) == "array 1.0"
     assert differs(tmp_path / "c.npz", NETWORKS["dense"]) == "the nodes, their sizes or their order"
-    (tmp_path / "no.npz").write_bytes(b"PK")
-    with pytest.raises(InvalidInput, match="no certificate"):
-        differs(tmp_path / "no.npz", network)
+    whole = bytearray((tmp_path / "c.npz").read_bytes())
+    whole[whole.index(b"certificate.npy") + 60] ^= 255  # in the compressed numbers
+    for damaged in (b"PK", bytes(whole)):
+        (tmp_path / "no.npz").write_bytes(damaged)
+        with pytest.raises(InvalidInput, match="not a readable certificate"):
+            differs(tmp_path / "no.npz", network)
 
 
 def test_a_result_that_was_put_together_knows_no_problem(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -75,21 +75,30 @@ class Certificate:
         return made.hexdigest()[:16]
 
 
-def read(path: str | os.PathLike[str]) -> Certificate:
+@contextlib.contextmanager
+def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[Any]:
+    """The members of an ``.npz``, by its path or open; what fails inside, while they are read, is said of the file.
+
+    Raises:
+        Malformed: anything did. Damaged archives make zipfile, zlib and numpy raise whatever there is.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as members:
+            yield members
+    except Exception as error:
+        raise Malformed(f"{type(error).__name__}: {error}") from error
+
+
+def read(file: str | os.PathLike[str] | BinaryIO) -> Certificate:
     """The certificate in a file.
 
     Raises:
         Malformed: something in it is not as docs/certificates.md says.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+    with opened(file) as members:
+        arrays = {name: members[name] for name in members.files}
         header = json.loads(arrays.pop("certificate").tobytes().decode())
         return _Parser(arrays).certificate(header)
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise Malformed(f"{type(error).__name__}: {error}") from error
-    except (OSError, EOFError, MemoryError, RecursionError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise Malformed(f"not a readable archive: {type(error).__name__}: {error}") from error
 
 
 def _integer(value: Any) -> int:

@@ -27,13 +27,10 @@ class Proved:
 def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
     """What the certificate proves, row by row."""
     whole: Forward | None = None
-    results = []
+    box, results = (certificate.lower, certificate.upper), []
     with np.errstate(all="ignore"):  # what is not a number proves nothing
-        for number, proof in enumerate(certificate.proofs):
-            row = certificate.rows[number]
-            asked = Question(
-                certificate.network, Floating(), certificate.lower, certificate.upper, row, certificate.norm
-            )
+        for number, (row, proof) in enumerate(zip(certificate.rows, certificate.proofs, strict=True)):
+            asked = Question(certificate.network, Floating(), *box, row, certificate.norm)
             low, high, said = 0.0, np.inf, []
             if proof.point is not None:
                 try:
@@ -43,8 +40,9 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
             if proof.kind:
                 try:
                     question = asked.to(Exact() if exact else Floating())
-                    everywhere = Domain(question.lower, question.upper, np.zeros(question.network.gates, int))
-                    whole = whole or forward(question, everywhere, {})
+                    if whole is None and proof.kind != "norms":
+                        everywhere = Domain(question.lower, question.upper, np.zeros(question.network.gates, int))
+                        whole = forward(question, everywhere, {})
                     high = _upper(question, whole, proof)
                 except (Refused, OverflowError) as error:
                     said.append(f"row {number}, upper end: {error}")
@@ -62,8 +60,8 @@ def _lower(asked: Question, proof: Proof) -> float:
     return outward(value, up=False, root=asked.norm == "2")
 
 
-def _upper(question: Question, whole: Forward, proof: Proof) -> float:
-    if proof.kind == "norms":
+def _upper(question: Question, whole: Forward | None, proof: Proof) -> float:
+    if whole is None or proof.kind == "norms":  # the maps alone
         value = norm_product(question)
     elif proof.kind == "tree":
         claim = question.arithmetic.array(min(max(proof.upper, 0.0), 1e100))[()]

@@ -44,7 +44,7 @@ def changed(header: dict[str, Any] | None = None, **arrays: np.ndarray) -> bytes
     members["certificate"] = np.frombuffer(json.dumps(whole).encode(), np.uint8)
     members |= arrays
     stream = io.BytesIO()
-    np.savez(stream, **members)  # type: ignore[arg-type]
+    np.savez(stream, **members)
     return stream.getvalue()
 
 
@@ -72,10 +72,10 @@ def test_slopes_above_one_are_refused() -> None:
         members = dict(file)
     members["2.alpha"] = np.array([1.5])
     stream = io.BytesIO()
-    np.savez(stream, **members)  # type: ignore[arg-type]
+    np.savez(stream, **members)
     stream.seek(0)
     with pytest.raises(Malformed, match="above 1"):
-        read(stream)  # type: ignore[arg-type]
+        read(stream)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_slopes_above_one_are_refused() -> None:
 )
 def test_members_that_do_not_fit(name: str, array: np.ndarray) -> None:
     with pytest.raises(Malformed):
-        read(io.BytesIO(changed(**{name: array})))  # type: ignore[arg-type]
+        read(io.BytesIO(changed(**{name: array})))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_members_that_do_not_fit(name: str, array: np.ndarray) -> None:
 )
 def test_headers_that_do_not_fit(key: str, value: object) -> None:
     with pytest.raises(Malformed):
-        read(io.BytesIO(changed({key: value})))  # type: ignore[arg-type]
+        read(io.BytesIO(changed({key: value})))
 
 
 @pytest.mark.parametrize("value", [1e300, -1e300, 5e-324, -0.0])
@@ -162,7 +162,7 @@ def test_multipliers_that_are_no_numbers() -> None:
     for wrong in ({"value": np.array([np.nan])}, {"index": np.array([-1])}, {"index": np.array([3])},
                   {"starts": np.array([0, 2])}, {"starts": np.array([0])}):  # fmt: skip
         with pytest.raises(Malformed, match="row 0"):
-            read(io.BytesIO(changed({"rows.0.upper": upper}, **wrong)))  # type: ignore[arg-type]
+            read(io.BytesIO(changed({"rows.0.upper": upper}, **wrong)))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_trees_that_repeat_themselves_still_cover(nodes: list[int]) -> None:
 
 
 def test_another_norm_or_functional_is_another_question() -> None:
-    names = {read(io.BytesIO(changed(change, **arrays))).digest  # type: ignore[arg-type]
+    names = {read(io.BytesIO(changed(change, **arrays))).digest
              for change, arrays in (({}, {}), ({"norm": "2"}, {}), ({}, {"rows": np.full((1, 1), 0.5)}),
                                     ({}, {"upper": np.full(2, 0.4)}), ({}, {"3.bias": np.zeros(1)}))}  # fmt: skip
     assert len(names) == 5

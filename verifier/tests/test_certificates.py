@@ -26,8 +26,8 @@ def rows(upper: float = 1e3) -> list[dict[str, Any]]:
     return [{"claim": [float(v) * (1 - 1e-12), upper], "lower": lower, "upper": {"kind": "linear"}} for v in VALUE]
 
 
-def whole(**changes: object) -> bytes:
-    return networks.pack(NETWORK, *BOX, "inf", rows(), {"point": POINT}, **changes)  # type: ignore[arg-type]
+def whole() -> bytes:
+    return networks.pack(NETWORK, *BOX, "inf", rows(), {"point": POINT})
 
 
 def test_a_whole_certificate() -> None:
@@ -48,11 +48,35 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     arrays["W1"] = np.nextafter(arrays["W1"], 9.0)
     np.savez(model, **arrays)
     assert main([str(file), str(model)]) == 1 and "REFUSED: the certificate's network" in capsys.readouterr().out
+    data = bytearray(model.read_bytes())
+    data[data.index(b"W1.npy") + 150] ^= 1  # in the numbers
+    model.write_bytes(data)
+    assert main([str(file), str(model)]) == 2 and "REFUSED: BadZipFile" in capsys.readouterr().err
     file.write_bytes(b"PK nonsense")
     assert main([str(file)]) == 2
     low = networks.pack(NETWORK, *BOX, "inf", rows(upper=1e-3), {"point": POINT})
     file.write_bytes(low)
     assert main([str(file), "--exact"]) == 1 and "claims at most 0.001" in capsys.readouterr().out
+
+
+def test_damaged_archives_are_malformed() -> None:
+    """A bit in every byte: what zipfile, zlib and numpy raise is one error."""
+    said = set()
+    for place in range(0, len(whole()), 2):
+        data = bytearray(whole())
+        data[place] ^= 1
+        try:
+            read(io.BytesIO(data))
+        except Malformed as error:
+            said.add(str(error).partition(":")[0])
+    assert {"BadZipFile", "RuntimeError", "error"} <= said  # checksums, flags of encryption, what does not inflate
+
+
+def test_norms_need_no_bounds_before_kinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lipverify.check.forward")
+    proof = [{"claim": [0.0, 1e3], "upper": {"kind": "norms"}}] * 2
+    for found in check(networks.made(NETWORK, *BOX, "inf", proof)):
+        assert not found.failures and found.upper < 1e3
 
 
 def test_points_outside_prove_nothing() -> None:
