@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gzip
 import os
 import resource
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, make in FILES.items():
             path = make(Path(folder))
-            said, memory = measured(lambda path=path: _read(path))  # type: ignore[misc]
+            said, memory = measured(functools.partial(_read, path))
             worst = max(worst, memory if said.startswith("refused") else np.inf)
             table.add_row(name, f"{memory:.0f}", said.replace(folder, ""))
     if given.run_seconds:

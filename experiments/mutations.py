@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("results/mutations"), help="folder for what failed")
     chosen = parser.parse_args()
+    # What a run needs is loaded before children are forked, and before their limits count.
     import onnxruntime  # noqa: F401
 
     from lipcompare.cli import app as _app  # noqa: F401
