@@ -1,0 +1,54 @@
+"""What the questions share: their study, the reference networks, and how cells are timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+import lipcompare
+from experiments.study import Choices
+from lipcompare import Problem
+from lipcompare.errors import InvalidInput
+from lipcompare.study.run import Setting
+
+NAME = "questions"
+NORMS = ("inf", "2", "1")
+
+T = TypeVar("T")
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What it returns, and the processor's seconds."""
+    started = time.process_time()
+    result = work()
+    return result, time.process_time() - started
+
+
+def settings(question: str, methods: Sequence[str], chosen: Choices) -> list[Setting]:
+    """One for every method that was asked for."""
+    made = [Setting(NAME, {"question": question, "method": m}, series=m) for m in methods]
+    return [s for s in made if not chosen.methods or s.label in chosen.methods]
+
+
+def present(path: Path) -> Path:
+    """The path of a file that has to be there."""
+    if not path.is_file():
+        raise InvalidInput(f"There is no {path}: --reference names the folder of the reference networks.")
+    return path
+
+
+def reference(root: Path, name: str, eps: float, norm: str) -> Problem:
+    """A reference network around its input."""
+    path = present(root / f"{name}.npz")
+    with np.load(path) as file:
+        center = file["x0"]
+    return Problem.around(lipcompare.load(path), center, eps, norm=norm)
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """Sizes of layers as a name says them."""
+    return "-".join(map(str, sizes))

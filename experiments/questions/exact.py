@@ -1,0 +1,65 @@
+"""The method ``exact`` beside those that it picks from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+import lipcompare
+from experiments.measured import Measured, Outcome
+from experiments.questions.cells import NAME, NORMS, reference, settings, shape, timed
+from experiments.study import Choices
+from lipcompare import Problem, Status
+from lipcompare.study.run import Setting, Study, Task
+from lipcompare.testing.networks import dense
+
+METHODS = ("exact", "milp", "lipbab", "bab", "enumerate")
+RANDOM = (((6, 8, 8, 3), 0.1), ((6, 8, 8, 3), 0.3), ((6, 16, 16, 3), 0.1), ((6, 10, 10, 10, 3), 0.1))
+REFERENCE = ("mlp3_w16", "mlp_d2_w32", "mlp3_w32", "mlp_d3_w32", "mlp_d4_w32", "mlp_d5_w32", "mlp_d6_w32", "mlp_d7_w32",
+             "mlp_d8_w32", "mlp3_w64", "mlp3_w128")  # fmt: skip
+RADII = (0.02, 0.1, 0.3)
+SOME = ("mlp3_w16", "mlp_d2_w32", "mlp3_w32", "mlp_d4_w32")
+"""Reference networks of a reduced run."""
+
+
+def build(chosen: Choices, console: Console) -> Measured:
+    """``exact`` beside the methods that it picks from."""
+    root = chosen.reference
+    if root is None:
+        cases = [
+            (f"random {shape(sizes)}@{eps:g}", Problem.around(dense(1, sizes), 0.0, eps, norm=norm))
+            for sizes, eps in RANDOM
+            for norm in NORMS
+        ]
+    else:
+        names = REFERENCE if chosen.full else SOME
+        radii = RADII if chosen.full else RADII[:2]
+        cases = [(f"{n}@{eps:g}", reference(root, n, eps, norm)) for eps in radii for n in names for norm in NORMS]
+    tasks = [Task(problem, {"question": "exact", "case": c, "norm": problem.norm.value}) for c, problem in cases]
+    limits = chosen.limits(5.0)
+
+    def work(some: Sequence[Task], setting: Setting) -> list[Outcome]:
+        return [_bounded(task.problem, str(setting.options["method"]), limits.time) for task in some]
+
+    return Measured(Study(NAME, tasks, settings("exact", METHODS, chosen), limits), work)
+
+
+def _bounded(problem: Problem, method: str, limit: float) -> Outcome:
+    found, seconds = timed(lambda: lipcompare.bound(problem, method, time_limit=limit))
+    taken = {"taken": found.detail.split(".")[0]} if method == "exact" else {}
+    ends = float(found.overall_lower[0]), float(found.overall_upper[0])
+    return Outcome(seconds, taken, *ends, "exact", found.status, found.status.value)
+
+
+def ratios(frame: pd.DataFrame) -> dict[str, float]:
+    """Per case that any method closes the ratio of ``exact``'s time to the best; infinite where it leaves it open."""
+    found = {}
+    for task, rows in frame[frame["label.question"] == "exact"].groupby("task"):
+        closed = rows[rows["status"] == Status.EXACT.name.lower()].set_index("series")["seconds"]
+        best = closed.drop("exact", errors="ignore").min()
+        if np.isfinite(best):
+            found[str(task)] = float(closed.get("exact", np.inf) / best)
+    return found

@@ -1,0 +1,49 @@
+"""Certified radii in l_inf of single images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import lipcompare
+from experiments.data import data_root, dataset
+from experiments.measured import Measured, Outcome
+from experiments.questions.cells import NAME, present, settings, timed
+from experiments.study import Choices
+from lipcompare import Network, Problem
+from lipcompare.questions import certified_radius
+from lipcompare.study.run import Setting, Study, Task
+
+DIGITS = ("vnncomp/mnist_fc/mnist-net_256x2.onnx", "converted/auto_LiRPA_mnist_fc_3layer.onnx")
+METHODS = ("interval", "crown", "alpha-crown", "auto")
+"""Methods of certified radii."""
+
+
+def build(chosen: Choices, console: Console) -> Measured:
+    """Certified radii of single images; those of one network are found together."""
+    cases: list[tuple[str, Network, np.ndarray]] = []
+    if chosen.reference is None:
+        network, data, _ = chosen.network("digits_mlp", console)
+        images = np.asarray(data.normalised(data.test.x[:3]), dtype=np.float64).reshape(3, -1)
+        cases.append(("digits_mlp", network, images))
+    else:
+        images = dataset("mnist", data_root(chosen.data_root)).test.x[:3].reshape(3, -1) / 255.0
+        folder = chosen.reference.parent / "data" / "networks"
+        cases += [(Path(p).stem, lipcompare.load(present(folder / p)), images) for p in DIGITS]
+    tasks = [
+        Task(Problem.around(network, image, 0.0), {"question": "radius", "case": name, "example": k})
+        for name, network, images in cases
+        for k, image in enumerate(images)
+    ]
+
+    def work(some: Sequence[Task], setting: Setting) -> list[Outcome]:
+        network, method = some[0].problem.network, str(setting.options["method"])
+        points = torch.cat([task.problem.box.lower for task in some]).numpy()
+        found, seconds = timed(lambda: certified_radius(network, points, method=method))
+        return [Outcome(seconds / len(some), {"radius": float(r)}, message=found.status.value) for r in found.radius]
+
+    return Measured(Study(NAME, tasks, settings("radius", METHODS, chosen), chosen.limits(60.0)), work, at_once=3)
