@@ -262,7 +262,7 @@ class _Encoder:
         """Adds the forward network up to node ``stop`` (the output); returns the value of that node."""
 
         def activation(k: int, node: Activate, z: _Value) -> _Value:
-            return _Value(self._activate(k, node, z, bounds[k]), self._steepest(k) * z.size)
+            return _Value(self._activate(k, node, z, bounds[k]), self._through_gate(k, z.size))
 
         def affine(k: int, node: Affine, terms: Terms[_Value]) -> _Value:
             bias = np.zeros(node.size) if node.bias is None else _numpy(node.bias)
@@ -278,8 +278,10 @@ class _Encoder:
         assert value is not None  # every node depends on the input
         return value
 
-    def _steepest(self, k: int) -> Vector:
-        return np.maximum(*map(np.abs, self.slopes[k]))
+    def _through_gate(self, k: int, size: Vector) -> Vector:
+        """Sums of the absolute values of terms through an activation's slopes; as :func:`_carried` for maps."""
+        steepest = np.maximum(*map(np.abs, self.slopes[k]))
+        return np.asarray(steepest * (size + floor(torch.float64)))
 
     def _activate(self, k: int, node: Activate, value: _Value, bound: Interval) -> Expression:
         low, high = self.slopes[k]
@@ -305,7 +307,7 @@ class _Encoder:
 
         def activation(k: int, node: Activate, gradient: _Value) -> _Value:
             ends = self.widened(*intervals[k], gradient.size)
-            return _Value(self._gate(k, gradient.expression, *ends), self._steepest(k) * gradient.size)
+            return _Value(self._gate(k, gradient.expression, *ends), self._through_gate(k, gradient.size))
 
         def affine(k: int, node: Affine, maps: Sequence[LinearMap], gradient: _Value) -> Iterator[_Value]:
             for m in maps:

@@ -86,7 +86,7 @@ def scales(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Ten
         nonlocal total
         sizes[k] = scale(both)
         total = total + sizes[k].sum(-1, keepdim=True)
-        return torch.stack([both[0] * steepest[k], (both[1] > 0) * open_gates[k]])
+        return torch.stack([sizes[k] * steepest[k], (both[1] > 0) * open_gates[k]])
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], both: Tensor) -> Iterator[Tensor]:
         both = torch.stack([scale(both), both[1]])
@@ -143,7 +143,7 @@ def through_gate(activation: Activation, slope: Interval, gradient: Reach, size:
         product = Interval(corners.amin(0), corners.amax(0))
         same, opposite = hi.clamp(min=0).sign(), (-lo).clamp(min=0).sign()
         rises, falls = rises * same + falls * opposite, rises * opposite + falls * same
-    return Reach(product, steepest * gradient.size if size is None else size, rises, falls)
+    return Reach(product, steepest * gradient.scale if size is None else size, rises, falls)
 
 
 def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reach) -> Iterator[Reach]:

@@ -149,12 +149,12 @@ def gradient_intervals(
             intervals[k] = refined(k, step.interval, open_ & (_mixed(step.interval) | (forward is not None)))
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
         lines[k] = rule(intervals[k], slope)
-        size = lines[k].size(step.size)
+        size = lines[k].size(step.scale)
         if forward is not None and k in gates.lines:
             steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
             reached = forward.scales[k].unsqueeze(1)
             joint[k] = gate_planes(intervals[k], slope, steep, reached)
-            size = torch.maximum(size, joint[k].size(step.size, reached))
+            size = torch.maximum(size, joint[k].size(step.scale, reached))
         return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]).decided(), size)
 
     last = len(network.nodes) - 1

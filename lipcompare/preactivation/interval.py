@@ -88,7 +88,7 @@ def through_activation(activation: Activation, z: Reach, lines: Lines) -> Reach:
     offset = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
     if not activation.piecewise_linear:
         offset = torch.maximum(offset, image.magnitude + slope * z.interval.magnitude)
-    size = slope * z.size + offset
+    size = slope * (z.size + floor(z.size.dtype)) + offset
     return Reach(image, size, torch.maximum(z.largest, _total(size)))
 
 

@@ -14,7 +14,7 @@ from lipcompare.network.graph import Activate
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening, preactivation_bounds
-from lipcompare.preactivation.interval import interval_bounds, interval_values
+from lipcompare.preactivation.interval import interval_bounds, interval_values, pass_errors
 
 
 def row(*values: float) -> torch.Tensor:
@@ -50,6 +50,25 @@ def test_coefficients_that_underflow_on_the_way_meet_large_values() -> None:
     bounds = preactivation_bounds(Network(nodes, (1,), (1,)), box, Tightening.CROWN)[4]
     assert float(bounds.lower) < -0.99e-200
     assert float(bounds.upper) > 0.99e-200
+
+
+def test_what_underflows_is_multiplied_by_a_steep_side() -> None:
+    """Two weights of 1e-170 and a slope of -1e200 make -1e-140, which passes back to the input round."""
+    nodes = (
+        Input(1),
+        Affine((0,), (Dense(row(1e-170)),), None),
+        Activate(1, LeakyReLU(), 1),
+        Affine((2,), (Dense(row(-1e-170)),), None),
+        Activate(3, LeakyReLU(-1e200), 1),
+        Affine((4,), (Dense(row(1.0)),), None),
+        Activate(5, LeakyReLU(), 1),
+        Affine((6,), (Dense(row(1.0)),), None),
+    )
+    network, box = Network(nodes, (1,), (1,)), Interval(row(0.5), row(1.0))
+    bounds = interval_bounds(network, box)
+    bounds[4] = Interval(bounds[4].lower, row(0.0))  # as where its sign was proved
+    errors = pass_errors(network, box, bounds)
+    assert float(errors[6]) > 1e-140 * torch.finfo(torch.float64).eps
 
 
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))

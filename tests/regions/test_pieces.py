@@ -72,12 +72,12 @@ def test_what_underflows_on_the_way_back_meets_the_values_of_steep_sides() -> No
     one = torch.ones(1, dtype=torch.float64)
     nodes = [Input(2), Affine((0,), (Dense(torch.ones(1, 2, dtype=torch.float64)),), 0 * one)]
     for weight in (1e-170, 1e-170):
-        nodes += [Activate(len(nodes) - 1, LeakyReLU(1e200), 1)]
+        nodes += [Activate(len(nodes) - 1, LeakyReLU(-1e200), 1)]
         nodes += [Affine((len(nodes) - 1,), (Dense(weight * one.unsqueeze(0)),), 0 * one)]
     nodes += [Activate(len(nodes) - 1, LeakyReLU(), 1), Affine((len(nodes) - 1,), (Dense(one.unsqueeze(0)),), 0 * one)]
     network = lipcompare.Network(tuple(nodes), (2,), (1,))
     first, second, last = network.activations
-    slopes = {first: 1e200 * one, second: one, last: one}
+    slopes = {first: -1e200 * one, second: one, last: one}
     chosen = {first: torch.arange(0), second: torch.arange(0), last: torch.arange(1)}
     piece, error = chosen_pieces(network, slopes, chosen)[last], piece_errors(network, slopes, torch.ones(2).double())
     exact = exact_rows(network, slopes)[last][0]
