@@ -1,0 +1,1 @@
+"""Everything against everything, for hours; ``python -m experiments.differential --help`` says how."""

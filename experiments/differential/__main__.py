@@ -1,0 +1,216 @@
+"""Everything against everything, for hours: ``python -m experiments.differential --hours 8``.
+
+Random problems, and on each of them methods, questions and free solvers. Most networks are tiny and attack rounding
+(:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are ordinary small
+networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each other and against
+derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is written to a file
+from which ``--replay`` makes it again.
+
+A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
+and questions run on the whole batch, two costly methods or solvers on one example each; ``--runs`` names what else is
+to run on each batch instead. At the end, and every few minutes, the number of cases of each kind is printed, and how
+often each method or question ran on one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import faulthandler
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lipcompare
+from experiments.differential.cases import BOXES, COSTLY, LINEAR, Spec, named, specs
+from experiments.differential.questions import GAP, QUESTIONS, Truths
+from lipcompare import Bound, Problem, Status
+from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.gates import Gates
+from lipcompare.jacobian import interval_gradient
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import interval_bounds
+from lipcompare.testing import exact
+
+PATTERNS = 256
+"""A batch with an example of more patterns than that is left out: the truth about it takes too long."""
+LATE = 300.0
+"""Seconds after which a batch that has not ended says on stderr where it is."""
+RUNS = (*(named(*run) for run in (*LINEAR, *COSTLY)), *QUESTIONS)
+"""Everything that can be named."""
+
+
+@dataclasses.dataclass
+class Tally:
+    """What ran and what was found.
+
+    Attributes:
+        cases: number of cases by kind of problem and precision.
+        runs: how often each method or question ran on a case.
+        found: findings, each with what makes it again.
+    """
+
+    folder: Path
+    cases: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+    runs: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    found: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def report(self, spec: Spec, what: str, trouble: str, **numbers: object) -> None:
+        """Keep a finding."""
+        finding = {**dataclasses.asdict(spec), "what": what, "trouble": trouble, **numbers}
+        self.found.append(finding)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{len(self.found):05d}.json").write_text(json.dumps(finding, default=str))
+        print("FOUND", json.dumps(finding, default=str), flush=True)
+
+    def print(self) -> None:
+        print(f"{self.cases.total()} cases, {self.runs.total()} runs on one, {len(self.found)} findings")
+        kinds, precisions = (collections.Counter[str](), collections.Counter[str]())
+        for (kind, precision), number in self.cases.items():
+            kinds[kind] += number
+            precisions[precision] += number
+        for name, counts in (("problems", kinds), ("precision", precisions), ("runs", self.runs)):
+            print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(counts.items())))
+        sys.stdout.flush()
+
+
+def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
+    """All cases of one batch; with ``only``, one method or question alone."""
+    try:
+        problem = spec.problem()
+    except InvalidInput:  # weights that its precision does not hold
+        return
+    try:
+        truths = [exact.truth(problem, b, PATTERNS) for b in range(spec.boxes)] if spec.tiny else [None] * spec.boxes
+    except exact.TooLarge:
+        return
+    tally.cases[spec.kind, spec.dtype] += spec.boxes
+    seen = _seen(problem)
+    lowest, highest = np.zeros_like(seen), np.full_like(seen, np.inf)
+    for method, options, examples in spec.runs():
+        name = named(method, options)
+        if only not in (None, name):
+            continue
+        part = problem.slice(examples.start, examples.stop)
+        try:
+            result = lipcompare.bound(part, method, time_limit=5.0, gap=GAP, **options)
+        except Exception as error:  # noqa: BLE001  # that is what is looked for
+            tally.runs[name] += len(examples)
+            tally.report(spec, name, "exception", error=f"{type(error).__name__}: {error}", first=examples.start)
+            continue
+        if result.status is Status.UNSUPPORTED:
+            continue
+        tally.runs[name] += len(examples)
+        some = slice(examples.start, examples.stop)
+        for trouble in _troubles(part, result, truths[some], seen[some]):
+            tally.report(spec, name, trouble, lower=result.lower.tolist(), upper=result.upper.tolist(),
+                         status=result.status.name, detail=result.detail, first=examples.start)  # fmt: skip
+        lowest[some] = np.maximum(lowest[some], result.lower)
+        highest[some] = np.minimum(highest[some], result.upper)
+        if (lowest > highest).any():
+            tally.report(spec, name, "contradiction", lower=lowest.tolist(), upper=highest.tolist())
+            return
+    for question in spec.questions():
+        if only not in (None, question):
+            continue
+        try:
+            trouble, count = QUESTIONS[question](problem, truths, spec.random)
+        except UnsupportedOperation:
+            continue
+        except Exception as error:  # noqa: BLE001  # that is what is looked for
+            trouble, count = f"{type(error).__name__}: {error}", spec.boxes
+        tally.runs[question] += count
+        if trouble:
+            tally.report(spec, question, trouble)
+
+
+def _troubles(problem: Problem, result: Bound, truths: Truths, seen: np.ndarray) -> Iterator[str]:
+    if np.isnan(result.lower).any() or np.isnan(result.upper).any():
+        yield "NaN"
+    if result.status in (Status.CRASHED, Status.OUT_OF_MEMORY):
+        yield "crash"
+    if (result.lower > result.upper).any():
+        yield "crossed"
+    if result.status is Status.EXACT and not (result.gap <= GAP).all():
+        yield "not exact"
+    if (seen > result.upper).any():
+        yield "upper bound under a derivative"
+    for b, row in np.ndindex(problem.batch, problem.rows):
+        truth = truths[b]
+        if truth is None:
+            continue
+        if not truth.admits_upper(row, problem.norm, float(result.upper[b, row])):
+            yield f"example {b}: upper bound under the truth, {truth.value(row, problem.norm)!r}"
+        if not truth.admits_lower(row, problem.norm, float(result.lower[b, row])):
+            yield f"example {b}: lower bound above the truth, {truth.value(row, problem.norm)!r}"
+
+
+def _seen(problem: Problem, count: int = 64) -> np.ndarray:
+    """Lower bounds (batch, rows) on the dual norms, from enclosures of the derivatives at points in float64."""
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.rand(count, problem.network.in_size, generator=generator, dtype=torch.float64)
+    unit[: count // 2] = unit[: count // 2].round()
+    lower, upper = (v.unsqueeze(1) for v in problem.box.window)
+    points = problem.box.clamp(lower + unit.to(lower) * (upper - lower)).double()  # (batch, count, inputs)
+    inside = problem.box.contains(points)
+    network = problem.network.to("cpu", torch.float64)
+    flat = points.flatten(0, 1)
+    gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
+    rows = problem.functionals.double().repeat_interleave(count, 0)
+    gradient = interval_gradient(network, gates, rows)
+    least = torch.maximum(gradient.lower, -gradient.upper).clamp(min=0)
+    size = problem.norm.dual.of(least) * (1 - 1e-14 * network.in_size)  # the norm itself is rounded
+    values = size.unflatten(0, (problem.batch, count)) * inside.unsqueeze(-1)
+    attained: np.ndarray = values.amax(1).numpy()
+    return attained
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until the time or the number of cases is reached; the exit code says whether anything was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=1.0, help="hours to run (default: %(default)g)")
+    parser.add_argument("--cases", type=int, default=10**9, help="cases after which to stop")
+    parser.add_argument("--seed", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--boxes", type=int, default=BOXES, help="domains of one network (default: %(default)s)")
+    parser.add_argument(
+        "--runs", nargs="+", default=[], choices=(*RUNS, "costly"), metavar="NAME",
+        help="what runs on every batch; 'costly' stands for all costly methods. Names: " + ", ".join(RUNS),
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("differential"), help="folder for findings")
+    parser.add_argument("--replay", type=Path, help="a finding to make again")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    tally = Tally(chosen.out)
+    if chosen.replay is not None:
+        kept = json.loads(chosen.replay.read_text())
+        examine(Spec(**{f.name: kept[f.name] for f in dataclasses.fields(Spec)}), tally, kept["what"])
+        tally.print()
+        return int(bool(tally.found))
+    end, told = time.monotonic() + 3600 * chosen.hours, time.monotonic()
+    names = [name for name in chosen.runs if name != "costly"]
+    if "costly" in chosen.runs:
+        names += [named(*run) for run in COSTLY]
+    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names))):
+        if time.monotonic() > end or tally.cases.total() >= chosen.cases:
+            break
+        faulthandler.dump_traceback_later(LATE)  # where it is, should it hang
+        examine(spec, tally)
+        faulthandler.cancel_dump_traceback_later()
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            print(f"at {spec}, {time.process_time():.0f} s of CPU:", end=" ")
+            tally.print()
+    print(f"{time.process_time():.0f} s of CPU:", end=" ")
+    tally.print()
+    return int(bool(tally.found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

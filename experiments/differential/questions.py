@@ -1,0 +1,160 @@
+"""What questions about a batch answer, held against the truth in rational arithmetic."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from lipcompare import Network, Problem
+from lipcompare.domain import Norm, NormBall, Space
+from lipcompare.questions import jacobian_bounds
+from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, certified_radius
+from lipcompare.questions.monotone import Direction, monotonicity
+from lipcompare.questions.operator_norm import BAB, LIPBAB, exact_operator_norms, operator_norm_bounds
+from lipcompare.testing import exact
+
+GAP = 1e-4
+
+Truths = list[exact.Truth] | list[None]
+
+
+def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    answer = monotonicity(problem)
+    for b, row, feature in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
+        truth = truths[b]
+        if truth is None:
+            continue
+        low, high = truth.range(row, feature)
+        said: Direction = answer.directions.item(b, row, feature)
+        wrong = {
+            Direction.CONSTANT: low < 0 or high > 0,
+            Direction.INCREASING: low < 0,
+            Direction.DECREASING: high > 0,
+            Direction.NEITHER: low >= 0 or high <= 0,
+        }
+        if wrong.get(said, False):
+            return f"example {b}: {said.name} for a derivative in [{float(low)!r}, {float(high)!r}]", problem.batch
+    return "", problem.batch
+
+
+def _jacobian(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    bounding = draw.choice(("ibp", "recurjac", "lbp"))
+    bounds = jacobian_bounds(problem, bounding)
+    for b, row, entry in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
+        lower, upper = float(bounds.lower[b, row, entry]), float(bounds.upper[b, row, entry])
+        if np.isnan(lower) or np.isnan(upper) or lower > upper:
+            return f"{bounding}: entry {row}, {entry} in [{lower!r}, {upper!r}]", problem.batch
+        truth = truths[b]
+        if truth is None:
+            continue
+        low, high = truth.range(row, entry)
+        if lower > low or upper < high:
+            return f"{bounding}: [{lower!r}, {upper!r}] for [{float(low)!r}, {float(high)!r}]", problem.batch
+    return "", problem.batch
+
+
+def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    norm = draw.choice(("inf", "1", "2"))
+    count = 1 if bounding in (BAB, LIPBAB) else min(4, problem.batch)
+    part = problem.slice(0, count)
+    if bounding in (BAB, LIPBAB):
+        refused = (NormBall, Space) if bounding == LIPBAB else NormBall
+        if isinstance(part.box, refused) or not part.network.piecewise_linear:
+            return "", 0
+        found = exact_operator_norms(part.network, part.box, norm, method=bounding, gap=GAP, time_limit=5.0)
+    else:
+        found = operator_norm_bounds(part.network, part.box, norm, bounding)
+    for b in range(count):
+        lower, upper = float(found.lower[b]), float(found.upper[b])
+        if not lower <= upper:
+            return f"{norm} {bounding}: [{lower!r}, {upper!r}]", count
+        if truths[b] is None:
+            continue
+        inner, outer = exact.domains(part, b)
+        inside, outside = (
+            max(_size(j, norm) for domain in domains for j in exact.jacobians(problem.network, domain))
+            for domains in (inner, outer)
+        )
+        slack = Fraction(1, 10**9) if norm == "2" else Fraction(0)
+        if upper < inside * (1 - slack) or lower > outside * (1 + slack):
+            return f"{norm} {bounding}: [{lower!r}, {upper!r}] for {float(inside)!r} to {float(outside)!r}", count
+    return "", count
+
+
+def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
+    """For p = 2 without the last digits, which a singular value in floating point does not have."""
+    if norm == "2":
+        matrix = np.array([[float(v) for v in row] for row in jacobian])
+        return Fraction(float(np.linalg.norm(matrix, 2)))
+    lines = jacobian if norm == "inf" else tuple(zip(*jacobian, strict=True))
+    return max(sum(map(abs, line), Fraction(0)) for line in lines)
+
+
+def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+    network, box = problem.network, problem.box
+    if network.out_size < 2:
+        return "", 0
+    centers = box.center if isinstance(box, NormBall) else box.window.lower
+    largest = float(box.window.radius.amax())
+    if not largest > 0:
+        return "", 0
+    norm = problem.norm
+    if method == EXACT_RADIUS:
+        if not network.piecewise_linear:
+            return "", 0
+        centers = centers[:1]
+    found = certified_radius(
+        network, centers, norm=norm, method=method, largest=largest, steps=4, time_limit=5.0, dtype=problem.dtype
+    )
+    for b, radius in enumerate(found.radius.tolist()):
+        if not 0 <= radius <= found.upper[b]:
+            return f"{method}, example {b}: radius {radius!r}, at most {found.upper[b]!r}", len(centers)
+        if truths[b] is None:
+            continue
+        wrong = _not_another(network, found, b)
+        if wrong:
+            return f"{method}, example {b}: {wrong}", len(centers)
+        if radius == 0:
+            continue
+        place, size = [Fraction(v) for v in centers[b].double().tolist()], Fraction(radius)
+        if norm is Norm.INF:
+            domain = exact.box_polytope([c - size for c in place], [c + size for c in place])
+        else:  # the l1 ball lies in the l2 ball
+            domain = exact.cross_polytope(place, size)
+        label = int(found.labels[b])
+        for other in range(network.out_size):
+            row = [float(i == label) - float(i == other) for i in range(network.out_size)]
+            if other != label and exact.least(network, domain, row) < 0:
+                return f"{method}, example {b}: another class within {radius!r}", len(centers)
+    return "", len(centers)
+
+
+def _not_another(network: Network, found: Certificate, b: int) -> str:
+    """What is wrong with an input that is said to have another class; "" if nothing is."""
+    if not np.isfinite(found.upper[b]) or not np.isfinite(found.points[b]).all():
+        return ""
+    point = [Fraction(v) for v in found.points[b].tolist()]
+    label = int(found.labels[b])
+    margins = []
+    for other in set(range(network.out_size)) - {label}:
+        row = [float(i == label) - float(i == other) for i in range(network.out_size)]
+        margins.append(exact.least(network, exact.box_polytope(point, point), row))
+    return "" if min(margins) <= 0 else f"{found.points[b].tolist()} has no other class, by {float(min(margins))!r}"
+
+
+QUESTIONS: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {
+    "monotone": _monotone,
+    "jacobian": _jacobian,
+    **{
+        f"operator-norm {bounding}": functools.partial(_operator_norm, bounding)
+        for bounding in ("naive", "ibp", "recurjac", "lbp", "sdp", BAB, LIPBAB)
+    },
+    **{
+        f"certify {method}": functools.partial(_certify, method)
+        for method in ("lbp", "ibp", AUTO, EXACT_RADIUS, *FORWARD)
+    },
+}
