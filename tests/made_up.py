@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -57,9 +57,14 @@ def cells(
         )  # fmt: skip
 
 
-def fill(path: Path) -> Path:
-    """Write the store."""
+def fill(path: Path, only: Collection[str] = ()) -> Path:
+    """Write the store, or some of its studies."""
     labels: dict[str, Label]
+
+    def put(study: str, labels: dict[str, Label], value: float, series: tuple[str, ...]) -> None:
+        if not only or study in only:
+            _put(store, study, labels, value, series)
+
     with Store(path) as store:
         for study, axis, sizes in (
             ("tiny_width", "width", (16, 32, 64)), ("tiny_depth", "depth", (2, 3, 4)), ("tiny_cnn", "width", (2, 4)),
@@ -67,14 +72,14 @@ def fill(path: Path) -> Path:
         ):  # fmt: skip
             for size in sizes:
                 labels = {"model": "net" if axis == "eps" else f"net{size}", "eps": 0.1, axis: size}
-                _put(store, study, labels, 1.0 + size / 16, SERIES)
+                put(study, labels, 1.0 + size / 16, SERIES)
         for example in range(2):
             labels = {"model": "digits", "accuracy": 0.9, "radius": "0.1", "example": example}
-            _put(store, "images", labels, 2.0 + 4 * example, SERIES)
+            put("images", labels, 2.0 + 4 * example, SERIES)
         levels = tuple(f"{kind}, {level}" for level in ("interval", "crown", "alpha-crown") for kind in ("IBP", "sdp"))
-        _put(store, "ablation_relaxation", {"model": "net", "eps": 0.1}, 2.0, levels)
-        _put(store, "ablation_cuts", {"model": "net", "eps": 0.1}, 2.0, ("sdp, no cuts", "sdp, 100 cuts", "attack"))
-        _put(store, "ablation_branching", {"model": "net", "eps": 0.1}, 2.0, ("lbp, area", "lbp, babsr"))
+        put("ablation_relaxation", {"model": "net", "eps": 0.1}, 2.0, levels)
+        put("ablation_cuts", {"model": "net", "eps": 0.1}, 2.0, ("sdp, no cuts", "sdp, 100 cuts", "attack"))
+        put("ablation_branching", {"model": "net", "eps": 0.1}, 2.0, ("lbp, area", "lbp, babsr"))
         store.declare("unfinished", [Member("t", "lbp", "no such cell", "p", {"model": "net"})])
     return path
 
