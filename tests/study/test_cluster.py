@@ -57,7 +57,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     for _ in range(2):
         start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-    study = runner_methods.cheap_study()
+    study = runner_methods.cheap_study(10)
     run([study], tmp_path / "here.sqlite", console=QUIET)
     expected = rows(tmp_path / "here.sqlite")
     store = tmp_path / "cluster.sqlite"

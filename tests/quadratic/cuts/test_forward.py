@@ -88,7 +88,8 @@ def products(w: torch.Tensor, cuts: Cuts) -> torch.Tensor:
     return (w @ cuts.left) * (w @ cuts.right)
 
 
-PROBLEMS = {family: nets.problem(nets.FAMILIES[family](7), 0.4, batch=2) for family in KINKED}
+SIZES = {"conv": 1}  # examples, two of the others; it has the most neurons
+PROBLEMS = {f: nets.problem(nets.FAMILIES[f](7), 0.4, batch=SIZES.get(f, 2)) for f in KINKED}
 
 
 @pytest.mark.parametrize("family", KINKED)
@@ -184,7 +185,7 @@ def test_with_cuts_the_bound_stays_above_the_exact_value(network: Network, eps: 
 def test_inputs_close_what_free_gates_cannot() -> None:
     """The constant of free gates is above the true one, and cuts that know the inputs go below it."""
     closer = 0
-    for seed in range(6):
+    for seed in range(4):
         problem = nets.problem(nets.dense(seed, (3, 6, 5, 2)), 0.4)
         exact = float(lipcompare.bound(problem, "enumerate").overall_upper[0])
         plain = float(lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN)).overall_upper[0])
@@ -208,11 +209,10 @@ def test_a_batch_gives_what_its_examples_give() -> None:
 
 def test_rows_that_stop_early_are_taken_up_again() -> None:
     """Where cuts push the largest row under the pattern that made another one stop, that one gets cuts too."""
-    for seed in range(4):
-        problem = nets.problem(nets.dense(seed, (3, 6, 5, 4)), 0.4)
-        every = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120, all_rows=True))
-        largest = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120))
-        np.testing.assert_allclose(largest.overall_upper, every.overall_upper, rtol=1e-3)
+    problem = nets.problem(nets.dense(0, (3, 6, 5, 4)), 0.4)  # without that, its bound is 97 % higher
+    every = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120, all_rows=True))
+    largest = lipcompare.bound(problem, Sdp(tightening=Tightening.CROWN, cuts=120))
+    np.testing.assert_allclose(largest.overall_upper, every.overall_upper, rtol=1e-3)
 
 
 def test_little_memory_changes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
