@@ -70,7 +70,7 @@ def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:
 
 def test_any_example_of_a_batch_and_either_precision(tmp_path: Path) -> None:
     network = NETWORKS["dense"]
-    problem = Problem.around(network, torch.rand(3, network.in_size), 0.2, dtype=torch.float32)
+    problem = Problem.around(network, torch.rand(3, network.in_size), 0.1, dtype=torch.float32)
     result = lipcompare.bound(problem, "bab", time_limit=20)
     write_certificate(problem, result, tmp_path / "c.npz", example=2)
     file = read(tmp_path / "c.npz")

@@ -30,7 +30,7 @@ PROBLEM = Problem.around(relaxations.random_network(3, 8, seed=1), 0.5, 0.3)
 
 
 def test_the_sweeps_write_a_table_that_the_figure_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaxations, "RADII", (0.3,))
+    monkeypatch.setattr(relaxations, "RADII", (0.1,))
     chosen = Choices(store=tmp_path / "r.sqlite", seconds=100.0, methods=("ibp", "lbp", "sdp", "exact", "sdp+cuts"))
     (made,) = relaxations.studies(chosen, Console(quiet=True))
     small = [task for task in made.tasks if task.labels["model"] == "random_d3_w8"]
