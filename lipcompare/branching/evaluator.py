@@ -313,5 +313,5 @@ def _with_signs(gradients: Gradients, entries: Tensor) -> tuple[Tensor, Gradient
     empty = ((decided > 0) & (upper < 0) | (decided < 0) & (lower > 0)).any(-1).any(-1)
     lower = torch.where(decided > 0, lower.clamp(min=0), lower)
     upper = torch.where(decided < 0, upper.clamp(max=0), upper)
-    cut = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
-    return empty, dataclasses.replace(gradients, intervals={**gradients.intervals, 0: cut})
+    cut = {**gradients.intervals, 0: Interval(lower, upper).ordered}
+    return empty, dataclasses.replace(gradients, intervals=cut)

@@ -20,17 +20,17 @@ from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import first_points, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
-from lipcompare.budget import Budget, Clock, Deadline, counted
+from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.domain import Space
-from lipcompare.errors import is_out_of_memory
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
-from lipcompare.methods.base import REFINING, Method, as_array
+from lipcompare.methods.base import REFINING, Method
 from lipcompare.methods.linear import LBP, Linear, linear_bounds
+from lipcompare.methods.searches import PART, Ended, searched
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
-from lipcompare.result import Attained, Bound, Status, Witness, Witnesses
+from lipcompare.result import Attained, Bound, Witness, Witnesses
 
 
 class Schedule(enum.Enum):
@@ -43,26 +43,10 @@ class Schedule(enum.Enum):
 _DEFAULT = "default"
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
-PART = 0.5
-"""Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
 _LATE = 0.5
 """Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
 _ROUND = 0.02
 """Share of the time that is worth another round over searches that the time had stopped."""
-_STATUS = {
-    Stop.TIME: Status.TIME_LIMIT,
-    Stop.NODES: Status.NODE_LIMIT,
-    Stop.MEMORY: Status.MEMORY_LIMIT,
-    Stop.INTERRUPTED: Status.INTERRUPTED,
-}
-
-
-def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> Status:
-    """The status of a search that left these bounds (batch, rows): exact takes two finite ends within the gap."""
-    low, high = lower.max(1), upper.max(1)
-    if bool(np.isfinite([low, high]).all()) and bool((high - low <= gap * high).all()):
-        return Status.EXACT
-    return _STATUS.get(stop, Status.COMPLETE)
 
 
 @final
@@ -149,41 +133,12 @@ class Bab(Method):
 
         ``known``: points to beat; without any, the search looks for some itself.
         """
-        whole = linear.problem
-        ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note)
-        clock.keep(ledger.kept)
-        stop, nodes, programs = Stop.DONE, 0, 0
-        try:
-            # Without an activation there is one gradient, and the bound over the whole box is its norm.
-            for b in range(whole.batch) if whole.network.activations else ():
-                if not (clock.running() or self.state):
-                    stop = Stop.TIME  # nothing to go on with; a saved search has more to tell
-                    break
-                deadline = Deadline.after(clock.left / (whole.batch - b))
-                points = None if known is None else known.example(b)
-                ended, bounded, solved = self._example(ledger, b, linear.part(b), points, clock.budget, deadline)
-                stop = ended if ended is not Stop.DONE else stop
-                nodes, programs = nodes + bounded, programs + solved
-                if stop is Stop.INTERRUPTED:
-                    break
-        except KeyboardInterrupt:
-            stop = Stop.INTERRUPTED
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            stop = Stop.MEMORY
-        detail = f"{counted(nodes, 'subdomain')}, {counted(programs, 'linear program')}."
-        witnesses = ledger.kept().witnesses
-        status = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
-        return self.result(
-            problem,
-            clock,
-            lower=witnesses.values,
-            upper=ledger.upper,
-            status=status,
-            detail=detail,
-            witnesses=witnesses,
-        )
+
+        def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
+            points = None if known is None else known.example(b)
+            return self._example(ledger, b, part, points, clock.budget, deadline)
+
+        return searched(self, problem, linear, clock, search, nodes="subdomain", saved=bool(self.state))
 
     def evaluator(
         self, problem: Problem, root: Propagated, memory: int, deadline: Deadline, *, hasty: bool = False
@@ -240,8 +195,7 @@ class Bab(Method):
         known: list[Witness] | None,
         budget: Budget,
         deadline: Deadline,
-    ) -> tuple[Stop, int, int]:
-        """Why the search on one example ended, and the numbers of subdomains and of linear programs."""
+    ) -> Ended:
         problem = linear.problem
         batch = ledger.problem.batch
         path = state_path(self.state, b, batch)
@@ -254,17 +208,15 @@ class Bab(Method):
         if path is not None and path.exists():
             search = load(path, key)
         else:
+            if known is None and hasty and not late:
+                known = []  # after the whole box
             if known is None:
                 seconds = _LATE * deadline.left if late else self._searching(deadline)
-                known = (
-                    []
-                    if hasty and not late
-                    else first_points(problem, self.seed, Deadline.after(seconds), budget.memory)
-                )
+                known = first_points(problem, self.seed, Deadline.after(seconds), budget.memory)
             search = Search.start(ledger.upper[b].copy(), known)
         if late:
             ledger.keep(b, [search])
-            return Stop.TIME, 0, 0
+            return Ended(Stop.TIME, 0, 0)
         root = linear.propagated(budget.memory, REFINING * deadline.left)
         evaluator = self.evaluator(problem, root, budget.memory, deadline, hasty=hasty)
         searches, before, programs = self._searches(search), search.nodes, 0
@@ -299,7 +251,7 @@ class Bab(Method):
             ledger.keep(b, searches)
             if path is not None:
                 save(search, path, key)
-        return stop, sum(each.nodes for each in searches) - before, programs
+        return Ended(stop, sum(each.nodes for each in searches) - before, programs)
 
     def _searches(self, search: Search) -> list[Search]:
         """The searches that a search over all rows is made of."""

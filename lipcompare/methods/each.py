@@ -33,7 +33,7 @@ def example_by_example(known: Bound, clock: Clock, run: Callable[[int, Clock], B
         share = dataclasses.replace(
             budget,
             time_limit=clock.left / (batch - b),
-            on_progress=functools.partial(take, clock) if batch == 1 else None,
+            on_progress=functools.partial(_take, clock) if batch == 1 else None,
             on_kept=functools.partial(_keep, clock, b),
         )
         done.append(run(b, Clock(share)))
@@ -44,10 +44,10 @@ def example_by_example(known: Bound, clock: Clock, run: Callable[[int, Clock], B
 
 def within(clock: Clock, seconds: float) -> Clock:
     """A clock that stops earlier, for one of the methods that take part; what it records is taken up."""
-    return Clock(dataclasses.replace(clock.budget, time_limit=seconds, on_progress=functools.partial(take, clock)))
+    return Clock(dataclasses.replace(clock.budget, time_limit=seconds, on_progress=functools.partial(_take, clock)))
 
 
-def take(clock: Clock, point: TracePoint) -> None:
+def _take(clock: Clock, point: TracePoint) -> None:
     """A point of the trace from what one of the methods has found, where it adds to what is known."""
     low, high = (clock.trace[-1].lower, clock.trace[-1].upper) if clock.trace else (0.0, float("inf"))
     if point.lower > low or point.upper < high:

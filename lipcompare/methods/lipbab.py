@@ -16,13 +16,13 @@ from lipcompare.branching.driver import Search, SearchLimits, Stop, run
 from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.roots import attained, root_bounds, settled
 from lipcompare.branching.spectral import SpectralEvaluator
-from lipcompare.budget import Budget, Clock, Deadline, counted
+from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
 from lipcompare.jacobian import interval_gradient
-from lipcompare.methods.bab import PART, outcome
-from lipcompare.methods.base import REFINING, Method, as_array
+from lipcompare.methods.base import REFINING, Method
 from lipcompare.methods.linear import Linear, linear_bounds
+from lipcompare.methods.searches import PART, Ended, searched
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Witness
@@ -65,48 +65,20 @@ class LipBab(Method):
 
     def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
         """Go on from the linear bounds of the problem, in float64, to the end of the clock's time."""
-        whole = linear.problem
-        ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note)
-        clock.keep(ledger.kept)
-        stop, nodes, programs = Stop.DONE, 0, 0
-        try:
-            # Without an activation there is one gradient, and the bound over the whole box is its norm.
-            for b in range(whole.batch) if whole.network.activations else ():
-                if not clock.running():
-                    stop = Stop.TIME
-                    break
-                deadline = Deadline.after(clock.left / (whole.batch - b))
-                ended, bounded, solved = self._example(ledger, b, linear.part(b), clock.budget, deadline)
-                stop = ended if ended is not Stop.DONE else stop
-                nodes, programs = nodes + bounded, programs + solved
-                if stop is Stop.INTERRUPTED:
-                    break
-        except KeyboardInterrupt:
-            stop = Stop.INTERRUPTED
-        witnesses = ledger.kept().witnesses
-        status = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
-        detail = f"{counted(nodes, 'region')}, {counted(programs, 'linear program')}."
-        return self.result(
-            problem,
-            clock,
-            lower=witnesses.values,
-            upper=ledger.upper,
-            status=status,
-            detail=detail,
-            witnesses=witnesses,
-        )
 
-    def _example(
-        self, ledger: Ledger, b: int, linear: Linear, budget: Budget, deadline: Deadline
-    ) -> tuple[Stop, int, int]:
-        """Why the search on one example ended, and the numbers of regions and of linear programs."""
+        def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
+            return self._example(ledger, b, part, clock.budget, deadline)
+
+        return searched(self, problem, linear, clock, search, nodes="region")
+
+    def _example(self, ledger: Ledger, b: int, linear: Linear, budget: Budget, deadline: Deadline) -> Ended:
         problem, norm = linear.problem, linear.problem.norm.dual.of
         search = Search.start(
             ledger.upper[b].copy(), attained(problem, problem.box.interval.center.repeat(1, problem.rows, 1))
         )
         if deadline.passed(linear.ahead + PART * linear.seconds):  # as for bab
             ledger.keep(b, [search])
-            return Stop.TIME, 0, 0
+            return Ended(Stop.TIME, 0, 0)
         bounds = linear.propagated(budget.memory, REFINING * deadline.left).bounds
         evaluator = RegionEvaluator(
             problem=problem, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
@@ -122,7 +94,7 @@ class LipBab(Method):
             stop = run(search, evaluator, limits, report=ledger.watch(b, [search]))
         finally:
             ledger.keep(b, [search])
-        return stop, search.nodes, evaluator.programs
+        return Ended(stop, search.nodes, evaluator.programs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,15 +27,18 @@ class Interval(NamedTuple):
         """Largest absolute value in each entry."""
         return torch.maximum(-self.lower, self.upper)
 
-    def intersect(self, other: Interval) -> Interval:
-        """Both bounds hold, so the tighter of each does.
+    @property
+    def ordered(self) -> Interval:
+        """The ends in order, which only widens: crossed ones passed each other by rounding, or hold nothing."""
+        return Interval(torch.minimum(*self), torch.maximum(*self))
 
-        Rounding can push two nearly equal bounds past each other by an ulp; the pair is then put back in order,
-        which only ever widens.
-        """
-        lower = torch.maximum(self.lower, other.lower)
-        upper = torch.minimum(self.upper, other.upper)
-        return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+    def meet(self, other: Interval) -> Interval:
+        """The tighter of each end; crossed where the two have nothing in common."""
+        return Interval(torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
+
+    def intersect(self, other: Interval) -> Interval:
+        """The tighter of each end, of two bounds that both hold: in order."""
+        return self.meet(other).ordered
 
     def select(self, mask: Tensor, other: Interval) -> Interval:
         """This interval where ``mask`` is true, ``other`` elsewhere."""

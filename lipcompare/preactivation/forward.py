@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
 import operator
 from collections.abc import Mapping
 
@@ -67,13 +66,13 @@ def preactivation_bounds(
     if tightening is not Tightening.ALPHA_CROWN:
         return _bounds(network, box, {}, tightening, None, memory, deadline)
     # Tighter bounds early on can flip the lines that CROWN picks later, to a neuron's loss: so plain CROWN counts too.
-    hurry = Deadline.after(_OPTIMISE * deadline.left)
+    sooner = Deadline.after(_OPTIMISE * deadline.left)
     plain = dict(crown) if crown else _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
-    if hurry.passed():
+    if sooner.passed():
         deadline.missed = True
         return plain
-    bounds = _bounds(network, box, plain, tightening, descent, memory, hurry)
-    deadline.missed |= hurry.missed
+    bounds = _bounds(network, box, plain, tightening, descent, memory, sooner)
+    deadline.missed |= sooner.missed
     return bounds
 
 
@@ -93,8 +92,7 @@ def _bounds(
         descent: how slopes are optimised, None for those that CROWN takes.
     """
     ball = isinstance(box, NormBall)
-    calm = isinstance(box, NormBall) or descent is not None or math.isinf(deadline.left)
-    hurry = None if calm else Hurry(network, len(box.lower), deadline)
+    hurry = None if ball or descent is not None else Hurry(network, deadline)
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
 
@@ -158,7 +156,7 @@ def _refine(
         return current
     if descent is None and isinstance(box, Interval):
         pieces = all(network.activation(k).piecewise_linear for k in bounds)
-        ends = hurry.ends(node, int(undecided.sum()), bounds, box.lower.device) if hurry and pieces else {}
+        ends = hurry.ends(node, int(undecided.sum()), bounds) if hurry and pieces else {}
         if ends or prefers_patches(network, node):
             if ends:
                 deadline.missed = True

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
-
 from lipcompare.budget import Deadline, core_seconds
 from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
@@ -27,14 +25,14 @@ class Hurry:
     What a multiply-add takes is measured on the way.
     """
 
-    def __init__(self, network: Network, batch: int, deadline: Deadline) -> None:
-        self.network, self.batch, self.deadline = network, batch, deadline
+    def __init__(self, network: Network, deadline: Deadline) -> None:
+        self.network, self.deadline = network, deadline
         first = network.activations[0] if network.activations else len(network.nodes)
         read = {network.nodes[k].parents[0] for k in network.activations}
         self.nodes = [k for k in sorted(read) if k > first and isinstance(network.nodes[k], Affine)]
         self.work, self.seconds, self.left = 0.0, 0.0, deadline.left
 
-    def ends(self, node: int, wanted: int, bounds: Mapping[int, Interval], device: torch.device) -> dict[int, Interval]:
+    def ends(self, node: int, wanted: int, bounds: Mapping[int, Interval]) -> dict[int, Interval]:
         """Values (batch, neurons) of activation nodes where passes from a node end; none where there is time for all.
 
         Args:
@@ -44,13 +42,10 @@ class Hurry:
         if math.isinf(self.deadline.left) or node not in self.nodes:
             return {}
         self._clock()
-        share = wanted / (self.batch * self.network.nodes[node].size)
-        later = sum(
-            self._work(k, self._far(k)) * share * self.batch * self.network.nodes[k].size
-            for k in self.nodes
-            if k > node
-        )
+        share = wanted / self.network.nodes[node].size  # the same of later nodes
+        later = sum(self._work(k, self._far(k)) * share * self.network.nodes[k].size for k in self.nodes if k > node)
         far, full = self._far(node), self._work(node, ())
+        device = bounds[self.network.activations[0]].lower.device
         pace = self.seconds / self.work if self.work else core_seconds(1.0, device)
         late = (full * wanted + later) * pace > self.deadline.left
         ends = far if late and self._work(node, far) < _GAIN * full else ()

@@ -174,7 +174,7 @@ def _bounds(
             normal = normal if normal.ndim == 3 else normal.unsqueeze(0)
             first, second = normal.abs().chunk(2, dim=1)
             planes[k] = open_, (first + second) / 2
-        bounds[k] = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+        bounds[k] = Interval(lower, upper).ordered
         lines[k] = Lines(*(v.unsqueeze(1) for v in node.activation.relaxation(bounds[k])))
     return bounds, planes
 

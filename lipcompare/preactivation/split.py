@@ -117,7 +117,7 @@ def _propagate(
 
     def activation(k: int, node: Activate, z: Reach) -> Reach:
         nonlocal empty
-        sign, current = signs[k], _both(z.interval, start[k])
+        sign, current = signs[k], z.interval.meet(start[k])
         if node.parent in slacks:
             wanted = _wanted(node, current, sign)
             planes = _planes(network, lines, node, wanted, slacks[node.parent], memory, deadline)
@@ -145,16 +145,11 @@ def _propagate(
     return SplitBounds(bounds=bounds, gates=Gates(slopes), empty=empty, halfspaces=everything)
 
 
-def _both(first: Interval, second: Interval) -> Interval:
-    """The intersection; crossed where the subdomain is empty."""
-    return Interval(torch.maximum(first.lower, second.lower), torch.minimum(first.upper, second.upper))
-
-
 def cut_at_kink(current: Interval, sign: Tensor) -> Interval:
     """The interval on the decided side of the kink; put in order where the subdomain is empty."""
     lower = torch.where(sign > 0, current.lower.clamp(min=0), current.lower)
     upper = torch.where(sign < 0, current.upper.clamp(max=0), current.upper)
-    return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+    return Interval(lower, upper).ordered
 
 
 def decided_slopes(slope: Interval, sign: Tensor, node: Activate) -> Interval:

@@ -81,19 +81,15 @@ def touched_bounds(
     def activation(k: int, node: Activate, z: _Arrived) -> _Arrived:
         nonlocal empty
         sign, reach = signs[k], z.reach
-        ends = reach.interval.lower, reach.interval.upper
-        lower, upper = torch.maximum(ends[0], start[k].lower), torch.minimum(ends[1], start[k].upper)
-        range_ = node.activation.slope_range(Interval(torch.minimum(lower, upper), torch.maximum(lower, upper)))
+        current = reach.interval.meet(start[k])
+        range_ = node.activation.slope_range(current.ordered)
         wanted = (z.changed > 0) & ((range_.upper > range_.lower) | (sign != 0))
         if lines:  # before the first activation, interval arithmetic is exact
-            current = Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
-            again = outward(
-                reach, _bounded(network, box, lines, node.parent, current, wanted, memory, deadline), network
-            )
-            lower = torch.where(wanted, torch.maximum(lower, again.lower), lower)
-            upper = torch.where(wanted, torch.minimum(upper, again.upper), upper)
+            again = _bounded(network, box, lines, node.parent, current.ordered, wanted, memory, deadline)
+            current = current.meet(outward(reach, again, network)).select(wanted, current)
+        lower, upper = current
         empty = empty | ((sign > 0) & (upper < 0) | (sign < 0) & (lower > 0) | (lower > upper)).any(-1)
-        cut = cut_at_kink(Interval(lower, upper), sign)
+        cut = cut_at_kink(current, sign)
         bounds[k] = cut
         slopes[k] = decided_slopes(node.activation.slope_range(cut), sign, node)
         lines[k] = node.activation.relaxation(cut)

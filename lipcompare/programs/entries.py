@@ -52,4 +52,4 @@ def entry_intervals(prepared: Prepared, row: int, *, memory: int = 2**30, deadli
         upper[some] = torch.minimum(upper[some], high)
         lower[some] = torch.maximum(lower[some], -low)
     # A tiny entry's two ends may cross by their rounding.
-    return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
+    return Interval(lower, upper).ordered

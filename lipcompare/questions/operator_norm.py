@@ -25,8 +25,8 @@ from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation,
 from lipcompare.gates import Gates, by_node, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
-from lipcompare.methods.bab import outcome
 from lipcompare.methods.lipbab import lipbab_operator_norm, spectral_search
+from lipcompare.methods.searches import outcome
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval

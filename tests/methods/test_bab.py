@@ -19,7 +19,7 @@ from lipcompare import InvalidInput, Network, Problem, Status
 from lipcompare.branching import bounds
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop
 from lipcompare.budget import Deadline
-from lipcompare.methods.bab import Bab, Schedule, by_class, in_turn, outcome
+from lipcompare.methods.bab import Bab, Schedule, by_class, in_turn
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
 from lipcompare.result import Witness
@@ -199,24 +199,6 @@ def test_whoever_watches_hears_of_the_search(method):
     assert notes and tuple(points) == result.trace
     for before, after in itertools.pairwise(points):
         assert after.lower >= before.lower and after.upper <= before.upper and after.seconds >= before.seconds
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "status"),
-    [
-        ([[1.0, 0.5]], [[1.00005, 0.9]], Status.EXACT),
-        ([[1.0, 0.5]], [[1.0003, 0.9]], Status.INTERRUPTED),
-        ([[0.0, 0.0]], [[0.0, 0.0]], Status.EXACT),
-        ([[0.0, 0.0]], [[np.inf, np.inf]], Status.INTERRUPTED),
-        ([[1.0, 0.0]], [[1.0, np.inf]], Status.INTERRUPTED),
-        ([[np.inf, 0.0]], [[np.inf, 1.0]], Status.INTERRUPTED),
-        ([[np.nan, 1.0]], [[1.0, 1.0]], Status.INTERRUPTED),
-        ([[1.0, 1.0]], [[1.0, np.nan]], Status.INTERRUPTED),
-        ([[1.0], [0.0]], [[1.0], [np.inf]], Status.INTERRUPTED),
-    ],
-)
-def test_exact_takes_two_finite_ends(lower, upper, status):
-    assert outcome(Stop.INTERRUPTED, np.array(lower), np.array(upper), 1e-4) is status
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])

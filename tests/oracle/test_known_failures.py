@@ -132,13 +132,25 @@ def test_a_bound_out_of_range_is_infinite() -> None:
 @pytest.mark.parametrize("alphas", [(-1e200, 1.0, 1.0), (1.0, -1e200, 1.0), (1.0, 1.0, -1e200)])
 @pytest.mark.parametrize("method", ["ibp", "recurjac", "lbp", "sdp", "lp", "milp", "bab", "lipbab", "exact"])
 def test_what_underflows_is_multiplied_by_a_steep_side(method: str, alphas: tuple[float, ...]) -> None:
-    """Two weights of 1e-170 before a slope of 1e200: bounds, EXACT ones too, were 6.6e-321 for 1e-140."""
+    """Two weights of 1e-170 before a slope of 1e200: bounds were 6.6e-321 for 1e-140."""
     weights, nodes = (1.0, 1e-170, 1e-170, 1.0), list[Node]([Input(1)])
     for weight, alpha in itertools.zip_longest(weights, alphas):
         nodes.append(Affine((len(nodes) - 1,), (Dense(torch.tensor([[weight]], dtype=torch.float64)),), None))
         if alpha is not None:
             nodes.append(Activate(len(nodes) - 1, LeakyReLU(alpha), 1))
     check(interval(Network(tuple(nodes), (1,), (1,)), -1.5, -0.5, torch.float64), method)
+
+
+@pytest.mark.parametrize("method", ["sdp", "bab", "milp"])
+def test_programs_with_numbers_out_of_range_leave_the_linear_bound(method: str) -> None:
+    """Eigenvalues of a matrix with infinite entries ended these in a crash."""
+    ends = (1e-170, 0.5), (1e-170, -1e200), (1.0, None)
+    nodes = list[Node]([Input(1)])
+    for weight, alpha in ends:
+        nodes.append(Affine((len(nodes) - 1,), (Dense(torch.tensor([[weight]], dtype=torch.float64)),), None))
+        if alpha is not None:
+            nodes.append(Activate(len(nodes) - 1, LeakyReLU(alpha), 1))
+    check(interval(Network(tuple(nodes), (1,), (1,)), -0.5, 0.5, torch.float64), method)
 
 
 @pytest.mark.parametrize("method", ["lbp", "recurjac"])

@@ -15,9 +15,7 @@ from lipcompare.preactivation import Tightening, interval_bounds, preactivation_
 from lipcompare.preactivation.hurry import Hurry
 
 
-def short(
-    self: Hurry, node: int, wanted: int, bounds: dict[int, Interval], device: torch.device
-) -> dict[int, Interval]:
+def short(self: Hurry, node: int, wanted: int, bounds: dict[int, Interval]) -> dict[int, Interval]:
     return {k: self.network.activation(k).image(bounds[k]) for k in self._far(node)}
 
 
@@ -58,8 +56,8 @@ def test_passes_are_cut_where_they_do_not_fit_in_time(seconds: float, cut: bool)
     """And where that saves half of the work: not close to the input."""
     network = nets.dense(3, (3, *(8,) * 7, 2))
     bounds = interval_bounds(network, nets.problem(network, 0.3).box.interval)
-    hurry = Hurry(network, 1, Deadline.after(seconds))
+    hurry = Hurry(network, Deadline.after(seconds))
     *before, last = network.activations
-    ends = hurry.ends(network.nodes[last].parents[0], 8, bounds, torch.device("cpu"))
+    ends = hurry.ends(network.nodes[last].parents[0], 8, bounds)
     assert list(ends) == (before[:-1] if cut else [])
-    assert hurry.ends(network.nodes[before[2]].parents[0], 8, bounds, torch.device("cpu")) == {}
+    assert hurry.ends(network.nodes[before[2]].parents[0], 8, bounds) == {}

@@ -153,8 +153,10 @@ def feasible_trace(data: SdpData, dual: Dual) -> Dual:
 
 
 def _lowest_eigenvalue(matrix: Tensor) -> Tensor:
-    lowest: Tensor = torch.linalg.eigvalsh(matrix)[..., 0]
-    return lowest
+    """Of each matrix; NaN, of which no bound comes, where its numbers are out of range."""
+    finite = matrix.isfinite().flatten(-2).all(-1)
+    lowest: Tensor = torch.linalg.eigvalsh(matrix.where(finite[..., None, None], 0.0))[..., 0]
+    return lowest.where(finite, torch.nan)
 
 
 def solve(
