@@ -3,63 +3,76 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 
-from lipcompare.attack.search import Effort, search
+from lipcompare.branching.roots import first_points
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import Gates, has_patterns
-from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
 from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.lipbab import LipBab
 from lipcompare.methods.milp import Milp
-from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Norm, Problem
+from lipcompare.programs.preactivation import seen_ranges
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.result import Bound, Status, Witnesses
-from lipcompare.witness import gradient_norms
+from lipcompare.result import Attained, Bound, Status, Witnesses
+from lipcompare.witness import as_witnesses
 
-_FEW = 6
-"""Up to this many gates that CROWN leaves undecided, regions one by one are the fastest: no search, no relaxation."""
-_SOME, _SOME_SHALLOW = 10, 30
-"""Up to this many a mixed-integer program is; with at most two layers of gates up to the second, if little is open."""
-_LITTLE = 1.1
-"""Ratio of the whole box's relaxation to what samples attain up to which a program closes with little branching."""
+_FEW, _SEEN = 6, 3
+"""Up to so many gates that CROWN leaves undecided, of which samples see no more than the second both open and closed,
+regions one by one are the fastest: no search for points, no relaxation."""
+_SOME = 20
+"""Up to this many a mixed-integer program is."""
+_MORE = 30
+"""So it is up to this many, if little is open."""
+_LITTLE = 1.08
+"""Ratio of the whole box's relaxation to what points attain up to which a program closes with little branching."""
 _LITTLE_ONE = 1.3
-"""The same for p = 1 beyond the second, up to this many:"""
+"""The same for p = 1 beyond that many, up to this many:"""
 _MANY = 100
 """With more the relaxation takes long, and the program is tried anyway."""
-_SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
+_SAMPLES = 256
+"""Enough to see the signs of a few gates."""
 _TOLERANCE = 1e-2
 """Relative, of that relaxation."""
+_SEARCH, _SEARCH_SECONDS = 0.2, 2.0
+"""At most this share of the time, and so many seconds, for those points; the method that is chosen goes on from them."""
 _CHOOSING = 0.1
-"""Share of the time for choosing."""
+"""Share of the time for bounds that are not there yet, and for that relaxation."""
 _PATIENCE = 30.0
 """Seconds after which a program that is not solved gives way to branch and bound, which goes on where it stopped."""
+
+
+class Choice(NamedTuple):
+    """A method, and points to beat that were found on the way to it (None: no search was due)."""
+
+    method: Bab | LipBab | Milp
+    known: Witnesses | None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Exact(Method):
-    """Picks an exact method by how many gates CROWN leaves undecided, and how deep the network is.
+    """Picks an exact method by how many gates the linear bounds leave undecided, and how much they leave open.
 
-    1. At most six: ``lipbab``, which tries their regions.
-    2. At most ten: ``milp`` where it applies; up to thirty too, with no more than two layers of gates, if the
-       quadratic-gate bound is within a tenth of what a few samples attain; for p = 1 on any network up to thirty, and
-       beyond if it is within three tenths (there one entry of the gradient decides, a linear objective that integer
-       programming bounds well and where the quadratic relaxation needs a program per entry). What it has not solved
-       after half a minute goes on to ``bab``.
+    1. At most six, at most three of them seen with both signs: ``lipbab``, which tries their regions. For p = 2 at most
+       six.
+    2. At most twenty: ``milp`` where it applies; up to thirty too if the quadratic-gate bound is within 8 % of what a
+       few points attain; for p = 1 on any network up to thirty, and beyond if it is within three tenths (there one
+       entry of the gradient decides, a linear objective that integer programming bounds well and where the quadratic
+       relaxation needs a program per entry). What it has not solved after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
 
-    The rule is from measurements on the reference networks (``python -m experiments.questions --only exact``).
+    What choosing computes (linear bounds, points) is what the chosen method begins with. The rule is from measurements
+    on the reference networks (``python -m experiments.questions --only exact``).
     """
 
     name: ClassVar[str] = "exact"
@@ -72,34 +85,33 @@ class Exact(Method):
     def supports(self, problem: Problem) -> str | None:
         return Bab().supports(problem)
 
-    def choose(self, problem: Problem, budget: Budget = Budget()) -> Bab | LipBab | Milp:
-        """The method that the decision list picks, in a small part of the time."""
-        if not has_patterns(problem.network) or isinstance(problem.box, Space):
-            return Bab()
-        network = problem.network
-        deadline = Deadline.after(_CHOOSING * budget.time_limit)
-        bounds = preactivation_bounds(
-            network, problem.box.region, Tightening.CROWN, memory=budget.memory, deadline=deadline
-        )
-        if deadline.missed:
-            return Bab()  # too large for programs
-        if not bounds:
-            return LipBab()
-        gates = Gates.from_preactivations(network, bounds)
+    def choose(self, linear: Linear, clock: Clock, known: Witnesses | None = None) -> Choice:
+        """The method that the decision list picks for one example; ``known``: points to beat, if there are any."""
+        problem, memory = linear.problem, clock.budget.memory
+        network, norm = problem.network, problem.norm
+        if not has_patterns(network) or isinstance(problem.box, Space) or linear.leave_little(clock.left):
+            return Choice(Bab(), known)
+        if linear.hurried:
+            return Choice(Bab(), known)  # too large for programs
+        if not network.activations:
+            return Choice(LipBab(), known)
+        gates = linear.propagated(memory, _CHOOSING * clock.left).gates
         count = int(gates.unstable_count.max())
-        if count <= _FEW:
-            return LipBab()
+        if count <= _FEW and (norm is Norm.TWO or _seen(problem, gates) <= _SEEN):
+            return Choice(LipBab(), known)
         if Milp().supports(problem) is not None:
-            return Bab()
-        some = count <= _SOME_SHALLOW
-        if count <= _SOME or (problem.norm is Norm.ONE and (some or count > _MANY)):
-            return Milp()
-        little = 0.0
-        if problem.norm is Norm.ONE:
-            little = _LITTLE_ONE
-        elif some and len(network.activations) <= 2:
-            little = _LITTLE
-        return Milp() if little and _openness(problem, gates, budget.memory, deadline) <= little else Bab()
+            return Choice(Bab(), known)
+        if count <= _SOME or (norm is Norm.ONE and not _MORE < count <= _MANY):
+            return Choice(Milp(), known)
+        if norm is not Norm.ONE and count > _MORE:
+            return Choice(Bab(), known)
+        if known is None:
+            searching = Deadline.after(min(_SEARCH * clock.left, _SEARCH_SECONDS))
+            found = Attained(problem.rows, first_points(problem, 0, searching, memory))
+            known = as_witnesses(problem, [found])
+        enough = float(known.values.max()) * (_LITTLE_ONE if norm is Norm.ONE else _LITTLE)
+        little = float(linear.upper.max()) <= enough or _lifted(linear, clock) <= enough
+        return Choice(Milp() if little else Bab(), known)
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
@@ -124,17 +136,17 @@ class Exact(Method):
 
     def _example(self, linear: Linear, clock: Clock, known: Witnesses | None) -> Bound:
         problem, budget = linear.problem, clock.budget
-        chosen = Bab() if linear.leave_little(clock.left) else self.choose(problem, budget)
+        chosen, points = self.choose(linear, clock, known)
         patient = isinstance(chosen, Milp)
         first = within(clock, min(_PATIENCE, clock.left) if patient else clock.left)
-        if isinstance(chosen, Bab):
-            results = [chosen.after(linear, problem, first, known)]
-        elif isinstance(chosen, LipBab) or problem.device.type == "cpu":
+        if isinstance(chosen, LipBab):
             results = [chosen.after(linear, problem, first)]
+        elif isinstance(chosen, Bab) or problem.device.type == "cpu":
+            results = [chosen.after(linear, problem, first, points)]
         else:
             results = [chosen.run(problem, first.budget)]
         if patient and results[0].status is Status.TIME_LIMIT and clock.running():
-            results.append(Bab().after(linear, problem, within(clock, clock.left), known))
+            results.append(Bab().after(linear, problem, within(clock, clock.left), points))
         if len(results) == 1:
             return dataclasses.replace(results[0], detail=f"Took {chosen.name}. {results[0].detail}".strip())
         both = intersect(results, gap=budget.gap)
@@ -142,17 +154,21 @@ class Exact(Method):
         return dataclasses.replace(both, status=status, detail=f"Took milp, then bab. {results[-1].detail}")
 
 
-def _openness(problem: Problem, gates: Gates, memory: int, deadline: Deadline) -> float:
-    """Ratio of the quadratic-gate bound over the whole box to what samples attain."""
-    double = problem.double()
-    network, functionals, norm, gates = double.network, double.functionals, double.norm, gates.double()
+def _seen(problem: Problem, gates: Gates) -> int:
+    """How many undecided gates are on either side of their kink on samples of one box."""
+    network = problem.network
+    ranges = seen_ranges(network, problem.box.interval, samples=_SAMPLES)
+    both = [((z.lower < 0) & (z.upper > 0) & gates.unstable(k)[0]).sum() for k, z in ranges.items()]
+    return int(torch.stack(both).sum()) if both else 0
+
+
+def _lifted(linear: Linear, clock: Clock) -> float:
+    """The quadratic-gate bound over the whole box."""
+    problem, memory = linear.problem, clock.budget.memory
+    found = linear.propagated(memory, _CHOOSING * clock.left)
     with torch.no_grad():
-        points = search(double, _SAMPLES, memory=memory, deadline=deadline)  # (1, rows, inputs)
-        attained = gradient_norms(network, functionals[0], points[0], norm).max()
-        gradients = RELAXATIONS["lbp"].gradients(
-            network, gates, functionals, norm=norm, memory=memory, deadline=deadline
-        )
         bound = sdp_bound(
-            network, gates, functionals, gradients, norm, tolerance=_TOLERANCE, memory=memory, deadline=deadline.at
-        )
-    return float(bound.upper.max() / attained)  # infinite, or NaN, where no sample has a gradient
+            problem.network, found.gates, problem.functionals, found.gradients, problem.norm,
+            tolerance=_TOLERANCE, memory=memory, deadline=Deadline.after(_CHOOSING * clock.left).at,
+        )  # fmt: skip
+    return float(bound.upper.max())

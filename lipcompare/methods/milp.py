@@ -29,7 +29,7 @@ from lipcompare.programs.prepared import Prepared, encodable, encode_rows, prepa
 from lipcompare.programs.tolerance import solver_error
 from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.result import Attained, Bound, Status, Witness, closed
+from lipcompare.result import Attained, Bound, Status, Witness, Witnesses, closed
 from lipcompare.rounding import sum_above
 from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
@@ -138,8 +138,11 @@ class Milp(Method):
         linear = linear_bounds(problem.double("cpu"), clock, self.tightening.propagated, joint=False)
         return self.after(linear, problem, clock)
 
-    def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
-        """Go on from the linear bounds of the problem, in float64 on the CPU, to the end of the clock's time."""
+    def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
+        """Go on from the linear bounds of the problem, in float64 on the CPU, to the end of the clock's time.
+
+        ``known``: points to beat; without any, an attack looks for some.
+        """
         double, budget = linear.problem, clock.budget
         lower, upper = np.zeros((problem.batch, problem.rows)), as_array(linear.upper).copy()
         searches: list[_Example] = []
@@ -150,7 +153,8 @@ class Milp(Method):
                 break
             # The time that is left is shared by the examples to come.
             deadline = clock.elapsed + clock.left / (problem.batch - b)
-            search_ = _Example(self, linear.part(b), budget, clock, deadline)
+            points = None if known is None else known.example(b)
+            search_ = _Example(self, linear.part(b), points, budget, clock, deadline)
             searches.append(search_)
 
             def report(b: int = b, search_: _Example = search_) -> None:
@@ -182,9 +186,11 @@ class Milp(Method):
 class _Example:
     """The bounds of one example as they improve."""
 
-    def __init__(self, method: Milp, linear: Linear, budget: Budget, clock: Clock, deadline: float) -> None:
+    def __init__(
+        self, method: Milp, linear: Linear, known: list[Witness] | None, budget: Budget, clock: Clock, deadline: float
+    ) -> None:
         self.method, self.linear, self.budget, self.clock, self.deadline = method, linear, budget, clock, deadline
-        self.problem = linear.problem
+        self.problem, self.known = linear.problem, known
         self.solver = get_solver(method.solver)
         self.found = Attained(self.problem.rows)
         self.upper = as_array(linear.upper)[0].copy()
@@ -261,6 +267,9 @@ class _Example:
         return np.flatnonzero(self.upper > target * (1 + self.budget.gap)).tolist()
 
     def _attack(self) -> None:
+        if self.known is not None:
+            self.found = Attained(self.problem.rows, self.known)
+            return
         points = search(
             self.problem,
             SHORT,

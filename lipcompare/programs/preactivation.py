@@ -102,7 +102,7 @@ class _Refiner:
             return
         gates = Gates.from_preactivations(self.network, self.bounds)
         undecided = gates.unstable(k)[0].nonzero().squeeze(-1).tolist()
-        seen = _seen(self.network, self.box)[k]
+        seen = seen_ranges(self.network, self.box)[k]
         lower, upper = self.bounds[k].lower[0], self.bounds[k].upper[0]
         signs = self.refinement is Refinement.SIGNS
         if signs:
@@ -151,10 +151,10 @@ def _negated(program: solvers.MixedIntegerProgram) -> solvers.MixedIntegerProgra
     return dataclasses.replace(program, cost=-program.cost, offset=-program.offset)
 
 
-def _seen(network: Network, box: Interval, samples: int = 1024) -> dict[int, Interval]:
-    """Ranges (neurons,) of every pre-activation over random points and corners of the box: inside the true ranges."""
-    random = torch.Generator().manual_seed(0)
-    unit = torch.rand(samples, network.in_size, generator=random, dtype=torch.float64)
+def seen_ranges(network: Network, box: Interval, samples: int = 1024) -> dict[int, Interval]:
+    """Ranges (neurons,) of every pre-activation over random points and corners of one box: inside the true ranges."""
+    random = torch.Generator(box.lower.device).manual_seed(0)
+    unit = torch.rand(samples, network.in_size, generator=random, dtype=box.lower.dtype, device=box.lower.device)
     unit[: samples // 2] = unit[: samples // 2].round()
     values = network.values(box.lower + unit * (box.upper - box.lower))
     z = {k: values[network.nodes[k].parents[0]] for k in network.activations}

@@ -9,8 +9,15 @@ from branching.brute import exact_rows
 
 import lipcompare
 from lipcompare import Status
+from lipcompare.budget import Budget, Clock
 from lipcompare.methods.auto import Auto
-from lipcompare.methods.exact import Exact
+from lipcompare.methods.exact import Choice, Exact
+from lipcompare.methods.linear import linear_bounds
+
+
+def choice(problem) -> Choice:
+    clock = Clock(Budget())
+    return Exact().choose(linear_bounds(problem.double(), clock), clock)
 
 
 @pytest.mark.parametrize(
@@ -18,32 +25,50 @@ from lipcompare.methods.exact import Exact
 )
 def test_exact_takes_what_suits(norm, eps, taken):
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), eps, norm=norm)
-    assert Exact().choose(problem).name == taken
+    assert choice(problem).method.name == taken
     result = lipcompare.bound(problem, Exact())
     assert result.status is Status.EXACT and result.method == "exact" and taken in result.detail
     assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
 
 
-@pytest.mark.parametrize(("much", "taken"), [(1.01, "bab"), (3.0, "milp")])
-def test_shallow_networks_get_a_program_where_little_is_open(monkeypatch, much, taken):
+@pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (9.0, "milp")])
+def test_more_gates_get_a_program_where_little_is_open(monkeypatch, much, taken):
+    monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 5)
     monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", much)
-    assert Exact().choose(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3)).name == taken
+    found = choice(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3))
+    assert found.method.name == taken and found.known is not None
 
 
 @pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (99.0, "milp")])
 def test_for_p_one_programs_go_further(monkeypatch, much, taken):
     problem = nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3, norm="1")
-    assert Exact().choose(problem).name == "milp"
-    monkeypatch.setattr(lipcompare.methods.exact, "_SOME_SHALLOW", 5)
+    assert choice(problem).method.name == "milp"
+    for name in ("_SOME", "_MORE"):
+        monkeypatch.setattr(lipcompare.methods.exact, name, 5)
     monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE_ONE", much)
-    assert Exact().choose(problem).name == taken
+    assert choice(problem).method.name == taken
     monkeypatch.setattr(lipcompare.methods.exact, "_MANY", 7)
-    assert Exact().choose(problem).name == "milp"
+    assert choice(problem).method.name == "milp"
+
+
+@pytest.mark.parametrize("method", ["milp", "bab"])
+def test_points_that_were_found_for_choosing_are_not_looked_for_again(monkeypatch, method):
+    monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 0)
+    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", 9.0 if method == "milp" else 0.0)
+    problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8)
+
+    def again(*_args, **_options):
+        raise AssertionError("a second search for points")
+
+    monkeypatch.setattr(lipcompare.methods.milp, "search", again)
+    monkeypatch.setattr(lipcompare.methods.bab, "first_points", again)
+    result = lipcompare.bound(problem, Exact())
+    assert result.status is Status.EXACT and f"Took {method}." in result.detail
 
 
 def test_smooth_networks_are_halved():
     problem = nets.problem(nets.FAMILIES["gelu"](0), 0.1)
-    assert Exact().choose(problem).name == "bab"
+    assert choice(problem).method.name == "bab"
     for method in (Exact(), Auto()):
         result = lipcompare.bound(problem, method, gap=4e-2, time_limit=120)
         assert result.status is Status.EXACT
