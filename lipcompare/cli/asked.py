@@ -71,6 +71,9 @@ class CompareOptions:
     ] = None
     json: options.Json = False
     csv: Annotated[str | None, _file("Write a row per example and method.")] = None
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Write a row for every functional, with its name.", rich_help_panel=OUT)
+    ] = False
     plot: Annotated[str | None, _file("Draw the methods side by side (.png, .pdf, .svg).")] = None
 
 
@@ -180,7 +183,8 @@ class OperatorNormOptions:
         str,
         typer.Option(
             "--method", "-m",
-            help=f"The upper bound: {', '.join((*RELAXATIONS, 'sdp', 'naive'))}; bab or lipbab prove the value.",
+            help=f"The upper bound: {', '.join((*RELAXATIONS, 'sdp', 'lipsdp', 'naive'))}; bab or lipbab prove the "
+            "value.",
             rich_help_panel=RUN,
         ),
     ] = "lbp"  # fmt: skip

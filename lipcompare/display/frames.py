@@ -32,6 +32,8 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     """The first rows as texts; a column whose entries are all equal says nothing and is left out."""
     rows = frame.head(_MOST_ROWS)
     shown: dict[str, object] = {name: rows[name] for name in ("problem", "example") if frame[name].nunique() > 1}
+    if "functional" in frame:
+        shown["functional"] = rows["functional"]
     shown["method"] = rows["method"]
     shown["at least"] = [
         "0" if upper == 0 else lower_text(lower) for lower, upper in zip(rows["lower"], rows["upper"], strict=True)

@@ -2,12 +2,12 @@
 
 With ``dx`` a difference of two inputs and, for every undecided neuron ``i`` with slopes in ``[lo, hi]``,
 ``v_i = dy_i - lo dz_i`` its difference beyond the low slope, all differences in the network are linear in
-``w = (dx, v)``, and ``v_i ((hi - lo) dz_i - v_i) >= 0``. With ``o`` the linear map of the output's difference,
-multipliers ``t >= 0`` and a diagonal ``D`` on ``dx``,
+``w = (dx, v)``, and ``v_i ((hi - lo) dz_i - v_i) >= 0``. With ``O`` the linear map of the outputs' differences, of one
+functional or of all at once, multipliers ``t >= 0`` and a diagonal ``D`` on ``dx``,
 
-    S = D - o o^T - sum_i t_i (e_i K_i^T + K_i e_i^T - 2 e_i e_i^T)   psd ,     K_i = (hi - lo) dz_i as a row,
+    S = D - O^T O - sum_i t_i (e_i K_i^T + K_i e_i^T - 2 e_i e_i^T)   psd ,     K_i = (hi - lo) dz_i as a row,
 
-gives ``(o w)^2 <= dx^T D dx`` for every pair of inputs. ``D = rho I`` bounds the l2 constant by ``sqrt(rho)``; any
+gives ``|O w|_2^2 <= dx^T D dx`` for every pair of inputs. ``D = rho I`` bounds the l2 constant by ``sqrt(rho)``; any
 ``D`` bounds the constant for p = inf by ``sqrt(sum_j D_jj)`` (Fazlyab et al. 2019, theorem 1, after the substitution).
 """
 
@@ -32,11 +32,11 @@ Vector = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tangents:
-    """Differences of one row's network as linear maps of ``w = (dx, v)``.
+    """Differences in a network as linear maps of ``w = (dx, v)``.
 
     Attributes:
-        output: of the functional, its part in ``dx`` (inputs,).
-        output_gates: its part in ``v`` (count,).
+        output: of the functionals, their part in ``dx`` (rows, inputs).
+        output_gates: their part in ``v`` (rows, count).
         gates_input: rows ``K_i``, their part in ``dx`` (count, inputs).
         gates_gates: their part in ``v`` (count, count), strictly lower triangular.
         groups: number of the activation node of each neuron, (count,).
@@ -51,28 +51,35 @@ class Tangents:
     @property
     def count(self) -> int:
         """Number of undecided neurons."""
-        return len(self.output_gates)
+        return self.output_gates.shape[1]
+
+    def row(self, number: int) -> Tangents:
+        """Those of one functional."""
+        one = slice(number, number + 1)
+        return dataclasses.replace(self, output=self.output[one], output_gates=self.output_gates[one])
 
     def reach(self) -> tuple[Vector, float]:
-        """``|v_i| <= r_i ||dx||_2`` (count,), and the same for the output."""
+        """``|v_i| <= r_i ||dx||_2`` (count,), and the same for the outputs together."""
         reach = np.zeros(self.count)
         for i in range(self.count):
             reach[i] = np.linalg.norm(self.gates_input[i]) + np.abs(self.gates_gates[i]) @ reach
-        return reach, float(np.linalg.norm(self.output) + np.abs(self.output_gates) @ reach)
+        outputs = np.linalg.norm(self.output, axis=1) + np.abs(self.output_gates) @ reach
+        return reach, float(np.linalg.norm(outputs))
 
     def without_idle_directions(self) -> Tangents:
         """The same in an orthonormal basis of the input directions that matter; l2 norms stay what they are."""
-        stacked = np.vstack([self.output[None], self.gates_input])
+        rows = len(self.output)
+        stacked = np.vstack([self.output, self.gates_input])
         if stacked.shape[1] <= stacked.shape[0]:
             return self
         basis, triangle = np.linalg.qr(stacked.T)
         del basis
-        turned = triangle.T  # (1 + count, 1 + count): the rows in that basis
-        return dataclasses.replace(self, output=turned[0], gates_input=turned[1:])
+        turned = triangle.T  # (rows + count, rows + count): all of them in that basis
+        return dataclasses.replace(self, output=turned[:rows], gates_input=turned[rows:])
 
 
-def tangents(network: Network, gates: Gates, functionals: Tensor) -> list[Tangents]:
-    """The linear maps of every row; ``gates`` of one example (batch 1), ``functionals`` (rows, outputs), float64."""
+def tangents(network: Network, gates: Gates, functionals: Tensor) -> Tangents:
+    """The linear maps of all rows; ``gates`` of one example (batch 1), ``functionals`` (rows, outputs), float64."""
     masks = {k: gates.unstable(k)[0] for k in network.activations}
     count = sum(int(m.sum()) for m in masks.values())
     inputs = network.in_size
@@ -102,16 +109,16 @@ def tangents(network: Network, gates: Gates, functionals: Tensor) -> list[Tangen
     assert response is not None  # every node depends on the input
     outputs = (functionals @ response.T).numpy()
     left, right = incoming[:, :inputs].numpy(), incoming[:, inputs:].numpy()
-    return [Tangents(row[:inputs], row[inputs:], left, right, groups) for row in outputs]
+    return Tangents(outputs[:, :inputs], outputs[:, inputs:], left, right, groups)
 
 
 def _matrices(tangent: Tangents) -> tuple[Vector, Vector, Vector, float]:
-    """Scaled data: rows ``K`` and ``o`` over ``w = (dx, v / r)``, the scale ``r`` and the output's reach (divided
+    """Scaled data: rows ``K`` and ``O`` over ``w = (dx, v / r)``, the scale ``r`` and the outputs' reach (divided
     out)."""
     reach, size = tangent.reach()
     reach, size = np.maximum(reach, 1e-12 * max(size, 1e-300)), max(size, 1e-300)
     rows = np.hstack([tangent.gates_input, tangent.gates_gates * reach]) / reach[:, None]
-    output = np.concatenate([tangent.output, tangent.output_gates * reach]) / size
+    output = np.hstack([tangent.output, tangent.output_gates * reach]) / size
     return rows, output, reach, size
 
 
@@ -122,7 +129,7 @@ def semidefinite_program(tangent: Tangents, groups: NDArray[np.intp], *, diagona
     (one, or one per input), then the multipliers.
     """
     rows, output, _, _ = _matrices(tangent)
-    count, inputs = tangent.count, len(tangent.output)
+    count, inputs = tangent.count, tangent.output.shape[1]
     n = inputs + count
     names, places = np.unique(groups, return_inverse=True)
     weights = inputs if diagonal else 1
@@ -139,7 +146,7 @@ def semidefinite_program(tangent: Tangents, groups: NDArray[np.intp], *, diagona
     return solvers.ConicProgram(
         cost=np.concatenate([np.ones(weights), np.zeros(len(names))]),
         A=constraints,
-        b=np.concatenate([np.zeros(total), solvers.svec(-np.outer(output, output))]),
+        b=np.concatenate([np.zeros(total), solvers.svec(-output.T @ output)]),
         cones=solvers.Cones(nonneg=total, psd=(n,)),
     )
 
@@ -159,23 +166,23 @@ def certified(tangent: Tangents, groups: NDArray[np.intp], x: Vector, *, diagona
     """The bound that a point of the program proves, whether or not it is feasible.
 
     With ``S`` short of psd by ``m`` (its smallest eigenvalue, less the rounding of forming and decomposing it),
-    ``(o w)^2 <= dx^T D dx + m |w|^2`` and ``|w|^2 <= (1 + count) |dx|^2``; for p = inf, ``|dx|^2`` is at most the
+    ``|O w|^2 <= dx^T D dx + m |w|^2`` and ``|w|^2 <= (1 + count) |dx|^2``; for p = inf, ``|dx|^2`` is at most the
     number of inputs.
     """
     rows, output, _, size = _matrices(tangent)
-    count, inputs = tangent.count, len(tangent.output)
+    count, inputs = tangent.count, tangent.output.shape[1]
     weights = inputs if diagonal else 1
     x = np.maximum(np.where(np.isfinite(x), x, 0.0), 0.0)
     _, places = np.unique(groups, return_inverse=True)
     multipliers = x[weights:][places]
-    slack = -np.outer(output, output)
+    slack = -output.T @ output
     slack[np.arange(inputs), np.arange(inputs)] += x[:weights]
     for i in range(count):
         slack[inputs + i] -= multipliers[i] * rows[i]
         slack[:, inputs + i] -= multipliers[i] * rows[i]
         slack[inputs + i, inputs + i] += 2.0 * multipliers[i]
-    # Forming an entry takes three operations, decomposing the matrix as many as its size.
-    rounding = 4 * allowance(len(slack) + SPARE, torch.float64) * float(np.linalg.norm(slack) + 1.0)
+    # Forming an entry takes three operations more than rows, decomposing the matrix as many as its size.
+    rounding = 4 * allowance(len(slack) + len(output) + SPARE, torch.float64) * float(np.linalg.norm(slack) + 1.0)
     lacking = max(0.0, -float(np.linalg.eigvalsh(slack)[0])) + rounding
     total = float(x[:weights].sum()) + lacking * (1 + count) * (inputs if diagonal else 1)
     return math.sqrt(total * (1 + allowance(weights + SPARE, torch.float64))) * size * (1 + allowance(4, torch.float64))

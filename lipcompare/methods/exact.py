@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar, NamedTuple, final
 
 import torch
+from torch import Tensor
 
 from lipcompare.branching.roots import first_points
 from lipcompare.budget import Budget, Clock, Deadline
@@ -27,14 +28,15 @@ from lipcompare.witness import as_witnesses
 _FEW, _SEEN = 6, 3
 """Up to so many gates that CROWN leaves undecided, of which samples see no more than the second both open and closed,
 regions one by one are the fastest: no search for points, no relaxation."""
-_SOME = 20
+_SOME = 10
 """Up to this many a mixed-integer program is."""
-_MORE = 30
-"""So it is up to this many, if little is open."""
+_MORE, _MOST, _ROWS = 20, 30, 2
+"""So it is up to the first, if the quadratic-gate bound leaves no more than so many rows above what points attain (each
+has a program of its own), and up to the second if besides little is open."""
 _LITTLE = 1.08
-"""Ratio of the whole box's relaxation to what points attain up to which a program closes with little branching."""
+"""Ratio of that bound to what points attain up to which a program closes with little branching."""
 _LITTLE_ONE = 1.3
-"""The same for p = 1 beyond that many, up to this many:"""
+"""The same for p = 1 beyond ``_MOST``, up to this many:"""
 _MANY = 100
 """With more the relaxation takes long, and the program is tried anyway."""
 _SAMPLES = 256
@@ -42,7 +44,7 @@ _SAMPLES = 256
 _TOLERANCE = 1e-2
 """Relative, of that relaxation."""
 _SEARCH, _SEARCH_SECONDS = 0.2, 2.0
-"""At most this share of the time, and so many seconds, for those points; the method that is chosen goes on from them."""
+"""At most this share of the time, and so many seconds, for those points, from which the chosen method goes on."""
 _CHOOSING = 0.1
 """Share of the time for bounds that are not there yet, and for that relaxation."""
 _PATIENCE = 30.0
@@ -63,10 +65,11 @@ class Exact(Method):
 
     1. At most six, at most three of them seen with both signs: ``lipbab``, which tries their regions. For p = 2 at most
        six.
-    2. At most twenty: ``milp`` where it applies; up to thirty too if the quadratic-gate bound is within 8 % of what a
-       few points attain; for p = 1 on any network up to thirty, and beyond if it is within three tenths (there one
-       entry of the gradient decides, a linear objective that integer programming bounds well and where the quadratic
-       relaxation needs a program per entry). What it has not solved after half a minute goes on to ``bab``.
+    2. At most ten: ``milp`` where it applies; up to twenty too if the quadratic-gate bound leaves at most two rows
+       above what a few points attain, and up to thirty if besides it is within 8 % of that; for p = 1 on any network up
+       to thirty, and beyond if it is within three tenths (there one entry of the gradient decides, a linear objective
+       that integer programming bounds well and where the quadratic relaxation needs a program per entry). What it has
+       not solved after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
@@ -101,17 +104,24 @@ class Exact(Method):
             return Choice(LipBab(), known)
         if Milp().supports(problem) is not None:
             return Choice(Bab(), known)
-        if count <= _SOME or (norm is Norm.ONE and not _MORE < count <= _MANY):
+        if count <= _SOME or (norm is Norm.ONE and not _MOST < count <= _MANY):
             return Choice(Milp(), known)
-        if norm is not Norm.ONE and count > _MORE:
+        if norm is not Norm.ONE and count > _MOST:
             return Choice(Bab(), known)
         if known is None:
             searching = Deadline.after(min(_SEARCH * clock.left, _SEARCH_SECONDS))
             found = Attained(problem.rows, first_points(problem, 0, searching, memory))
             known = as_witnesses(problem, [found])
-        enough = float(known.values.max()) * (_LITTLE_ONE if norm is Norm.ONE else _LITTLE)
-        little = float(linear.upper.max()) <= enough or _lifted(linear, clock) <= enough
-        return Choice(Milp() if little else Bab(), known)
+        best = float(known.values.max())
+        if norm is Norm.ONE:
+            upper = linear.upper[0]
+            if float(upper.max()) > _LITTLE_ONE * best:
+                upper = _lifted(linear, clock)
+            return Choice(Milp() if float(upper.max()) <= _LITTLE_ONE * best else Bab(), known)
+        upper = _lifted(linear, clock)
+        few = int((upper > best * (1 + clock.budget.gap)).sum()) <= _ROWS
+        little = count <= _MORE or float(upper.max()) <= _LITTLE * best
+        return Choice(Milp() if few and little else Bab(), known)
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
@@ -162,8 +172,8 @@ def _seen(problem: Problem, gates: Gates) -> int:
     return int(torch.stack(both).sum()) if both else 0
 
 
-def _lifted(linear: Linear, clock: Clock) -> float:
-    """The quadratic-gate bound over the whole box."""
+def _lifted(linear: Linear, clock: Clock) -> Tensor:
+    """The quadratic-gate bound (rows,) over the whole box."""
     problem, memory = linear.problem, clock.budget.memory
     found = linear.propagated(memory, _CHOOSING * clock.left)
     with torch.no_grad():
@@ -171,4 +181,4 @@ def _lifted(linear: Linear, clock: Clock) -> float:
             problem.network, found.gates, problem.functionals, found.gradients, problem.norm,
             tolerance=_TOLERANCE, memory=memory, deadline=Deadline.after(_CHOOSING * clock.left).at,
         )  # fmt: skip
-    return float(bound.upper.max())
+    return bound.upper[0]

@@ -13,18 +13,19 @@ import torch
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
+from lipcompare.errors import UnsupportedOperation
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
 from lipcompare.jacobian import norm_product
 from lipcompare.jacobian.interval import scales
-from lipcompare.jacobian.norms import norm_above
+from lipcompare.jacobian.norms import norm_above, spectral_norm
 from lipcompare.methods.base import Method, as_array, pieces
 from lipcompare.methods.milp import FATAL, STATUSES
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Bound, Status
-from lipcompare.rounding import allowance
+from lipcompare.rounding import allowance, sum_above
 
 _REFINING = 0.3
 """Share of the time for the bounds that slopes come from; the programs take most of it, unlike elsewhere."""
@@ -116,20 +117,20 @@ class LipSdp(Method):
         for piece in pieces(double, clock, budget.memory):  # one example each
             b, example, ends = piece.first, piece.problem, Deadline.after(piece.seconds)
             gates = _gates(self, example, self.tightening, Deadline.after(_REFINING * piece.seconds))
-            rows, rounding = _rows(example, gates), _rounding(example, gates)
+            together, rounding = tangents(example.network, gates, example.functionals[0]), _rounding(example, gates)
             took = 0.0
+            if not together.count:
+                upper[b] = norm_above(torch.from_numpy(together.output), problem.norm.dual).numpy() + rounding
+                continue
             # A solver takes one program at a time, so the rows of a piece are a loop, as in lp.
-            for row, tangent in enumerate(rows):
-                if not tangent.count:
-                    upper[b, row] = (
-                        float(norm_above(torch.from_numpy(tangent.output), problem.norm.dual)) + rounding[row]
-                    )
-                    continue
+            for row in range(problem.rows):
                 if ends.passed(ahead=took):  # as long as the last one, of the same size, took
                     status, detail = Status.TIME_LIMIT, "Rows that were not solved have the product of layer norms."
                     break
                 began = clock.elapsed
-                value, outcome, message = self._row(problem.norm, tangent, solver, ends.left / (problem.rows - row))
+                value, outcome, message = self._program(
+                    problem.norm, together.row(row), solver, ends.left / (problem.rows - row)
+                )
                 took = clock.elapsed - began
                 if outcome is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # the solver turned it into a status
@@ -143,9 +144,12 @@ class LipSdp(Method):
                         return self.result(problem, clock, upper=upper, status=status, detail=detail)
         return self.result(problem, clock, upper=upper, status=status, detail=detail)
 
-    def _row(self, norm: Norm, tangent: Tangents, solver: solvers.Solver, seconds: float) -> tuple[float, Status, str]:
+    def _program(
+        self, norm: Norm, tangent: Tangents, solver: solvers.Solver, seconds: float
+    ) -> tuple[float, Status, str]:
+        """What the program of some functionals proves of their l_2 norm together, which for p = inf is scaled."""
         diagonal = self._diagonal(norm)
-        inputs = len(tangent.output)
+        inputs = tangent.output.shape[1]
         reduced = tangent if diagonal else tangent.without_idle_directions()
         groups = reduced.groups if self.multipliers is Multipliers.LAYER else np.arange(reduced.count)
         program = semidefinite_program(reduced, groups, diagonal=diagonal)
@@ -157,6 +161,42 @@ class LipSdp(Method):
         scaled = norm is Norm.INF and not diagonal
         return value * (math.sqrt(inputs) if scaled else 1.0), outcome, solution.message
 
+    def operator_norm(self, problem: Problem, deadline: Deadline) -> tuple[np.ndarray, Status, str]:
+        """Upper bounds (batch,) on the largest singular value of the Jacobian of all functionals: one program with all
+        of them at once. Infinite where the solver gives no point; status and message are of the last such program.
+
+        Raises:
+            UnsupportedOperation: the network is too large for it, or the solver is not there.
+        """
+        double = problem.double("cpu")
+        reason = self.supports(dataclasses.replace(double, norm=Norm.TWO))
+        if reason is not None:
+            raise UnsupportedOperation(reason)
+        try:
+            solver = solvers.get(self.solver)
+        except ValueError as error:
+            raise UnsupportedOperation(f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy].") from None
+        upper, ended, said = np.full(problem.batch, np.inf), Status.COMPLETE, ""
+        for b in range(problem.batch):
+            example = dataclasses.replace(double.example(b), norm=Norm.TWO)
+            ends = Deadline.after(deadline.left / (problem.batch - b))
+            gates = _gates(self, example, self.tightening, Deadline.after(_REFINING * ends.left))
+            together = tangents(example.network, gates, example.functionals[0])
+            if together.count:
+                value, status, message = self._program(Norm.TWO, together, solver, ends.left)
+                if status is Status.INTERRUPTED:
+                    raise KeyboardInterrupt  # the solver turned it into a status
+                if status in FATAL:
+                    raise UnsupportedOperation(message)
+                if status is not Status.COMPLETE:
+                    ended, said = status, message
+            else:
+                value = float(spectral_norm(torch.from_numpy(together.output)))
+            # The data's rounding, row by row, as the length of all rows.
+            error = norm_above(torch.from_numpy(_rounding(example, gates)), Norm.TWO)
+            upper[b] = float(sum_above(value, float(error)))
+        return upper, ended, said
+
 
 def _gates(method: LipSdp, problem: Problem, tightening: Tightening, deadline: Deadline | None = None) -> Gates:
     network: Network = problem.network
@@ -166,10 +206,6 @@ def _gates(method: LipSdp, problem: Problem, tightening: Tightening, deadline: D
         return Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     bounds = preactivation_bounds(network, problem.box.interval, tightening, deadline=deadline)
     return Gates.from_preactivations(network, bounds)
-
-
-def _rows(problem: Problem, gates: Gates) -> list[Tangents]:
-    return tangents(problem.network, gates, problem.functionals[0])
 
 
 def _rounding(problem: Problem, gates: Gates) -> np.ndarray:

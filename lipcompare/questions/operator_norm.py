@@ -26,6 +26,7 @@ from lipcompare.gates import Gates, by_node, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import layer_product, norm_above, spectral_norm
 from lipcompare.methods.lipbab import lipbab_operator_norm, spectral_search
+from lipcompare.methods.lipsdp import LipSdp
 from lipcompare.methods.searches import outcome
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network
@@ -45,6 +46,9 @@ NAIVE = "naive"
 SDP = "sdp"
 """In place of a relaxation: quadratic gates, in one program with all rows for p = 2, row by row and column by column
 else."""
+LIPSDP = "lipsdp"
+"""In place of a relaxation, for p = 2: LipSDP with all rows at once and the gates' slopes over the domain, by a conic
+solver."""
 BAB, LIPBAB = "bab", "lipbab"
 """What proves the value to a gap."""
 _MOST_SIGNS = 8
@@ -94,21 +98,30 @@ def operator_norm_bounds(
     Args:
         norm: ``p``, on inputs and outputs.
         relaxation: a name of the table (:mod:`lipcompare.jacobian.relaxations`); ``sdp``, the quadratic-gate program
-            (for p = 2 with all rows at once, which is LipSDP with local slopes; on all inputs, its global form); or
-            ``naive``, the product of norms of the layers, which holds on all inputs. For p = 2 every relaxation also
+            (for p = 2 with all rows at once, which has the value of LipSDP with local slopes; on all inputs, of its
+            global form); ``lipsdp``, that program as it was published, by a conic solver (p = 2 alone); or ``naive``,
+            the product of norms of the layers, which holds on all inputs. For p = 2 every relaxation also
             takes the closed form of ECLipsE over the same gates.
         effort: of the search for the lower bound.
         time_limit: seconds for the program, whose value so far is a bound.
 
     Raises:
+        InvalidInput: an unknown relaxation, or ``lipsdp`` for another norm than p = 2.
+        UnsupportedOperation: ``lipsdp`` of a network that is too large for it, or without its solver.
         Contradiction: the two bounds exclude each other (a bug).
     """
     started = time.perf_counter()
     norm = Norm.parse(norm)
     problem = Problem(network, box, Norm.INF)
+    status, detail = Status.COMPLETE, ""
     with torch.no_grad():
         if relaxation == NAIVE:
             upper = _layer_product(problem.network, norm, problem.functionals)
+        elif relaxation == LIPSDP:
+            if norm is not Norm.TWO:
+                raise InvalidInput("LipSDP of all outputs is for p = 2: take sdp, or bound --method lipsdp for rows.")
+            found, status, detail = LipSdp().operator_norm(problem, Deadline.after(time_limit))
+            upper = torch.from_numpy(found).to(problem.device)
         else:
             upper = _local_bound(problem, norm, relaxation, memory, Deadline.after(time_limit))
         lower, points, kinks = _search(problem, norm, effort, seed, memory)
@@ -116,7 +129,8 @@ def operator_norm_bounds(
         raise Contradiction(f"The operator norm's lower bound {lower} is above its upper bound {upper}: a bug.")
     arrays = (t.cpu().double().numpy() for t in (lower, upper, points))
     low, high, where = arrays
-    return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), seconds, status, detail)
 
 
 @computing()

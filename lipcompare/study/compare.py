@@ -9,12 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from lipcompare import methods
-from lipcompare.api import TIME_LIMIT, bound, options_text, refused, require_limits, tidy
+from lipcompare.api import (
+    TIME_LIMIT,
+    bound,
+    options_text,
+    refused,
+    relative_gap,
+    require_limits,
+    row_proves,
+    tidy,
+    tidy_rows,
+)
 from lipcompare.combine import intersect
 from lipcompare.display.frames import Comparison
 from lipcompare.display.progress import Announce, watched
@@ -36,6 +45,7 @@ def compare(
     problems: Problem | Iterable[Problem] | Mapping[str, Problem],
     methods_: Iterable[Asked] | None = None,
     *,
+    rows: bool = False,
     time_limit: float = TIME_LIMIT,
     gap: float = 1e-4,
     memory: int = 2**30,
@@ -45,12 +55,14 @@ def compare(
     progress: bool | None = None,
     on_result: Callable[[str, Bound], None] | None = None,
 ) -> Comparison:
-    """Run several methods on several problems: one row per problem, example and method.
+    """Run several methods on several problems: one row per problem, example and method, or per functional too.
 
     Args:
         problems: one, several, or several by name.
         methods_: names, objects, or names with options such as ``("milp", {"solver": "gurobi"})``; all methods if
             None. Where one method is there several times, its options are part of its name in the frame.
+        rows: a row for every functional, named in the column ``functional`` (``3``, ``3-0``, the names of classes),
+            instead of one for the largest.
         time_limit, gap, memory, threads: of each run, as of :func:`lipcompare.bound`.
         jobs: runs at a time, in processes of their own; every example is then a run.
         cluster: address of a Dask scheduler, such as ``tcp://host:8786``, whose workers run them.
@@ -79,12 +91,13 @@ def compare(
             raise InvalidInput("on_result is called in this process only: leave out jobs and cluster, or on_result.")
         limits = CellLimits(time=time_limit, gap=gap, memory=4 * memory, threads=threads or 1)
         shown = progress or (progress is None and watched())
-        frame = _in_processes(labelled, chosen, limits, jobs, cluster, Console(stderr=True, quiet=not shown))
-        contradictions = _contradictions(frame)
+        frame, contradictions = _in_processes(
+            labelled, chosen, rows, limits, jobs, cluster, Console(stderr=True, quiet=not shown)
+        )
     else:
         with news() if progress or (progress is None and watched()) else contextlib.nullcontext() as announce:
             settings: dict[str, Any] = {"time_limit": time_limit, "gap": gap, "memory": memory, "threads": threads}
-            frame, contradictions = _here(labelled, chosen, settings, announce, on_result)
+            frame, contradictions = _here(labelled, chosen, rows, settings, announce, on_result)
     if contradictions:
         raise Contradiction(" ".join(contradictions), results=frame)
     return frame
@@ -93,6 +106,7 @@ def compare(
 def _here(
     labelled: Mapping[str, Problem],
     chosen: Sequence[Method],
+    by_row: bool,
     settings: Mapping[str, Any],
     announce: Announce | None,
     on_result: Callable[[str, Bound], None] | None,
@@ -119,7 +133,8 @@ def _here(
                 if isinstance(error, Contradiction):
                     contradictions.append(f"{label}: {error}")
             results.append(result)
-            rows.extend({**row, "method": name} for row in tidy(label, result))
+            records = tidy_rows(label, problem, result, settings["gap"]) if by_row else tidy(label, result)
+            rows.extend({**record, "method": name} for record in records)
             if on_result is not None:
                 on_result(label, result)
             if result.status is Status.INTERRUPTED:
@@ -136,12 +151,13 @@ def _here(
 def _in_processes(
     labelled: Mapping[str, Problem],
     chosen: Sequence[Method],
+    by_row: bool,
     limits: CellLimits,
     jobs: int,
     cluster: str | None,
     console: Console,
-) -> Comparison:
-    """The rows, from a study that is forgotten afterwards."""
+) -> tuple[Comparison, list[str]]:
+    """The rows, from a study that is forgotten afterwards, and what contradicts itself."""
     tasks = [
         Task(problem.example(b), {"problem": label, "example": b})
         for label, problem in labelled.items()
@@ -152,14 +168,29 @@ def _in_processes(
         path = Path(folder) / "results.sqlite"
         run([Study(_NAME, tasks, settings, limits)], path, jobs=jobs, cluster=cluster, console=console)
         with Store(path, read_only=True) as store:
-            rows = store.frame(_NAME)
-    rows = rows[rows["status"].notna()].reset_index(drop=True)  # the others were interrupted
+            cells, each = store.frame(_NAME), store.rows(_NAME)
+    cells = cells[cells["status"].notna()].reset_index(drop=True)  # the others were interrupted
+    contradictions = _contradictions(_shaped(cells, chosen, cells["proves"]))
+    if not by_row:
+        return _shaped(cells, chosen, cells["proves"]), contradictions
+    names = {(label, b): problem.row_names(b) for label, problem in labelled.items() for b in range(problem.batch)}
+    cells = cells.drop(columns=["lower", "upper"]).merge(each, on=["task", "series"])
+    proves = [row_proves(low, high, limits.gap) for low, high in zip(cells["lower"], cells["upper"], strict=True)]
+    frame = _shaped(cells, chosen, proves)
+    called = [names[r.problem, r.example][row] for r, row in zip(frame.itertuples(), cells["row"], strict=True)]
+    frame.insert(2, "functional", called)
+    return frame, contradictions
+
+
+def _shaped(rows: pd.DataFrame, chosen: Sequence[Method], proves: Sequence[str]) -> Comparison:
+    """Rows of a store in the columns of a comparison."""
     frame = Comparison({"problem": rows["label.problem"], "example": rows["label.example"].astype(int)})
     names = _told_apart(chosen)
     frame["method"] = [names[int(k)] for k in rows["series"]]
     frame["lower"], frame["upper"] = rows["lower"], rows["upper"]
-    frame["gap"] = np.where(rows["upper"] > 0, (rows["upper"] - rows["lower"]) / rows["upper"], rows["upper"])
-    for name in ("proves", "status", "message", "seconds", "device", "dtype"):
+    frame["gap"] = relative_gap(rows["lower"].to_numpy(), rows["upper"].to_numpy())
+    frame["proves"] = proves
+    for name in ("status", "message", "seconds", "device", "dtype"):
         frame[name] = rows[name]
     frame["options"] = [options_text(options_of(chosen[int(k)])) for k in rows["series"]]
     return frame

@@ -33,7 +33,8 @@ def test_exact_takes_what_suits(norm, eps, taken):
 
 @pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (9.0, "milp")])
 def test_more_gates_get_a_program_where_little_is_open(monkeypatch, much, taken):
-    monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 5)
+    for name in ("_SOME", "_MORE"):
+        monkeypatch.setattr(lipcompare.methods.exact, name, 5)
     monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", much)
     found = choice(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3))
     assert found.method.name == taken and found.known is not None
@@ -43,7 +44,7 @@ def test_more_gates_get_a_program_where_little_is_open(monkeypatch, much, taken)
 def test_for_p_one_programs_go_further(monkeypatch, much, taken):
     problem = nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3, norm="1")
     assert choice(problem).method.name == "milp"
-    for name in ("_SOME", "_MORE"):
+    for name in ("_SOME", "_MOST"):
         monkeypatch.setattr(lipcompare.methods.exact, name, 5)
     monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE_ONE", much)
     assert choice(problem).method.name == taken
@@ -54,7 +55,7 @@ def test_for_p_one_programs_go_further(monkeypatch, much, taken):
 @pytest.mark.parametrize("method", ["milp", "bab"])
 def test_points_that_were_found_for_choosing_are_not_looked_for_again(monkeypatch, method):
     monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 0)
-    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", 9.0 if method == "milp" else 0.0)
+    monkeypatch.setattr(lipcompare.methods.exact, "_ROWS", 2 if method == "milp" else -1)
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8)
 
     def again(*_args, **_options):

@@ -62,7 +62,8 @@ def test_any_multipliers_give_a_valid_bound() -> None:
     gates = Gates.free(problem.network, 1, problem.device, problem.dtype)
     truth = lipcompare.bound(problem, Enumerate(limit=20)).upper[0]
     random = np.random.default_rng(0)
-    for row, tangent in enumerate(tangents(problem.network, gates, problem.functionals[0])):
+    together = tangents(problem.network, gates, problem.functionals[0])
+    for row, tangent in enumerate(map(together.row, range(problem.rows))):
         groups = np.arange(tangent.count)
         program = semidefinite_program(tangent, groups, diagonal=False)
         solution = solvers.get("cvxpy:CLARABEL").solve(program)
@@ -95,9 +96,9 @@ def test_other_solvers_and_a_wrong_status(monkeypatch: pytest.MonkeyPatch) -> No
 def test_idle_directions_do_not_matter() -> None:
     problem = nets.problem(nets.dense(5, (40, 4, 2)), 0.4, norm="2")
     gates = Gates.free(problem.network, 1, problem.device, problem.dtype)
-    tangent = tangents(problem.network, gates, problem.functionals[0])[0]
+    tangent = tangents(problem.network, gates, problem.functionals[0]).row(0)
     reduced = tangent.without_idle_directions()
-    assert len(reduced.output) == 5
+    assert reduced.output.shape == (1, 5)
     values, groups = [], np.arange(4)
     for t in (tangent, reduced):
         solution = solvers.get("cvxpy:CLARABEL").solve(semidefinite_program(t, groups, diagonal=False))

@@ -16,6 +16,7 @@ import lipcompare
 from lipcompare import Box, Network, Norm, NormBall, Space, Status
 from lipcompare.attack.search import Effort
 from lipcompare.jacobian import RELAXATIONS
+from lipcompare.methods.lipsdp import LipSdp
 from lipcompare.network import Affine
 from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
 from lipcompare.questions.operator_norm import matrix_norm
@@ -54,6 +55,37 @@ def test_programs_of_single_precision_hold(norm: str) -> None:
     found = operator_norm_bounds(problem.network, problem.box, norm, "sdp")
     assert Fraction(float(found.lower[0])) <= value <= Fraction(float(found.upper[0]))
     assert found.upper[0] == pytest.approx(float(value), rel=1e-9)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_lipsdp_of_all_outputs_is_the_program_over_the_gates(everywhere: bool) -> None:
+    """The published program by a conic solver, and ours from the outputs' side, are each other's transposed."""
+    problem = nets.problem(nets.dense(3, (3, 4, 3, 2)), 0.4, batch=1 if everywhere else 2)
+    domain = Space.of(3) if everywhere else problem.box
+    published = operator_norm_bounds(problem.network, domain, "2", "lipsdp", effort=QUICK)
+    ours = operator_norm_bounds(problem.network, domain, "2", SDP, effort=QUICK)
+    proved = exact_operator_norms(problem.network, domain, "2", gap=1e-2)
+    assert published.status is Status.COMPLETE and (published.upper >= proved.lower).all()
+    assert published.upper == pytest.approx(ours.upper, rel=2e-2)  # that is the better of several relaxations
+    with pytest.raises(lipcompare.InvalidInput, match="for p = 2"):
+        operator_norm_bounds(problem.network, domain, "inf", "lipsdp")
+
+
+@pytest.mark.parametrize("family", ["plain", "cancelling terms", "everywhere"])
+def test_lipsdp_of_all_outputs_holds(family: str) -> None:
+    problem = hostile.problem(family, 1, "2", torch.float32)
+    found = operator_norm_bounds(problem.network, problem.box, "2", "lipsdp", effort=QUICK)
+    assert (found.upper >= exact_operator_norms(problem.network, problem.box, "2", gap=1e-2).lower).all()
+
+
+def test_lipsdp_of_all_outputs_needs_room_and_a_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = nets.problem(nets.dense(3, (3, 5, 4, 2)), 0.4).box
+    network = nets.dense(3, (3, 5, 4, 2))
+    late = operator_norm_bounds(network, box, "2", "lipsdp", effort=QUICK, time_limit=0.0)
+    assert late.upper[0] >= late.lower[0]
+    monkeypatch.setattr(LipSdp, "__init__", lambda self: object.__setattr__(self, "limit", 3))
+    with pytest.raises(lipcompare.UnsupportedOperation, match="the limit is 3"):
+        operator_norm_bounds(network, box, "2", "lipsdp")
 
 
 def test_a_kink_in_a_box_of_one_point_is_attained() -> None:

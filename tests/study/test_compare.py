@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import numpy as np
 import pandas as pd
@@ -54,6 +56,29 @@ def test_processes_of_their_own_give_the_same_rows() -> None:
         pd.testing.assert_series_equal(
             here.set_index(order)[name].sort_index(), there.set_index(order)[name].sort_index(), check_dtype=False
         )
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_row_for_every_functional_with_its_name(jobs) -> None:
+    problem = nets.problem(nets.dense(0, (3, 4, 3)), 0.1, batch=2)
+    margins = lipcompare.margins([1, 2], 3)  # of another class each
+    asked = dataclasses.replace(problem, functionals=margins, classes=("cat", "dog", "eel"))
+    result = lipcompare.bound(asked, "ibp")
+    frame = lipcompare.compare({"a": asked}, ["ibp", "attack"], rows=True, jobs=jobs)
+    assert list(frame.columns)[:4] == ["problem", "example", "functional", "method"]
+    ibp = frame[frame["method"] == "ibp"].sort_values("example", kind="stable")
+    assert ibp["functional"].tolist() == ["dog-cat", "dog-eel", "eel-cat", "eel-dog"]
+    np.testing.assert_allclose(ibp["upper"].to_numpy().reshape(2, 2), result.upper, rtol=1e-9)
+    assert set(ibp["proves"]) == {"upper"} and set(frame[frame["method"] == "attack"]["proves"]) == {"lower"}
+    assert "dog-cat" in repr(frame)
+
+
+def test_rows_are_exact_where_their_own_interval_is_closed() -> None:
+    one = PROBLEM.example(0)
+    frame = lipcompare.compare(one, ["exact"], rows=True)
+    closed = (frame["upper"] - frame["lower"] <= 1e-4 * frame["upper"]).to_numpy()
+    assert closed.any() and set(frame["status"]) == {"exact"}
+    assert frame["proves"].tolist() == ["exact" if each else "interval" for each in closed]
 
 
 def test_contradictions_between_processes_are_found() -> None:

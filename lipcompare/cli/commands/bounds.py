@@ -66,8 +66,9 @@ def compare(given: CompareOptions) -> None:
         printing.print_comparison(console(), problem, results)
     frame = printing.frame(problem, results)
     if given.csv is not None:
+        each = printing.frame_of_rows(problem, results, given.limits.gap) if given.rows else frame
         with printing.writing(given.csv) as path:
-            csv_safe(frame).to_csv(path, index=False)
+            csv_safe(each).to_csv(path, index=False)
     if given.plot is not None:
         with printing.writing(given.plot) as path:
             save(comparison(frame, title=printing.describe(problem)), path)
@@ -77,9 +78,11 @@ def compare(given: CompareOptions) -> None:
 
 
 def _problem(given: BoundOptions | CompareOptions) -> Problem:
-    """What is asked; a picture that cannot be drawn is refused before the work rather than after it."""
+    """What is asked; what cannot be drawn or written is refused before the work rather than after it."""
     if given.plot is not None:
         check_format(given.plot)
+    if isinstance(given, CompareOptions) and given.rows and given.csv is None:
+        raise InvalidInput("--rows says what --csv writes: name a file with --csv.")
     return Question(
         **vars(given.domain), **vars(given.placement), norm=given.norm, functional=given.functional,
         classes=given.classes, memory=given.limits.memory,

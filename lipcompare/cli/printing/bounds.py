@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lipcompare.api import tidy
+from lipcompare.api import tidy, tidy_rows
 from lipcompare.budget import counted
 from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
 from lipcompare.combine import intersect
@@ -190,6 +190,11 @@ def print_comparison(console: Console, problem: Problem, results: Sequence[Bound
 def frame(problem: Problem, results: Sequence[Bound]) -> pd.DataFrame:
     """The rows that :func:`lipcompare.compare` would return."""
     return pd.DataFrame([record for r in results for record in tidy(problem.network.name, r)])
+
+
+def frame_of_rows(problem: Problem, results: Sequence[Bound], gap: float) -> pd.DataFrame:
+    """Those that it would return for every functional."""
+    return pd.DataFrame([record for r in results for record in tidy_rows(problem.network.name, problem, r, gap)])
 
 
 def as_json(problem: Problem, result: Bound) -> dict[str, Any]:

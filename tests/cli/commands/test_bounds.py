@@ -225,6 +225,15 @@ def test_compare_shows_every_method(tmp_path) -> None:
     assert "<svg" in plot.read_text()
 
 
+def test_compare_writes_a_row_for_every_functional(tmp_path) -> None:
+    csv = tmp_path / "rows.csv"
+    asked = ("net.npz", *BALL, "-m", "ibp,attack", "-f", "margins:1", "--classes", "cat,dog,eel", "--rows")
+    ok("compare", *asked, "--csv", str(csv))
+    frame = pd.read_csv(csv)
+    assert frame["functional"].tolist() == ["dog-cat", "dog-eel"] * 2
+    assert frame["method"].tolist() == ["ibp"] * 2 + ["attack"] * 2
+
+
 def test_compare_with_chosen_methods_and_options() -> None:
     content = json.loads(
         ok(
@@ -380,6 +389,7 @@ def test_a_mistake_gets_one_sentence_that_names_the_fix(arguments, code, says) -
     [
         (["-m", "lbp,lbpp"], "Did you mean 'lbp'?"),
         (["-m", ","], "names no method"),
+        (["-m", "naive", "--rows"], "name a file with --csv"),
         (["-o", "tightening=crown"], "write method.name=value"),
         (["-m", "naive", "-o", "ibp.tightening=crown"], "one of naive"),
     ],
