@@ -13,8 +13,8 @@ import torch
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
-from lipcompare.errors import UnsupportedOperation
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
+from lipcompare.errors import UnsupportedOperation
 from lipcompare.gates import Gates
 from lipcompare.jacobian import norm_product
 from lipcompare.jacobian.interval import scales
