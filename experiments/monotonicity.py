@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 from torch import nn
@@ -102,6 +103,16 @@ def answers(tasks: Sequence[Task], setting: Setting) -> list[Outcome]:
         seconds = (time.perf_counter() - started) / len(problems)
         outcomes += [Outcome(seconds, {"answer": d.name.lower()}, message=d.value) for d in found.directions[:, 0, 0]]
     return outcomes
+
+
+def shares(frame: pd.DataFrame) -> str:
+    """A line per method: the shares of the answers, in per cent of the questions."""
+    lines = []
+    for (data, method), answers_ in frame.dropna(subset=["label.answer"]).groupby(["label.data", "series"], sort=False):
+        said = answers_["label.answer"].value_counts(normalize=True)
+        parts = ", ".join(f"{d.name.lower()} {said.get(d.name.lower(), 0.0):.1%}" for d in Direction)
+        lines.append(f"{data}, {method}: {parts} of {len(answers_)} questions, {answers_['seconds'].mean():.3f} s each")
+    return "\n".join(lines)
 
 
 def check(chosen: Choices, console: Console) -> int:

@@ -54,12 +54,15 @@ def _bounded(problem: Problem, method: str, limit: float) -> Outcome:
     return Outcome(seconds, taken, *ends, "exact", found.status, found.status.value)
 
 
-def ratios(frame: pd.DataFrame) -> dict[str, float]:
-    """Per case that any method closes the ratio of ``exact``'s time to the best; infinite where it leaves it open."""
-    found = {}
-    for task, rows in frame[frame["label.question"] == "exact"].groupby("task"):
-        closed = rows[rows["status"] == Status.EXACT.name.lower()].set_index("series")["seconds"]
-        best = closed.drop("exact", errors="ignore").min()
-        if np.isfinite(best):
-            found[str(task)] = float(closed.get("exact", np.inf) / best)
-    return found
+def ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per case that any method closes: ``case``, ``norm``, ``seconds`` of exact, the ``best`` other method, its
+    ``best_seconds``, and the ``ratio``; infinite where exact leaves the case open."""
+    rows = frame[(frame["label.question"] == "exact") & (frame["status"] == Status.EXACT.name.lower())]
+    found = []
+    for (case, norm), closed in rows.groupby(["label.case", "label.norm"], sort=False):
+        seconds = closed.set_index("series")["seconds"]
+        others = seconds.drop("exact", errors="ignore")
+        if len(others):
+            own, best = float(seconds.get("exact", np.inf)), float(others.min())
+            found.append((case, norm, own, others.idxmin(), best, own / best))
+    return pd.DataFrame(found, columns=["case", "norm", "seconds", "best", "best_seconds", "ratio"])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pandas as pd
 import torch
 from rich.console import Console
 
 import lipcompare
 from experiments.measured import Measured, Outcome
-from experiments.questions.cells import NAME, NORMS, present, reference, settings, shape, timed
+from experiments.questions.cells import NAME, NORMS, present, reference, settings, shape, timed, verdict
 from experiments.study import Choices
 from lipcompare import Box, Network, Norm, Problem, Status
+from lipcompare.budget import Deadline
 from lipcompare.errors import InvalidInput
 from lipcompare.jacobian import RELAXATIONS
+from lipcompare.methods.lipsdp import LipSdp, Scope
 from lipcompare.network import Affine
 from lipcompare.preactivation import Tightening
 from lipcompare.propagation import propagate
@@ -27,9 +30,17 @@ PUBLISHED = (("iris_4_5_5_3", 1.0), ("sdnet_10_20_15_10_3", 0.1))
 """Networks of LipBaB's authors, and the upper end of the box, whose lower one is 0."""
 SHAPE = (10, 30, 30, 30, 3)
 PUBLISHED_FORM = "Gen-Local CF"
-METHODS = (PUBLISHED_FORM, "closed form", "program", "lbp", "sdp", "bab")
+PUBLISHED_PROGRAMS = {"LipSDP": Scope.LOCAL, "LipSDP global": Scope.GLOBAL}
+"""The published program of all outputs, by a conic solver: with slopes over the box, and with those everywhere."""
+METHODS = (PUBLISHED_FORM, "closed form", "program", *PUBLISHED_PROGRAMS, "lbp", "sdp", "bab")
 """The first is the closed form of ECLipsE-Gen-Local with its own ranges of slopes, by the published formulas and in
 plain floating point: not a bound that is proved here, and no end of an interval."""
+TARGETS = {"mlp3_w16@0.1": 7.05, "mlp3_w32@0.3": 9.21, "mlp_d4_w32@0.1": 15.73}
+"""What the program should be under, in the time that LipSDP takes."""
+TOLERANCE = 1e-3
+"""Relative, to which the published program is solved where no value is known."""
+SLOWER = 10
+"""Times that the closed form may take of what that of Gen-Local takes, which it should not be looser than."""
 
 
 def corner(network: Network, reach: float, norm: str) -> Problem:
@@ -72,6 +83,12 @@ def _operator_norm(problem: Problem, method: str, limit: float) -> Outcome:
             return Outcome(seconds, {"formula": value})
         upper, seconds = timed(lambda: _joint(problem, method == "program"))
         return Outcome(seconds, upper=upper, proves="upper")
+    if method in PUBLISHED_PROGRAMS:
+        if norm is not Norm.TWO:
+            return Outcome(0.0, status=Status.UNSUPPORTED, message="It is for p = 2.")
+        published = LipSdp(scope=PUBLISHED_PROGRAMS[method])
+        (bounds, status, message), seconds = timed(lambda: published.operator_norm(problem, Deadline.after(limit)))
+        return Outcome(seconds, upper=float(bounds[0]), proves="upper", status=status, message=message)
     if method == "bab":
         found, seconds = timed(lambda: exact_operator_norms(network, box, norm, gap=1e-3, time_limit=limit))
     else:
@@ -107,8 +124,32 @@ def published_form(network: Network, box: Box) -> float:
     raise InvalidInput("A network without layers has no closed form.")
 
 
+def verdicts(frame: pd.DataFrame) -> Iterator[str]:
+    """What the rows say of the targets."""
+    rows = frame[(frame["label.question"] == "norms") & (frame["label.norm"] == Norm.TWO.value)]
+    for case, each in rows.groupby("label.case", sort=False):
+        of = each.set_index("series")
+        if not {"program", "closed form", PUBLISHED_FORM, *PUBLISHED_PROGRAMS} <= set(of.index):
+            continue
+        ours, published = of.loc["program"], [of.loc[name] for name in PUBLISHED_PROGRAMS]
+        least = min(row["seconds"] for row in published)
+        target = TARGETS.get(str(case), min(row["upper"] for row in published) * (1 + TOLERANCE))
+        kept = ours["upper"] <= target and ours["seconds"] <= least
+        yield (
+            f"{case}: program {ours['upper']:.5g} in {ours['seconds']:.3f} s; at most {target:.5g} in LipSDP's "
+            f"{least:.3f} s: {verdict(kept)}"
+        )
+        form, theirs = of.loc["closed form"], of.loc[PUBLISHED_FORM]
+        kept = form["upper"] <= theirs["label.formula"] and form["seconds"] <= SLOWER * theirs["seconds"]
+        yield (
+            f"{case}: closed form {form['upper']:.5g} in {1000 * form['seconds']:.1f} ms; at most Gen-Local's "
+            f"{theirs['label.formula']:.5g} in {SLOWER} times its {1000 * theirs['seconds']:.2f} ms: {verdict(kept)}"
+        )
+
+
 def _joint(problem: Problem, solve: bool) -> float:
+    relaxation = RELAXATIONS["lbp" if solve else "ibp"]
     with torch.no_grad():
-        found = propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=False, memory=2**30)
+        found = propagate(problem, Tightening.CROWN, relaxation, joint=False, memory=2**30)
         bound = joint_bound(problem.network, found.gates, problem.functionals, found.gradients, solve=solve)
     return float(bound.upper[0])

@@ -51,7 +51,7 @@ class Tangents:
     @property
     def count(self) -> int:
         """Number of undecided neurons."""
-        return self.output_gates.shape[1]
+        return int(self.output_gates.shape[1])
 
     def row(self, number: int) -> Tangents:
         """Those of one functional."""

@@ -193,8 +193,8 @@ class LipSdp(Method):
             else:
                 value = float(spectral_norm(torch.from_numpy(together.output)))
             # The data's rounding, row by row, as the length of all rows.
-            error = norm_above(torch.from_numpy(_rounding(example, gates)), Norm.TWO)
-            upper[b] = float(sum_above(value, float(error)))
+            rounding = float(norm_above(torch.from_numpy(_rounding(example, gates)), Norm.TWO))
+            upper[b] = float(sum_above(value, rounding))
         return upper, ended, said
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments import questions, study
 from experiments.measured import Outcome
-from experiments.questions import everywhere, exact
+from experiments.questions import cells, everywhere, exact, norms, radius
 from experiments.questions.__main__ import main
 from experiments.questions.cells import NAME
 from experiments.questions.norms import published_form
@@ -82,9 +82,39 @@ def test_ratios_are_to_the_best_method_that_closes() -> None:
         ("b", "bab", "exact", 9.0),
         ("c", "exact", "time_limit", 1.0),
     ]
-    frame = pd.DataFrame(rows, columns=["task", "series", "status", "seconds"])
-    frame["label.question"] = "exact"
-    assert exact.ratios(frame) == {"a": 1.5, "b": np.inf}
+    frame = pd.DataFrame(rows, columns=["label.case", "series", "status", "seconds"])
+    frame = frame.assign(**{"label.question": "exact", "label.norm": "2"})
+    found = exact.ratios(frame)
+    assert found[["case", "best", "ratio"]].values.tolist() == [["a", "milp", 1.5], ["b", "bab", np.inf]]
+
+
+def test_what_is_aimed_at_is_judged() -> None:
+    form, local, everywhere_ = norms.PUBLISHED_FORM, *norms.PUBLISHED_PROGRAMS
+    rows = [
+        ("mlp3_w16@0.1", form, np.nan, 7.8, 0.001),
+        ("mlp3_w16@0.1", "closed form", 7.2, np.nan, 0.009),
+        ("mlp3_w16@0.1", "program", 7.0, np.nan, 0.3),
+        ("mlp3_w16@0.1", local, 7.0, np.nan, 0.4),
+        ("mlp3_w16@0.1", everywhere_, 7.0, np.nan, 0.2),
+        ("other", "program", 7.0, np.nan, 0.1),
+    ]
+    frame = pd.DataFrame(rows, columns=["label.case", "series", "upper", "label.formula", "seconds"])
+    frame = frame.assign(**{"label.question": "norms", "label.norm": "2"})
+    first, second = norms.verdicts(frame)
+    assert first.endswith("0.200 s: MISSED") and second.endswith("1.00 ms: kept")
+    rows_of_radii = pd.DataFrame(
+        [("mnist-net_256x2", "crown", radius, 0.1) for radius in (0.012, 0.0122)],
+        columns=["label.case", "series", "label.radius", "seconds"],
+    ).assign(**{"label.question": "radius"})
+    assert next(radius.verdicts(rows_of_radii)).endswith("in 0.3 s: kept")
+    assert next(radius.verdicts(rows_of_radii.assign(seconds=1.0))).endswith("MISSED")
+
+
+def test_work_is_timed_a_few_times_or_once_where_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 3.0, 0.0, 1.0, 0.0, 1.5, 0.0, 1.2])
+    monkeypatch.setattr(cells.time, "process_time", lambda: next(ticks))
+    assert cells.timed(lambda: "long") == ("long", 3.0)
+    assert cells.timed(lambda: "short") == ("short", 1.2)
 
 
 def test_it_is_stored_printed_and_checked(
@@ -99,7 +129,7 @@ def test_it_is_stored_printed_and_checked(
     with Store(store, read_only=True) as open_:
         frame = open_.frame(NAME)
     assert len(frame) == 6 and set(frame["status"]) == {"exact"} and set(frame["label.norm"]) == {"inf", "2", "1"}
-    assert set(exact.ratios(frame)) == set(frame["task"])
+    assert set(exact.ratios(frame)["norm"]) == set(frame["label.norm"])
     wrong = frame.assign(lower=np.where(frame["series"] == "bab", 2 * frame["upper"], frame["lower"]))
     monkeypatch.setattr(Store, "frame", lambda self, name: wrong)
     console = io.StringIO()
