@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from hypothesis import settings
@@ -24,6 +26,13 @@ def one_thread() -> Iterator[None]:
     """Scripts that train set more threads; left over, they fight over the cores with the tests beside."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def light_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of studies are forks, which import nothing; tests marked ``processes`` have them started anew."""
+    if hasattr(os, "fork") and request.node.get_closest_marker("processes") is None:
+        monkeypatch.setattr("lipcompare.study.process._spawn", forked.spawn)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import fcntl
 import os
 import pickle
 import stat
-import sys
 import time
 from pathlib import Path
 from typing import ClassVar, final
@@ -24,7 +23,7 @@ from lipcompare.budget import Budget, Clock
 from lipcompare.methods import Method
 from lipcompare.result import Bound, Status
 from lipcompare.store.database import Store, StoreError
-from lipcompare.study.run import CellLimits, Setting, Study, Task, run
+from lipcompare.study.run import CellLimits, Setting, Study, Task
 
 
 class _Test(Method):
@@ -180,12 +179,6 @@ def cheap_study(examples: int = 6) -> Study:
     attack = Setting("attack", {"samples": 16, "starts": 2, "ascent_steps": 2, "rounds": 1, "proposals": 4})
     settings = [Setting("naive"), Setting("lbp"), Setting("steps"), Setting("absent"), attack]
     return Study("cheap", tasks, settings, CellLimits(time=20.0))
-
-
-def main() -> None:
-    """The study in the store that is named on the command line."""
-    register()
-    print(run([cheap_study()], sys.argv[1], console=Console(quiet=True)))
 
 
 QUIET = Console(quiet=True)

@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
@@ -213,6 +212,8 @@ def _tight(scaled: _Scaled, u: np.ndarray, depth: float) -> np.ndarray:
     Optimality asks for ``sum y = 1`` and ``A'y`` to vanish in the coordinates that are not at a bound and to point
     outward in those that are: a small problem of non-negative least squares.
     """
+    import scipy.optimize  # a quarter of a second, which few runs need
+
     tight = np.flatnonzero(scaled.A @ u + scaled.b <= depth + _TIGHT)
     high, low = np.flatnonzero(u >= 1 - _TIGHT), np.flatnonzero(u <= -1 + _TIGHT)
     inputs = scaled.A.shape[1]

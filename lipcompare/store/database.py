@@ -13,14 +13,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Self
 
 from lipcompare.budget import TracePoint
 from lipcompare.result import Status, proved
 from lipcompare.store.repair import JSON, REAL, Saved, salvage
 from lipcompare.store.schema import DamagedStore, StoreError, connect, damage_sentence, in_words, transaction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Member", "Origin", "Record", "Store", "StoreError"]
 
@@ -195,6 +196,8 @@ class Store:
         frame = frame.drop(columns=["key", "position"]).rename(columns={"cell": "key"})
         given = [json.loads(text) for text in frame.pop("labels")]
         if labels and given:
+            import pandas as pd
+
             extra = pd.DataFrame(given, index=frame.index)
             frame = frame.join(extra.rename(columns="label.{}".format))
         return frame
@@ -236,6 +239,8 @@ class Store:
             return self._rows(query, values)
 
     def _rows(self, query: str, values: Sequence[object]) -> pd.DataFrame:
+        import pandas as pd  # a worker process, which only writes, does without
+
         with in_words(self.path):
             cursor = self._connection.execute(query, values)
             columns = [column[0] for column in cursor.description]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import unicodedata
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lipcompare.errors import InvalidInput, install
 from lipcompare.store.database import Store
 from lipcompare.store.schema import in_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS = (".csv", ".parquet")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.result import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PENDING = "pending"
 """Stands for the status of a cell that is not finished."""

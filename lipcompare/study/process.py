@@ -188,19 +188,8 @@ class CellProcess:
     def _launch(self, threads: int) -> None:
         self._kill()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
-        environment = dict(os.environ)
-        environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
-        # In a session of its own, so that Ctrl-C reaches the runner alone.
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", "from lipcompare.study.worker import main; main()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env=environment,
-                start_new_session=True,
-            )
+            self._process = _spawn(threads, self._errors)
         except OSError as error:  # no memory or no number for another process
             self._kill()
             raise WorkerError(f"A worker process does not start: {error}.") from error
@@ -249,6 +238,21 @@ class CellProcess:
     def close(self) -> None:
         """End the process."""
         self._kill()
+
+
+def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A worker process in a session of its own, so that Ctrl-C reaches the runner alone."""
+    environment = dict(os.environ)
+    environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", "from lipcompare.study.worker import main; main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

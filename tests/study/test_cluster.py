@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import runner_methods
+from forked import Forked
 from runner_methods import QUIET, assert_same_rows, finished, rows
 
 from lipcompare import METHODS, Status
@@ -23,14 +23,18 @@ from lipcompare.study.run import run
 
 pytest.importorskip("distributed")
 
+TIDIES = 0.25
+"""Seconds after which the scheduler throws away copies that it has no use for, again and again."""
+
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    started: list[subprocess.Popen[bytes]] = []
+def processes() -> Iterator[list[Forked]]:
+    started: list[Forked] = []
     yield started
     for process in started:
         process.kill()
         process.wait()
+        process.close()
 
 
 @pytest.fixture(autouse=True)
@@ -43,20 +47,24 @@ def _methods() -> Iterator[None]:
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
-    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+    tmp_path: Path, processes: list[Forked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = ":".join(filter(None, sys.path))
-    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "STEPS_PAUSE": "0.5"}
+    monkeypatch.chdir(tmp_path)
     where = tmp_path / "scheduler.json"
 
-    def start(module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", f"distributed.cli.{module}", "--scheduler-file", str(where), *arguments]
-        with open(tmp_path / f"log{len(processes)}", "wb") as log:
-            processes.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log))
+    dask = pytest.importorskip("dask")
 
+    def start(module: str, *arguments: str) -> None:
+        main = importlib.import_module(f"distributed.cli.{module}").main
+        tidying = {"distributed.scheduler.active-memory-manager.interval": f"{TIDIES}s"}
+        with open(tmp_path / f"log{len(processes)}", "wb") as log, dask.config.set(tidying):
+            processes.append(Forked(lambda: main(["--scheduler-file", str(where), *arguments]), log))
+
+    monkeypatch.setenv("STEPS_PAUSE", "0.2")
     start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     for _ in range(2):
         start("dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    monkeypatch.delenv("STEPS_PAUSE")
     study = runner_methods.cheap_study(10)
     run([study], tmp_path / "here.sqlite", console=QUIET)
     expected = rows(tmp_path / "here.sqlite")
@@ -70,7 +78,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_rows(
     assert_same_rows(store, expected)
 
 
-def _address(where: Path, scheduler: subprocess.Popen[bytes], workers: int) -> str:
+def _address(where: Path, scheduler: Forked, workers: int) -> str:
     """The scheduler's address, once it has the workers."""
     distributed = pytest.importorskip("distributed")
     while not (where.exists() and where.read_text().strip().endswith("}")):
@@ -82,11 +90,11 @@ def _address(where: Path, scheduler: subprocess.Popen[bytes], workers: int) -> s
     return address
 
 
-def _kill_midway(worker: subprocess.Popen[bytes], path: Path) -> None:
-    """Only after the seconds in which the scheduler throws away all copies of a network but one."""
+def _kill_midway(worker: Forked, path: Path) -> None:
+    """Only after the scheduler has thrown away all copies of a network but one."""
     while finished(path) < 8:
         time.sleep(0.02)
-    time.sleep(4.0)
+    time.sleep(4 * TIDIES)
     worker.kill()
     worker.wait()
 

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import os
 import random
+import runpy
 import signal
-import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,14 +20,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import runner_methods
-import torch
+from forked import Forked
 from runner_methods import QUIET, assert_same_rows, finished, rows
 
-import lipcompare
 from lipcompare import METHODS, InvalidInput, api
 from lipcompare.budget import TracePoint, duration
 from lipcompare.methods import register
 from lipcompare.result import Status
+from lipcompare.study import worker
 from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess, WorkerError
 from lipcompare.study.progress import StudyProgress
@@ -150,7 +151,7 @@ def test_a_process_that_dies_as_it_starts_is_tried_again_and_then_a_row(
 def test_a_process_that_does_not_read_its_job_meets_its_limit(tmp_path: Path) -> None:
     """A network larger than the pipe's buffer kept the runner in its write for ever."""
     network = nets.dense(0)
-    wide = lipcompare.load(torch.nn.Sequential(torch.nn.Linear(400, 600), torch.nn.ReLU(), torch.nn.Linear(600, 2)))
+    wide = nets.dense(0, (400, 600, 2))
     work = plan([study(Setting("naive"), limits=CellLimits(time=0.2, grace=0.2))])
     (cell,) = work.cells.values()
     process = CellProcess()
@@ -200,17 +201,19 @@ def test_a_study_killed_three_times_at_random_ends_with_the_same_rows(tmp_path: 
     path = tmp_path / "killed.sqlite"
     total = int((expected["status"] != "unavailable").sum())
     dice = random.Random(time.time_ns())
-    command = [sys.executable, "-c", "import runner_methods; runner_methods.main()", str(path)]
-    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": "", "OMP_NUM_THREADS": "1"}
     before = 0
     for kill in range(3):
-        runner = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
         target = before + dice.randint(1, max(1, (total - before - 1) // (4 - kill)))
-        while finished(path) < target and runner.poll() is None:
-            time.sleep(0.01)
-        time.sleep(dice.random() * 0.05)
-        runner.kill()
-        runner.communicate(timeout=120)
+        with tempfile.TemporaryFile() as errors:
+            runner = Forked(lambda: run([runner_methods.cheap_study()], path, console=QUIET), errors)
+            while finished(path) < target and runner.poll() is None:
+                time.sleep(0.01)
+            time.sleep(dice.random() * 0.05)
+            runner.kill()
+            runner.wait()
+            runner.close()
+            errors.seek(0)
+            assert not errors.read()
         after = finished(path)
         assert after >= before
         before = after
@@ -219,6 +222,7 @@ def test_a_study_killed_three_times_at_random_ends_with_the_same_rows(tmp_path: 
     assert_same_rows(path, expected)
 
 
+@pytest.mark.processes
 def test_killed_runners_leave_no_workers_behind(tmp_path: Path) -> None:
     process = CellProcess()
     work = plan([study(Setting("naive"))])
@@ -226,13 +230,16 @@ def test_killed_runners_leave_no_workers_behind(tmp_path: Path) -> None:
     assert process.run(cell, work.networks[cell.network_hash]).status == "complete"
     worker = process._process
     assert worker is not None and worker.stdin is not None
+    maps = Path(f"/proc/{worker.pid}/maps")
+    if maps.exists():
+        assert not any(f"/{heavy}/" in maps.read_text() for heavy in ("pandas", "matplotlib")), "it starts late"
     worker.stdin.close()  # what the system does when the runner is killed
     assert worker.wait(timeout=120) != 0
     worker.stdin = None
     process.close()
 
 
-def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path) -> None:
+def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclasses.dataclass(frozen=True)
     class Local(runner_methods.Steps.__base__):  # type: ignore[misc,name-defined]
         name = "local"
@@ -242,12 +249,19 @@ def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path) -> None:
     Local.__module__, Local.__qualname__ = "runner_methods", "NotThere"
     runner_methods.NotThere = Local  # type: ignore[attr-defined]
     register(Local)
+
+    def elsewhere() -> None:
+        """A process that imports its own ``runner_methods``, in which the class is not."""
+        del runner_methods.NotThere  # type: ignore[attr-defined]
+        worker.main()
+
+    monkeypatch.setattr("lipcompare.study.process._spawn", lambda threads, errors: Forked(elsewhere, errors))
     run([study(Setting("local"))], tmp_path / "r.sqlite", console=QUIET)
     row = rows(tmp_path / "r.sqlite").iloc[0]
     assert row["status"] == "crashed" and "NotThere" in row["message"]
 
 
-def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path) -> None:
+def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "mine.py"
     script.write_text(
         "import dataclasses, sys\n"
@@ -270,12 +284,13 @@ def test_a_method_of_the_script_that_runs_is_told_where_to_go(tmp_path: Path) ->
         "    run([asked], sys.argv[1], console=Console(quiet=True))\n"
     )
     store = tmp_path / "r.sqlite"
-    path = os.pathsep.join(sys.path)
-    subprocess.run([sys.executable, str(script), str(store)], check=True, env={**os.environ, "PYTHONPATH": path})
+    monkeypatch.setattr(sys, "argv", [str(script), str(store)])
+    runpy.run_path(str(script), run_name="__main__")
     row = rows(store).iloc[0]
     assert row["status"] == "unavailable" and "put the class in a module of its own" in row["message"]
 
 
+@pytest.mark.processes
 def test_a_worker_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('a broken installation')")
     monkeypatch.syspath_prepend(tmp_path)

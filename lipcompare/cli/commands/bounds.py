@@ -16,7 +16,6 @@ from lipcompare.cli.input import Question, setting, settings
 from lipcompare.cli.options import BudgetOptions
 from lipcompare.cli.printing import bounds as printing
 from lipcompare.combine import intersect
-from lipcompare.display.intervals import check_format, comparison, save, trace
 from lipcompare.display.progress import progress
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
@@ -42,8 +41,10 @@ def bound(given: BoundOptions) -> None:
         with printing.writing(given.certificate) as path:
             _certify(problem, result, path, given.limits)
     if given.plot is not None:
+        from lipcompare.display import intervals
+
         with printing.writing(given.plot) as path:
-            save(trace([result], title=f"{problem.network.name}, {result.method}"), path)
+            intervals.save(intervals.trace([result], title=f"{problem.network.name}, {result.method}"), path)
     raise typer.Exit(printing.exit_code([result]))
 
 
@@ -64,14 +65,17 @@ def compare(given: CompareOptions) -> None:
         typer.echo(printing.json_text(content))
     else:
         printing.print_comparison(console(), problem, results)
-    frame = printing.frame(problem, results)
     if given.csv is not None:
-        each = printing.frame_of_rows(problem, results, given.limits.gap) if given.rows else frame
+        gap = given.limits.gap
+        frame = printing.frame_of_rows(problem, results, gap) if given.rows else printing.frame(problem, results)
         with printing.writing(given.csv) as path:
-            csv_safe(each).to_csv(path, index=False)
+            csv_safe(frame).to_csv(path, index=False)
     if given.plot is not None:
+        from lipcompare.display import intervals
+
         with printing.writing(given.plot) as path:
-            save(comparison(frame, title=printing.describe(problem)), path)
+            figure = intervals.comparison(printing.frame(problem, results), title=printing.describe(problem))
+            intervals.save(figure, path)
     if contradiction is not None:  # everything that was found is printed and written by now
         raise contradiction
     raise typer.Exit(printing.exit_code(results))
@@ -80,6 +84,8 @@ def compare(given: CompareOptions) -> None:
 def _problem(given: BoundOptions | CompareOptions) -> Problem:
     """What is asked; what cannot be drawn or written is refused before the work rather than after it."""
     if given.plot is not None:
+        from lipcompare.display.intervals import check_format  # matplotlib takes a second
+
         check_format(given.plot)
     if isinstance(given, CompareOptions) and given.rows and given.csv is None:
         raise InvalidInput("--rows says what --csv writes: name a file with --csv.")

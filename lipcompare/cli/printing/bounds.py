@@ -7,10 +7,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +25,9 @@ from lipcompare.network import Network
 from lipcompare.problem import Box, NormBall, Problem
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import gap_text, lower_text, upper_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CODES = {
     Status.UNSUPPORTED: UNAVAILABLE,
@@ -189,11 +191,15 @@ def print_comparison(console: Console, problem: Problem, results: Sequence[Bound
 
 def frame(problem: Problem, results: Sequence[Bound]) -> pd.DataFrame:
     """The rows that :func:`lipcompare.compare` would return."""
+    import pandas as pd  # half a second, for those who want a table of numbers
+
     return pd.DataFrame([record for r in results for record in tidy(problem.network.name, r)])
 
 
 def frame_of_rows(problem: Problem, results: Sequence[Bound], gap: float) -> pd.DataFrame:
     """Those that it would return for every functional."""
+    import pandas as pd
+
     return pd.DataFrame([record for r in results for record in tidy_rows(problem.network.name, problem, r, gap)])
 
 
