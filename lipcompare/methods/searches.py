@@ -26,6 +26,13 @@ _STATUS = {
 }
 
 
+UNDECIDED = (
+    "Nothing is left to split: the rest of the gap belongs to parts in which no point of floating point was found (they "
+    "are too thin, or too far away), and which are not proved to be empty."
+)
+"""Why a search that ran to its end leaves a gap."""
+
+
 class Ended(NamedTuple):
     """Why the search on one example ended, and the numbers of subdomains and of linear programs."""
 
@@ -69,20 +76,22 @@ def searched(
             raise
         stop = Stop.MEMORY
     witnesses = ledger.kept().witnesses
+    status, why = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
     return method.result(
         problem,
         clock,
         lower=witnesses.values,
         upper=ledger.upper,
-        status=outcome(stop, witnesses.values, ledger.upper, clock.budget.gap),
-        detail=f"{counted(bounded, nodes)}, {counted(solved, 'linear program')}.",
+        status=status,
+        detail=f"{why} {counted(bounded, nodes)}, {counted(solved, 'linear program')}.".strip(),
         witnesses=witnesses,
     )
 
 
-def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> Status:
-    """The status of a search that left these bounds (batch, rows): exact takes two finite ends within the gap."""
+def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> tuple[Status, str]:
+    """The status of a search that left these bounds (batch, rows), and why if that does not say it: exact takes two
+    finite ends within the gap."""
     low, high = lower.max(1), upper.max(1)
     if bool(np.isfinite([low, high]).all()) and bool((high - low <= gap * high).all()):
-        return Status.EXACT
-    return _STATUS.get(stop, Status.COMPLETE)
+        return Status.EXACT, ""
+    return _STATUS.get(stop, Status.COMPLETE), UNDECIDED if stop is Stop.DONE else ""

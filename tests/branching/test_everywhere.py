@@ -12,9 +12,11 @@ import torch
 
 import lipcompare
 from lipcompare import Network, Problem, Space, Status
+from lipcompare.methods.searches import UNDECIDED
 from lipcompare.questions import exact_operator_norms
 from lipcompare.regions.pieces import affine_pieces
 from lipcompare.regions.unbounded import WholeSpace
+from lipcompare.testing import exact, hostile
 
 
 def _patterns(network: Network) -> list[dict[int, torch.Tensor]]:
@@ -106,3 +108,14 @@ def test_neurons_without_a_kink_have_no_sides(seed: int) -> None:
     assert (found.upper[0] >= jacobian.abs().sum(-1).amax(0).numpy() * (1 - 1e-12)).all()
     spectral = exact_operator_norms(network, Space.of(2), 2)
     assert spectral.upper[0] >= float(torch.linalg.matrix_norm(jacobian, ord=2).max()) * (1 - 1e-12)
+
+
+def test_a_pattern_that_is_there_but_out_of_reach_leaves_a_gap_and_its_reason() -> None:
+    """Rows that differ by 1e-13: the pattern with the largest gradient begins at inputs of 1e12."""
+    problem = hostile.problem("everywhere", 0, "inf", torch.float64)
+    truth = exact.truth(problem)
+    found = lipcompare.bound(problem, "bab", bound="lbp", time_limit=60)
+    upper = float(found.upper[0, 0])
+    assert truth.admits_upper(0, problem.norm, upper) and upper <= truth.value(0, problem.norm) * (1 + 1e-12)
+    assert found.lower[0, 0] < 0.95 * upper
+    assert found.status is Status.COMPLETE and UNDECIDED in found.sentence

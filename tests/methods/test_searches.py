@@ -12,7 +12,7 @@ from lipcompare.branching.driver import Stop
 from lipcompare.branching.ledger import Ledger
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.methods.linear import Linear, linear_bounds
-from lipcompare.methods.searches import Ended, outcome, searched
+from lipcompare.methods.searches import UNDECIDED, Ended, outcome, searched
 from lipcompare.preactivation import Tightening
 
 PROBLEM = nets.problem(nets.dense(0, (2, 3, 2)), 0.3, batch=3)
@@ -75,4 +75,9 @@ def test_an_error_is_none_of_memory() -> None:
     ],
 )
 def test_exact_takes_two_finite_ends(lower, upper, status):
-    assert outcome(Stop.INTERRUPTED, np.array(lower), np.array(upper), 1e-4) is status
+    assert outcome(Stop.INTERRUPTED, np.array(lower), np.array(upper), 1e-4) == (status, "")
+
+
+def test_what_ran_to_its_end_with_a_gap_says_why() -> None:
+    assert outcome(Stop.DONE, np.array([[1.0]]), np.array([[2.0]]), 1e-4) == (Status.COMPLETE, UNDECIDED)
+    assert outcome(Stop.DONE, np.array([[1.0]]), np.array([[1.0]]), 1e-4) == (Status.EXACT, "")
