@@ -125,6 +125,7 @@ def make_witnesses(problem: Problem, points: Tensor, patterns: Mapping[int, Tens
         slopes = {k: torch.where(better.unsqueeze(-1), bent[k], v) for k, v in slopes.items()}
         values = torch.where(better, larger, values)
         moved |= better
+    values = torch.where(values.isfinite(), values, 0.0)  # one that overflowed proves nothing
     kept = {k: _numpy(v) for k, v in slopes.items()} if bool(moved.any()) else None
     return Witnesses(_numpy(points), _numpy(values), moved.cpu().numpy(), kept)
 

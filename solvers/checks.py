@@ -12,7 +12,24 @@ import numpy as np
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, smat, svec
 
 TOLERANCE = 1e-6
-"""Violations up to this much, relative to max(1, |side|, largest coefficient of the row), are rounding."""
+"""Violations up to this much, relative to max(1, |side|, largest coefficient of the row), are a solver's."""
+
+DROPPED = 1e-9
+"""Coefficients up to this size may be dropped by a solver: HiGHS's ``small_matrix_value``, the largest of any here."""
+NOTICED = 1e-8
+"""What rows may change by unnoticed: a tenth of the tolerance, 1e-7, on constraints that solvers are given here."""
+
+
+def loses_coefficients(program: MixedIntegerProgram) -> bool:
+    """Whether a solver that drops tiny coefficients solves another program.
+
+    The bound on a linear program is evaluated for the coefficients that are stored, whatever was solved; that of a
+    mixed-integer one is the solver's word.
+    """
+    small = program.A.copy()
+    small.data = np.where(np.abs(small.data) <= DROPPED, np.abs(small.data), 0.0)
+    small.eliminate_zeros()
+    return bool((small @ np.maximum(np.abs(program.lower), np.abs(program.upper)) > NOTICED).any())
 
 
 def violation(program: Program, x: Vector) -> str | None:
@@ -23,13 +40,16 @@ def violation(program: Program, x: Vector) -> str | None:
         return "the point has entries that are not finite"
     if isinstance(program, ConicProgram):
         return _conic_violation(program, x)
-    largest = abs(program.A).max(axis=1).toarray().ravel() if program.num_rows else np.zeros(0)
+    size = abs(program.A)
+    largest = size.max(axis=1).toarray().ravel() if program.num_rows else np.zeros(0)
     activity = program.A @ x
-    for what, value, low, high, scale in (
-        ("row", activity, program.row_lower, program.row_upper, np.maximum(1.0, largest)),
-        ("variable", x, program.lower, program.upper, np.ones(len(x))),
+    # Of a sum of n products, evaluated here: n + 1 roundings of the sum of their absolute values.
+    rounding = (np.diff(program.A.indptr) + 1) * np.finfo(float).eps * (size @ np.abs(x))
+    for what, value, low, high, scale, noise in (
+        ("row", activity, program.row_lower, program.row_upper, np.maximum(1.0, largest), rounding),
+        ("variable", x, program.lower, program.upper, np.ones(len(x)), np.zeros(len(x))),
     ):
-        for side, excess in ((low, low - value), (high, value - high)):
+        for side, excess in ((low, low - value - noise), (high, value - high - noise)):
             relative = excess / np.maximum(scale, np.where(np.isfinite(side), np.abs(side), 1.0))
             if len(relative) and relative.max() > TOLERANCE:
                 worst = int(relative.argmax())
@@ -74,6 +94,8 @@ def lp_bound(program: MixedIntegerProgram, y: Vector) -> float:
     moved = reduced != 0
     far = np.where(np.isfinite(at), np.abs(at), 0.0)
     terms = np.abs(y[y != 0]) @ np.abs(side[y != 0]) + size[moved] @ far[moved] + abs(program.offset)
+    # What underflows in a reduced cost is multiplied by the column's range.
+    terms += np.finfo(float).tiny * (1 + far.sum())
     operations = len(y) + len(program.cost) + 16
     rounding = 2 * operations * (np.finfo(float).eps / 2) * float(terms)
     return rows + float(reduced[moved] @ at[moved]) + program.offset - rounding

@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 
-from solvers.checks import TOLERANCE, conic_bound, lp_bound, violation
+from solvers.checks import TOLERANCE, conic_bound, loses_coefficients, lp_bound, violation
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector
 from solvers.running import Claim, OnProgress, Progress, supervise
 from solvers.solution import Limits, Solution, SolveStatus
@@ -146,6 +146,9 @@ class Solver(ABC):
             return Claim(SolveStatus.UNSUPPORTED, message=f"{self.name} handles no integer variables")
         if not program.is_mip and not can.lp:
             return Claim(SolveStatus.UNSUPPORTED, message=f"{self.name} solves no linear programs")
+        if program.is_mip and loses_coefficients(program):
+            message = "solvers drop coefficients of this size, which matter over the ranges of their columns"
+            return Claim(SolveStatus.NUMERICAL_TROUBLE, message=message)
         return None
 
     def _disambiguated(self, program: Program, claim: Claim, limits: Limits, progress: Progress) -> Claim:

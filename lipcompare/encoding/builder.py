@@ -19,6 +19,19 @@ Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]
 
 
+class OutOfRange(ArithmeticError):
+    """A program has numbers that float64 does not hold."""
+
+    def __init__(self) -> None:
+        super().__init__("Numbers of the program are out of range: what was known before it stands.")
+
+
+def in_range(*values: NDArray[np.float64]) -> None:
+    """Raises OutOfRange unless all values are finite."""
+    if not all(np.isfinite(v).all() for v in values):
+        raise OutOfRange
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Expression:
     """Affine functions of the program's columns: ``matrix @ columns + constant``.
@@ -132,9 +145,12 @@ class ProgramBuilder:
         self.width = 0
 
     def add_columns(self, lower: Vector, upper: Vector, *, integer: bool = False) -> Columns:
-        """New columns with the given bounds."""
-        if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-            raise ValueError("every column needs finite bounds")
+        """New columns with the given bounds.
+
+        Raises:
+            OutOfRange: a bound is not finite.
+        """
+        in_range(lower, upper)
         n = len(lower)
         self._lower.append(lower)
         self._upper.append(upper)
@@ -146,9 +162,14 @@ class ProgramBuilder:
         return self.add_columns(np.zeros(n), np.ones(n), integer=True)
 
     def add_rows(self, lower: Vector | float, expression: Expression, upper: Vector | float) -> None:
-        """``lower <= expression <= upper``, entry by entry."""
+        """``lower <= expression <= upper``, entry by entry.
+
+        Raises:
+            OutOfRange: a coefficient is not finite.
+        """
         if not expression.size:
             return
+        in_range(expression.matrix.data, expression.constant)
         self._rows.append(expression)
         for sides, side in ((self._row_lower, lower), (self._row_upper, upper)):
             sides.append(np.broadcast_to(side, expression.size) - expression.constant)
@@ -173,7 +194,12 @@ class ProgramBuilder:
         return middle - spread, middle + spread
 
     def program(self, objective: Expression) -> solvers.MixedIntegerProgram:
-        """The program that maximises the one entry of ``objective``, by minimising its negative."""
+        """The program that maximises the one entry of ``objective``, by minimising its negative.
+
+        Raises:
+            OutOfRange: a coefficient is not finite.
+        """
+        in_range(objective.matrix.data, objective.constant)
         n = self.width
         # A program must have a row: an empty matrix will do.
         rows = [r.widened(n) for r in self._rows]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import solvers
+from lipcompare.encoding.builder import in_range
 from lipcompare.gates import Gates
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.rounding import SPARE, allowance
@@ -67,9 +68,14 @@ class Tangents:
         return reach, float(np.linalg.norm(outputs))
 
     def without_idle_directions(self) -> Tangents:
-        """The same in an orthonormal basis of the input directions that matter; l2 norms stay what they are."""
+        """The same in an orthonormal basis of the input directions that matter; l2 norms stay what they are.
+
+        Raises:
+            OutOfRange: a number of them is not finite.
+        """
         rows = len(self.output)
         stacked = np.vstack([self.output, self.gates_input])
+        in_range(stacked)
         if stacked.shape[1] <= stacked.shape[0]:
             return self
         basis, triangle = np.linalg.qr(stacked.T)
@@ -112,13 +118,19 @@ def tangents(network: Network, gates: Gates, functionals: Tensor) -> Tangents:
     return Tangents(outputs[:, :inputs], outputs[:, inputs:], left, right, groups)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _matrices(tangent: Tangents) -> tuple[Vector, Vector, Vector, float]:
     """Scaled data: rows ``K`` and ``O`` over ``w = (dx, v / r)``, the scale ``r`` and the outputs' reach (divided
-    out)."""
+    out).
+
+    Raises:
+        OutOfRange: a number of them is not finite.
+    """
     reach, size = tangent.reach()
     reach, size = np.maximum(reach, 1e-12 * max(size, 1e-300)), max(size, 1e-300)
     rows = np.hstack([tangent.gates_input, tangent.gates_gates * reach]) / reach[:, None]
     output = np.hstack([tangent.output, tangent.output_gates * reach]) / size
+    in_range(rows, output, reach, np.array([size]))
     return rows, output, reach, size
 
 

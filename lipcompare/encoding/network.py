@@ -43,6 +43,7 @@ from lipcompare.encoding.builder import (
     ProgramBuilder,
     Split,
     Vector,
+    in_range,
     sparse_matrix,
 )
 from lipcompare.gates import Gates, PreactivationBounds
@@ -51,6 +52,9 @@ from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 from lipcompare.problem import Norm, Problem
 from lipcompare.rounding import allowance, floor
+
+_UNSEEN = np.errstate(over="ignore", invalid="ignore")
+"""Numbers out of range are looked for where they would enter a program."""
 
 GradientIntervals = Mapping[int, Interval]
 """Intervals (batch, rows, size) of the gradient with respect to the value of each activation node and of the input."""
@@ -131,6 +135,7 @@ class Encoding:
         return full
 
 
+@_UNSEEN
 def encode(
     problem: Problem,
     bounds: PreactivationBounds,
@@ -150,6 +155,9 @@ def encode(
         least: for p = 1, entries that cannot exceed it are left out (their value is then at most that).
         coupled: False leaves the forward network out: gates are then free, and the linear relaxation of the program is
             exactly the linear program over the hulls of gates and norm.
+
+    Raises:
+        OutOfRange: a number of the program is not finite.
     """
     if problem.batch != 1 or problem.norm is Norm.TWO:
         raise ValueError("a mixed-integer program encodes one example, with p = inf or p = 1")
@@ -202,6 +210,9 @@ def forward_programs(
 
     Yields:
         The neuron, its program, and what rounding in the program's coefficients may add to its minimum.
+
+    Raises:
+        OutOfRange: a number of the programs is not finite.
     """
     maker = _Encoder(network, gates)
     inputs = maker.builder.add_columns(*(_numpy(v[0]) for v in box))
@@ -211,6 +222,7 @@ def forward_programs(
     costs = z.widened(maker.builder.width)
     for neuron in neurons:
         cost = costs[neuron].toarray().ravel()
+        in_range(cost, z.constant[[neuron]])
         program = dataclasses.replace(constraints, cost=cost, offset=float(z.constant[neuron]))
         yield neuron, program, float(error[neuron])
 
@@ -258,6 +270,7 @@ class _Encoder:
         error = self.error(size)
         return lower - error, upper + error
 
+    @_UNSEEN
     def forward(self, inputs: Columns, bounds: PreactivationBounds, stop: int | None = None) -> _Value:
         """Adds the forward network up to node ``stop`` (the output); returns the value of that node."""
 

@@ -67,7 +67,7 @@ class Enumerate(Method):
         upper = np.maximum(upper, lower)
         if not clock.running():
             return self.result(problem, clock, lower=lower, status=Status.TIME_LIMIT, witnesses=witnesses)
-        closed = bool((upper - lower <= budget.gap * upper).all())
+        closed = bool(np.isfinite(upper).all()) and bool((upper - lower <= budget.gap * upper).all())
         status = Status.EXACT if closed else Status.COMPLETE
         detail = "" if closed else "A pattern with a larger norm holds on a set too thin to decide in floating point."
         return self.result(problem, clock, lower=lower, upper=upper, status=status, detail=detail, witnesses=witnesses)

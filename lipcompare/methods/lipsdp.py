@@ -13,6 +13,7 @@ import torch
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
+from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.errors import UnsupportedOperation
 from lipcompare.gates import Gates
@@ -150,9 +151,12 @@ class LipSdp(Method):
         """What the program of some functionals proves of their l_2 norm together, which for p = inf is scaled."""
         diagonal = self._diagonal(norm)
         inputs = tangent.output.shape[1]
-        reduced = tangent if diagonal else tangent.without_idle_directions()
-        groups = reduced.groups if self.multipliers is Multipliers.LAYER else np.arange(reduced.count)
-        program = semidefinite_program(reduced, groups, diagonal=diagonal)
+        try:
+            reduced = tangent if diagonal else tangent.without_idle_directions()
+            groups = reduced.groups if self.multipliers is Multipliers.LAYER else np.arange(reduced.count)
+            program = semidefinite_program(reduced, groups, diagonal=diagonal)
+        except OutOfRange as error:
+            return math.inf, Status.NUMERICAL, str(error)
         solution = solver.solve(program, solvers.Limits(time_limit=max(seconds, 0.01)))
         outcome = STATUSES[solution.status]
         if solution.x is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 import solvers
 from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.encoding.builder import OutOfRange
 from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
 from lipcompare.methods.linear import linear_bounds
 from lipcompare.methods.milp import FATAL, STATUSES, get_solver
@@ -87,7 +88,11 @@ class Lp(Method):
                 if ends.passed():
                     status, detail = Status.TIME_LIMIT, _KEPT
                     break
-                encoding = encode_rows(prepared, [row])
+                try:
+                    encoding = encode_rows(prepared, [row])
+                except OutOfRange as error:
+                    status, detail = Status.NUMERICAL, str(error)
+                    continue
                 program = encoding.program.relaxed()
                 if ends.passed():
                     status, detail = Status.TIME_LIMIT, _KEPT

@@ -16,6 +16,7 @@ import torch
 import solvers
 from lipcompare.attack.search import SHORT, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Deadline, Kept
+from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import by_node
@@ -173,6 +174,8 @@ class Milp(Method):
                 break
         if closed(lower, upper, budget.gap):
             status, detail = Status.EXACT, ""
+        elif status is Status.COMPLETE and not np.isfinite(upper).all():
+            status, detail = Status.NUMERICAL, str(OutOfRange())
         elif status is Status.COMPLETE:
             gaps = (upper.max(1) - lower.max(1)) / np.where(upper.max(1) > 0, upper.max(1), 1.0)
             detail = f"The solver's tolerances leave a relative gap of {float(gaps.max()):.2g}."
@@ -317,7 +320,11 @@ class _Example:
         gap = self.budget.gap
         leader = max(rows, key=lambda r: self.lower[r])
         least = best if self.problem.norm is Norm.ONE else 0.0
-        encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), least=least)
+        try:
+            encoding = encode_rows(prepared, rows, entries=self._entries(prepared, rows), least=least)
+        except OutOfRange as trouble:
+            self.status, self.detail = Status.NUMERICAL, str(trouble)
+            return
         start = self._start(encoding, prepared, rows.index(leader), self.found.witnesses.get(leader))
         before, known = self.upper.copy(), float(self.lower[rows].max())
         # What the solver's bound on the program, and the program on the norm, can be too small by.

@@ -6,6 +6,7 @@ linear relaxation. The bound used is the solver's dual bound, so a program stopp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import solvers
+from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.network import forward_programs
 from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.network.graph import Network
@@ -76,8 +78,9 @@ def refined_bounds(
         one = {k: Interval(v.lower[b : b + 1].clone(), v.upper[b : b + 1].clone()) for k, v in bounds.items()}
         part = Interval(box.lower[b : b + 1], box.upper[b : b + 1])
         work = _Refiner(network, part, one, refinement, solver, seconds_per_neuron, left)
-        for k in network.activations:
-            work.refine(k)
+        with contextlib.suppress(OutOfRange):  # the bounds so far stand
+            for k in network.activations:
+                work.refine(k)
         parts.append(one)
     return {k: Interval(*(torch.cat([getattr(p[k], s) for p in parts]) for s in ("lower", "upper"))) for k in bounds}
 

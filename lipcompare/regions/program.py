@@ -23,6 +23,8 @@ from lipcompare.network.interval import Interval
 from lipcompare.regions.pieces import chosen_pieces, piece_errors
 from lipcompare.rounding import allowance
 
+_UNSEEN = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Numbers out of range are looked for where they matter."""
 _COPIES = 6
 """Dense matrices (neurons, inputs) that a linear program takes on its way to the solver."""
 _SECONDS = 10.0
@@ -147,6 +149,7 @@ class _Scaled:
         return bool(y @ self.b + np.abs(y @ self.A).sum() + y @ self.error < -rounding)
 
 
+@_UNSEEN
 def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     """The deepest point of a region within its box, or a proof that there is none.
 
@@ -164,11 +167,14 @@ def deepest(region: Region, *, time_limit: float = np.inf) -> Deepest:
     # Half ranges, centres and their products round too: relative to the size of all terms.
     size = np.abs(region.matrix) @ np.maximum(np.abs(region.lower), np.abs(region.upper)) + np.abs(region.offset)
     error = region.error + 2 * allowance(len(center) + 4, torch.float64) * size
+    if not np.isfinite(center).all():
+        return Deepest(None, -np.inf)
     alone = middle + reach < -error
     if alone.any():
         return Deepest(None, -np.inf, True, (int(region.gate[alone.argmax()]),), (1.0,))
-    # Rows that hold everywhere need no attention; the others are measured by their range over the box.
-    cutting = middle - reach < error
+    # Rows that hold everywhere need no attention; the others are measured by their range over the box. Of numbers that
+    # are out of range nothing is known, and a region with fewer rows is no smaller.
+    cutting = (middle - reach < error) & np.isfinite(error)
     if not cutting.any():
         return Deepest(center, np.inf)
     scale = np.maximum(reach, 1e3 * error)[cutting] + np.finfo(float).tiny

@@ -26,6 +26,8 @@ from lipcompare.regions.program import Deepest
 _SECONDS = 10.0
 _NOISE = 1e-9
 """Multipliers under this share of the largest name no row."""
+_BITS = 1000
+"""Weights of more bits are divided by a power of two: they count up to a factor, and floats end at 2^1024."""
 _FAR = 1e9
 """The solver looks for points with no larger coordinates."""
 
@@ -66,18 +68,22 @@ class WholeSpace:
             KeyboardInterrupt: the solver was interrupted.
         """
         matrix, offset = self._rows(slopes, active)
-        size = np.abs(matrix).sum(1)
+        with np.errstate(all="ignore"):
+            size = np.abs(matrix).sum(1)
+            scaled = offset / np.where(size > 0, size, 1.0)
+        # Of numbers that are out of range nothing is known; a region with fewer rows is no smaller.
+        known = np.isfinite(size) & np.isfinite(scaled)
         # A row without inputs holds or does not.
         flat = size == 0
-        wrong = np.flatnonzero(self._bent & flat & (offset < 0))
+        wrong = np.flatnonzero(self._bent & flat & known & (offset < 0))
         if len(wrong):
             exact = self._exact_rows(slopes, active, wrong[:1])
             if exact[0][0] < 0:
                 return Deepest(None, -np.inf, True, (int(wrong[0]),), (1.0,))
-        some = np.flatnonzero(self._bent & ~flat)
+        some = np.flatnonzero(self._bent & ~flat & known)
         if not len(some):
             return Deepest(np.zeros(self.network.in_size), np.inf)
-        A, b = matrix[some] / size[some, None], offset[some] / size[some]
+        A, b = matrix[some] / size[some, None], scaled[some]
         solution = _solve(A, b, time_limit)
         point = None if solution.x is None else solution.x[:-1].copy()
         depth = -np.inf if point is None else float((A @ point + b).min())
@@ -87,7 +93,11 @@ class WholeSpace:
             weights = self._contradiction(slopes, active, named)
             if weights is not None:
                 kept = [(int(g), w) for g, w in zip(named, weights, strict=True) if w > 0]
-                return Deepest(None, -np.inf, True, tuple(g for g, _ in kept), tuple(float(w) for _, w in kept))
+                largest = max(w for _, w in kept)
+                shift = max(0, largest.numerator.bit_length() - largest.denominator.bit_length() - _BITS)
+                return Deepest(
+                    None, -np.inf, True, tuple(g for g, _ in kept), tuple(float(w / 2**shift) for _, w in kept)
+                )
         return Deepest(point, depth)
 
     def _rows(self, slopes: Mapping[int, Tensor], active: Mapping[int, Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -162,7 +162,7 @@ class Truth:
         return value <= 0 or _power(value, norm) <= self._largest(self.outer[row], norm)
 
     def value(self, row: int, norm: Norm) -> float:
-        """The constant of a row, rounded to float64."""
+        """The constant of a row, rounded to float64; infinite where that does not hold it."""
         return _root(self._largest(self.inner[row], norm), norm)
 
     def range(self, row: int, entry: int) -> tuple[Fraction, Fraction]:
@@ -332,7 +332,15 @@ def _power(value: float, norm: Norm) -> Fraction:
 
 def _root(value: Fraction, norm: Norm) -> float:
     if norm is not Norm.TWO or value == 0:
-        return float(value)
+        return _float(value)
     shift = (value.numerator.bit_length() - value.denominator.bit_length()) // 2
     scaled = value / Fraction(4) ** shift
-    return math.ldexp(math.sqrt(scaled), shift)
+    return _float(Fraction(math.sqrt(scaled)) * Fraction(2) ** shift)
+
+
+def _float(value: Fraction) -> float:
+    """The nearest float64; infinite where there is none."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -3,7 +3,7 @@
 Each family puts one trouble into a random network: terms of a gradient or of a pre-activation that cancel, large
 biases, kinks at or next to the domain's sides and centre, extreme scales, neurons that repeat or never act, sides
 without width, small domains far from the origin, balls, a slope for each neuron (of 1 too, which is no kink, and of
-more), the whole space.
+more), the whole space, numbers near the ends of their range.
 """
 
 from __future__ import annotations
@@ -236,6 +236,24 @@ def _slopes(d: Draft) -> None:
             alpha[i] = (0.0, 1.0, 1.0, near, 1 + near, d.uniform(-2, 1), d.uniform(1, 3), 1e3)[d.integer(8)]
 
 
+def _extreme_scales(d: Draft) -> None:
+    """Weights, biases and domains near the ends of what floating point holds, of single precision too."""
+    least, most = ((-44, 36), (-44, 36), (-320, 300))[d.integer(3)]
+
+    def scaled(values: Tensor) -> Tensor:
+        exponent = d.uniform(least, most)
+        # In two steps: a power may be out of range where the product is not.
+        return (values * 10 ** (exponent / 2) * 10 ** (exponent / 2)).clamp(-(10.0**most), 10.0**most)
+
+    for layer in range(len(d.weights)):
+        if d.integer(3):
+            d.weights[layer] = scaled(d.weights[layer])
+        if d.integer(2):
+            d.biases[layer] = scaled(d.biases[layer])
+    if not d.integer(3):
+        d.radius = scaled(d.radius)
+
+
 def _everywhere(d: Draft) -> None:
     (lambda d: None, _slopes, _repeated, _kinks, _cancelling_preactivations)[d.integer(5)](d)
     d.everywhere = True
@@ -255,7 +273,12 @@ _FIRST: dict[str, Callable[[Draft], None]] = {
     "far from the origin": _far,
     "balls": _ball,
 }
-FAMILIES: dict[str, Callable[[Draft], None]] = {**_FIRST, "slopes": _slopes, "everywhere": _everywhere}
+FAMILIES: dict[str, Callable[[Draft], None]] = {
+    **_FIRST,
+    "slopes": _slopes,
+    "everywhere": _everywhere,
+    "extreme scales": _extreme_scales,
+}
 """Later families never are a second trouble: the problems that seeds stand for, in tests and findings, stay."""
 
 

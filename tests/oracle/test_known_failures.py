@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -151,6 +152,17 @@ def test_programs_with_numbers_out_of_range_leave_the_linear_bound(method: str) 
         if alpha is not None:
             nodes.append(Activate(len(nodes) - 1, LeakyReLU(alpha), 1))
     check(interval(Network(tuple(nodes), (1,), (1,)), -0.5, 0.5, torch.float64), method)
+
+
+@pytest.mark.parametrize("norm", [Norm.INF, Norm.ONE])
+@pytest.mark.parametrize("method", ["lp", "milp", "lipsdp", "enumerate", "bab", "lipbab", "attack", "auto"])
+def test_a_network_beyond_float64_ends_with_a_status(method: str, norm: Norm) -> None:
+    """Pre-activations of 1e400 whose gradients are 1e100: these ended in crashes, attack's value was NaN, and auto
+    called that a contradiction."""
+    weights = [[1e200], [-1e200]], [[1e200, -1e200], [-1e200, 1e200]], [[1e-300, 1e-300]]
+    net = network(*((torch.tensor(v, dtype=torch.float64), torch.zeros(len(v))) for v in weights))
+    problem = dataclasses.replace(interval(net, -1.0, 1.0, torch.float64), norm=norm)
+    check(problem, method)
 
 
 @pytest.mark.parametrize("method", ["lbp", "recurjac"])

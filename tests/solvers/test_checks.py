@@ -63,6 +63,30 @@ def _lie(*claim, **options) -> solvers.Solution:
     return Liar(Claim(*claim)).solve(PROGRAM, **options)
 
 
+def test_rows_are_checked_up_to_the_rounding_of_their_terms() -> None:
+    """A point that satisfies a row of large terms that cancel, as far as floating point can tell, is a point of it."""
+    program = MixedIntegerProgram([1.0, 1.0], [[0.1, -0.3]], [2.7], [2.7], [-1e30] * 2, [1e30] * 2)
+    assert violation(program, np.array([3e28, 1e28])) is None
+    assert violation(program, np.array([3e28, 1.001e28])) is not None
+    assert violation(program, np.array([3.0, 1.0])) is not None
+
+
+@pytest.mark.parametrize(("size", "reach", "lost"), [(1e-10, 1e12, True), (1e-10, 10.0, False), (1e-8, 1e12, False)])
+def test_a_mixed_integer_program_that_loses_coefficients_is_not_solved(size: float, reach: float, lost: bool) -> None:
+    """HiGHS drops the coefficient, and would say that no point reaches the row's side."""
+    program = MixedIntegerProgram([1.0, -1.0], [[size, -1.0]], [-0.5], [np.inf], [0.0, 0.0], [reach, 1.0], [0, 1])
+    for name in ("highs", "pulp"):
+        found = solvers.get(name).solve(program)
+        assert (found.status is SolveStatus.NUMERICAL_TROUBLE and np.isinf(found.dual_bound)) == lost, found
+        assert lost == ("drop coefficients" in found.message)
+
+
+def test_a_bound_allows_for_what_underflows_in_a_reduced_cost() -> None:
+    """``1e-200 * 1e-200`` is 0 in floating point, but times 1e300 it is more than the bound."""
+    program = MixedIntegerProgram([0.0], [[1e-200]], [0.0], [np.inf], [-1e300], [1e300])
+    assert lp_bound(program, np.array([1e-200])) <= -1e-100
+
+
 def test_honest_claim_passes():
     solution = _lie(SolveStatus.OPTIMAL, np.array([0.0, 1.0]), 1.25)
     assert solution.status is SolveStatus.OPTIMAL and solution.objective == solution.dual_bound == 1.25

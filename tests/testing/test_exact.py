@@ -68,3 +68,11 @@ def test_roots_of_rationals(value: float) -> None:
     found = exact.Truth((frozenset({(Fraction(value), Fraction(0))}),), ())
     assert found.value(0, Norm.TWO) == pytest.approx(value, rel=1e-15)
     assert found.admits_upper(0, Norm.TWO, value) and not found.admits_upper(0, Norm.TWO, value * (1 - 1e-15))
+
+
+@pytest.mark.parametrize("norm", ["inf", "1", "2"])
+def test_a_value_that_floats_do_not_hold_is_infinite(norm: str) -> None:
+    large = Fraction(10) ** 320
+    truth = exact.Truth((frozenset({(large,)}),), (frozenset({(large,)}),))
+    assert truth.value(0, Norm.parse(norm)) == float("inf")
+    assert not truth.admits_upper(0, Norm.parse(norm), 1e308) and truth.admits_lower(0, Norm.parse(norm), 1e308)
