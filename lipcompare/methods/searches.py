@@ -27,8 +27,8 @@ _STATUS = {
 
 
 UNDECIDED = (
-    "Nothing is left to split: the rest of the gap belongs to parts in which no point of floating point was found (they "
-    "are too thin, or too far away), and which are not proved to be empty."
+    "Nothing is left to split: the rest of the gap belongs to parts in which no point of floating point was found "
+    "(they are too thin, or too far away), and which are not proved to be empty."
 )
 """Why a search that ran to its end leaves a gap."""
 
