@@ -9,7 +9,7 @@ pass back from ``|c|`` gives for all entries.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from lipverify.forward import Interval
 from lipverify.network import Affine, Kink
 from lipverify.numbers import Arithmetic, Array, Number, outward
 from lipverify.question import Question
+
+Value = tuple[Array, Array, Array]
+"""Ends of an interval of a node's gradient, and a sum of absolute values that bounds the terms of any functional."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,75 +34,68 @@ class GateLines:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gradients:
-    """One row's gradient.
+    """One row's gradient in every case; the first axis of every array is that of the cases.
 
     Attributes:
+        rows: (cases, outputs).
         intervals: at every kink's output and at the input (node 0).
         lines: around every kink's gate.
         sums: at the same nodes, sums of absolute values that bound the terms of any functional.
     """
 
+    rows: Array
     intervals: dict[int, Interval]
     lines: dict[int, GateLines]
     sums: dict[int, Array]
 
 
-def gradients(question: Question, slopes: Mapping[int, Interval]) -> Gradients:
-    """Intervals of the gradient, by one step of interval arithmetic and by chords of all later gates."""
-    network, arithmetic, row = question.network, question.arithmetic, question.row
-    intervals: dict[int, Interval] = {}
-    sums: dict[int, Array] = {}
-    lines: dict[int, GateLines] = {}
-    open_value: dict[int, Interval] = {network.last: (row, row)}
-    open_sum: dict[int, Array] = {network.last: np.abs(row)}
+def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -> Gradients:
+    """Intervals of the gradients of ``rows`` (cases, outputs), by one step of interval arithmetic and by chords of all
+    later gates."""
+    network, arithmetic = question.network, question.arithmetic
+    found = Gradients(rows, {}, {}, {})
 
-    def refined(k: int, value: Interval, total: Array) -> Interval:
-        lower, upper = value
+    def refined(k: int, lower: Array, upper: Array, total: Array) -> None:
         # A sum of absolute values (p = inf) needs no tighter entry where the sign is known.
         wanted = (lower < 0) & (upper > 0) if k or question.norm == "inf" else lower < upper
-        index = np.flatnonzero(wanted) if lines else np.zeros(0, int)
-        if not len(index):
-            return value
-        weights = arithmetic.zeros(2 * len(index), len(lower))
-        here = np.arange(len(index))
-        weights[here, index], weights[here + len(index), index] = arithmetic.array(1.0), arithmetic.array(-1.0)
-        error = np.tile((0 * total + arithmetic.error(network.length, total))[index], 2)
-        top = functional(question, lines, k, weights) + error
-        lower, upper = lower.copy(), upper.copy()
-        upper[index] = np.minimum(upper[index], top[: len(index)])
-        lower[index] = np.maximum(lower[index], -top[len(index) :])
-        return np.minimum(lower, upper), np.maximum(lower, upper)
+        index = np.flatnonzero(wanted.any(0)) if found.lines else np.zeros(0, int)
+        if len(index):
+            weights = arithmetic.zeros(2 * len(index), lower.shape[1])
+            weights[np.arange(len(weights)), np.tile(index, 2)] = arithmetic.array(np.repeat([1.0, -1.0], len(index)))
+            error = arithmetic.error(network.length, np.tile(total[:, index], 2))
+            top = functional(question, found, k, weights) + error
+            lower, upper = lower.copy(), upper.copy()
+            upper[:, index] = np.minimum(upper[:, index], top[:, : len(index)])
+            lower[:, index] = np.maximum(lower[:, index], -top[:, len(index) :])
+            lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
+        found.intervals[k], found.sums[k] = (lower, upper), total
 
-    for k in range(network.last, 0, -1):
-        if k not in open_value:
-            continue
-        node, value, total = network.nodes[k - 1], open_value.pop(k), open_sum.pop(k)
-        if isinstance(node, Affine):
-            for parent, one in node.terms:
-                lower = value[0] @ one.positive + value[1] @ one.negative
-                upper = value[1] @ one.positive + value[0] @ one.negative
-                own = np.maximum(total, np.maximum(np.abs(value[0]), np.abs(value[1]))) @ one.absolute
-                error = arithmetic.error(network.length, own)
-                _add(open_value, open_sum, parent, (lower - error, upper + error), own)
-            continue
-        value = refined(k, value, total)
-        intervals[k], sums[k] = value, total
-        lines[k] = _lines(arithmetic, value, slopes[k])
-        corners = [end * slope for end in value for slope in slopes[k]]
-        low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-        size = (np.abs(lines[k].slope) + np.abs(lines[k].spread)) * total + lines[k].reach
-        _add(open_value, open_sum, node.parent, (arithmetic.down(low), arithmetic.up(high)), size)
-    nothing = arithmetic.zeros(network.inputs)
-    value, total = open_value.get(0, (nothing, nothing)), open_sum.get(0, nothing)
-    intervals[0], sums[0] = refined(0, value, total), total
-    return Gradients(intervals, lines, sums)
+    def through(k: int, node: Affine | Kink, value: Value) -> Iterator[tuple[int, Value]]:
+        lower, upper, total = value
+        if isinstance(node, Kink):
+            refined(k, *value)
+            line = found.lines[k] = _lines(arithmetic, found.intervals[k], slopes[k])
+            corners = [end * slope for end in found.intervals[k] for slope in slopes[k]]
+            low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+            size = (np.abs(line.slope) + np.abs(line.spread)) * total + line.reach
+            yield node.parent, (arithmetic.down(low), arithmetic.up(high), size)
+            return
+        size = np.maximum(total, np.maximum(np.abs(lower), np.abs(upper)))
+        for parent, one in node.terms:
+            own = size @ one.absolute
+            error = arithmetic.error(network.length, own)
+            low, high = (a @ one.positive + b @ one.negative for a, b in ((lower, upper), (upper, lower)))
+            yield parent, (low - error, high + error, own)
+
+    start = {network.last: (rows, rows, np.abs(rows))}
+    nothing = arithmetic.zeros(len(rows), network.inputs)
+    refined(0, *(network.backward(start, through, _added) or (nothing, nothing, nothing)))
+    return found
 
 
-def _add(values: dict[int, Interval], sums: dict[int, Array], k: int, value: Interval, total: Array) -> None:
-    if k in values:
-        value = values[k][0] + value[0], values[k][1] + value[1]
-        total = sums[k] + total
-    values[k], sums[k] = value, total
+def _added(one: Value, other: Value) -> Value:
+    lower, upper, total = (a + b for a, b in zip(one, other, strict=True))
+    return lower, upper, total
 
 
 def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateLines:
@@ -114,35 +110,37 @@ def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateL
     return GateLines((hi + lo) / 2, width * rise - width / 2, reach)
 
 
-def functional(question: Question, lines: Mapping[int, GateLines], source: int, weights: Array) -> Array:
-    """Upper bounds (t,) on functionals ``weights`` (t, size) of the gradient at node ``source``, before rounding."""
+def functional(question: Question, found: Gradients, source: int, weights: Array) -> Array:
+    """Upper bounds (cases, t) on functionals ``weights`` (t, size) or (cases, t, size) of the gradient at node
+    ``source``, before rounding."""
     network = question.network
     tangents: dict[int, Array] = {source: weights}
-    total = 0 * weights[:, 0]
+    total = question.arithmetic.zeros(len(found.rows), weights.shape[-2])
     for k in range(source + 1, network.last + 1):
         node = network.nodes[k - 1]
         if isinstance(node, Affine):
             parts = [tangents[p] @ m.matrix.T for p, m in node.terms if p in tangents]
             if parts:
                 tangents[k] = sum(parts[1:], parts[0])
-        elif node.parent in tangents and k in lines:
-            tangent, line = tangents[node.parent], lines[k]
+        elif node.parent in tangents and k in found.lines:
+            tangent, line = tangents[node.parent], found.lines[k]
             size = np.abs(tangent)
-            total = total + size @ line.reach
-            tangents[k] = tangent * line.slope + size * line.spread
-    return total + tangents[network.last] @ question.row if network.last in tangents else total
+            total = total + (size @ line.reach[..., None])[..., 0]
+            tangents[k] = tangent * line.slope[:, None] + size * line.spread[:, None]
+    return total + (tangents[network.last] @ found.rows[..., None])[..., 0] if network.last in tangents else total
 
 
-def norm_bound(question: Question, found: Gradients) -> Number:
-    """Upper bound on the dual norm of the gradient (squared for p = 2): entry by entry, and by chords of the entries'
-    sizes and one more functional."""
+def norm_bound(question: Question, found: Gradients) -> Array:
+    """Upper bounds (cases,) on the dual norm of the gradient (squared for p = 2): entry by entry, and by chords of the
+    entries' sizes and one more functional."""
     network, arithmetic, norm = question.network, question.arithmetic, question.norm
     lower, upper = found.intervals[0]
     size = np.maximum(np.abs(lower), np.abs(upper))
     if norm == "1":
-        return size.max()
-    box = (size if norm == "inf" else size * size).sum()
-    box = box + arithmetic.error(len(size) + 16, box)
+        return np.asarray(size.max(1))
+    count = network.length + network.inputs + 16
+    box = (size if norm == "inf" else size * size).sum(1)
+    box = box + arithmetic.error(count, box)
     below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
     if norm == "inf":
         b, a = arithmetic.floats(below), arithmetic.floats(above)
@@ -152,15 +150,14 @@ def norm_bound(question: Question, found: Gradients) -> Number:
         offset = np.maximum(above * (1 - slope), -below * (1 + slope))
     else:
         slope, offset = lower + upper, -lower * upper
-    total = np.abs(slope) @ np.maximum(found.sums[0], size) + np.abs(offset).sum()
-    pushed = functional(question, found.lines, 0, slope[None])[0] + offset.sum()
-    pushed = pushed + arithmetic.error(network.length + len(size) + 16, total)
-    return max(min(pushed, box), 0 * box)
+    total = (np.abs(slope) * np.maximum(found.sums[0], size) + np.abs(offset)).sum(1)
+    pushed = functional(question, found, 0, slope[:, None])[:, 0] + offset.sum(1)
+    return np.maximum(np.minimum(pushed + arithmetic.error(count, total), box), 0 * box)
 
 
-def norm_product(question: Question) -> Number:
+def norm_product(question: Question, row: Array) -> Number:
     """Product of operator norms and steepest slopes along the network, branches added (squared for p = 2)."""
-    network, row = question.network, question.row
+    network = question.network
     count, size = network.length, np.abs(row)
     reach: list[Number] = [question.arithmetic.array(1.0)[()]]
     for k, node in enumerate(network.nodes, 1):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from lipverify.backward import gradients, norm_bound, norm_product
 from lipverify.certificate import Certificate, Proof
-from lipverify.forward import Domain, Forward, forward
-from lipverify.lower import attained
+from lipverify.forward import everywhere
+from lipverify.lower import attained, layers
 from lipverify.numbers import Exact, Floating, outward
 from lipverify.question import Question, Refused
-from lipverify.tree import tree_bound
+from lipverify.tree import Case, case_bounds, cases_of, largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,47 +28,59 @@ class Proved:
 
 def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
     """What the certificate proves, row by row."""
-    whole: Forward | None = None
-    box, results = (certificate.lower, certificate.upper), []
+    asked = Question(
+        certificate.network, Floating(), certificate.lower, certificate.upper, certificate.rows, certificate.norm
+    )
+    failures: list[list[str]] = [[] for _ in certificate.proofs]
     with np.errstate(all="ignore"):  # what is not a number proves nothing
-        for number, (row, proof) in enumerate(zip(certificate.rows, certificate.proofs, strict=True)):
-            asked = Question(certificate.network, Floating(), *box, row, certificate.norm)
-            low, high, said = 0.0, np.inf, []
-            if proof.point is not None:
-                try:
-                    low = _lower(asked, proof)
-                except Refused as error:
-                    said.append(f"row {number}, lower end: {error}")
-            if proof.kind:
-                try:
-                    question = asked.to(Exact() if exact else Floating())
-                    if whole is None and proof.kind != "norms":
-                        everywhere = Domain(question.lower, question.upper, np.zeros(question.network.gates, int))
-                        whole = forward(question, everywhere, {})
-                    high = _upper(question, whole, proof)
-                except (Refused, OverflowError) as error:
-                    said.append(f"row {number}, upper end: {error}")
-            if low < proof.lower:
-                said.append(f"row {number}: claims at least {proof.lower!r}, proved is {low!r}")
-            if not high <= proof.upper:
-                said.append(f"row {number}: claims at most {proof.upper!r}, proved is {high!r}")
-            results.append(Proved(low, high, tuple(said)))
+        lowers = _lowers(asked, certificate.proofs, failures)
+        try:
+            uppers = _uppers(asked.to(Exact() if exact else Floating()), certificate.proofs)
+        except (Refused, OverflowError) as error:
+            uppers = [np.inf for _ in certificate.proofs]
+            for number, said in enumerate(failures):
+                said.append(f"row {number}, upper end: {error}")
+    results = []
+    for number, (proof, low, high, said) in enumerate(zip(certificate.proofs, lowers, uppers, failures, strict=True)):
+        if low < proof.lower:
+            said.append(f"row {number}: claims at least {proof.lower!r}, proved is {low!r}")
+        if not high <= proof.upper:
+            said.append(f"row {number}: claims at most {proof.upper!r}, proved is {high!r}")
+        results.append(Proved(low, high, tuple(said)))
     return results
 
 
-def _lower(asked: Question, proof: Proof) -> float:
-    rational = asked.to(Exact())
-    value = attained(rational, rational.arithmetic.array(proof.point), proof.sides)
-    return outward(value, up=False, root=asked.norm == "2")
+def _lowers(asked: Question, proofs: Sequence[Proof], failures: Sequence[list[str]]) -> list[float]:
+    """What points attain, row by row; 0 where no point says anything, and why that is."""
+    numbers = layers(asked.network) if any(proof.point is not None for proof in proofs) else []
+    found = [0.0 for _ in proofs]
+    for i, proof in enumerate(proofs):
+        if proof.point is not None:
+            try:
+                value = attained(asked, numbers, asked.rows[i], proof.point, proof.sides)
+                found[i] = outward(value, up=False, root=asked.norm == "2")
+            except Refused as error:
+                failures[i].append(f"row {i}, lower end: {error}")
+    return found
 
 
-def _upper(question: Question, whole: Forward | None, proof: Proof) -> float:
-    if whole is None or proof.kind == "norms":  # the maps alone
-        value = norm_product(question)
-    elif proof.kind == "tree":
-        claim = question.arithmetic.array(min(max(proof.upper, 0.0), 1e100))[()]
+def _uppers(question: Question, proofs: Sequence[Proof]) -> list[float]:
+    """What the proofs give, row by row; infinity for those without one."""
+    arithmetic, values = question.arithmetic, dict[int, Any]()
+    of_kind = {kind: [i for i, p in enumerate(proofs) if p.kind == kind] for kind in ("norms", "linear", "tree")}
+    for i in of_kind["norms"]:
+        values[i] = norm_product(question, question.rows[i])
+    if of_kind["linear"] or of_kind["tree"]:
+        whole = everywhere(question)
+    if some := of_kind["linear"]:
+        values |= zip(some, norm_bound(question, gradients(question, question.rows[some], whole.slopes)), strict=True)
+    cases: list[Case] = []
+    for i in of_kind["tree"]:
+        claim = arithmetic.array(min(max(proofs[i].upper, 0.0), 1e100))[()]
         target = claim * claim if question.norm == "2" else claim
-        value = tree_bound(question, whole.bounds, proof.nodes, proof.leaves, target)
-    else:
-        value = norm_bound(question, gradients(question, whole.slopes))
-    return outward(value, up=True, root=question.norm == "2")
+        cases += cases_of(i, proofs[i].nodes, proofs[i].leaves, target)
+    bounds = case_bounds(question, whole, cases) if cases else []
+    for i in of_kind["tree"]:
+        values[i] = largest([bound for bound, case in zip(bounds, cases, strict=True) if case.row == i])
+    root = question.norm == "2"
+    return [outward(values[i], up=True, root=root) if i in values else np.inf for i in range(len(proofs))]

@@ -1,9 +1,11 @@
-"""Bounds on every value before a kink, over a box in which some kinks are decided (``s z >= 0``).
+"""Bounds on every value before a kink, over boxes in which some kinks are decided (``s z >= 0``), many at once.
 
 Per layer: interval arithmetic, then linear functions above ``z`` and ``-z`` (CROWN), maximised over the box and over
 the half-spaces that the decisions cut off. Any multipliers of these half-spaces give a bound; they are looked for in
 floating point and then used as they are. The error of every function is that of a sum with the same terms replaced by
 their absolute values, which one pass from the input gives for all neurons.
+
+The first axis of every array is that of the cases.
 """
 
 from __future__ import annotations
@@ -21,8 +23,13 @@ Interval = tuple[Array, Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Domain:
-    """A box (inputs,) and decisions (gates,): 1 for ``z >= 0``, -1 for ``z <= 0``, 0 for none."""
+class Cases:
+    """Boxes and decisions.
+
+    Attributes:
+        lower, upper: (cases, inputs).
+        signs: (cases, gates) 1 for ``z >= 0``, -1 for ``z <= 0``, 0 for none.
+    """
 
     lower: Array
     upper: Array
@@ -31,28 +38,34 @@ class Domain:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planes:
-    """``normal x + offset >= 0`` on the whole domain, one row per decided neuron."""
+    """``normal x + offset >= 0`` on the whole case, one row per decided neuron; rows of zeros fill up.
 
-    normal: Array  # (rows, inputs)
-    offset: Array  # (rows,)
-    gate: Array  # (rows,) whose decision it is
+    Attributes:
+        normal: (cases, rows, inputs).
+        offset: (cases, rows).
+        gate: (cases, rows) whose decision it is.
+    """
+
+    normal: Array
+    offset: Array
+    gate: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forward:
-    """What is known of a domain.
+    """What is known of the cases.
 
     Attributes:
         bounds: per kink node the interval of its input.
         slopes: per kink node the range of its slope.
         planes: the decisions as half-spaces.
-        empty: true where the domain was found to hold no input.
+        empty: (cases,) true where the case was found to hold no input.
     """
 
     bounds: dict[int, Interval]
     slopes: dict[int, Interval]
-    planes: Planes
-    empty: bool
+    planes: dict[int, Planes]
+    empty: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,32 +77,37 @@ class Lines:
     offset: Array
 
 
-def forward(question: Question, domain: Domain, start: Mapping[int, Interval], passes: int = 1) -> Forward:
-    """Propagate a domain.
+def everywhere(question: Question) -> Forward:
+    """The whole box, as one case."""
+    whole = Cases(question.lower[None], question.upper[None], np.zeros((1, question.network.gates), int))
+    return forward(question, whole, {}, {})
+
+
+def forward(
+    question: Question, cases: Cases, start: Mapping[int, Interval], planes: Mapping[int, Planes], passes: int = 1
+) -> Forward:
+    """Propagate boxes with decisions.
 
     Args:
-        start: bounds that hold anyway.
+        start: bounds that hold anyway, for all cases or for each.
+        planes: half-spaces of an earlier pass.
         passes: from the second one on, decisions tighten earlier layers.
     """
-    nothing = question.arithmetic.zeros(0, question.network.inputs), question.arithmetic.zeros(0)
-    planes = {0: Planes(*nothing, np.zeros(0, int))}
     for _ in range(passes):
-        found = _pass(question, domain, start, planes)
-        start = found.bounds
-        if found.empty:
-            break
+        found = _pass(question, cases, start, planes)
+        start, planes = found.bounds, found.planes
     return found
 
 
-def _pass(question: Question, domain: Domain, start: Mapping[int, Interval], planes: dict[int, Planes]) -> Forward:
-    network, arithmetic = question.network, question.arithmetic
+def _pass(question: Question, cases: Cases, start: Mapping[int, Interval], known: Mapping[int, Planes]) -> Forward:
+    network, arithmetic, planes = question.network, question.arithmetic, dict(known)
     count = network.length + network.inputs
-    values: list[Interval] = [(domain.lower, domain.upper)]
-    sums: list[Array] = [np.maximum(np.abs(domain.lower), np.abs(domain.upper))]
+    values: list[Interval] = [(cases.lower, cases.upper)]
+    sums: list[Array] = [np.maximum(np.abs(cases.lower), np.abs(cases.upper))]
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
     slopes: dict[int, Interval] = {}
-    empty = False
+    empty = np.zeros(len(cases.signs), bool)
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
             (lower, upper), total = _affine(node, values, sums)
@@ -97,25 +115,22 @@ def _pass(question: Question, domain: Domain, start: Mapping[int, Interval], pla
             values.append((lower - error, upper + error))
             sums.append(total)
             continue
-        sign, one = domain.signs[network.first_gate[k] :][: node.size], 0 * node.alpha + 1
+        sign, one = cases.signs[:, network.first_gate[k] :][:, : node.size], 0 * node.alpha + 1
         lower, upper = (v.copy() for v in values[node.parent])
         if k in start:
             lower, upper = np.maximum(lower, start[k][0]), np.minimum(upper, start[k][1])
-        error = one * arithmetic.error(count, sums[node.parent])
-        wanted = np.flatnonzero((lower <= 0) & (upper >= 0) | (sign != 0))
+        wanted = np.flatnonzero(((lower <= 0) & (upper >= 0) | (sign != 0)).any(0))
         if len(wanted):
-            both, sides = np.concatenate([wanted, wanted]), np.repeat([1, -1], len(wanted))
-            normal, offset = _plane(question, lines, node.parent, both, sides)
-            offset = offset + error[both]
-            # The functions above s z of the decided neurons are their half-spaces.
-            own = np.flatnonzero(sign[both] == sides)
-            planes[k] = Planes(normal[own], offset[own], network.first_gate[k] + both[own])
-            walls = _cutting(arithmetic, domain, _joined(planes))
-            top = maximum(arithmetic, domain, normal, offset, walls)
-            upper[wanted] = np.minimum(upper[wanted], top[: len(wanted)])
-            lower[wanted] = np.maximum(lower[wanted], -top[len(wanted) :])
+            rows = arithmetic.zeros(2 * len(wanted), node.size)
+            rows[np.arange(len(rows)), np.tile(wanted, 2)] = arithmetic.array(np.repeat([1.0, -1.0], len(wanted)))
+            normal, offset = _functions(question, lines, node.parent, rows)
+            offset = offset + arithmetic.error(count, np.tile(sums[node.parent][:, wanted], 2))
+            planes[k] = _own(normal, offset, sign[:, wanted], network.first_gate[k] + wanted)
+            top = maximum(arithmetic, cases, normal, offset, cutting(arithmetic, cases, planes))
+            upper[:, wanted] = np.minimum(upper[:, wanted], top[:, : len(wanted)])
+            lower[:, wanted] = np.maximum(lower[:, wanted], -top[:, len(wanted) :])
         lower, upper = arithmetic.down(lower), arithmetic.up(upper)
-        empty |= bool(((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any())
+        empty = empty | ((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any(1)
         lower = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
         upper = np.where(sign < 0, np.minimum(upper, 0 * upper), upper)
         lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
@@ -125,17 +140,18 @@ def _pass(question: Question, domain: Domain, start: Mapping[int, Interval], pla
         lines[k] = _lines(arithmetic, lower, upper, slopes[k], node.alpha)
         values.append(_image(arithmetic, lower, upper, node.alpha))
         sums.append(np.maximum(np.abs(node.alpha), one) * sums[node.parent] + lines[k].offset)
-    return Forward(bounds, slopes, _joined(planes), empty)
+    return Forward(bounds, slopes, planes, empty)
 
 
 def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[Interval, Array]:
-    lower, upper, total = node.bias, node.bias, np.abs(node.bias)
+    lower = upper = node.bias + 0 * values[0][0][:, :1]
+    total = np.abs(lower)
     for parent, one in node.terms:
         low, high = values[parent]
-        lower = lower + one.positive @ low + one.negative @ high
-        upper = upper + one.positive @ high + one.negative @ low
+        lower = lower + low @ one.positive.T + high @ one.negative.T
+        upper = upper + high @ one.positive.T + low @ one.negative.T
         # The sums of absolute values bound what a pass over any input computes; the interval's ends may be wider.
-        total = total + one.absolute @ np.maximum(sums[parent], np.maximum(np.abs(low), np.abs(high)))
+        total = total + np.maximum(sums[parent], np.maximum(np.abs(low), np.abs(high))) @ one.absolute.T
     return (lower, upper), total
 
 
@@ -160,100 +176,109 @@ def _lines(arithmetic: Arithmetic, lower: Array, upper: Array, slope: Interval, 
     return Lines(np.where(open_, under, settled), np.where(open_, chord, settled), offset)
 
 
-def _plane(
-    question: Question, lines: Mapping[int, Lines], node: int, neurons: Array, signs: Array
-) -> tuple[Array, Array]:
-    """Linear functions of the input above ``sign z`` of neurons of ``node``: (t, inputs), (t,)."""
-    network, arithmetic = question.network, question.arithmetic
-    rows = arithmetic.zeros(len(neurons), network.size(node))
-    rows[np.arange(len(neurons)), neurons] = arithmetic.array(signs)
-    weights: dict[int, Array] = {node: rows}
-    offset = arithmetic.zeros(len(rows))
-    for k in range(node, 0, -1):
-        if k not in weights:
-            continue
-        item, weight = network.nodes[k - 1], weights.pop(k)
-        if isinstance(item, Kink):
-            positive = np.maximum(weight, 0 * weight)
-            negative = weight - positive
-            offset = offset + positive @ lines[k].offset
-            parts = [(item.parent, positive * lines[k].high + negative * lines[k].low)]
-        else:
-            offset = offset + weight @ item.bias
-            parts = [(p, weight @ m.matrix) for p, m in item.terms]
-        for parent, part in parts:
-            weights[parent] = weights[parent] + part if parent in weights else part
-    return weights.get(0, arithmetic.zeros(len(rows), network.inputs)), offset
+def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows: Array) -> tuple[Array, Array]:
+    """Linear functions of the input above ``rows`` (t, size) times a node's value: (cases, t, inputs), (cases, t)."""
+    cases = len(lines[min(lines)].low) if lines else 1
+    offset = question.arithmetic.zeros(cases, len(rows))
+
+    def through(k: int, node: Affine | Kink, weight: Array) -> list[tuple[int, Array]]:
+        nonlocal offset
+        if isinstance(node, Affine):
+            offset = offset + weight @ node.bias
+            return [(parent, weight @ one.matrix) for parent, one in node.terms]
+        low, high, above = (getattr(lines[k], field.name)[:, None] for field in dataclasses.fields(Lines))
+        positive = np.maximum(weight, 0 * weight)
+        offset = offset + (positive @ above.swapaxes(-1, -2))[..., 0]
+        return [(node.parent, positive * high + (weight - positive) * low)]
+
+    normal = question.network.backward({source: rows}, through)
+    if normal is None:
+        normal = question.arithmetic.zeros(len(rows), question.network.inputs)
+    return normal, offset
 
 
-def _joined(planes: Mapping[int, Planes]) -> Planes:
-    return Planes(*(np.concatenate([getattr(p, f.name) for p in planes.values()]) for f in dataclasses.fields(Planes)))
+def _own(normal: Array, offset: Array, sign: Array, gates: Array) -> Planes:
+    """Of functions above ``z`` and ``-z`` (cases, 2 neurons) those above ``s z`` of decided neurons: half-spaces."""
+    some = np.flatnonzero((sign != 0).any(0))
+    sign, other = sign[:, some], some + len(gates)
+    normal = np.where((sign > 0)[..., None], normal[..., some, :], normal[..., other, :])
+    offset = np.where(sign > 0, offset[:, some], offset[:, other])
+    gate = np.broadcast_to(gates[some], sign.shape)
+    return Planes(np.where((sign != 0)[..., None], normal, 0 * normal), np.where(sign != 0, offset, 0 * offset), gate)
 
 
-def _cutting(arithmetic: Arithmetic, domain: Domain, planes: Planes) -> Planes:
-    """Those half-spaces that do not contain the whole box."""
-    least = planes.offset - _reach(domain, -planes.normal)
-    index = np.flatnonzero(arithmetic.floats(least) < 0)
-    return Planes(planes.normal[index], planes.offset[index], planes.gate[index])
+def cutting(arithmetic: Arithmetic, cases: Cases, planes: Mapping[int, Planes]) -> Planes:
+    """Of all half-spaces those that do not contain the whole box."""
+    normal, offset, gate = (
+        np.concatenate([getattr(p, field.name) for p in planes.values()], 1) for field in dataclasses.fields(Planes)
+    )
+    cut = arithmetic.floats(offset - _reach(cases, -normal)) < 0
+    order = np.argsort(~cut, 1, kind="stable")[:, : cut.sum(1).max(initial=0)]
+    cut, offset, gate = (np.take_along_axis(v, order, 1) for v in (cut, offset, gate))
+    normal = np.take_along_axis(normal, order[..., None], 1)
+    return Planes(np.where(cut[..., None], normal, 0 * normal), np.where(cut, offset, 0 * offset), gate)
 
 
-def _reach(domain: Domain, normal: Array) -> Array:
-    """Largest value of linear functions over the box."""
-    return np.maximum(normal * domain.lower, normal * domain.upper).sum(-1)
+def _reach(cases: Cases, normal: Array) -> Array:
+    """Largest values (cases, t) of linear functions over the boxes."""
+    return np.maximum(normal * cases.lower[:, None], normal * cases.upper[:, None]).sum(-1)
 
 
 def maximum(
     arithmetic: Arithmetic,
-    domain: Domain,
+    cases: Cases,
     normal: Array,
     offset: Array,
     walls: Planes,
     multipliers: Array | None = None,
 ) -> Array:
-    """Upper bounds (t,) of affine functions over box and half-spaces, with the given or with good multipliers (t, m).
+    """Upper bounds (cases, t) of affine functions over box and half-spaces, with the given or with good multipliers
+    (cases, t, m).
 
     For every ``l >= 0``: ``max {c'x + b : x in box, A x + h >= 0} <= b + l'h + max_box (c + A'l)'x``.
     """
-    size = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
-    total = np.abs(offset) + np.abs(normal) @ size
-    plain = offset + _reach(domain, normal) + arithmetic.error(len(size) + 8, total)
-    if not len(walls.offset):
+    size = np.maximum(np.abs(cases.lower), np.abs(cases.upper))[..., None]
+    total = np.abs(offset) + (np.abs(normal) @ size)[..., 0]
+    plain = offset + _reach(cases, normal) + arithmetic.error(size.shape[1] + 8, total)
+    if not walls.offset.shape[1]:
         return plain
     if multipliers is None:
-        multipliers = _multipliers(arithmetic, domain, normal, walls)
+        multipliers = _multipliers(arithmetic, cases, normal, walls)
     factor = arithmetic.array(np.clip(np.nan_to_num(multipliers), 0.0, LARGEST))
+    height = walls.offset[..., None]
     moved = normal + factor @ walls.normal
-    total = total + factor @ (np.abs(walls.offset) + np.abs(walls.normal) @ size)
-    error = arithmetic.error(len(size) + len(walls.offset) + 8, total)
-    return np.minimum(plain, offset + factor @ walls.offset + _reach(domain, moved) + error)
+    total = total + (factor @ (np.abs(height) + np.abs(walls.normal) @ size))[..., 0]
+    error = arithmetic.error(size.shape[1] + height.shape[1] + 8, total)
+    return np.minimum(plain, offset + (factor @ height)[..., 0] + _reach(cases, moved) + error)
 
 
-def _multipliers(arithmetic: Arithmetic, domain: Domain, normal: Array, walls: Planes, sweeps: int = 6) -> Array:
-    """Coordinate descent on the multipliers, each to its optimum, in floating point: (t, m)."""
+def _multipliers(arithmetic: Arithmetic, cases: Cases, normal: Array, walls: Planes, sweeps: int = 4) -> Array:
+    """Coordinate descent on the multipliers, each to its optimum, in floating point: (cases, t, m)."""
     lower, upper, c, a, h = (
-        arithmetic.floats(v) for v in (domain.lower, domain.upper, normal, walls.normal, walls.offset)
+        arithmetic.floats(v) for v in (cases.lower, cases.upper, normal, walls.normal, walls.offset)
     )
-    center, radius = (lower + upper) / 2, (upper - lower) / 2
-    rest, a, h = c * radius, a * radius, h + a @ center  # in units of the box
-    found = np.zeros((len(c), len(h)))
+    center, radius = ((lower + upper) / 2)[:, None], ((upper - lower) / 2)[:, None]
+    rest, a, h = c * radius, a * radius, h + (a * center).sum(-1)  # in units of the box
+    found = np.zeros((*rest.shape[:-1], h.shape[-1]))
     for _ in range(sweeps):
-        for j, (wall, height) in enumerate(zip(a, h, strict=True)):
-            base = rest - found[:, j, None] * wall
-            found[:, j] = _best(base, wall, height)
-            rest = base + found[:, j, None] * wall
+        for j in range(h.shape[-1]):
+            wall = a[:, j, None]
+            base = rest - found[..., j, None] * wall
+            found[..., j] = _best(base, wall, h[:, j, None, None])
+            rest = base + found[..., j, None] * wall
     return found
 
 
-def _best(base: Array, wall: Array, height: float) -> Array:
+def _best(base: Array, wall: Array, height: Array) -> Array:
     """The ``l >= 0`` that minimises ``l height + |base + l wall|_1``: where the slope of this convex function turns."""
     steep = np.abs(wall)
     breaks = np.where((wall != 0) & (base * wall < 0), -base / np.where(wall != 0, wall, 1.0), 0.0)
     ahead = np.where(breaks > 0, steep, 0.0)
-    slope = height + steep.sum() - 2 * ahead.sum(-1, keepdims=True)
+    slope = height + steep.sum(-1, keepdims=True) - 2 * ahead.sum(-1, keepdims=True)
     order = np.argsort(breaks, -1)
     rising = slope + 2 * np.cumsum(np.take_along_axis(ahead, order, -1), -1)
-    turn = np.argmax(rising >= 0, -1)[:, None]
-    chosen = np.take_along_axis(np.take_along_axis(breaks, order, -1), turn, -1)[:, 0]
+    turn = np.argmax(rising >= 0, -1)[..., None]
+    chosen = np.take_along_axis(np.take_along_axis(breaks, order, -1), turn, -1)[..., 0]
     # A slope that never turns says that the domain is empty: a large multiplier shows it.
-    never = rising[:, -1] < 0
-    return np.where(slope[:, 0] >= 0, 0.0, np.where(never, 1e6 * (1 + chosen), chosen))
+    never = rising[..., -1] < 0
+    return np.where(slope[..., 0] >= 0, 0.0, np.where(never, 1e6 * (1 + chosen), chosen))

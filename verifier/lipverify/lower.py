@@ -1,42 +1,96 @@
-"""A point and a pattern of slopes, in rational arithmetic: the pattern must be valid there, its norm is the value."""
+"""A point and a pattern of slopes, without any error: the pattern must be valid there, its norm is the value.
+
+Doubles are integers over powers of two, and nothing is divided here, so all of it is done with integers.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from lipverify.forward import Interval
-from lipverify.network import Affine
-from lipverify.numbers import Array, Number
-from lipverify.quadratic import coordinates
+from lipverify.network import Affine, Kink, Network
+from lipverify.numbers import Array
 from lipverify.question import Question, Refused
 
 
-def attained(question: Question, x: Array, sides: Mapping[int, Array]) -> Number:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dyadic:
+    """``integers / whole`` entry by entry, ``whole`` a power of two."""
+
+    integers: Array
+    whole: int
+
+    @classmethod
+    def of(cls, values: Any) -> Dyadic:
+        """Of doubles."""
+        ratios = [value.as_integer_ratio() for value in np.ravel(values).tolist()]
+        whole = max((below for _, below in ratios), default=1)
+        integers = np.array([above * (whole // below) for above, below in ratios], object)
+        return cls(integers.reshape(np.shape(values)), whole)
+
+    def __add__(self, other: Dyadic) -> Dyadic:
+        whole = max(self.whole, other.whole)
+        parts = (value.integers * (whole // value.whole) for value in (self, other))
+        return Dyadic(sum(parts), whole)
+
+    def __mul__(self, other: Dyadic) -> Dyadic:
+        return Dyadic(self.integers * other.integers, self.whole * other.whole)
+
+    def __matmul__(self, other: Dyadic) -> Dyadic:
+        return Dyadic(self.integers @ other.integers, self.whole * other.whole)
+
+
+Layers = list[tuple[Dyadic, ...]]
+
+
+def layers(network: Network) -> Layers:
+    """The numbers of every node: its matrices and its bias, or its slopes."""
+    return [
+        (*(Dyadic.of(m.matrix) for _, m in node.terms), Dyadic.of(node.bias))
+        if isinstance(node, Affine)
+        else (Dyadic.of(node.alpha),)
+        for node in network.nodes
+    ]
+
+
+def attained(question: Question, numbers: Layers, row: Array, x: Array, sides: Mapping[int, Array]) -> Fraction:
     """The dual norm of the gradient at a point: squared for p = 2.
 
     Args:
-        question: in rational arithmetic.
-        x: (inputs,) rational.
+        question: in doubles.
+        numbers: :func:`layers` of the network.
+        row: (outputs,).
+        x: (inputs,).
         sides: per kink node, which side (1 or -1) a neuron at its kink counts for; elsewhere the point decides.
     """
     network = question.network
     outside = np.flatnonzero((x < question.lower) | (x > question.upper))
     if len(outside):
         raise Refused(f"input {outside[0]} of the point lies outside the box")
-    values: list[Array] = [x]
-    slopes: dict[int, Interval] = {}
-    for k, node in enumerate(network.nodes, 1):
+    values, slopes = [Dyadic.of(x)], dict[int, Dyadic]()
+    for k, (node, own) in enumerate(zip(network.nodes, numbers, strict=True), 1):
         if isinstance(node, Affine):
-            values.append(node.bias + sum(m.matrix @ values[p] for p, m in node.terms))
-            continue
-        z = values[node.parent]
-        right = np.where(z == 0, sides[k] > 0, z > 0) if k in sides else z > 0
-        slopes[k] = (np.where(right, 0 * node.alpha + 1, node.alpha),) * 2
-        values.append(np.where(z > 0, z, node.alpha * z))
-    gradient = coordinates(question, slopes, {}).entries[0]  # with no gate open
-    size = np.abs(gradient)
+            value = own[-1]
+            for parent, matrix in zip(node.parents, own, strict=False):
+                value = value + matrix @ values[parent]
+        else:
+            (alpha,), z = own, values[node.parent]
+            right = np.where(z.integers == 0, sides[k] > 0, z.integers > 0) if k in sides else z.integers > 0
+            slopes[k] = Dyadic(np.where(right, alpha.whole, alpha.integers), alpha.whole)
+            value = z * slopes[k]
+        values.append(value)
+    def through(k: int, node: Affine | Kink, value: Dyadic) -> list[tuple[int, Dyadic]]:
+        if isinstance(node, Kink):
+            return [(node.parent, value * slopes[k])]
+        return [(parent, value @ matrix) for parent, matrix in zip(node.parents, numbers[k - 1], strict=False)]
+
+    gradient = network.backward({network.last: Dyadic.of(row)}, through) or Dyadic.of(np.zeros(network.inputs))
+    size = np.abs(gradient.integers)
     if question.norm == "1":
-        return size.max()
-    return (size if question.norm == "inf" else gradient * gradient).sum()
+        return Fraction(int(size.max()), gradient.whole)
+    power = 1 if question.norm == "inf" else 2
+    return Fraction(int((size**power).sum()), gradient.whole**power)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +111,25 @@ class Network:
         """Operations on the longest chain through the network, forward or backward, generously counted."""
         chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.matrix.shape) for _, m in n.terms) for n in self.nodes)
         return 16 + sum(chains)
+
+    def backward(
+        self,
+        start: Mapping[int, Any],
+        through: Callable[[int, Affine | Kink, Any], Iterable[tuple[int, Any]]],
+        add: Callable[[Any, Any], Any] = operator.add,
+    ) -> Any:
+        """Carry values from the nodes in ``start`` back to the input; None if none arrives.
+
+        Args:
+            through: what a node's value is for its parents, given the node's number, the node and the value.
+            add: two values of one node.
+        """
+        waiting = dict(start)
+        for k in range(max(start), 0, -1):
+            if k in waiting:
+                for parent, part in through(k, self.nodes[k - 1], waiting.pop(k)):
+                    waiting[parent] = add(waiting[parent], part) if parent in waiting else part
+        return waiting.get(0)
 
     def to(self, arithmetic: Arithmetic) -> Network:
         """The same network in another arithmetic."""

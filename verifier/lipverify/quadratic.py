@@ -13,13 +13,13 @@ an end of its range, so ``w' A_i w = 0`` and theta needs no sign.) ``theta_0`` i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from lipverify.definite import shift
 from lipverify.forward import Interval
-from lipverify.network import Affine
+from lipverify.network import Affine, Kink
 from lipverify.numbers import LARGEST, Array, Number
 from lipverify.question import Question
 
@@ -114,39 +114,43 @@ def _repair(matrix: Array) -> Array:
     return added
 
 
-def coordinates(question: Question, slopes: Mapping[int, Interval], intervals: Mapping[int, Interval]) -> Coordinates:
-    """``intervals`` are of the gradient at the kinks whose gates may be open."""
-    network, arithmetic, row = question.network, question.arithmetic, question.row
-    gates, reaches = [], [arithmetic.array([1.0])]
+def coordinates(
+    question: Question, row: Array, slopes: Mapping[int, Interval], intervals: Mapping[int, Interval]
+) -> Coordinates:
+    """Of one case. ``intervals`` are of the gradient of ``row`` at the kinks whose gates may be open."""
+    network, arithmetic = question.network, question.arithmetic
+    gates, reaches, found = [], [arithmetic.array([1.0])], dict[int, tuple[int, Array]]()
     for k in (k for k in reversed(network.kinks) if k in intervals):
         (lo, hi), size = slopes[k], np.maximum(*(np.abs(v) for v in intervals[k]))
         index = np.flatnonzero((hi > lo) & (size > 0))
-        gates += [(k, i) for i in index.tolist()]
+        found[k] = len(gates) + 1, index
+        gates += (network.first_gate[k] + index).tolist()
         reaches.append(arithmetic.up((hi - lo) * size)[index])
     n, limits = len(gates) + 1, np.concatenate(reaches)
     totals, incoming, start = arithmetic.zeros(n), arithmetic.zeros(n, n), arithmetic.zeros(n, len(row))
     start[0] = row
-    maps: dict[int, Array] = {network.last: start}
-    sums: dict[int, Array] = {network.last: np.abs(row)}
 
-    def add(k: int, value: Array, total: Array) -> None:
-        maps[k], sums[k] = (maps[k] + value, sums[k] + total) if k in maps else (value, total)
-
-    for k in range(network.last, 0, -1):
-        if k not in maps:
-            continue
-        node, value, total = network.nodes[k - 1], maps.pop(k), sums.pop(k)
+    def through(k: int, node: Affine | Kink, value: Map) -> Iterator[tuple[int, Map]]:
+        forms, total = value
         if isinstance(node, Affine):
-            for parent, one in node.terms:
-                add(parent, value @ one.matrix, total @ one.absolute)
-            continue
+            yield from ((parent, (forms @ one.matrix, total @ one.absolute)) for parent, one in node.terms)
+            return
         lo, hi = slopes[k]
-        passed, size = value * lo, np.abs(lo) * total
-        for p, i in ((p, i) for p, (j, i) in enumerate(gates, 1) if j == k):
-            width = hi[i] - lo[i]
-            incoming[p], totals[p] = width * value[:, i], width * total[i]
-            passed[p, i] = passed[p, i] + 1
-            size[i] = size[i] + limits[p]
-        add(node.parent, passed, size)
-    entries, total = maps.get(0, arithmetic.zeros(n, network.inputs)), sums.get(0, arithmetic.zeros(network.inputs))
-    return Coordinates([network.first_gate[k] + i for k, i in gates], limits, incoming, totals, entries, total)
+        passed, size, (first, index) = forms * lo, np.abs(lo) * total, found[k]
+        own, width = np.arange(first, first + len(index)), (hi - lo)[index]
+        incoming[own], totals[own] = (width * forms[:, index]).T, width * total[index]
+        passed[own, index] = passed[own, index] + 1
+        size[index] = size[index] + limits[own]
+        yield node.parent, (passed, size)
+
+    nothing = arithmetic.zeros(n, network.inputs), arithmetic.zeros(network.inputs)
+    ends = network.backward({network.last: (start, np.abs(row))}, through, _added) or nothing
+    return Coordinates(gates, limits, incoming, totals, *ends)
+
+
+Map = tuple[Array, Array]
+"""A node's gradient as maps of the coordinates, in columns, and their absolute sums."""
+
+
+def _added(one: Map, other: Map) -> Map:
+    return one[0] + other[0], one[1] + other[1]

@@ -9,15 +9,18 @@ together they cover it whatever the numbers say; what is wrong in a leaf weakens
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from lipverify.backward import gradients, norm_bound
-from lipverify.forward import Domain, Interval, forward, maximum
+from lipverify.forward import Cases, Forward, Interval, Planes, cutting, forward, maximum
 from lipverify.numbers import Array, Number
 from lipverify.quadratic import coordinates, quadratic_bound
 from lipverify.question import Question
+
+_ENTRIES, _ROUNDS = 2**20, 3
+"""Numbers in an array of cases; gates of a leaf that may be decided beyond its decisions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,87 +46,117 @@ def fault(nodes: Sequence[int], leaves: int, decisions: int) -> str | None:
     return None if leaves == (found := list(nodes).count(-1)) else f"{leaves} proofs for {found} leaves"
 
 
-def tree_bound(
-    question: Question, start: Mapping[int, Interval], nodes: Sequence[int], leaves: Sequence[Leaf], target: Number
-) -> Number:
-    """Largest bound over the leaves (squared for p = 2).
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A leaf, or a part of it.
 
-    Args:
-        start: bounds over the whole box.
-        nodes: in preorder, a decision for an inner node and -1 for a leaf.
-        target: effort beyond a bound of this size is not needed.
+    Attributes:
+        row: number of the functional.
+        decisions: what was decided on the way to it.
+        target: effort beyond a bound of this size is not needed (squared for p = 2).
     """
-    bounds: list[Number | None] = []
-    waiting: list[tuple[tuple[int, ...], Mapping[int, Interval]]] = [((), start)]
+
+    row: int
+    decisions: tuple[int, ...]
+    leaf: Leaf
+    target: Number
+
+
+def cases_of(row: int, nodes: Sequence[int], leaves: Sequence[Leaf], target: Number) -> Iterator[Case]:
+    """The leaves of a row's tree: a decision for an inner node and -1 for a leaf, in preorder."""
+    waiting: list[tuple[int, ...]] = [()]
     rest = iter(leaves)
     for node in nodes:
-        decisions, known = waiting.pop()
-        domain, entries = _domain(question, decisions)
-        if node >= 0:
-            # What holds in a case holds in its parts, which see decisions of their own only after it.
-            inner = forward(question, domain, known, passes=2).bounds if decisions else known
-            waiting += [((*decisions, node), inner), ((*decisions, node ^ 1), inner)]
-            continue
-        bounds.append(_leaf_bound(question, domain, entries, known, next(rest), target))
-    return _largest(bounds)
+        decisions = waiting.pop()
+        if node < 0:
+            yield Case(row, decisions, next(rest), target)
+        else:
+            waiting += [(*decisions, node), (*decisions, node ^ 1)]
 
 
-def _largest(bounds: Sequence[Number | None]) -> Number:
-    """Of the cases with inputs; what is not a number is larger than any."""
-    some = [bound for bound in bounds if bound is not None]
-    return max(some, key=lambda bound: (not bound <= np.inf, bound), default=0)
+def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
+    """Bounds of cases (squared for p = 2), 0 for those without any input; what is not a number proves nothing."""
+    found: list[Number] = []
+    width = max(question.network.size(k) for k in range(question.network.last + 1))
+    step = max(1, _ENTRIES // width**2)
+    for i in range(0, len(cases), step):
+        found += _bounds(question, whole.bounds, {}, cases[i : i + step], _ROUNDS)
+    return found
 
 
-def _leaf_bound(
-    question: Question, domain: Domain, entries: Array, start: Mapping[int, Interval], leaf: Leaf, target: Number,
-    depth: int = 3,
-) -> Number | None:  # fmt: skip
-    """Bound of one case; None where it holds no input. ``depth``: gates that may be decided beyond its decisions."""
+def _bounds(
+    question: Question,
+    start: Mapping[int, Interval],
+    planes: Mapping[int, Planes],
+    cases: Sequence[Case],
+    rounds: int,
+) -> list[Number]:
+    """Of few cases, each of which may be divided ``rounds`` times beyond its decisions."""
     arithmetic = question.arithmetic
-    found = forward(question, domain, start, passes=3)
-    if found.empty:
-        return None
-    if leaf.conflict and len(found.planes.offset):
-        weights = np.array([[leaf.conflict.get(int(g), 0.0) for g in found.planes.gate]])
-        nothing = arithmetic.zeros(1, question.network.inputs), arithmetic.zeros(1)
-        if maximum(arithmetic, domain, *nothing, found.planes, weights)[0] < 0:
-            return None
-    gradient = gradients(question, found.slopes)
+    domain, entries = _domain(question, [case.decisions for case in cases])
+    found = forward(question, domain, start, planes, passes=2)
+    rows = question.rows[[case.row for case in cases]]
+    gradient = gradients(question, rows, found.slopes)
     low, high = gradient.intervals[0]
-    if bool(((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any()):
-        return None
+    empty = found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
+    empty |= ((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any(1)
     low = np.where(entries > 0, np.maximum(low, 0 * low), low)
     high = np.where(entries < 0, np.minimum(high, 0 * high), high)
     gradient.intervals[0] = np.minimum(low, high), np.maximum(low, high)
-    bound = norm_bound(question, gradient)
-    if question.norm == "1" or bound <= target:
-        return bound
-    at = coordinates(question, found.slopes, {k: v for k, v in gradient.intervals.items() if k})
-    better = quadratic_bound(question, at, gradient.intervals[0], leaf.theta, leaf.lam)
-    bound = better if better < bound else bound
-    missing = [gate for gate in at.gates if gate not in leaf.theta]
-    if bound <= target or not depth or not leaf.theta or not missing:
-        return bound
-    # For whoever wrote the file this gate was decided: one side is empty, or bounded with the multipliers there.
-    parts = []
-    for side in (-1, 1):
-        signs = domain.signs.copy()
-        signs[missing[0]] = side
-        part = dataclasses.replace(domain, signs=signs)
-        parts.append(_leaf_bound(question, part, entries, found.bounds, leaf, target, depth - 1))
-    return _largest(parts)
+    bounds: list[Number] = list(norm_bound(question, gradient))
+    again: list[int] = []
+    parts: list[Case] = []
+    for i, case in enumerate(cases):
+        if empty[i]:
+            bounds[i] = 0 * bounds[i]
+        elif question.norm != "1" and not bounds[i] <= case.target:
+            slopes, intervals = ({k: (v[0][i], v[1][i]) for k, v in of.items()} for of in (found.slopes, gradient.intervals))
+            at = coordinates(question, rows[i], slopes, {k: v for k, v in intervals.items() if k})
+            better = quadratic_bound(question, at, intervals[0], case.leaf.theta, case.leaf.lam)
+            bounds[i] = better if better < bounds[i] else bounds[i]
+            if not bounds[i] <= case.target and rounds:
+                # For whoever wrote the file a gate without multiplier was decided: one side is empty, or bounded with
+                # the multipliers that there are. Where there is none, another pass may help.
+                missing = [2 * gate for gate in at.gates if case.leaf.theta and gate not in case.leaf.theta][:1]
+                more = [(gate + side,) for gate in missing for side in (0, 1)] or [()]
+                again += [i] * len(more)
+                parts += [dataclasses.replace(case, decisions=case.decisions + own) for own in more]
+    if parts:
+        each = {k: (v[0][again], v[1][again]) for k, v in found.bounds.items()}
+        own = {k: Planes(p.normal[again], p.offset[again], p.gate[again]) for k, p in found.planes.items()}
+        sides = _bounds(question, each, own, parts, rounds - 1)
+        for i in set(again):
+            bounds[i] = min(bounds[i], largest([bound for j, bound in zip(again, sides, strict=True) if j == i]))
+    return bounds
 
 
-def _domain(question: Question, decisions: tuple[int, ...]) -> tuple[Domain, Array]:
-    """The part of the box that the decisions leave, and signs of gradient entries (inputs,)."""
-    network, lower, upper = question.network, question.lower.copy(), question.upper.copy()
-    flat = np.zeros(network.gates + network.inputs, int)
-    for decision in decisions:
+def _contradicted(question: Question, cases: Cases, planes: Mapping[int, Planes], leaves: Sequence[Leaf]) -> Array:
+    """Cases whose decisions contradict each other by the weights in the file."""
+    if not planes or not any(leaf.conflict for leaf in leaves):
+        return np.zeros(len(leaves), bool)
+    walls = cutting(question.arithmetic, cases, planes)
+    weights = [[leaf.conflict.get(g, 0.0) for g in gates] for leaf, gates in zip(leaves, walls.gate.tolist(), strict=True)]
+    nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(leaves), 1)
+    top = maximum(question.arithmetic, cases, *nothing, walls, np.array(weights)[:, None])
+    return np.asarray(top[:, 0] < 0)
+
+
+def largest(bounds: Sequence[Number]) -> Number:
+    """What is not a number is larger than any."""
+    return max(bounds, key=lambda bound: (not bound <= np.inf, bound))
+
+
+def _domain(question: Question, decisions: Sequence[tuple[int, ...]]) -> tuple[Cases, Array]:
+    """The parts of the box that decisions leave, and signs of gradient entries (cases, inputs)."""
+    network = question.network
+    lower, upper = (np.repeat(end[None], len(decisions), 0) for end in (question.lower, question.upper))
+    flat = np.zeros((len(decisions), network.gates + network.inputs), int)
+    for i, decision in ((i, decision) for i, made in enumerate(decisions) for decision in made):
         number, side = decision >> 1, 2 * (decision & 1) - 1
-        if number < len(flat):
-            flat[number] = side
+        if number < flat.shape[1]:
+            flat[i, number] = side
         else:
-            j = number - len(flat)
-            middle = (lower[j] + upper[j]) / 2  # both halves contain it, whatever its rounding
-            lower[j], upper[j] = (middle, upper[j]) if side > 0 else (lower[j], middle)
-    return Domain(lower, upper, flat[: network.gates]), flat[network.gates :]
+            j = number - flat.shape[1]
+            middle = (lower[i, j] + upper[i, j]) / 2  # both halves contain it, whatever its rounding
+            (lower if side > 0 else upper)[i, j] = middle
+    return Cases(lower, upper, flat[:, : network.gates]), flat[:, network.gates :]
