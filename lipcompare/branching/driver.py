@@ -63,13 +63,23 @@ class Stop(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class SearchLimits:
-    """When to stop, and how many subdomains to treat at once."""
+    """When to stop, and how many subdomains to treat at once.
+
+    Attributes:
+        gap, target: what is bounded by ``target``, or leaves a relative gap of at most ``gap`` to the best value, is as
+            good as closed.
+    """
 
     gap: float = 1e-4
+    target: float = 0.0
     seconds: float = float("inf")
     nodes: float = float("inf")
     memory: int = 2**32
     batch: int = 128
+
+    def enough(self, best: float) -> float:
+        """Subdomains bounded by this are as good as closed, with ``best`` the largest value attained."""
+        return max(self.target, threshold(best, self.gap))
 
 
 class SearchProgress(NamedTuple):
@@ -151,7 +161,7 @@ def run(
     pace = 0.0  # seconds per node of the last batch
     try:
         while True:
-            _prune(search, limits.gap)
+            _prune(search, limits.enough(search.best))
             if report is not None:
                 elapsed = max(time.perf_counter() - started, 1e-9)
                 report(
@@ -178,7 +188,7 @@ def run(
             allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable)
             width = max(1, int(allowed))
             begun = time.perf_counter()
-            done = _step(search, evaluator, width, limits.gap)
+            done = _step(search, evaluator, width, limits)
             pace = (time.perf_counter() - begun) / max(1, done)
             if checkpoint is not None:
                 checkpoint(search)
@@ -191,9 +201,8 @@ def threshold(best: float, gap: float) -> float:
     return best / (1 - gap) if gap < 1 else float("inf")
 
 
-def _prune(search: Search, gap: float) -> None:
+def _prune(search: Search, limit: float) -> None:
     """Close what cannot matter; with best-first order that is everything or nothing."""
-    limit = threshold(search.best, gap)
     if search.queue.upper <= limit and not search.waiting:
         search.closed = np.maximum(search.closed, search.queue.row_upper())
         search.queue = Queue(search.queue.rows)
@@ -206,9 +215,9 @@ def _prune(search: Search, gap: float) -> None:
     search.waiting = still
 
 
-def _step(search: Search, evaluator: Evaluator, width: int, gap: float) -> int:
+def _step(search: Search, evaluator: Evaluator, width: int, limits: SearchLimits) -> int:
     """Bound the waiting subdomains, or split the most promising open ones and bound their children."""
-    limit = threshold(search.best, gap)
+    limit = limits.enough(search.best)
     if not search.waiting:
         # Ctrl-C may come between any two lines: a subdomain may then be held twice, but never be lost.
         while len(search.queue) and len(search.waiting) < width and search.queue.upper > limit:

@@ -14,15 +14,14 @@ from lipcompare.branching.driver import Assessment, Search, SearchLimits, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.inheritance import inherited_multipliers
-from lipcompare.branching.roots import root_bounds
 from lipcompare.branching.tree import Subdomain
-from lipcompare.preactivation import Tightening
+from lipcompare.gates import PreactivationBounds
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.regions.program import Region, deepest
 from lipcompare.result import Witness
 
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-3
 """Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
 
 
@@ -71,17 +70,23 @@ class _Recorder:
 
 
 def proof_trees(
-    problem: Problem, witnesses: Sequence[Witness], upper: float, *, time_limit: float, memory: int
+    problem: Problem,
+    bounds: PreactivationBounds,
+    linear: Sequence[float],
+    witnesses: Sequence[Witness],
+    upper: float,
+    *,
+    time_limit: float,
+    memory: int,
 ) -> list[Tree]:
     """One tree per row of a problem with one example, which prove ``upper`` together if the time suffices.
 
-    The root's bounds are plain CROWN's, which a checker can derive without being told anything.
-
     Args:
+        bounds: over the whole box, as a checker derives them.
+        linear: (rows,) bounds that follow from them.
         witnesses: values that were attained.
         time_limit: seconds.
     """
-    bounds, linear = root_bounds(problem, Tightening.CROWN, memory)
     numbering = Numbering(problem.network)
     # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
     bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
@@ -89,7 +94,7 @@ def proof_trees(
     settings = Settings(tolerance=_TOLERANCE, memory=memory)
     evaluator = NetworkEvaluator(
         problem=problem,
-        bounds=bounds,
+        bounds=dict(bounds),
         bound=bound.on(numbering, problem.norm, heuristic, settings),
         sweeps=bound.sweeps,
         passes=bound.passes,
@@ -99,9 +104,8 @@ def proof_trees(
     search = Search.start(np.full(problem.rows, np.inf), witnesses)
     # Multipliers are kept in float32, which costs a bound some 1e-7: aim a little lower than what is to be proved.
     goal = max(upper * (1 - 1e-6), search.best * (1 + 1e-7))
-    gap = 1 - search.best / goal if goal > 0 else 0.0
-    run(search, recorder, SearchLimits(gap=gap, seconds=time_limit, memory=memory, batch=64))
-    return [_tree(recorder, numbering, row, float(linear[row]), goal) for row in range(problem.rows)]
+    run(search, recorder, SearchLimits(gap=0.0, target=goal, seconds=time_limit, memory=memory, batch=64))
+    return [_tree(recorder, numbering, row, linear[row], goal) for row in range(problem.rows)]
 
 
 def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, goal: float) -> Tree:

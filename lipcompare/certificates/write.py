@@ -12,12 +12,11 @@ from lipcompare.certificates.file import Writer, describe
 from lipcompare.certificates.search import Tree, proof_trees
 from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
-from lipcompare.gates import has_patterns
+from lipcompare.certificates.slopes import bounds_with_slopes
+from lipcompare.gates import Gates, PreactivationBounds, has_patterns
 from lipcompare.jacobian import relaxation_named
 from lipcompare.jacobian.norms import norm_product
-from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
-from lipcompare.propagation import propagate
 from lipcompare.result import Bound, Witness
 
 _PLAIN = ("ibp", "recurjac", "lbp")
@@ -86,16 +85,16 @@ def write_certificate(
     leaves = 0
     if result.method in ("naive", *_PLAIN):
         if result.method == "naive":
-            kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0]
+            kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0].tolist()
         else:
-            # What the checker derives: over bounds of plain CROWN, whatever bounds the result came from.
-            kind = "linear"
-            uppers = propagate(one, Tightening.CROWN, relaxation_named("lbp"), joint=False, memory=memory).upper[0]
-        for row, upper in zip(rows, uppers.tolist(), strict=True):
+            kind, (_, uppers) = "linear", _whole_box(one, header, writer, memory)
+        for row, upper in zip(rows, uppers, strict=True):
             row["upper"] = {"kind": kind}
             row["claim"][1] = max(upper * (1 + _ROOM), _LEAST) if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
-        trees = proof_trees(one, witnesses, float(result.overall_upper[example]), time_limit=time_limit, memory=memory)
+        bounds, linear = _whole_box(one, header, writer, memory)
+        upper = float(result.overall_upper[example])
+        trees = proof_trees(one, bounds, linear, witnesses, upper, time_limit=time_limit, memory=memory)
         for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
             row["upper"] = _upper(number, tree, one, writer)
             row["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
@@ -112,6 +111,27 @@ def write_certificate(
     ends = [row["claim"][1] for row in rows]
     upper = float("inf") if any(end is None for end in ends) else max(ends)
     return Summary(max(row["claim"][0] for row in rows), upper, size, leaves)
+
+
+def _whole_box(
+    problem: Problem, header: dict[str, Any], writer: Writer, memory: int
+) -> tuple[PreactivationBounds, list[float]]:
+    """Pre-activation bounds with slopes that go into the file, and the linear bounds (rows,) that follow."""
+    bounds, slopes = bounds_with_slopes(problem, memory)
+    header["slopes"] = [
+        {
+            "node": node,
+            "neurons": writer.add(f"{node}.neurons", below.neurons, np.int32),
+            "below": {str(k): writer.add(f"{node}.below{k}", v, np.float32) for k, v in below.slopes.items()},
+        }
+        for node, below in slopes.items()
+    ]
+    gates, relaxation = Gates.from_preactivations(problem.network, bounds), relaxation_named("lbp")
+    gradients = relaxation.gradients(
+        problem.network, gates, problem.functionals, norm=problem.norm, forward=None, memory=memory
+    )
+    upper = relaxation.norms(problem.network, gates, problem.functionals, gradients, problem.norm, None)
+    return bounds, upper[0].tolist()
 
 
 def _proved(path: str | os.PathLike[str]) -> list[float]:

@@ -9,7 +9,7 @@ coefficient that arrived there times the value that arrives now. So a step costs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,10 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, affine_va
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.backward import Passed, Start, concretise
+
+
+Watch = Callable[[Tensor, Mapping[int, Lines]], None]
+"""Is told which targets (batch, targets) were improved, and by which lines, (batch, 1 or targets, neurons)."""
 
 
 class Descent(NamedTuple):
@@ -40,6 +44,7 @@ def descend(
     best: Tensor,
     descent: Descent,
     deadline: Deadline,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Best upper bounds (batch, targets) over the relaxations' free choices, each target with its own.
 
@@ -47,6 +52,7 @@ def descend(
         bounds: on every pre-activation before the node, (batch, neurons).
         start: functionals of the node's value, whose first step back no choice changes.
         best: bounds that hold already.
+        watch: is told of every improvement.
     """
     families, starts = {}, {}
     for k, z in bounds.items():
@@ -61,7 +67,10 @@ def descend(
         lines = {k: line for k, (line, _) in relaxed.items()}
         passed: dict[int, Passed] = {}
         coefficient, constant = start.planes(network, lines, passed=passed)
-        best = torch.minimum(best, concretise(region, coefficient, constant))
+        found = concretise(region, coefficient, constant)
+        if watch is not None:
+            watch(found < best, lines)
+        best = torch.minimum(best, found)
         if not passed:
             return best  # no activation lies before this node
         if step == descent.steps:

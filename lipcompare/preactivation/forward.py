@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forw
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.deciding import decided, decides, near_zero
-from lipcompare.preactivation.descent import Descent, descend
+from lipcompare.preactivation.descent import Descent, Watch, descend
 from lipcompare.preactivation.hurry import Hurry
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
@@ -44,6 +44,7 @@ def preactivation_bounds(
     descent: Descent = Descent(),
     crown: Mapping[int, Interval] | None = None,
     deadline: Deadline | None = None,
+    watch: Callable[[int, Tensor], Watch] | None = None,
 ) -> dict[int, Interval]:
     """Bounds on every pre-activation over a batch of boxes.
 
@@ -55,6 +56,8 @@ def preactivation_bounds(
         memory: bytes that a backward pass may take at once; targets are chunked to respect it.
         crown: CROWN's bounds, if they are there already.
         deadline: when it has passed, neurons that were not refined yet keep their intervals.
+        watch: gives who is told of optimised slopes, for a node and some entries (t,) of its value: 2 t targets, upper
+            bounds on the entries and then on their negatives.
 
     Returns:
         Per activation node an interval (batch, neurons).
@@ -71,7 +74,7 @@ def preactivation_bounds(
     if sooner.passed():
         deadline.missed = True
         return plain
-    bounds = _bounds(network, box, plain, tightening, descent, memory, sooner)
+    bounds = _bounds(network, box, plain, tightening, descent, memory, sooner, watch)
     deadline.missed |= sooner.missed
     return bounds
 
@@ -84,6 +87,7 @@ def _bounds(
     descent: Descent | None,
     memory: int,
     deadline: Deadline,
+    watch: Callable[[int, Tensor], Watch] | None = None,
 ) -> dict[int, Interval]:
     """Bounds on every pre-activation in one pass from the input on.
 
@@ -112,7 +116,7 @@ def _bounds(
         if readers and tightening is not Tightening.INTERVAL and not straight:
             undecided = functools.reduce(operator.or_, (_undecided(network.activation(r), value) for r in readers))
             steps = descent if lines else None
-            refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline, hurry)
+            refined = _refine(network, box, bounds, lines, k, value, undecided, steps, memory, deadline, hurry, watch)
             value = value.intersect(outward(reach, refined, network))
         return reach._replace(interval=value)
 
@@ -145,6 +149,7 @@ def _refine(
     memory: int,
     deadline: Deadline,
     hurry: Hurry | None,
+    watch: Callable[[int, Tensor], Watch] | None,
 ) -> Interval:
     """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others.
 
@@ -179,7 +184,8 @@ def _refine(
         start = Start.of_ends(network, node, entries, lower)
         best = start.upper(network, box, shared)
         if descent is not None:
-            best = descend(network, box, bounds, start, best, descent, deadline)
+            told = watch(node, entries) if watch else None
+            best = descend(network, box, bounds, start, best, descent, deadline, told)
         high, low = best.split(len(entries), dim=1)
         upper.index_copy_(1, entries, torch.minimum(upper.index_select(1, entries), high))
         lower.index_copy_(1, entries, torch.maximum(lower.index_select(1, entries), -low))

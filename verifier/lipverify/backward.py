@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lipverify.definite import shift
-from lipverify.forward import Interval
+from lipverify.forward import Interval, both_signs
 from lipverify.network import Affine, Kink
 from lipverify.numbers import Arithmetic, Array, Number, outward
 from lipverify.question import Question
@@ -60,10 +60,8 @@ def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -
         wanted = (lower < 0) & (upper > 0) if k or question.norm == "inf" else lower < upper
         index = np.flatnonzero(wanted.any(0)) if found.lines else np.zeros(0, int)
         if len(index):
-            weights = arithmetic.zeros(2 * len(index), lower.shape[1])
-            weights[np.arange(len(weights)), np.tile(index, 2)] = arithmetic.array(np.repeat([1.0, -1.0], len(index)))
-            error = arithmetic.error(network.length, np.tile(total[:, index], 2))
-            top = functional(question, found, k, weights) + error
+            top = functional(question, found, k, both_signs(arithmetic, index, lower.shape[1]))
+            top = top + arithmetic.error(network.length, np.tile(total[:, index], 2))
             lower, upper = lower.copy(), upper.copy()
             upper[:, index] = np.minimum(upper[:, index], top[:, : len(index)])
             lower[:, index] = np.maximum(lower[:, index], -top[:, len(index) :])

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lipverify.forward import Below
 from lipverify.network import Affine, Kink, Map, Network
 from lipverify.numbers import Array
 from lipverify.tree import Leaf, fault
@@ -53,6 +54,7 @@ class Certificate:
         norm: ``inf``, ``2`` or ``1``, the norm on the input.
         rows: (rows, outputs).
         proofs: one for each row.
+        below: by node, lines below kinks that are best for some functions of its value.
     """
 
     network: Network
@@ -61,6 +63,7 @@ class Certificate:
     norm: str
     rows: Array
     proofs: tuple[Proof, ...]
+    below: Mapping[int, Below]
 
     @property
     def digest(self) -> str:
@@ -143,7 +146,13 @@ class _Parser:
                 proofs.append(self.proof(item, network))
             except (LookupError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"row {number}: {error}") from error
-        return Certificate(network, lower, upper, header["norm"], rows, tuple(proofs))
+        below = {_integer(item["node"]): self.below(item, network) for item in header.get("slopes", [])}
+        return Certificate(network, lower, upper, header["norm"], rows, tuple(proofs), below)
+
+    def below(self, item: Mapping[str, Any], network: Network) -> Below:
+        neurons = self.integers(item["neurons"], network.size(item["node"]), -1)
+        kinks = {int(k): name for k, name in item["below"].items()}
+        return Below(neurons, {k: self.numbers(a, 2 * len(neurons), len(network.alpha(k))) for k, a in kinks.items()})
 
     def network(self, header: Mapping[str, Any]) -> Network:
         sizes = [_integer(header["inputs"])]

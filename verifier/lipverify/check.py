@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lipverify.backward import gradients, norm_bound, norm_product
 from lipverify.certificate import Certificate, Proof
-from lipverify.forward import everywhere
+from lipverify.forward import Below, everywhere
 from lipverify.lower import attained, layers
 from lipverify.numbers import Exact, Floating, outward
 from lipverify.question import Question, Refused
@@ -35,7 +35,8 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
     with np.errstate(all="ignore"):  # what is not a number proves nothing
         lowers = _lowers(asked, certificate.proofs, failures)
         try:
-            uppers = _uppers(asked.to(Exact() if exact else Floating()), certificate.proofs)
+            question = asked.to(Exact() if exact else Floating())
+            uppers = _uppers(question, certificate.proofs, certificate.below)
         except (Refused, OverflowError) as error:
             uppers = [np.inf for _ in certificate.proofs]
             for number, said in enumerate(failures):
@@ -64,14 +65,14 @@ def _lowers(asked: Question, proofs: Sequence[Proof], failures: Sequence[list[st
     return found
 
 
-def _uppers(question: Question, proofs: Sequence[Proof]) -> list[float]:
+def _uppers(question: Question, proofs: Sequence[Proof], below: Mapping[int, Below]) -> list[float]:
     """What the proofs give, row by row; infinity for those without one."""
     arithmetic, values = question.arithmetic, dict[int, Any]()
     of_kind = {kind: [i for i, p in enumerate(proofs) if p.kind == kind] for kind in ("norms", "linear", "tree")}
     for i in of_kind["norms"]:
         values[i] = norm_product(question, question.rows[i])
     if of_kind["linear"] or of_kind["tree"]:
-        whole = everywhere(question)
+        whole = everywhere(question, below)
     if some := of_kind["linear"]:
         values |= zip(some, norm_bound(question, gradients(question, question.rows[some], whole.slopes)), strict=True)
     cases: list[Case] = []

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lipverify.network import Affine, Kink
+from lipverify.network import Affine, Kink, Network
 from lipverify.numbers import LARGEST, Arithmetic, Array
 from lipverify.question import Question
 
@@ -70,36 +70,56 @@ class Forward:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lines:
-    """``low z <= kink(z) <= high z + offset`` on the interval of ``z``."""
+    """``low z <= kink(z) <= high z + offset`` on the interval of ``z``: (cases, 1 or functions, size)."""
 
     low: Array
     high: Array
     offset: Array
 
 
-def everywhere(question: Question) -> Forward:
-    """The whole box, as one case."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Below:
+    """Lines below kinks, ``low z``, for functions of one node's value: any slope from alpha to 1 is valid.
+
+    Attributes:
+        neurons: (t,) entries of the value.
+        low: per kink node (2 t, size) slopes for the functions above these entries, then for those above their negatives.
+    """
+
+    neurons: Array
+    low: Mapping[int, Array]
+
+    def instead(self, arithmetic: Arithmetic, network: Network, lines: Mapping[int, Lines]) -> dict[int, Lines]:
+        """Other lines with these below."""
+        changed = dict(lines)
+        for k, low in self.low.items():
+            if k in lines:
+                alpha = network.alpha(k)
+                changed[k] = dataclasses.replace(lines[k], low=np.clip(arithmetic.array(low), alpha, 0 * alpha + 1)[None])
+        return changed
+
+
+def everywhere(question: Question, given: Mapping[int, Below]) -> Forward:
+    """The whole box, as one case; ``given``: the lines below that are best for some neurons."""
     whole = Cases(question.lower[None], question.upper[None], np.zeros((1, question.network.gates), int))
-    return forward(question, whole, {}, {})
+    found = forward(question, whole, {}, {})
+    return forward(question, whole, found.bounds, {}, given) if given else found
 
 
 def forward(
-    question: Question, cases: Cases, start: Mapping[int, Interval], planes: Mapping[int, Planes], passes: int = 1
+    question: Question,
+    cases: Cases,
+    start: Mapping[int, Interval],
+    known: Mapping[int, Planes],
+    given: Mapping[int, Below] = {},
 ) -> Forward:
-    """Propagate boxes with decisions.
+    """Propagate boxes with decisions, which tighten earlier layers once their half-spaces are known.
 
     Args:
         start: bounds that hold anyway, for all cases or for each.
-        planes: half-spaces of an earlier pass.
-        passes: from the second one on, decisions tighten earlier layers.
+        known: half-spaces of an earlier pass.
+        given: per node lines below for functions that are tried besides the usual ones.
     """
-    for _ in range(passes):
-        found = _pass(question, cases, start, planes)
-        start, planes = found.bounds, found.planes
-    return found
-
-
-def _pass(question: Question, cases: Cases, start: Mapping[int, Interval], known: Mapping[int, Planes]) -> Forward:
     network, arithmetic, planes = question.network, question.arithmetic, dict(known)
     count = network.length + network.inputs
     values: list[Interval] = [(cases.lower, cases.upper)]
@@ -121,14 +141,15 @@ def _pass(question: Question, cases: Cases, start: Mapping[int, Interval], known
             lower, upper = np.maximum(lower, start[k][0]), np.minimum(upper, start[k][1])
         wanted = np.flatnonzero(((lower <= 0) & (upper >= 0) | (sign != 0)).any(0))
         if len(wanted):
-            rows = arithmetic.zeros(2 * len(wanted), node.size)
-            rows[np.arange(len(rows)), np.tile(wanted, 2)] = arithmetic.array(np.repeat([1.0, -1.0], len(wanted)))
-            normal, offset = _functions(question, lines, node.parent, rows)
-            offset = offset + arithmetic.error(count, np.tile(sums[node.parent][:, wanted], 2))
-            planes[k] = _own(normal, offset, sign[:, wanted], network.first_gate[k] + wanted)
-            top = maximum(arithmetic, cases, normal, offset, cutting(arithmetic, cases, planes))
-            upper[:, wanted] = np.minimum(upper[:, wanted], top[:, : len(wanted)])
-            lower[:, wanted] = np.maximum(lower[:, wanted], -top[:, len(wanted) :])
+            below = given.get(node.parent)
+            for neurons, own in ((wanted, lines), *([(below.neurons, below.instead(arithmetic, network, lines))] if below else [])):
+                normal, offset = _functions(question, own, node.parent, both_signs(arithmetic, neurons, node.size))
+                offset = offset + arithmetic.error(count, np.tile(sums[node.parent][:, neurons], 2))
+                if own is lines:
+                    planes[k] = _own(normal, offset, sign[:, wanted], network.first_gate[k] + wanted)
+                top = maximum(arithmetic, cases, normal, offset, cutting(arithmetic, cases, planes))
+                upper[:, neurons] = np.minimum(upper[:, neurons], top[:, : len(neurons)])
+                lower[:, neurons] = np.maximum(lower[:, neurons], -top[:, len(neurons) :])
         lower, upper = arithmetic.down(lower), arithmetic.up(upper)
         empty = empty | ((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any(1)
         lower = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
@@ -139,7 +160,7 @@ def _pass(question: Question, cases: Cases, start: Mapping[int, Interval], known
         slopes[k] = np.where(right, one, node.alpha), np.where(left & ~right, node.alpha, one)
         lines[k] = _lines(arithmetic, lower, upper, slopes[k], node.alpha)
         values.append(_image(arithmetic, lower, upper, node.alpha))
-        sums.append(np.maximum(np.abs(node.alpha), one) * sums[node.parent] + lines[k].offset)
+        sums.append(np.maximum(np.abs(node.alpha), one) * sums[node.parent] + lines[k].offset[:, 0])
     return Forward(bounds, slopes, planes, empty)
 
 
@@ -173,7 +194,14 @@ def _lines(arithmetic: Arithmetic, lower: Array, upper: Array, slope: Interval, 
     under = np.where(upper > -lower, 0 * alpha + 1, alpha)
     # A neuron that touches its kink without crossing it is on one line over its whole interval.
     settled = np.where(high > low, np.where(lower >= 0, 0 * alpha + 1, alpha), high)
-    return Lines(np.where(open_, under, settled), np.where(open_, chord, settled), offset)
+    return Lines(*(v[:, None] for v in (np.where(open_, under, settled), np.where(open_, chord, settled), offset)))
+
+
+def both_signs(arithmetic: Arithmetic, index: Array, size: int) -> Array:
+    """Functionals (2 t, size): the entries at ``index``, and their negatives."""
+    rows = arithmetic.zeros(2 * len(index), size)
+    rows[np.arange(len(rows)), np.tile(index, 2)] = arithmetic.array(np.repeat([1.0, -1.0], len(index)))
+    return rows
 
 
 def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows: Array) -> tuple[Array, Array]:
@@ -186,10 +214,9 @@ def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows
         if isinstance(node, Affine):
             offset = offset + weight @ node.bias
             return [(parent, weight @ one.matrix) for parent, one in node.terms]
-        low, high, above = (getattr(lines[k], field.name)[:, None] for field in dataclasses.fields(Lines))
-        positive = np.maximum(weight, 0 * weight)
-        offset = offset + (positive @ above.swapaxes(-1, -2))[..., 0]
-        return [(node.parent, positive * high + (weight - positive) * low)]
+        line, positive = lines[k], np.maximum(weight, 0 * weight)
+        offset = offset + (positive @ line.offset.swapaxes(-1, -2))[..., 0]
+        return [(node.parent, positive * line.high + (weight - positive) * line.low)]
 
     normal = question.network.backward({source: rows}, through)
     if normal is None:

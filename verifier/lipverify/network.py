@@ -89,6 +89,13 @@ class Network:
     def size(self, k: int) -> int:
         return self.inputs if k == 0 else self.nodes[k - 1].size
 
+    def alpha(self, k: int) -> Array:
+        """Slopes (size,) below the kinks of a kink node."""
+        node = self.nodes[k - 1]
+        if not isinstance(node, Kink):
+            raise ValueError(f"node {k} has no kinks")
+        return node.alpha
+
     @property
     def last(self) -> int:
         return len(self.nodes)

@@ -94,11 +94,12 @@ def _bounds(
     """Of few cases, each of which may be divided ``rounds`` times beyond its decisions."""
     arithmetic = question.arithmetic
     domain, entries = _domain(question, [case.decisions for case in cases])
-    found = forward(question, domain, start, planes, passes=2)
+    first = forward(question, domain, start, planes)
+    found = forward(question, domain, first.bounds, first.planes)
     rows = question.rows[[case.row for case in cases]]
     gradient = gradients(question, rows, found.slopes)
     low, high = gradient.intervals[0]
-    empty = found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
+    empty = first.empty | found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
     empty |= ((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any(1)
     low = np.where(entries > 0, np.maximum(low, 0 * low), low)
     high = np.where(entries < 0, np.minimum(high, 0 * high), high)

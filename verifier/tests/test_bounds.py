@@ -55,7 +55,7 @@ def test_plain_bounds(network: networks.Network, norm: str, kind: str) -> None:
 
 @pytest.mark.parametrize("network", CASES[:3])
 def test_bounds_before_kinks_hold_at_samples(network: networks.Network) -> None:
-    found = everywhere(asked(network, "inf"))
+    found = everywhere(asked(network, "inf"), {})
     points = np.random.default_rng(6).uniform(*box(network), (4000, network.inputs))
     values = [points]
     for node in network.nodes:
@@ -80,8 +80,8 @@ def test_any_multipliers_give_a_bound(network: networks.Network, norm: str, exac
         if trial % 7 == 6:
             theta[0], lam[0] = 1e300, 1e-300
         question = asked(network, norm, exact)
-        slopes = {k: (low[0], high[0]) for k, (low, high) in everywhere(question).slopes.items()}
-        gradient = gradients(question, question.rows, everywhere(question).slopes)
+        slopes = {k: (low[0], high[0]) for k, (low, high) in everywhere(question, {}).slopes.items()}
+        gradient = gradients(question, question.rows, everywhere(question, {}).slopes)
         for i, best in enumerate(attained):
             intervals = {k: (low[i], high[i]) for k, (low, high) in gradient.intervals.items()}
             at = coordinates(question, question.rows[i], slopes, {k: v for k, v in intervals.items() if k})
@@ -103,7 +103,7 @@ def test_any_tree_gives_a_bound(seed: int) -> None:
     conflict = {g: float(v) for g, v in enumerate(random.exponential(size=network.gates))}
     leaves = [Leaf(dict.fromkeys(range(network.gates), 1.0), {0: 1.0}, conflict)] * nodes.count(-1)
     question = asked(network, norm)
-    whole = everywhere(question)
+    whole = everywhere(question, {})
     loose = norm_bound(question, gradients(question, question.rows, whole.slopes))
     for row, best in enumerate(sampled(network, norm) ** (2 if norm == "2" else 1)):
         bound = largest(case_bounds(question, whole, list(cases_of(row, nodes, leaves, 0.0))))
