@@ -23,6 +23,8 @@ from lipcompare.result import Witness
 
 _TOLERANCE = 1e-3
 """Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
+_TOGETHER = 64
+"""Cases that are propagated at once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,6 +113,7 @@ def proof_trees(
 def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, goal: float) -> Tree:
     nodes: list[int] = []
     leaves: list[Leaf] = []
+    without: dict[int, tuple[int, ...]] = {}  # decisions of the leaves that hold no input
     blank = np.zeros(numbering.gates + numbering.network.in_size, np.float32)
 
     def visit(
@@ -123,15 +126,17 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
         if said is None or not said.chain or upper <= goal:
             nodes.append(-1)
             packed = inherited_multipliers(numbering, [inherited])[0, 1:].numpy() if inherited else blank
-            conflict = _contradiction(recorder.inner, decisions) if upper == -np.inf else {}
-            leaves.append(Leaf(packed, max(upper, 0.0), conflict))
+            if upper == -np.inf:
+                without[len(leaves)] = decisions
+            leaves.append(Leaf(packed, max(upper, 0.0)))
             return
         for m, last in enumerate(said.chain):
             nodes.append(last)
             yield (*decisions, *said.chain[:m], last ^ 1), upper, inherited
         if said.closed:
             nodes.append(-1)
-            leaves.append(Leaf(blank, 0.0, _contradiction(recorder.inner, (*decisions, *said.chain))))
+            without[len(leaves)] = (*decisions, *said.chain)
+            leaves.append(Leaf(blank, 0.0))
         else:
             yield (*decisions, *said.chain), upper, inherited
 
@@ -143,30 +148,38 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
             stack.pop()
         else:
             stack.append(visit(*step))
+    conflicts = _contradictions(recorder.inner, list(without.values()))
+    for i, conflict in zip(without, conflicts, strict=True):
+        leaves[i] = dataclasses.replace(leaves[i], conflict=conflict)
     return Tree(nodes, leaves)
 
 
-def _contradiction(evaluator: NetworkEvaluator, decisions: tuple[int, ...]) -> dict[int, float]:
-    """Multipliers of the decided gates' half-spaces that prove that no input takes all these decisions, if there are.
+def _contradictions(evaluator: NetworkEvaluator, decisions: Sequence[tuple[int, ...]]) -> list[dict[int, float]]:
+    """Multipliers of the decided gates' half-spaces that prove that no input takes all decisions of a case, if there
+    are.
 
     Where there are none, contradictory signs or intervals show it, to the checker as well.
     """
     network, numbering = evaluator.problem.network, evaluator.numbering
-    made = [np.array(decisions, dtype=np.int64)]
-    signs, _ = numbering.signs(made)
-    box = numbering.boxes(made, evaluator.box)
-    split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
-    spaces = split.halfspaces
-    here = spaces.node[0] >= 0
-    first = torch.tensor([numbering.start[k] for k in spaces.node[0][here].tolist()], dtype=torch.int64)
-    found = deepest(
-        Region(
-            matrix=spaces.normal[0][here].numpy(),
-            offset=spaces.offset[0][here].numpy(),
-            error=np.zeros(int(here.sum())),
-            gate=(first + spaces.neuron[0][here]).numpy(),
-            lower=box.lower[0].numpy(),
-            upper=box.upper[0].numpy(),
-        )
-    )
-    return dict(zip(found.conflict, found.weights, strict=True))
+    results: list[dict[int, float]] = []
+    for i in range(0, len(decisions), _TOGETHER):
+        made = [np.array(some, dtype=np.int64) for some in decisions[i : i + _TOGETHER]]
+        signs, _ = numbering.signs(made)
+        box = numbering.boxes(made, evaluator.box)
+        split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
+        spaces = split.halfspaces
+        for case in range(len(made)):
+            here = spaces.node[case] >= 0
+            first = torch.tensor([numbering.start[k] for k in spaces.node[case][here].tolist()], dtype=torch.int64)
+            found = deepest(
+                Region(
+                    matrix=spaces.normal[case][here].numpy(),
+                    offset=spaces.offset[case][here].numpy(),
+                    error=np.zeros(int(here.sum())),
+                    gate=(first + spaces.neuron[case][here]).numpy(),
+                    lower=box.lower[case].numpy(),
+                    upper=box.upper[case].numpy(),
+                )
+            )
+            results.append(dict(zip(found.conflict, found.weights, strict=True)))
+    return results
