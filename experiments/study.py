@@ -155,7 +155,14 @@ def compute(build: Build, chosen: Choices, given: argparse.Namespace, console: C
                 rows["study"].isin(names) & (rows["method"].isin(given.again) | rows["series"].isin(given.again))
             ]
             console.print(f"{', '.join(names)}: {store.forget(old['key'])} cells of {', '.join(given.again)} forgotten")
-    summary = run(studies, chosen.store, jobs=given.jobs, cluster=given.cluster, console=console)
+    summary = run(
+        studies,
+        chosen.store,
+        jobs=given.jobs,
+        cluster=given.cluster,
+        certificates=given.certificates,
+        console=console,
+    )
     console.print(f"{', '.join(dict.fromkeys(s.name for s in studies))}: {summary} Rows are in {chosen.store}.")
     return summary.interrupted
 
@@ -182,6 +189,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eps", default="", help="radii of boxes around images, such as 2/255,8/255")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on one thread each (default: 1)")
+    parser.add_argument(
+        "--certificates", action="store_true", help="write a proof of every result into the folder STORE.certificates"
+    )
     parser.add_argument("--cluster", help="address of a Dask scheduler, such as tcp://host:8786: run the cells there")
 
 

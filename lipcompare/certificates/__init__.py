@@ -1,6 +1,7 @@
 """Certificates: proofs of both ends of a result, in a file that ``lipverify`` checks (docs/certificates.md)."""
 
+from lipcompare.certificates.checked import Checked, checked
 from lipcompare.certificates.file import differs
 from lipcompare.certificates.write import Summary, write_certificate
 
-__all__ = ["Summary", "differs", "write_certificate"]
+__all__ = ["Checked", "Summary", "checked", "differs", "write_certificate"]

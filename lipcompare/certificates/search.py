@@ -21,7 +21,7 @@ from lipcompare.problem import Norm, Problem
 from lipcompare.regions.program import Region, deepest
 from lipcompare.result import Witness
 
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-5
 """Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
 _TOGETHER = 64
 """Cases that are propagated at once."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from lipcompare.certificates.checked import checked
 from lipcompare.certificates.file import Writer, describe
 from lipcompare.certificates.search import Tree, proof_trees
+from lipcompare.certificates.slopes import bounds_with_slopes
 from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
-from lipcompare.certificates.slopes import bounds_with_slopes
 from lipcompare.gates import Gates, PreactivationBounds, has_patterns
 from lipcompare.jacobian import relaxation_named
 from lipcompare.jacobian.norms import norm_product
@@ -103,7 +104,8 @@ def write_certificate(
     header["rows"] = rows
     size = writer.save(header, path)
     short = False
-    for row, high in zip(rows, _proved(path) or [0.0] * len(rows), strict=True):
+    proved = checked(path)
+    for row, high in zip(rows, [0.0] * len(rows) if proved is None else proved.upper, strict=True):
         if row["claim"][1] is not None and row["claim"][1] < high:
             # Re-propagation there may find less than the search did: claim what is proved.
             row["claim"][1], short = high * (1 + _OVER) if np.isfinite(high) else None, True
@@ -132,16 +134,6 @@ def _whole_box(
     )
     upper = relaxation.norms(problem.network, gates, problem.functionals, gradients, problem.norm, None)
     return bounds, upper[0].tolist()
-
-
-def _proved(path: str | os.PathLike[str]) -> list[float]:
-    """The upper ends that ``lipverify`` proves from a file, row by row; nothing is known where it is not installed."""
-    try:
-        from lipverify.certificate import read
-        from lipverify.check import check
-    except ImportError:
-        return []
-    return [row.upper for row in check(read(path))]
 
 
 def _lower(problem: Problem, witness: Witness, value: float, writer: Writer) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from lipcompare.cli.asked import (
     BoundOptions,
+    CertificateOptions,
     CertifyOptions,
     CompareOptions,
     JacobianOptions,
@@ -30,6 +31,12 @@ _STORE_CODES = """[bold]Exit codes[/bold]
   0  done
   2  bad input; one sentence on stderr says what to change
 130  interrupted"""
+
+_SAME_CODES = """[bold]Exit codes[/bold]
+
+  0  the networks are equal
+  1  they differ; where, is printed
+  2  bad input; one sentence on stderr says what to change"""
 
 _LIST_CODES = """[bold]Exit codes[/bold]
 
@@ -206,6 +213,25 @@ def operator_norm(given: OperatorNormOptions) -> None:
     from lipcompare.cli.commands import questions
 
     questions.operator_norm(given)
+
+
+@app.command(epilog=_SAME_CODES)
+@takes(CertificateOptions)
+def certificate(given: CertificateOptions) -> None:
+    """Compare a certificate's own copy of the network with a model, number by number.
+
+    [bold]lipverify[/bold] checks what a certificate proves, about the network in it. This says
+    whether that network is the one in your file, of any format that can be read.
+
+    [bold]Examples[/bold]
+
+    lipcompare bound net.onnx --center 0.5 --eps 0.1 --certificate proof.npz
+    lipverify proof.npz
+    lipcompare certificate proof.npz net.onnx
+    """
+    from lipcompare.cli.commands import bounds
+
+    bounds.certificate(given)
 
 
 @app.command(epilog=_STORE_CODES)

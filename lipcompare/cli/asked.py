@@ -244,6 +244,14 @@ class ResultsOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class CertificateOptions:
+    """Of ``lipcompare certificate``."""
+
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What --certificate wrote.", show_default=False)]
+    network: options.Loaded
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportOptions:
     """Of ``lipcompare report``."""
 

@@ -107,7 +107,7 @@ class Question:
         return None if self.clip is None else _pair(self.clip)
 
     def _network(self) -> Network:
-        shape = None if self.input_shape is None else _shape(self.input_shape)
+        shape = input_shape(self.input_shape)
         return load(self.model, input_shape=shape, memory=int(self.memory * 2**30), logits=self.logits)
 
     def _check_combination(self, ball: Norm) -> None:
@@ -368,7 +368,10 @@ def _placement(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return torch.device(device), _DTYPES[dtype]
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def input_shape(text: str | None) -> tuple[int, ...] | None:
+    """The shape of one example that ``--input-shape`` names, if any."""
+    if text is None:
+        return None
     parts = re.split(r"[,x]", text)
     if not all(re.fullmatch(r"0*[1-9]\d{0,17}", part, re.ASCII) for part in parts):
         raise InvalidInput(f"--input-shape {text!r} cannot be read: write sizes such as 1,28,28.")

@@ -221,6 +221,18 @@ class Domain:
         _require_model(self.model)
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A network alone."""
+
+    model: Model
+    input_shape: InputShape = None
+    logits: Logits = False
+
+    def __post_init__(self) -> None:
+        _require_model(self.model)
+
+
 def _require_model(path: str) -> None:
     """That there is such a file is known before anything is loaded to read it; other kinds are told apart there."""
     if Path(path).suffix.lower() in (".onnx", ".pt2", ".npz"):

@@ -23,7 +23,6 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.backward import Passed, Start, concretise
 
-
 Watch = Callable[[Tensor, Mapping[int, Lines]], None]
 """Is told which targets (batch, targets) were improved, and by which lines, (batch, 1 or targets, neurons)."""
 

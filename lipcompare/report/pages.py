@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lipcompare.budget import duration
+from lipcompare.certificates import checked
 from lipcompare.display.style import ordered, style
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.report.figures.store import (
@@ -28,9 +29,10 @@ from lipcompare.report.figures.store import (
 )
 from lipcompare.report.tables import Table, by_group
 from lipcompare.report.templating import render
+from lipcompare.result import interval_text
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store import export
-from lipcompare.store.database import Store
+from lipcompare.store.database import Store, certificate_file, certificates_of
 from lipcompare.store.filter import Filter
 from lipcompare.store.schema import in_words
 
@@ -38,6 +40,8 @@ PLOTS = ("values", "sweep", "pareto", "profile", "traces", "statuses")
 _AXES = ("width", "depth", "eps", "layers", "size")
 _MOST_GROUPS = 8
 _MOST_ROWS = 400
+_ROOM = 1e-5
+"""What a certificate may prove less than its row says and still be a proof of it: a tree's multipliers are rounded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,7 @@ def write_report(store: Store, out: str | Path) -> Path:
         export.write(frame, folder / "rows.csv")
         export.write(trace, folder / "trace.csv")
         page = folder / "index.html"
+        frame = frame.assign(verified=_verified(frame, certificates_of(store.path)))
         page.write_text(_page(store.path.name, frame, trace, damage), encoding="utf-8")
     return page
 
@@ -159,6 +164,25 @@ def _page(name: str, frame: pd.DataFrame, trace: pd.DataFrame, damage: str) -> s
         overall=_overall(frame, trace),
         studies=[_study(s, frame[frame["study"] == s], trace[trace["study"] == s]) for s in studies],
     )
+
+
+def _verified(frame: pd.DataFrame, folder: Path) -> list[str]:
+    """What ``lipverify`` says now of the certificate of every row, in a word or two; nothing where there is none."""
+    words: dict[str, str] = {}
+    for row in frame[frame["status"].notna()].itertuples():
+        path = certificate_file(folder, row.key)
+        if row.key in words or not path.exists():
+            continue
+        found = checked(path)
+        if found is None:
+            words[row.key] = "not checked: lipverify is not installed"
+        elif found.failures:
+            words[row.key] = "REFUSED"
+        else:
+            lower, upper = max(found.lower), max(found.upper)
+            whole = lower >= row.lower * (1 - _ROOM) and upper <= row.upper * (1 + _ROOM)
+            words[row.key] = "verified" if whole else f"verified {interval_text(lower, upper)}"
+    return [words.get(key, "") for key in frame["key"]]
 
 
 def _progress(frame: pd.DataFrame) -> str:
@@ -300,8 +324,11 @@ def _troubles(frame: pd.DataFrame) -> Listing:
 def _cells(frame: pd.DataFrame) -> Listing:
     """The cells, the first of them if they are very many."""
     lines = [
-        [r.task, r.series, lower_text(r.lower), upper_text(r.upper), f"{r.seconds:.3g}", r.status.replace("_", " ")]
+        [
+            r.task, r.series, lower_text(r.lower), upper_text(r.upper), f"{r.seconds:.3g}", r.status.replace("_", " "),
+            r.verified,
+        ]
         for r in frame.head(_MOST_ROWS).itertuples()
-    ]
-    heads = ["problem", "method", "at least", "at most", "seconds", "status"]
-    return Listing(heads, lines, ["text", "text", "", "", "", "text"])
+    ]  # fmt: skip
+    heads = ["problem", "method", "at least", "at most", "seconds", "status", "certificate"]
+    return Listing(heads, lines, ["text", "text", "", "", "", "text", "text"])

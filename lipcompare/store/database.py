@@ -102,6 +102,17 @@ class Member:
     labels: Mapping[str, Label]
 
 
+def certificates_of(store: str | Path) -> Path:
+    """The folder of the certificates of a store's rows."""
+    path = Path(store)
+    return path.with_name(f"{path.name}.certificates")
+
+
+def certificate_file(folder: Path, key: str) -> Path:
+    """The certificate of a row, if there is one."""
+    return folder / f"{key}.npz"
+
+
 class Store:
     """An open results store; a context manager. One object belongs to one thread.
 

@@ -9,11 +9,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import final
 
 from lipcompare.network.graph import Network
 from lipcompare.result import Status
-from lipcompare.store.database import Record
+from lipcompare.store.database import Record, certificate_file
 from lipcompare.study.definition import Cell
 from lipcompare.study.process import CellProcess
 
@@ -42,11 +43,17 @@ class Lanes(ABC):
 
 @final
 class Local(Lanes):
-    """Worker processes on this machine, each led by a thread."""
+    """Worker processes on this machine, each led by a thread.
 
-    def __init__(self, cells: Sequence[Cell], networks: Mapping[str, Network], jobs: int) -> None:
+    ``certificates``: a folder for proofs of the results, if they are wanted.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], networks: Mapping[str, Network], jobs: int, certificates: Path | None = None
+    ) -> None:
         self.count = max(1, min(jobs, len(cells)))
         self._networks = networks
+        self._certificates = certificates
         self._left = len(cells)
         self._waiting = collections.deque(cells)
         self._finished: queue.Queue[Finished] = queue.Queue()
@@ -76,7 +83,8 @@ class Local(Lanes):
                 cell = self._waiting.popleft()
             except IndexError:
                 break
-            record = process.run(cell, self._networks[cell.network_hash])
+            proof = None if self._certificates is None else certificate_file(self._certificates, cell.key)
+            record = process.run(cell, self._networks[cell.network_hash], proof)
             # A cell that was running when everything was stopped is no result; one that was interrupted by itself is.
             if not (self._stopping.is_set() and record.status == Status.INTERRUPTED.name.lower()):
                 self._finished.put((cell, record))

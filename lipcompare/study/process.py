@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import queue
@@ -23,7 +24,7 @@ from lipcompare.result import Status
 from lipcompare.store.database import Origin, Record
 from lipcompare.study.definition import Cell
 from lipcompare.study.record import without_result
-from lipcompare.study.worker import Done, Job, Message, Ready, Running
+from lipcompare.study.worker import Done, Job, Message, Proving, Ready, Running
 
 _START = 180.0
 """Seconds that a process may take to import, or a method to warm up, on a machine under load."""
@@ -81,8 +82,11 @@ class CellProcess:
         self._worked = False
         """Whether a process has ever started."""
 
-    def run(self, cell: Cell, network: Network) -> Record:
+    def run(self, cell: Cell, network: Network, certificate: Path | None = None) -> Record:
         """The cell's row, whatever happens to the process.
+
+        Args:
+            certificate: the file for a proof of the result; without a file where that fails, or takes too long.
 
         Raises:
             WorkerError: no process has ever started, so that the fault is not the cell's.
@@ -97,7 +101,7 @@ class CellProcess:
                     raise
                 return without_result(cell, Status.UNAVAILABLE, str(error))
         self._idle_memory = max(self._idle_memory, self._memory())
-        job = (cell, network if self._network != cell.network_hash else None)
+        job = Job(cell, network if self._network != cell.network_hash else None, certificate)
         self._network = cell.network_hash
         assert self._process is not None and self._process.stdin is not None
         self._silence = self._errors.seek(0, os.SEEK_END) if self._errors else 0
@@ -110,6 +114,7 @@ class CellProcess:
 
     def _wait(self, cell: Cell) -> Record:
         asked, started, trace = time.perf_counter(), 0.0, list[TracePoint]()
+        proving: Record | None = None  # has returned; only its certificate is not written yet
         while True:
             try:
                 message = self._messages.get(timeout=_POLL)
@@ -118,12 +123,16 @@ class CellProcess:
                 seconds = time.perf_counter() - (started or asked)
                 if used > cell.limits.memory * 1.05:
                     self._kill()
+                    if proving is not None:
+                        return _unproved(proving, "it took more memory than the cell may")
                     detail = f"Killed at its memory limit of {cell.limits.memory / 2**30:.3g} GiB."
                     return without_result(
                         cell, Status.OUT_OF_MEMORY, detail, seconds=seconds, trace=trace, where=self._origin
                     )
                 if seconds > (cell.limits.time + cell.limits.grace if started else _START + cell.limits.time):
                     self._kill()
+                    if proving is not None:
+                        return _unproved(proving, "it took longer than the cell may")
                     detail = f"Killed {cell.limits.grace:g} s after the limit, as the method does not stop midway."
                     return without_result(
                         cell, Status.TIME_LIMIT, detail, seconds=seconds, trace=trace, where=self._origin
@@ -133,8 +142,14 @@ class CellProcess:
                 return message.record
             if isinstance(message, Running):
                 started = time.perf_counter()
+            elif isinstance(message, Proving):
+                proving, started = message.record, time.perf_counter()
             elif isinstance(message, TracePoint):
                 trace.append(message)
+            elif proving is not None:
+                said = self._last_words()
+                self._kill()
+                return _unproved(proving, said or "the process ended")
             elif message is None:
                 return self._crashed(cell, time.perf_counter() - (started or asked), trace, "")
             else:
@@ -255,6 +270,11 @@ def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
+def _unproved(record: Record, why: str) -> Record:
+    """A row whose certificate was not written."""
+    return dataclasses.replace(record, message=f"{record.message} There is no certificate: {why}.")
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process, and the solvers that it started."""
     if process.returncode is not None:
@@ -300,7 +320,7 @@ def _read(stream: IO[bytes], messages: queue.Queue[Heard]) -> None:
             ended = stream.closed or (isinstance(error, pickle.UnpicklingError) and "truncated" in str(error))
             messages.put(None if ended else Garbled(f"{type(error).__name__}: {error}"))
             return
-        if not isinstance(message, (Ready, Running, TracePoint, Done)):
+        if not isinstance(message, (Ready, Running, TracePoint, Proving, Done)):
             messages.put(Garbled(f"a {type(message).__name__}"))
             return
         messages.put(message)

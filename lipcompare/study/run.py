@@ -16,7 +16,8 @@ from rich.console import Console
 
 from lipcompare.budget import duration
 from lipcompare.errors import InvalidInput
-from lipcompare.store.database import Store
+from lipcompare.store.database import Store, certificates_of
+from lipcompare.store.schema import in_words
 from lipcompare.study.definition import CellLimits, Setting, Study, Task, plan
 from lipcompare.study.lanes import Lanes, Local
 from lipcompare.study.progress import StudyProgress
@@ -53,6 +54,7 @@ def run(
     *,
     jobs: int = 1,
     cluster: str | None = None,
+    certificates: bool = False,
     console: Console | None = None,
 ) -> Summary:
     """Compute the cells that the store lacks.
@@ -62,6 +64,8 @@ def run(
         store: the SQLite file; other runners may write to it at the same time.
         jobs: cells at a time on this machine. Times are comparable only between runs of equal ``jobs``.
         cluster: address of a Dask scheduler, such as ``tcp://host:8786``: run there instead of here.
+        certificates: write a proof of every result that is computed now, where there are proofs, into the folder
+            ``STORE.certificates`` (docs/certificates.md). Each may take as long as its cell, beyond the cell's time.
         console: where progress is shown (default: stderr).
 
     Raises:
@@ -70,17 +74,26 @@ def run(
     """
     if jobs < 1:
         raise InvalidInput("jobs must be at least 1.")
+    if certificates and cluster is not None:
+        raise InvalidInput("Certificates are files beside the store: they are written here, not on a cluster.")
+    proofs = certificates_of(store) if certificates else None
     console = console or Console(stderr=True)
     begun = time.monotonic()
     work = plan(studies)
     with Store(store) as results:
         for name, members in work.members.items():
             results.declare(name, members)
+        if proofs is not None:
+            with in_words(proofs):
+                proofs.mkdir(exist_ok=True)
+        if proofs is not None:
+            with in_words(proofs):
+                proofs.mkdir(exist_ok=True)
         done = results.done()
         waiting = [cell for key, cell in work.cells.items() if key not in done]
         counts: collections.Counter[str] = collections.Counter()
         if cluster is None:
-            lanes: Lanes = Local(waiting, work.networks, jobs)
+            lanes: Lanes = Local(waiting, work.networks, jobs, proofs)
         else:
             from lipcompare.study.cluster import Cluster
 

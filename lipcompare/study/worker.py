@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import os
 import pickle
 import queue
@@ -56,16 +57,32 @@ class Running(NamedTuple):
     """The cell's time has started."""
 
 
+class Proving(NamedTuple):
+    """The method has returned; its certificate, which comes next, has as much time again."""
+
+    record: Record
+
+
 class Done(NamedTuple):
     """The cell has ended."""
 
     record: Record
 
 
-Job = tuple[Cell, Network | None]
-"""A cell, with its network unless that is the one of the cell before."""
+class Job(NamedTuple):
+    """What a process is given to do.
 
-Message = Ready | Running | TracePoint | Done
+    Attributes:
+        network: unless that is the one of the cell before.
+        certificate: the file for a proof of the result, if one is wanted.
+    """
+
+    cell: Cell
+    network: Network | None
+    certificate: Path | None = None
+
+
+Message = Ready | Running | TracePoint | Proving | Done
 
 
 def main() -> None:
@@ -87,10 +104,10 @@ def main() -> None:
     network = None
     send(Ready(origin()))
     while True:
-        cell, new = jobs.get()
-        network = new or network
+        job = jobs.get()
+        network = job.network or network
         assert network is not None
-        send(Done(_run(cell, network, warm, send)))
+        send(Done(_run(job, network, warm, send)))
 
 
 def _read(incoming: BinaryIO, jobs: queue.Queue[Job]) -> None:
@@ -115,8 +132,9 @@ def _thread_failed(what: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _run(cell: Cell, network: Network, warm: set[type[Method]], send: Callable[[Message], None]) -> Record:
+def _run(job: Job, network: Network, warm: set[type[Method]], send: Callable[[Message], None]) -> Record:
     """The row of one cell."""
+    cell = job.cell
     assert isinstance(cell.method, Method)
     if dict(cell.versions) != versions():
         ours, theirs = versions(), cell.versions
@@ -145,7 +163,7 @@ def _run(cell: Cell, network: Network, warm: set[type[Method]], send: Callable[[
                 cell.method,
                 time_limit=cell.limits.time,
                 gap=cell.limits.gap,
-                memory=min(2**30, cell.limits.memory // 4),
+                memory=_memory(cell),
                 progress=False,
                 on_progress=on_progress,
             )
@@ -153,7 +171,17 @@ def _run(cell: Cell, network: Network, warm: set[type[Method]], send: Callable[[
             return without_result(cell, Status.UNSUPPORTED, str(error))
         except LipcompareError as error:
             return without_result(cell, Status.CRASHED, f"{type(error).__name__}: {error}")
-    return from_bound(cell, result)
+        record = from_bound(cell, result)
+        if job.certificate is not None and math.isfinite(record.upper):
+            send(Proving(record))
+            with contextlib.suppress(UnsupportedOperation):  # some domains have none
+                result.certificate(job.certificate, time_limit=cell.limits.time, memory=_memory(cell))
+    return record
+
+
+def _memory(cell: Cell) -> int:
+    """Bytes of working memory for a method: its other arrays come on top."""
+    return min(2**30, cell.limits.memory // 4)
 
 
 def _warm_up(method: Method, device: str) -> None:
@@ -188,5 +216,5 @@ def _limited(cell: Cell) -> Iterator[None]:
 
 
 def _orphaned_seconds(limits: CellLimits) -> float:
-    """More processor time than a cell can use before the runner kills it."""
-    return (limits.time + 2 * limits.grace + 10.0) * (os.cpu_count() or 1)
+    """More processor time than a cell and its certificate can use before the runner kills it."""
+    return (2 * limits.time + 2 * limits.grace + 10.0) * (os.cpu_count() or 1)

@@ -25,8 +25,11 @@ from runner_methods import QUIET, assert_same_rows, finished, rows
 
 from lipcompare import METHODS, InvalidInput, api
 from lipcompare.budget import TracePoint, duration
+from lipcompare.certificates import checked
 from lipcompare.methods import register
+from lipcompare.report.pages import write_report
 from lipcompare.result import Status
+from lipcompare.store.database import Store
 from lipcompare.study import worker
 from lipcompare.study.definition import plan
 from lipcompare.study.process import CellProcess, WorkerError
@@ -327,3 +330,32 @@ def test_malformed_studies_are_refused(tmp_path: Path) -> None:
         CellLimits(memory=5)
     with pytest.raises(InvalidInput, match="jobs"):
         run([], tmp_path / "r.sqlite", jobs=0)
+
+
+def test_certificates_lie_beside_the_store_and_the_report_says_what_they_prove(tmp_path: Path) -> None:
+    store, folder = tmp_path / "r.sqlite", tmp_path / "r.sqlite.certificates"
+    run([study(Setting("lbp"), Setting("bab"), Setting("attack"))], store, certificates=True, console=QUIET)
+    frame = rows(store).set_index("series")
+    files = {name: folder / f"{frame.loc[name, 'key']}.npz" for name in ("lbp", "bab")}
+    assert set(folder.iterdir()) == set(files.values())  # an attack proves no upper end
+    for name, path in files.items():
+        found = checked(path)
+        assert found is not None and not found.failures
+        assert max(found.upper) == pytest.approx(frame.loc[name, "upper"], rel=1e-5)
+    files["lbp"].write_bytes(b"PK")
+    with Store(store, read_only=True) as kept:
+        page = write_report(kept, tmp_path / "report").read_text()
+    cells = [line.strip() for line in page.splitlines()]
+    assert sum("verified" in line for line in cells) == 1 and sum("REFUSED" in line for line in cells) == 1
+    with pytest.raises(InvalidInput, match="not on a cluster"):
+        run([study(Setting("lbp"))], store, certificates=True, cluster="tcp://nowhere:1", console=QUIET)
+
+
+def test_a_certificate_that_fails_costs_no_row(tmp_path: Path) -> None:
+    work = plan([study(Setting("lbp"))])
+    (cell,), process = work.cells.values(), CellProcess()
+    try:
+        record = process.run(cell, work.networks[cell.network_hash], tmp_path / "no folder" / "c.npz")
+    finally:
+        process.close()
+    assert record.status == "complete" and "There is no certificate: FileNotFoundError" in record.message

@@ -83,7 +83,7 @@ class Below:
 
     Attributes:
         neurons: (t,) entries of the value.
-        low: per kink node (2 t, size) slopes for the functions above these entries, then for those above their negatives.
+        low: per kink node (2 t, size) slopes, for the functions above these entries and then above their negatives.
     """
 
     neurons: Array
@@ -95,7 +95,9 @@ class Below:
         for k, low in self.low.items():
             if k in lines:
                 alpha = network.alpha(k)
-                changed[k] = dataclasses.replace(lines[k], low=np.clip(arithmetic.array(low), alpha, 0 * alpha + 1)[None])
+                changed[k] = dataclasses.replace(
+                    lines[k], low=np.clip(arithmetic.array(low), alpha, 0 * alpha + 1)[None]
+                )
         return changed
 
 
@@ -142,7 +144,10 @@ def forward(
         wanted = np.flatnonzero(((lower <= 0) & (upper >= 0) | (sign != 0)).any(0))
         if len(wanted):
             below = given.get(node.parent)
-            for neurons, own in ((wanted, lines), *([(below.neurons, below.instead(arithmetic, network, lines))] if below else [])):
+            for neurons, own in (
+                (wanted, lines),
+                *([(below.neurons, below.instead(arithmetic, network, lines))] if below else []),
+            ):
                 normal, offset = _functions(question, own, node.parent, both_signs(arithmetic, neurons, node.size))
                 offset = offset + arithmetic.error(count, np.tile(sums[node.parent][:, neurons], 2))
                 if own is lines:

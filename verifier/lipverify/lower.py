@@ -34,8 +34,8 @@ class Dyadic:
 
     def __add__(self, other: Dyadic) -> Dyadic:
         whole = max(self.whole, other.whole)
-        parts = (value.integers * (whole // value.whole) for value in (self, other))
-        return Dyadic(sum(parts), whole)
+        one, another = (value.integers * (whole // value.whole) for value in (self, other))
+        return Dyadic(one + another, whole)
 
     def __mul__(self, other: Dyadic) -> Dyadic:
         return Dyadic(self.integers * other.integers, self.whole * other.whole)
@@ -83,6 +83,7 @@ def attained(question: Question, numbers: Layers, row: Array, x: Array, sides: M
             slopes[k] = Dyadic(np.where(right, alpha.whole, alpha.integers), alpha.whole)
             value = z * slopes[k]
         values.append(value)
+
     def through(k: int, node: Affine | Kink, value: Dyadic) -> list[tuple[int, Dyadic]]:
         if isinstance(node, Kink):
             return [(node.parent, value * slopes[k])]

@@ -119,7 +119,7 @@ def coordinates(
 ) -> Coordinates:
     """Of one case. ``intervals`` are of the gradient of ``row`` at the kinks whose gates may be open."""
     network, arithmetic = question.network, question.arithmetic
-    gates, reaches, found = [], [arithmetic.array([1.0])], dict[int, tuple[int, Array]]()
+    gates, reaches, found = list[int](), [arithmetic.array([1.0])], dict[int, tuple[int, Array]]()
     for k in (k for k in reversed(network.kinks) if k in intervals):
         (lo, hi), size = slopes[k], np.maximum(*(np.abs(v) for v in intervals[k]))
         index = np.flatnonzero((hi > lo) & (size > 0))

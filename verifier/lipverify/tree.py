@@ -92,7 +92,6 @@ def _bounds(
     rounds: int,
 ) -> list[Number]:
     """Of few cases, each of which may be divided ``rounds`` times beyond its decisions."""
-    arithmetic = question.arithmetic
     domain, entries = _domain(question, [case.decisions for case in cases])
     first = forward(question, domain, start, planes)
     found = forward(question, domain, first.bounds, first.planes)
@@ -111,7 +110,9 @@ def _bounds(
         if empty[i]:
             bounds[i] = 0 * bounds[i]
         elif question.norm != "1" and not bounds[i] <= case.target:
-            slopes, intervals = ({k: (v[0][i], v[1][i]) for k, v in of.items()} for of in (found.slopes, gradient.intervals))
+            slopes, intervals = (
+                {k: (v[0][i], v[1][i]) for k, v in of.items()} for of in (found.slopes, gradient.intervals)
+            )
             at = coordinates(question, rows[i], slopes, {k: v for k, v in intervals.items() if k})
             better = quadratic_bound(question, at, intervals[0], case.leaf.theta, case.leaf.lam)
             bounds[i] = better if better < bounds[i] else bounds[i]
@@ -119,7 +120,7 @@ def _bounds(
                 # For whoever wrote the file a gate without multiplier was decided: one side is empty, or bounded with
                 # the multipliers that there are. Where there is none, another pass may help.
                 missing = [2 * gate for gate in at.gates if case.leaf.theta and gate not in case.leaf.theta][:1]
-                more = [(gate + side,) for gate in missing for side in (0, 1)] or [()]
+                more: list[tuple[int, ...]] = [(gate + side,) for gate in missing for side in (0, 1)] or [()]
                 again += [i] * len(more)
                 parts += [dataclasses.replace(case, decisions=case.decisions + own) for own in more]
     if parts:
@@ -136,7 +137,9 @@ def _contradicted(question: Question, cases: Cases, planes: Mapping[int, Planes]
     if not planes or not any(leaf.conflict for leaf in leaves):
         return np.zeros(len(leaves), bool)
     walls = cutting(question.arithmetic, cases, planes)
-    weights = [[leaf.conflict.get(g, 0.0) for g in gates] for leaf, gates in zip(leaves, walls.gate.tolist(), strict=True)]
+    weights = [
+        [leaf.conflict.get(g, 0.0) for g in gates] for leaf, gates in zip(leaves, walls.gate.tolist(), strict=True)
+    ]
     nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(leaves), 1)
     top = maximum(question.arithmetic, cases, *nothing, walls, np.array(weights)[:, None])
     return np.asarray(top[:, 0] < 0)

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from lipcompare.api import bound as run_method
 from lipcompare.api import refused
-from lipcompare.certificates import write_certificate
-from lipcompare.cli.asked import BoundOptions, CompareOptions
+from lipcompare.certificates import differs, write_certificate
+from lipcompare.cli.asked import BoundOptions, CertificateOptions, CompareOptions
 from lipcompare.cli.errors import console, note
-from lipcompare.cli.input import Question, setting, settings
+from lipcompare.cli.input import Question, input_shape, setting, settings
 from lipcompare.cli.options import BudgetOptions
 from lipcompare.cli.printing import bounds as printing
 from lipcompare.combine import intersect
 from lipcompare.display.progress import progress
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
+from lipcompare.network.load import load
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, interval_text
 from lipcompare.store.export import csv_safe
@@ -53,6 +55,19 @@ def _certify(problem: Problem, result: Bound, path: Path, limits: BudgetOptions)
     written = write_certificate(problem, result, path, time_limit=limits.time_limit, memory=int(limits.memory * 2**30))
     proved = interval_text(written.lower, written.upper)
     note(f"{path} proves a value {proved} for example 0 ({written.bytes:,} bytes); check it with lipverify {path}.")
+
+
+def certificate(given: CertificateOptions) -> None:
+    """Compare the network of a certificate with a model; its exit code."""
+    shape = input_shape(given.network.input_shape)
+    place = differs(given.file, load(given.network.model, input_shape=shape, logits=given.network.logits))
+    what = f"The network in {given.file}"
+    if place is None:
+        console().print(escape(f"{what} is that of {given.network.model}, number by number."), soft_wrap=True)
+    else:
+        difference = f"{what} is not that of {given.network.model}. First difference: {place}."
+        console().print(escape(difference), soft_wrap=True)
+        raise typer.Exit(1)
 
 
 def compare(given: CompareOptions) -> None:

@@ -595,3 +595,17 @@ def test_a_certificate_is_written_and_checked(tmp_path) -> None:
     result = run("bound", "net.npz", *BALL, "-m", "bab", "--certificate", str(out))
     assert result.exit_code == 0 and "check it with lipverify" in result.stderr
     assert [failure for row in check(read(out)) for failure in row.failures] == []
+
+
+def test_a_certificates_network_is_compared_with_a_model(tmp_path) -> None:
+    out = tmp_path / "c.npz"
+    run("bound", "net.npz", *BALL, "-m", "naive", "--certificate", str(out))
+    same = run("certificate", str(out), "net.npz")
+    assert same.exit_code == 0 and "is that of net.npz, number by number" in same.output.replace("\n", " ")
+    arrays = dict(np.load("net.npz"))
+    arrays["W1"] = np.nextafter(arrays["W1"], 9)
+    np.savez(tmp_path / "other.npz", **arrays)
+    other = run("certificate", str(out), str(tmp_path / "other.npz"))
+    assert other.exit_code == 1 and "First difference: array 3.0" in other.output
+    assert run("certificate", "net.npz", "net.npz").exit_code == 2
+    assert run("certificate", str(out), str(tmp_path / "none.onnx")).exit_code == 2
