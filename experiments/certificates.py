@@ -110,13 +110,13 @@ def tampered(arrays: dict[str, np.ndarray], random: np.random.Generator) -> tupl
 
 def sampled(file: Certificate, random: np.random.Generator) -> np.ndarray:
     """The largest dual norm of each row's gradient (rows,) at random points of the box that the file states."""
-    network = file.network
-    best = np.zeros(len(file.rows))
+    network = file.question.network
+    best = np.zeros(len(file.question.rows))
     with np.errstate(all="ignore"):
-        for x in random.uniform(file.lower, file.upper, (_POINTS, network.inputs)):
-            gradient = _gradient(network, file.rows, x)
+        for x in random.uniform(file.question.lower, file.question.upper, (_POINTS, network.inputs)):
+            gradient = _gradient(network, file.question.rows, x)
             size = np.abs(gradient)
-            norms = {"inf": size.sum(-1), "2": np.sqrt((size**2).sum(-1)), "1": size.max(-1)}[file.norm]
+            norms = {"inf": size.sum(-1), "2": np.sqrt((size**2).sum(-1)), "1": size.max(-1)}[file.question.norm]
             best = np.fmax(best, np.where(np.isfinite(norms), norms, 0.0))
     return best
 

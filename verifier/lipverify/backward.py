@@ -8,23 +8,20 @@ pass back from ``|c|`` gives for all entries.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from lipverify.definite import shift
 from lipverify.forward import Interval, both_signs
-from lipverify.network import Affine, Kink
-from lipverify.numbers import Arithmetic, Array, Number, outward
-from lipverify.question import Question
+from lipverify.network import Affine, Kink, Question
+from lipverify.numbers import Arithmetic, Array, Number, outward, shift
 
 Value = tuple[Array, Array, Array]
 """Ends of an interval of a node's gradient, and a sum of absolute values that bounds the terms of any functional."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GateLines:
+class GateLines(NamedTuple):
     """``(slope -+ spread) J -+ reach`` around ``a J``."""
 
     slope: Array
@@ -32,8 +29,7 @@ class GateLines:
     reach: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Gradients:
+class Gradients(NamedTuple):
     """One row's gradient in every case; the first axis of every array is that of the cases.
 
     Attributes:
@@ -87,13 +83,8 @@ def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -
 
     start = {network.last: (rows, rows, np.abs(rows))}
     nothing = arithmetic.zeros(len(rows), network.inputs)
-    refined(0, *(network.backward(start, through, _added) or (nothing, nothing, nothing)))
+    refined(0, *(network.backward(start, through) or (nothing, nothing, nothing)))
     return found
-
-
-def _added(one: Value, other: Value) -> Value:
-    lower, upper, total = (a + b for a, b in zip(one, other, strict=True))
-    return lower, upper, total
 
 
 def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateLines:

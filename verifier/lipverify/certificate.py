@@ -8,14 +8,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from lipverify.forward import Below
-from lipverify.network import Affine, Kink, Map, Network
-from lipverify.numbers import Array
-from lipverify.tree import Leaf, fault
+from lipverify.network import Affine, Kink, Map, Network, Question
+from lipverify.numbers import Array, Floating
+from lipverify.tree import Leaf, leaves_of
 
 FORMAT, VERSION = "lipcompare certificate", 1
 
@@ -24,24 +24,22 @@ class Malformed(Exception):
     """The file is no certificate; the message says where it fails first."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Proof:
+class Proof(NamedTuple):
     """What is said of one row.
 
     Attributes:
         lower, upper: the interval that is claimed.
         point: (inputs,) where the lower end is attained; None for no proof.
         sides: per kink node (size,), positive where a neuron exactly at its kink counts as active.
-        kind: ``norms``, ``linear`` or ``tree``; empty for no proof of the upper end.
-        nodes, leaves: of a tree.
+        norms: whether the upper end is a product of norms.
+        leaves: cases that cover the box, with the proof of each; none for no proof of this kind.
     """
 
     lower: float
     upper: float
     point: Array | None = None
-    sides: Mapping[int, Array] = dataclasses.field(default_factory=dict)
-    kind: str = ""
-    nodes: tuple[int, ...] = ()
+    sides: Mapping[int, Array] = {}
+    norms: bool = False
     leaves: tuple[Leaf, ...] = ()
 
 
@@ -50,30 +48,21 @@ class Certificate:
     """What the file says, in doubles.
 
     Attributes:
-        lower, upper: (inputs,) the box.
-        norm: ``inf``, ``2`` or ``1``, the norm on the input.
-        rows: (rows, outputs).
         proofs: one for each row.
         below: by node, lines below kinks that are best for some functions of its value.
     """
 
-    network: Network
-    lower: Array
-    upper: Array
-    norm: str
-    rows: Array
+    question: Question
     proofs: tuple[Proof, ...]
     below: Mapping[int, Below]
 
     @property
     def digest(self) -> str:
         """Names the question: network, box, functionals and norm, number by number."""
-        made = hashlib.sha256(self.norm.encode())
-        parts = [self.lower, self.upper, self.rows]
-        for node in self.network.nodes:
-            made.update(repr(node.parents if isinstance(node, Affine) else node.parent).encode())
-            parts += [node.alpha] if isinstance(node, Kink) else [node.bias, *(m.matrix for _, m in node.terms)]
-        for part in parts:
+        asked, nodes = self.question, self.question.network.nodes
+        made = hashlib.sha256(repr((asked.norm, [(type(node).__name__, node.parents) for node in nodes])).encode())
+        inner = (part for node in nodes for part in node.numbers)
+        for part in (asked.lower, asked.upper, asked.rows, *inner):
             made.update(repr(part.shape).encode() + (part + 0.0).tobytes())
         return made.hexdigest()[:16]
 
@@ -114,19 +103,16 @@ def _integer(value: Any) -> int:
 class _Parser:
     arrays: Mapping[str, Array]
 
-    def numbers(self, name: str, *shape: int, kind: str = "f") -> Array:
-        """A member with finite entries, floating (``f``) or integer (``i``), of a shape in which -1 is any size."""
+    def numbers(self, name: str, *shape: int, kind: str = "f", below: int | None = None) -> Array:
+        """A member with finite entries, floating (``f``) or integer (``i``; with ``below``, from 0 on), of a shape in
+        which -1 is any size."""
         array = self.arrays[name]
         fits = array.ndim == len(shape) and all(b in (a, -1) for a, b in zip(array.shape, shape, strict=True))
         if not fits or array.dtype.kind != kind or array.dtype.itemsize > 8 or not np.isfinite(array).all():
             raise ValueError(f"array {name!r} must hold finite numbers ({kind}) of shape {shape}")
-        return array.astype(np.float64 if kind == "f" else np.int64)
-
-    def integers(self, name: str, below: int, *shape: int) -> Array:
-        array = self.numbers(name, *shape, kind="i")
-        if len(array) and not 0 <= array.min() <= array.max() < below:
+        if below is not None and array.size and not 0 <= array.min() <= array.max() < below:
             raise ValueError(f"array {name!r} must hold integers from 0 to {below - 1}")
-        return array
+        return array.astype(np.float64 if kind == "f" else np.int64)
 
     def certificate(self, header: Mapping[str, Any]) -> Certificate:
         if header["format"] != FORMAT or header["version"] != VERSION:
@@ -147,12 +133,13 @@ class _Parser:
             except (LookupError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"row {number}: {error}") from error
         below = {_integer(item["node"]): self.below(item, network) for item in header.get("slopes", [])}
-        return Certificate(network, lower, upper, header["norm"], rows, tuple(proofs), below)
+        question = Question(network, Floating(), lower, upper, rows, header["norm"])
+        return Certificate(question, tuple(proofs), below)
 
     def below(self, item: Mapping[str, Any], network: Network) -> Below:
-        neurons = self.integers(item["neurons"], network.size(item["node"]), -1)
+        neurons = self.numbers(item["neurons"], -1, kind="i", below=network.size(item["node"]))
         kinks = {int(k): name for k, name in item["below"].items()}
-        return Below(neurons, {k: self.numbers(a, 2 * len(neurons), len(network.alpha(k))) for k, a in kinks.items()})
+        return Below(neurons, {k: self.numbers(a, 2 * len(neurons), network.kinks[k].size) for k, a in kinks.items()})
 
     def network(self, header: Mapping[str, Any]) -> Network:
         sizes = [_integer(header["inputs"])]
@@ -179,30 +166,24 @@ class _Parser:
         found = Proof(lower, upper)
         if (below := item.get("lower")) is not None:
             sides = {int(k): self.numbers(a, network.size(int(k)), kind="i") for k, a in below.get("sides", {}).items()}
-            found = dataclasses.replace(found, point=self.numbers(below["point"], network.inputs), sides=sides)
-        if (above := item.get("upper")) is None:
-            return found
-        if above["kind"] != "tree":
-            if above["kind"] not in ("norms", "linear"):
-                raise ValueError(f"no proof is called {above['kind']!r}")
-            return dataclasses.replace(found, kind=above["kind"])
-        nodes = tuple(self.numbers(above["nodes"], -1, kind="i").tolist())
-        count, inputs = nodes.count(-1), network.inputs
-        theta, lam, conflict = (
-            self.table(above.get(name), count, below)
-            for name, below in (("theta", network.gates), ("lam", inputs), ("conflict", network.gates))
-        )
-        leaves = tuple(Leaf(*parts) for parts in zip(theta, lam, conflict, strict=True))
-        if problem := fault(nodes, len(leaves), 2 * (network.gates + 2 * inputs)):
-            raise ValueError(f"tree: {problem}")
-        return dataclasses.replace(found, kind="tree", nodes=nodes, leaves=leaves)
+            found = found._replace(point=self.numbers(below["point"], network.inputs), sides=sides)
+        above = item.get("upper") or {"kind": None}
+        if (kind := above["kind"]) not in (None, "norms", "linear", "tree"):
+            raise ValueError(f"no proof is called {kind!r}")
+        if kind != "tree":
+            return found._replace(norms=kind == "norms", leaves=(Leaf(),) if kind == "linear" else ())
+        nodes, gates, inputs = self.numbers(above["nodes"], -1, kind="i"), network.gates, network.inputs
+        cases = leaves_of(nodes.tolist(), 2 * (gates + 2 * inputs))
+        sizes = {"theta": gates, "lam": inputs, "conflict": gates}
+        parts = (self.table(above.get(name), len(cases), below) for name, below in sizes.items())
+        return found._replace(leaves=tuple(map(Leaf, cases, *parts)))
 
     def table(self, names: Any, leaves: int, below: int) -> list[dict[int, float]]:
         """Per leaf numbers by index, from ``[starts, index, value]``; nothing for no names."""
         if names is None:
             return [{} for _ in range(leaves)]
-        index = self.integers(names[1], below, -1)
+        index = self.numbers(names[1], -1, kind="i", below=below)
         value = self.numbers(names[2], len(index)).tolist()
-        starts = self.integers(names[0], len(index) + 1, leaves + 1).tolist()
+        starts = self.numbers(names[0], leaves + 1, kind="i", below=len(index) + 1).tolist()
         pairs = list(zip(index.tolist(), value, strict=True))
         return [dict(pairs[starts[i] : starts[i + 1]]) for i in range(leaves)]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lipverify.backward import gradients, norm_bound, norm_product
+from lipverify.backward import norm_product
 from lipverify.certificate import Certificate, Proof
 from lipverify.forward import Below, everywhere
-from lipverify.lower import attained, layers
+from lipverify.lower import Dyadic, attained
+from lipverify.network import Question, Refused
 from lipverify.numbers import Exact, Floating, outward
-from lipverify.question import Question, Refused
-from lipverify.tree import Case, case_bounds, cases_of, largest
+from lipverify.tree import Case, case_bounds, largest
 
 
-@dataclasses.dataclass(frozen=True)
-class Proved:
+class Proved(NamedTuple):
     """One row: the proved interval, rounded outward, and what failed on the way, in words."""
 
     lower: float
@@ -28,9 +26,7 @@ class Proved:
 
 def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
     """What the certificate proves, row by row."""
-    asked = Question(
-        certificate.network, Floating(), certificate.lower, certificate.upper, certificate.rows, certificate.norm
-    )
+    asked = certificate.question
     failures: list[list[str]] = [[] for _ in certificate.proofs]
     with np.errstate(all="ignore"):  # what is not a number proves nothing
         lowers = _lowers(asked, certificate.proofs, failures)
@@ -53,7 +49,7 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
 
 def _lowers(asked: Question, proofs: Sequence[Proof], failures: Sequence[list[str]]) -> list[float]:
     """What points attain, row by row; 0 where no point says anything, and why that is."""
-    numbers = layers(asked.network) if any(proof.point is not None for proof in proofs) else []
+    numbers = [[Dyadic.of(part) for part in node.numbers] for node in asked.network.nodes]
     found = [0.0 for _ in proofs]
     for i, proof in enumerate(proofs):
         if proof.point is not None:
@@ -67,21 +63,13 @@ def _lowers(asked: Question, proofs: Sequence[Proof], failures: Sequence[list[st
 
 def _uppers(question: Question, proofs: Sequence[Proof], below: Mapping[int, Below]) -> list[float]:
     """What the proofs give, row by row; infinity for those without one."""
-    arithmetic, values = question.arithmetic, dict[int, Any]()
-    of_kind = {kind: [i for i, p in enumerate(proofs) if p.kind == kind] for kind in ("norms", "linear", "tree")}
-    for i in of_kind["norms"]:
-        values[i] = norm_product(question, question.rows[i])
-    if of_kind["linear"] or of_kind["tree"]:
-        whole = everywhere(question, below)
-    if some := of_kind["linear"]:
-        values |= zip(some, norm_bound(question, gradients(question, question.rows[some], whole.slopes)), strict=True)
-    cases: list[Case] = []
-    for i in of_kind["tree"]:
-        claim = arithmetic.array(min(max(proofs[i].upper, 0.0), 1e100))[()]
-        target = claim * claim if question.norm == "2" else claim
-        cases += cases_of(i, proofs[i].nodes, proofs[i].leaves, target)
-    bounds = case_bounds(question, whole, cases) if cases else []
-    for i in of_kind["tree"]:
+    squared, cases, values = question.norm == "2", list[Case](), dict[int, Any]()
+    for i, proof in enumerate(proofs):
+        claim = question.arithmetic.array(min(max(proof.upper, 0.0), 1e100))[()]
+        cases += [Case(i, leaf, claim * claim if squared else claim) for leaf in proof.leaves]
+        if proof.norms:
+            values[i] = norm_product(question, question.rows[i])
+    bounds = case_bounds(question, everywhere(question, below), cases) if cases else []
+    for i in {case.row for case in cases}:
         values[i] = largest([bound for bound, case in zip(bounds, cases, strict=True) if case.row == i])
-    root = question.norm == "2"
-    return [outward(values[i], up=True, root=root) if i in values else np.inf for i in range(len(proofs))]
+    return [outward(values[i], up=True, root=squared) if i in values else np.inf for i in range(len(proofs))]

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 
 import numpy as np
 
-from lipverify.certificate import Certificate, Malformed, opened, read
+from lipverify.certificate import Malformed, opened, read
 from lipverify.check import check
-from lipverify.network import Kink
+from lipverify.network import Network
+from lipverify.numbers import Array
 
 
-def differs(certificate: Certificate, path: str) -> str | None:
-    """Where the certificate's network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
+def differs(network: Network, path: str) -> str | None:
+    """Where a network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
+    wanted: list[tuple[tuple[int, ...], tuple[Array, ...]]] = []
     with opened(path) as file:
-        layers = [(file[f"W{k}"], file[f"b{k}"]) for k in range(sum(n.startswith("W") for n in file.files))]
-    nodes = certificate.network.nodes
-    if len(nodes) != 2 * len(layers) - 1:
-        return f"it has {len(nodes)} nodes, the model {len(layers)} layers"
-    for k, node in enumerate(nodes):
-        weight, bias = layers[k // 2]
-        if isinstance(node, Kink):
-            same = k % 2 == 1 and node.parent == k and not node.alpha.any()
-        else:
-            same = k % 2 == 0 and node.parents == (k,)
-            same = same and np.array_equal(node.terms[0][1].matrix, weight) and np.array_equal(node.bias, bias)
-        if not same:
-            return f"node {k + 1} is not layer {k // 2} of the model"
+        for k in range(sum(name.startswith("W") for name in file.files)):
+            bias = file[f"b{k}"]
+            wanted += [((2 * k,), (file[f"W{k}"], bias)), ((2 * k + 1,), (np.zeros(len(bias)),))]
+    own = [(node.parents, node.numbers) for node in network.nodes]
+    for number, (mine, other) in enumerate(itertools.zip_longest(own, wanted[:-1]), 1):
+        if mine is None or other is None or mine[0] != other[0] or not all(map(np.array_equal, mine[1], other[1])):
+            return f"node {number} is not as in the model"
     return None
 
 
@@ -42,24 +39,24 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         certificate = read(options.certificate)
-        reason = differs(certificate, options.model) if options.model else None
+        reason = differs(certificate.question.network, options.model) if options.model else None
     except Malformed as error:
         print(f"REFUSED: {error}", file=sys.stderr)
         return 2
     if reason:
         print(f"REFUSED: the certificate's network is not that of {options.model}: {reason}")
         return 1
-    network, ends = certificate.network, (certificate.lower, certificate.upper)
+    asked, network = certificate.question, certificate.question.network
     print(f"network: {network.inputs} inputs, {network.gates} neurons, {network.size(network.last)} outputs")
-    few = [", ".join(map(repr, end[:4].tolist())) + (", ..." if len(end) > 4 else "") for end in ends]
-    print(f"box: from ({few[0]}) to ({few[1]}); norm l_{certificate.norm} on the input")
+    low, high = (", ".join(map(repr, v[:4].tolist())) + ", ..." * (len(v) > 4) for v in (asked.lower, asked.upper))
+    print(f"box: from ({low}) to ({high}); norm l_{asked.norm} on the input")
     print(f"question {certificate.digest} (network, box, functionals and norm, number by number)")
     results = check(certificate, exact=options.exact)
     for number, found in enumerate(results):
         print(f"row {number}: [{found.lower!r}, {found.upper!r}]" + (" REFUSED" if found.failures else ""))
-    low, high = max(r.lower for r in results), max(r.upper for r in results)
+    largest = max(found.lower for found in results), max(found.upper for found in results)
     how = "exactly" if options.exact else "in doubles with error bounds"
-    print(f"largest row: [{low!r}, {high!r}], {how}, {time.perf_counter() - started:.1f} s")
+    print(f"largest row: {list(largest)}, {how}, {time.perf_counter() - started:.1f} s")
     failures = [text for found in results for text in found.failures]
     if failures:
         print(f"REFUSED: {failures[0]}" + (f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""))

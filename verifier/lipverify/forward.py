@@ -10,20 +10,19 @@ The first axis of every array is that of the cases.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from lipverify.network import Affine, Kink, Network
+from lipverify.network import Affine, Kink, Network, Question
 from lipverify.numbers import LARGEST, Arithmetic, Array
-from lipverify.question import Question
 
 Interval = tuple[Array, Array]
+Intervals = Mapping[int, Interval]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Cases:
+class Cases(NamedTuple):
     """Boxes and decisions.
 
     Attributes:
@@ -36,8 +35,7 @@ class Cases:
     signs: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Planes:
+class Planes(NamedTuple):
     """``normal x + offset >= 0`` on the whole case, one row per decided neuron; rows of zeros fill up.
 
     Attributes:
@@ -51,8 +49,7 @@ class Planes:
     gate: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Forward:
+class Forward(NamedTuple):
     """What is known of the cases.
 
     Attributes:
@@ -68,8 +65,7 @@ class Forward:
     empty: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Lines:
+class Lines(NamedTuple):
     """``low z <= kink(z) <= high z + offset`` on the interval of ``z``: (cases, 1 or functions, size)."""
 
     low: Array
@@ -77,8 +73,7 @@ class Lines:
     offset: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Below:
+class Below(NamedTuple):
     """Lines below kinks, ``low z``, for functions of one node's value: any slope from alpha to 1 is valid.
 
     Attributes:
@@ -91,14 +86,9 @@ class Below:
 
     def instead(self, arithmetic: Arithmetic, network: Network, lines: Mapping[int, Lines]) -> dict[int, Lines]:
         """Other lines with these below."""
-        changed = dict(lines)
-        for k, low in self.low.items():
-            if k in lines:
-                alpha = network.alpha(k)
-                changed[k] = dataclasses.replace(
-                    lines[k], low=np.clip(arithmetic.array(low), alpha, 0 * alpha + 1)[None]
-                )
-        return changed
+        alpha = {k: node.alpha for k, node in network.kinks.items()}
+        low = {k: np.clip(arithmetic.array(slope), alpha[k], 1)[None] for k, slope in self.low.items()}
+        return {k: line._replace(low=low.get(k, line.low)) for k, line in lines.items()}
 
 
 def everywhere(question: Question, given: Mapping[int, Below]) -> Forward:
@@ -109,11 +99,7 @@ def everywhere(question: Question, given: Mapping[int, Below]) -> Forward:
 
 
 def forward(
-    question: Question,
-    cases: Cases,
-    start: Mapping[int, Interval],
-    known: Mapping[int, Planes],
-    given: Mapping[int, Below] = {},
+    question: Question, cases: Cases, start: Intervals, known: Mapping[int, Planes], given: Mapping[int, Below] = {}
 ) -> Forward:
     """Propagate boxes with decisions, which tighten earlier layers once their half-spaces are known.
 
@@ -124,11 +110,8 @@ def forward(
     """
     network, arithmetic, planes = question.network, question.arithmetic, dict(known)
     count = network.length + network.inputs
-    values: list[Interval] = [(cases.lower, cases.upper)]
-    sums: list[Array] = [np.maximum(np.abs(cases.lower), np.abs(cases.upper))]
-    lines: dict[int, Lines] = {}
-    bounds: dict[int, Interval] = {}
-    slopes: dict[int, Interval] = {}
+    values, sums = [(cases.lower, cases.upper)], [np.maximum(np.abs(cases.lower), np.abs(cases.upper))]
+    lines, bounds, slopes = dict[int, Lines](), dict[int, Interval](), dict[int, Interval]()
     empty = np.zeros(len(cases.signs), bool)
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
@@ -214,18 +197,18 @@ def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows
     cases = len(lines[min(lines)].low) if lines else 1
     offset = question.arithmetic.zeros(cases, len(rows))
 
-    def through(k: int, node: Affine | Kink, weight: Array) -> list[tuple[int, Array]]:
+    def through(k: int, node: Affine | Kink, value: tuple[Array]) -> list[tuple[int, tuple[Array]]]:
         nonlocal offset
+        (weight,) = value
         if isinstance(node, Affine):
             offset = offset + weight @ node.bias
-            return [(parent, weight @ one.matrix) for parent, one in node.terms]
+            return [(parent, (weight @ one.matrix,)) for parent, one in node.terms]
         line, positive = lines[k], np.maximum(weight, 0 * weight)
         offset = offset + (positive @ line.offset.swapaxes(-1, -2))[..., 0]
-        return [(node.parent, positive * line.high + (weight - positive) * line.low)]
+        return [(node.parent, (positive * line.high + (weight - positive) * line.low,))]
 
-    normal = question.network.backward({source: rows}, through)
-    if normal is None:
-        normal = question.arithmetic.zeros(len(rows), question.network.inputs)
+    nothing = (question.arithmetic.zeros(len(rows), question.network.inputs),)
+    (normal,) = question.network.backward({source: (rows,)}, through) or nothing
     return normal, offset
 
 
@@ -241,9 +224,7 @@ def _own(normal: Array, offset: Array, sign: Array, gates: Array) -> Planes:
 
 def cutting(arithmetic: Arithmetic, cases: Cases, planes: Mapping[int, Planes]) -> Planes:
     """Of all half-spaces those that do not contain the whole box."""
-    normal, offset, gate = (
-        np.concatenate([getattr(p, field.name) for p in planes.values()], 1) for field in dataclasses.fields(Planes)
-    )
+    normal, offset, gate = (np.concatenate(parts, 1) for parts in zip(*planes.values(), strict=True))
     cut = arithmetic.floats(offset - _reach(cases, -normal)) < 0
     order = np.argsort(~cut, 1, kind="stable")[:, : cut.sum(1).max(initial=0)]
     cut, offset, gate = (np.take_along_axis(v, order, 1) for v in (cut, offset, gate))
@@ -257,12 +238,7 @@ def _reach(cases: Cases, normal: Array) -> Array:
 
 
 def maximum(
-    arithmetic: Arithmetic,
-    cases: Cases,
-    normal: Array,
-    offset: Array,
-    walls: Planes,
-    multipliers: Array | None = None,
+    arithmetic: Arithmetic, cases: Cases, normal: Array, offset: Array, walls: Planes, multipliers: Array | None = None
 ) -> Array:
     """Upper bounds (cases, t) of affine functions over box and half-spaces, with the given or with good multipliers
     (cases, t, m).

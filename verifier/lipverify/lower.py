@@ -6,15 +6,14 @@ Doubles are integers over powers of two, and nothing is divided here, so all of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from lipverify.network import Affine, Kink, Network
+from lipverify.network import Affine, Kink, Question, Refused
 from lipverify.numbers import Array
-from lipverify.question import Question, Refused
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,25 +43,14 @@ class Dyadic:
         return Dyadic(self.integers @ other.integers, self.whole * other.whole)
 
 
-Layers = list[tuple[Dyadic, ...]]
-
-
-def layers(network: Network) -> Layers:
-    """The numbers of every node: its matrices and its bias, or its slopes."""
-    return [
-        (*(Dyadic.of(m.matrix) for _, m in node.terms), Dyadic.of(node.bias))
-        if isinstance(node, Affine)
-        else (Dyadic.of(node.alpha),)
-        for node in network.nodes
-    ]
-
-
-def attained(question: Question, numbers: Layers, row: Array, x: Array, sides: Mapping[int, Array]) -> Fraction:
+def attained(
+    question: Question, numbers: Sequence[Sequence[Dyadic]], row: Array, x: Array, sides: Mapping[int, Array]
+) -> Fraction:
     """The dual norm of the gradient at a point: squared for p = 2.
 
     Args:
         question: in doubles.
-        numbers: :func:`layers` of the network.
+        numbers: those of every node.
         row: (outputs,).
         x: (inputs,).
         sides: per kink node, which side (1 or -1) a neuron at its kink counts for; elsewhere the point decides.
@@ -84,12 +72,13 @@ def attained(question: Question, numbers: Layers, row: Array, x: Array, sides: M
             value = z * slopes[k]
         values.append(value)
 
-    def through(k: int, node: Affine | Kink, value: Dyadic) -> list[tuple[int, Dyadic]]:
+    def through(k: int, node: Affine | Kink, value: tuple[Dyadic]) -> list[tuple[int, tuple[Dyadic]]]:
         if isinstance(node, Kink):
-            return [(node.parent, value * slopes[k])]
-        return [(parent, value @ matrix) for parent, matrix in zip(node.parents, numbers[k - 1], strict=False)]
+            return [(node.parent, (value[0] * slopes[k],))]
+        return [(parent, (value[0] @ matrix,)) for parent, matrix in zip(node.parents, numbers[k - 1], strict=False)]
 
-    gradient = network.backward({network.last: Dyadic.of(row)}, through) or Dyadic.of(np.zeros(network.inputs))
+    start = {network.last: (Dyadic.of(row),)}
+    (gradient,) = network.backward(start, through) or (Dyadic.of(np.zeros(network.inputs)),)
     size = np.abs(gradient.integers)
     if question.norm == "1":
         return Fraction(int(size.max()), gradient.whole)

@@ -1,16 +1,15 @@
-"""The network: affine maps and kinks ``max(z, alpha z)`` (ReLU: alpha = 0), in an order in which parents come first."""
+"""The network: affine maps and kinks ``max(z, alpha z)`` (ReLU: alpha = 0), parents first; and what is asked of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lipverify.numbers import Arithmetic, Array
+from lipverify.numbers import GROWTH, SMALL, Arithmetic, Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +31,7 @@ class Map:
         return np.abs(self.matrix)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Affine:
+class Affine(NamedTuple):
     """``sum of map times value[parent] + bias`` over the terms ``(parent, map)``."""
 
     terms: tuple[tuple[int, Map], ...]
@@ -47,17 +45,31 @@ class Affine:
     def size(self) -> int:
         return len(self.bias)
 
+    @property
+    def numbers(self) -> tuple[Array, ...]:
+        return (*(one.matrix for _, one in self.terms), self.bias)
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Kink:
+
+class Kink(NamedTuple):
     """``max(z, alpha z)`` entry by entry, ``alpha <= 1``."""
 
     parent: int
     alpha: Array  # (size,)
 
     @property
+    def parents(self) -> tuple[int, ...]:
+        return (self.parent,)
+
+    @property
     def size(self) -> int:
         return len(self.alpha)
+
+    @property
+    def numbers(self) -> tuple[Array, ...]:
+        return (self.alpha,)
+
+
+Through = Callable[[int, Affine | Kink, Any], Iterable[tuple[int, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,13 +86,12 @@ class Network:
 
     def __post_init__(self) -> None:
         for k, node in enumerate(self.nodes, 1):
-            for parent in node.parents if isinstance(node, Affine) else (node.parent,):
+            for parent in node.parents:
                 if not 0 <= parent < k:
                     raise ValueError(f"node {k} has the parent {parent}, which does not precede it")
             if isinstance(node, Affine):
-                for parent, one in node.terms:
-                    if one.matrix.shape != (node.size, self.size(parent)):
-                        raise ValueError(f"node {k}: a matrix {one.matrix.shape} does not fit its parent {parent}")
+                if any(one.matrix.shape != (node.size, self.size(parent)) for parent, one in node.terms):
+                    raise ValueError(f"node {k}: a matrix does not fit its parent")
             elif node.size != self.size(node.parent) or bool((node.alpha > 1).any()):
                 raise ValueError(f"node {k}: its slopes do not fit, or are above 1")
         if min(self.size(k) for k in range(self.last + 1)) < 1:
@@ -89,20 +100,14 @@ class Network:
     def size(self, k: int) -> int:
         return self.inputs if k == 0 else self.nodes[k - 1].size
 
-    def alpha(self, k: int) -> Array:
-        """Slopes (size,) below the kinks of a kink node."""
-        node = self.nodes[k - 1]
-        if not isinstance(node, Kink):
-            raise ValueError(f"node {k} has no kinks")
-        return node.alpha
-
     @property
     def last(self) -> int:
         return len(self.nodes)
 
     @cached_property
-    def kinks(self) -> tuple[int, ...]:
-        return tuple(k for k, node in enumerate(self.nodes, 1) if isinstance(node, Kink))
+    def kinks(self) -> dict[int, Kink]:
+        """By their numbers, from the input on."""
+        return {k: node for k, node in enumerate(self.nodes, 1) if isinstance(node, Kink)}
 
     @cached_property
     def first_gate(self) -> dict[int, int]:
@@ -119,34 +124,68 @@ class Network:
         chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.matrix.shape) for _, m in n.terms) for n in self.nodes)
         return 16 + sum(chains)
 
-    def backward(
-        self,
-        start: Mapping[int, Any],
-        through: Callable[[int, Affine | Kink, Any], Iterable[tuple[int, Any]]],
-        add: Callable[[Any, Any], Any] = operator.add,
-    ) -> Any:
-        """Carry values from the nodes in ``start`` back to the input; None if none arrives.
+    def backward(self, start: Mapping[int, Any], through: Through) -> Any:
+        """Carry tuples of values from the nodes in ``start`` back to the input; None if none arrives.
 
         Args:
-            through: what a node's value is for its parents, given the node's number, the node and the value.
-            add: two values of one node.
+            through: what a node's tuple is for its parents, given the node's number, the node and the tuple. Where
+                several arrive at a node they are added, entry by entry.
         """
         waiting = dict(start)
         for k in range(max(start), 0, -1):
             if k in waiting:
                 for parent, part in through(k, self.nodes[k - 1], waiting.pop(k)):
-                    waiting[parent] = add(waiting[parent], part) if parent in waiting else part
+                    old = waiting.get(parent)
+                    waiting[parent] = part if old is None else tuple(a + b for a, b in zip(old, part, strict=True))
         return waiting.get(0)
 
     def to(self, arithmetic: Arithmetic) -> Network:
         """The same network in another arithmetic."""
-        number = arithmetic.array
-        return Network(
-            self.inputs,
-            tuple(
-                Kink(n.parent, number(n.alpha))
-                if isinstance(n, Kink)
-                else Affine(tuple((p, Map(number(m.matrix))) for p, m in n.terms), number(n.bias))
-                for n in self.nodes
-            ),
-        )
+        nodes: list[Affine | Kink] = []
+        for node in self.nodes:
+            *matrices, last = (arithmetic.array(values) for values in node.numbers)
+            terms = tuple(zip(node.parents, map(Map, matrices), strict=False))
+            nodes.append(Affine(terms, last) if isinstance(node, Affine) else Kink(node.parent, last))
+        return Network(self.inputs, tuple(nodes))
+
+
+class Refused(Exception):
+    """A part of a certificate proves nothing; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """The dual norm of the gradient of every row times the network, over a box.
+
+    Attributes:
+        lower, upper: (inputs,).
+        rows: (rows, outputs).
+        norm: ``inf``, ``2`` or ``1``, the norm on the input. Bounds for ``2`` are on squares until the end.
+    """
+
+    network: Network
+    arithmetic: Arithmetic
+    lower: Array
+    upper: Array
+    rows: Array
+    norm: str
+
+    def to(self, arithmetic: Arithmetic) -> Question:
+        """The same question in another arithmetic.
+
+        Raises:
+            Refused: doubles might overflow or underflow in a way that their error bounds do not cover.
+        """
+        if not arithmetic.exact and not self._fits():
+            raise Refused("numbers are too large or too small for doubles: only rational arithmetic proves anything")
+        lower, upper, rows = (arithmetic.array(v) for v in (self.lower, self.upper, self.rows))
+        return Question(self.network.to(arithmetic), arithmetic, lower, upper, rows, self.norm)
+
+    def _fits(self) -> bool:
+        """Whether no number that a pass forms is above 2^GROWTH, and no product of numbers that are not 0 vanishes."""
+        large, small = 0.0, 0.0
+        for parts in ([self.lower, self.upper], [self.rows], *(node.numbers for node in self.network.nodes)):
+            sizes = [np.abs(part) for part in parts]
+            large += 2 + np.log2(1 + sum(max(v.sum(axis).max() for axis in range(v.ndim)) for v in sizes))
+            small -= np.log2(min(v.min(initial=1.0, where=v > 0) for v in sizes))
+        return bool(large <= GROWTH and small <= SMALL)

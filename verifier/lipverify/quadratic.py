@@ -12,20 +12,17 @@ an end of its range, so ``w' A_i w = 0`` and theta needs no sign.) ``theta_0`` i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from lipverify.definite import shift
 from lipverify.forward import Interval
-from lipverify.network import Affine, Kink
-from lipverify.numbers import LARGEST, Array, Number
-from lipverify.question import Question
+from lipverify.network import Affine, Kink, Question
+from lipverify.numbers import LARGEST, Array, Number, shift
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Coordinates:
+class Coordinates(NamedTuple):
     """Open gates as coordinates 1, 2, ..., from the output on; coordinate 0 is the constant 1.
 
     Attributes:
@@ -44,11 +41,7 @@ class Coordinates:
 
 
 def quadratic_bound(
-    question: Question,
-    at: Coordinates,
-    entries: Interval,
-    theta: Mapping[int, float],
-    lam: Mapping[int, float],
+    question: Question, at: Coordinates, entries: Interval, theta: Mapping[int, float], lam: Mapping[int, float]
 ) -> Number:
     """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of the gradient.
 
@@ -62,9 +55,9 @@ def quadratic_bound(
     count = question.network.length + inputs + n + 24
     factors = number([np.clip(theta.get(gate, 0.0), -LARGEST, LARGEST) for gate in at.gates])
     half = factors[:, None] * (number(np.eye(n)[1:]) - at.incoming[1:]) / 2
-    matrix, weight = arithmetic.zeros(n, n), arithmetic.zeros(n, n)  # and absolute terms, for the rounding of the sums
-    matrix[1:], weight[1:] = half, np.abs(half)
-    bound = 0 * limit[0]
+    matrix = arithmetic.zeros(n, n)
+    matrix[1:] = half
+    weight, bound = np.abs(matrix), 0 * limit[0]  # absolute terms, for the rounding of the sums
     error = np.abs(factors) @ (limit[1:] * at.totals[1:])
     lower, upper = entries
     largest = np.maximum(np.abs(lower), np.abs(upper))
@@ -72,22 +65,18 @@ def quadratic_bound(
     left = 2 * np.maximum(np.minimum(-lower, upper), 0 * upper)
     chosen = [j for j in range(inputs) if squared or 1 / LARGEST < lam.get(j, 0.0) < LARGEST]
     linear = [j for j in range(inputs) if j not in set(chosen) and left[j] <= largest[j]]
-    if linear:
-        sides = number(np.where((upper >= -lower)[linear], 0.5, -0.5).tolist())
-        matrix[0] = matrix[0] - at.entries[:, linear] @ sides
-        weight[0] = weight[0] + np.abs(at.entries[:, linear]) @ np.abs(sides)
-        error = error + at.sums[linear].sum()
+    sides = number(np.where((upper >= -lower)[linear], 0.5, -0.5).tolist())
+    matrix[0] = matrix[0] - at.entries[:, linear] @ sides
+    weight[0] = weight[0] + np.abs(at.entries[:, linear]) @ np.abs(sides)
     matrix, weight = matrix + matrix.T, weight + weight.T
-    if chosen:
-        weights = number([1.0 if squared else float(lam[j]) for j in chosen])
-        g, size = at.entries[:, chosen], at.sums[chosen]
-        matrix = matrix - (g * weights) @ g.T
-        weight = weight + np.abs(g * weights) @ np.abs(g).T
-        error = error + 3 * (weights * size * size).sum()
-        bound = bound + (0 * bound if squared else (1 / (4 * weights)).sum())
+    weights = number([1.0 if squared else float(lam[j]) for j in chosen])
+    g, size = at.entries[:, chosen], at.sums[chosen]
+    matrix = matrix - (g * weights) @ g.T
+    weight = weight + np.abs(g * weights) @ np.abs(g).T
+    error = error + at.sums[linear].sum() + 3 * (weights * size * size).sum()
     if not squared:
         skipped = [j for j in range(inputs) if j not in {*chosen, *linear}]
-        bound = bound + left[linear].sum() + largest[skipped].sum()
+        bound = bound + left[linear].sum() + largest[skipped].sum() + (1 / (4 * weights)).sum()
     matrix = matrix * limit * limit[:, None]
     added = number(_repair(arithmetic.floats(matrix)))
     delta = shift(arithmetic, matrix + added)
@@ -144,13 +133,9 @@ def coordinates(
         yield node.parent, (passed, size)
 
     nothing = arithmetic.zeros(n, network.inputs), arithmetic.zeros(network.inputs)
-    ends = network.backward({network.last: (start, np.abs(row))}, through, _added) or nothing
+    ends = network.backward({network.last: (start, np.abs(row))}, through) or nothing
     return Coordinates(gates, limits, incoming, totals, *ends)
 
 
 Map = tuple[Array, Array]
 """A node's gradient as maps of the coordinates, in columns, and their absolute sums."""
-
-
-def _added(one: Map, other: Map) -> Map:
-    return one[0] + other[0], one[1] + other[1]

@@ -8,70 +8,60 @@ together they cover it whatever the numbers say; what is wrong in a leaf weakens
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from lipverify.backward import gradients, norm_bound
 from lipverify.forward import Cases, Forward, Interval, Planes, cutting, forward, maximum
+from lipverify.network import Question
 from lipverify.numbers import Array, Number
 from lipverify.quadratic import coordinates, quadratic_bound
-from lipverify.question import Question
 
 _ENTRIES, _ROUNDS = 2**20, 3
-"""Numbers in an array of cases; gates of a leaf that may be decided beyond its decisions."""
+"""Numbers in an array of cases; how often a case is propagated again that needs it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """What proves a case: multipliers of a semidefinite bound (by gate and by entry), or of contradicting decisions."""
+class Leaf(NamedTuple):
+    """A case, and what proves it: multipliers of a semidefinite bound (by gate and by entry), or of contradicting
+    decisions."""
 
-    theta: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    lam: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    conflict: Mapping[int, float] = dataclasses.field(default_factory=dict)
-
-
-def fault(nodes: Sequence[int], leaves: int, decisions: int) -> str | None:
-    """What keeps a list of nodes in preorder from being a tree with so many leaves; None for nothing."""
-    waiting = 1
-    for number, node in enumerate(nodes):
-        if not -1 <= node < decisions:
-            return f"node {number} takes decision {node}, which names nothing"
-        if not waiting:
-            return f"node {number} comes after the last leaf"
-        waiting += 1 if node >= 0 else -1
-    if waiting:
-        return f"the list ends with {waiting} open branches"
-    return None if leaves == (found := list(nodes).count(-1)) else f"{leaves} proofs for {found} leaves"
+    decisions: tuple[int, ...] = ()
+    theta: Mapping[int, float] = {}
+    lam: Mapping[int, float] = {}
+    conflict: Mapping[int, float] = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A leaf, or a part of it.
-
-    Attributes:
-        row: number of the functional.
-        decisions: what was decided on the way to it.
-        target: effort beyond a bound of this size is not needed (squared for p = 2).
-    """
+class Case(NamedTuple):
+    """A leaf of a row's tree; effort beyond a bound of ``target`` is not needed (squared for p = 2)."""
 
     row: int
-    decisions: tuple[int, ...]
     leaf: Leaf
     target: Number
 
 
-def cases_of(row: int, nodes: Sequence[int], leaves: Sequence[Leaf], target: Number) -> Iterator[Case]:
-    """The leaves of a row's tree: a decision for an inner node and -1 for a leaf, in preorder."""
+def leaves_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
+    """The decisions on the way to every leaf of a tree in preorder: a decision for an inner node and -1 for a leaf.
+
+    Raises:
+        ValueError: it is no tree, or a decision is not below ``names``.
+    """
     waiting: list[tuple[int, ...]] = [()]
-    rest = iter(leaves)
-    for node in nodes:
-        decisions = waiting.pop()
+    found = []
+    for number, node in enumerate(nodes):
+        if not -1 <= node < names:
+            raise ValueError(f"tree: node {number} takes decision {node}, which names nothing")
+        if not waiting:
+            raise ValueError(f"tree: node {number} comes after the last leaf")
+        made = waiting.pop()
         if node < 0:
-            yield Case(row, decisions, next(rest), target)
+            found.append(made)
         else:
-            waiting += [(*decisions, node), (*decisions, node ^ 1)]
+            waiting += [(*made, node), (*made, node ^ 1)]
+    if waiting:
+        raise ValueError(f"tree: the list ends with {len(waiting)} open branches")
+    return found
 
 
 def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
@@ -85,14 +75,10 @@ def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> li
 
 
 def _bounds(
-    question: Question,
-    start: Mapping[int, Interval],
-    planes: Mapping[int, Planes],
-    cases: Sequence[Case],
-    rounds: int,
+    question: Question, start: Mapping[int, Interval], planes: Mapping[int, Planes], cases: Sequence[Case], rounds: int
 ) -> list[Number]:
-    """Of few cases, each of which may be divided ``rounds`` times beyond its decisions."""
-    domain, entries = _domain(question, [case.decisions for case in cases])
+    """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times."""
+    domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, start, planes)
     found = forward(question, domain, first.bounds, first.planes)
     rows = question.rows[[case.row for case in cases]]
@@ -104,8 +90,6 @@ def _bounds(
     high = np.where(entries < 0, np.minimum(high, 0 * high), high)
     gradient.intervals[0] = np.minimum(low, high), np.maximum(low, high)
     bounds: list[Number] = list(norm_bound(question, gradient))
-    again: list[int] = []
-    parts: list[Case] = []
     for i, case in enumerate(cases):
         if empty[i]:
             bounds[i] = 0 * bounds[i]
@@ -116,19 +100,13 @@ def _bounds(
             at = coordinates(question, rows[i], slopes, {k: v for k, v in intervals.items() if k})
             better = quadratic_bound(question, at, intervals[0], case.leaf.theta, case.leaf.lam)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            if not bounds[i] <= case.target and rounds:
-                # For whoever wrote the file a gate without multiplier was decided: one side is empty, or bounded with
-                # the multipliers that there are. Where there is none, another pass may help.
-                missing = [2 * gate for gate in at.gates if case.leaf.theta and gate not in case.leaf.theta][:1]
-                more: list[tuple[int, ...]] = [(gate + side,) for gate in missing for side in (0, 1)] or [()]
-                again += [i] * len(more)
-                parts += [dataclasses.replace(case, decisions=case.decisions + own) for own in more]
-    if parts:
-        each = {k: (v[0][again], v[1][again]) for k, v in found.bounds.items()}
-        own = {k: Planes(p.normal[again], p.offset[again], p.gate[again]) for k, p in found.planes.items()}
-        sides = _bounds(question, each, own, parts, rounds - 1)
-        for i in set(again):
-            bounds[i] = min(bounds[i], largest([bound for j, bound in zip(again, sides, strict=True) if j == i]))
+    again = [i for i, case in enumerate(cases) if rounds and not bounds[i] <= case.target]
+    if again:
+        each = {k: (low[again], high[again]) for k, (low, high) in found.bounds.items()}
+        own = {k: Planes(*(part[again] for part in plane)) for k, plane in found.planes.items()}
+        more = _bounds(question, each, own, [cases[i] for i in again], rounds - 1)
+        for i, bound in zip(again, more, strict=True):
+            bounds[i] = bound if bound < bounds[i] else bounds[i]
     return bounds
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from lipverify.backward import gradients, norm_bound
 from lipverify.check import check
-from lipverify.definite import semidefinite, shift
 from lipverify.forward import everywhere
-from lipverify.numbers import Exact, Floating
+from lipverify.network import Question
+from lipverify.numbers import Exact, Floating, semidefinite, shift
 from lipverify.quadratic import coordinates, quadratic_bound
-from lipverify.question import Question
-from lipverify.tree import Leaf, case_bounds, cases_of, largest
+from lipverify.tree import Case, Leaf, case_bounds, largest, leaves_of
 
 CASES = [
     networks.dense(0, 3, 6, 5, 2),
@@ -101,12 +100,13 @@ def test_any_tree_gives_a_bound(seed: int) -> None:
         nodes.append(int(random.integers(names)) if split else -1)
         open_ += 1 if split else -1
     conflict = {g: float(v) for g, v in enumerate(random.exponential(size=network.gates))}
-    leaves = [Leaf(dict.fromkeys(range(network.gates), 1.0), {0: 1.0}, conflict)] * nodes.count(-1)
+    ones = dict.fromkeys(range(network.gates), 1.0)
+    leaves = [Leaf(decisions, ones, {0: 1.0}, conflict) for decisions in leaves_of(nodes, names)]
     question = asked(network, norm)
     whole = everywhere(question, {})
     loose = norm_bound(question, gradients(question, question.rows, whole.slopes))
     for row, best in enumerate(sampled(network, norm) ** (2 if norm == "2" else 1)):
-        bound = largest(case_bounds(question, whole, list(cases_of(row, nodes, leaves, 0.0))))
+        bound = largest(case_bounds(question, whole, [Case(row, leaf, 0.0) for leaf in leaves]))
         assert best * (1 - 1e-12) <= bound <= loose[row] * (1 + 1e-9)
 
 

@@ -147,11 +147,15 @@ def test_tampering() -> None:
             except Malformed:
                 refused += 1
                 continue
-            same = found.network.length == NETWORK.length and all(
+            same = found.question.network.length == NETWORK.length and all(
                 np.array_equal(a.terms[0][1].matrix, b.terms[0][1].matrix) and np.array_equal(a.bias, b.bias)
-                for a, b in zip(found.network.nodes[::2], NETWORK.nodes[::2], strict=True)
+                for a, b in zip(found.question.network.nodes[::2], NETWORK.nodes[::2], strict=True)
             )
-            if not same or not np.array_equal(found.lower, BOX[0]) or not np.array_equal(found.upper, BOX[1]):
+            if (
+                not same
+                or not np.array_equal(found.question.lower, BOX[0])
+                or not np.array_equal(found.question.upper, BOX[1])
+            ):
                 continue  # another question, which the comparison with the model and the printed box show
             results = check(found)
             refused += any(r.failures for r in results)
