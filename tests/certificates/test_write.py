@@ -53,12 +53,23 @@ def test_upper_bounds_are_derived_again(method: str, norm: str, tmp_path: Path) 
             assert row.upper == pytest.approx(float(upper), rel=1e-9)
 
 
-def test_tighter_bounds_before_the_kinks_are_not_claimed(tmp_path: Path) -> None:
+def test_optimised_slopes_are_kept(tmp_path: Path) -> None:
     problem = nets.problem(nets.dense(6, (4, 12, 12, 12, 2)), 0.5)
     result = lipcompare.bound(problem, "lbp")
+    plain = lipcompare.bound(problem, "lbp", tightening="crown")
     summary = write_certificate(problem, result, tmp_path / "c.npz")
-    assert summary.upper >= float(result.overall_upper[0])
-    assert [f for row in check(read(tmp_path / "c.npz")) for f in row.failures] == []
+    upper = float(result.overall_upper[0])
+    assert summary.upper == pytest.approx(upper, rel=1e-6) and summary.upper < 0.99 * float(plain.overall_upper[0])
+    file = read(tmp_path / "c.npz")
+    assert file.below and [f for row in check(file) for f in row.failures] == []
+
+
+def test_bounds_without_a_value_attained_are_proved_to_their_end(tmp_path: Path) -> None:
+    problem = nets.problem(nets.dense(5, (4, 12, 12, 3)), 0.5)
+    result = lipcompare.bound(problem, "sdp")
+    summary = write_certificate(problem, result, tmp_path / "c.npz", time_limit=20)
+    assert summary.lower == 0.0 and summary.upper <= float(result.overall_upper[0]) * (1 + 1e-5)
+    assert max(row.upper for row in check(read(tmp_path / "c.npz"))) <= summary.upper
 
 
 def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:

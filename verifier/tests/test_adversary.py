@@ -166,6 +166,21 @@ def test_multipliers_that_are_no_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    "slopes",
+    [
+        [{"node": 1, "neurons": "index", "below": {"2": "value"}}],  # a shape that does not fit
+        [{"node": 1, "neurons": "index", "below": {"1": "value"}}],  # no kinks
+        [{"node": 9, "neurons": "index", "below": {}}],
+        [{"node": 1, "neurons": "starts", "below": {"2": "nothing"}}],
+        {"node": 1},
+    ],
+)
+def test_slopes_that_do_not_fit(slopes: object) -> None:
+    with pytest.raises(Malformed):
+        read(io.BytesIO(changed({"slopes": slopes})))
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
         [1, 1, 1, -1, -1, -1, -1],  # the same gate again and again

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lipverify.backward import gradients, norm_bound
 from lipverify.check import check
-from lipverify.forward import everywhere
+from lipverify.forward import Below, everywhere
 from lipverify.network import Question
 from lipverify.numbers import Exact, Floating, semidefinite, shift
 from lipverify.quadratic import coordinates, quadratic_bound
@@ -52,9 +52,23 @@ def test_plain_bounds(network: networks.Network, norm: str, kind: str) -> None:
         assert f.upper < 100 * attained
 
 
+def some_slopes(network: networks.Network, scale: float) -> dict[int, Below]:
+    """Lines below for some functions of every value before a kink, valid ones and others."""
+    random, found = np.random.default_rng(7), {}
+    for k, node in network.kinks.items():
+        neurons = random.integers(node.size, size=4)
+        before = {j: other for j, other in network.kinks.items() if j < k}
+        low = {j: random.normal(0.5, scale, (8, other.size)) for j, other in before.items()}
+        found[node.parent] = Below(neurons, low)
+    return found
+
+
 @pytest.mark.parametrize("network", CASES[:3])
-def test_bounds_before_kinks_hold_at_samples(network: networks.Network) -> None:
-    found = everywhere(asked(network, "inf"), {})
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1e300])
+@pytest.mark.parametrize("exact", [False, True])
+def test_bounds_before_kinks_hold_at_samples(network: networks.Network, scale: float, exact: bool) -> None:
+    question = asked(network, "inf", exact)
+    found = everywhere(question, some_slopes(network, scale) if scale else {})
     points = np.random.default_rng(6).uniform(*box(network), (4000, network.inputs))
     values = [points]
     for node in network.nodes:
@@ -62,8 +76,9 @@ def test_bounds_before_kinks_hold_at_samples(network: networks.Network) -> None:
             values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
         else:
             values.append(np.maximum(values[node.parent], node.alpha * values[node.parent]))
-    for k, (lower, upper) in found.bounds.items():
-        z = values[network.nodes[k - 1].parent]
+    for k, ends in found.bounds.items():
+        lower, upper = (question.arithmetic.floats(end) for end in ends)
+        z = values[network.kinks[k].parent]
         assert (z >= lower).all() and (z <= upper).all()
 
 
