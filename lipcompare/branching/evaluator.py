@@ -236,8 +236,10 @@ class NetworkEvaluator:
         would be needed. Some points of each box are looked at meanwhile, for a better value.
         """
         network, upper = self.problem.network, batch.linear
+        inherited = [b""] * len(upper)
         if bool((batch.depth == 0).any()):
-            upper = torch.minimum(upper, self.bound(batch, floor, target).upper)
+            relaxed = self.bound(batch, floor, target)
+            upper, inherited = torch.minimum(upper, relaxed.upper), pack_multipliers(relaxed.multipliers)
         room = torch.where(box.radius > self.smallest, box.radius, 0.0)
         along = (batch.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
         points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter
@@ -251,6 +253,7 @@ class NetworkEvaluator:
                 bound,
                 (2 * (self.numbering.count + j) + 1,),
                 witnesses=(Witness(number, value, chosen[i]),),
+                inherited=inherited[i],
             )
             for i, (bound, j, number, value) in enumerate(
                 zip(upper.tolist(), along, row.tolist(), values.tolist(), strict=True)

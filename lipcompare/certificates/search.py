@@ -117,31 +117,32 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
     blank = np.zeros(numbering.gates + numbering.network.in_size, np.float32)
 
     def visit(
-        decisions: tuple[int, ...], above: float, inherited: bytes
-    ) -> Iterator[tuple[tuple[int, ...], float, bytes]]:
+        decisions: tuple[int, ...], above: float, multipliers: np.ndarray
+    ) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
         """Writes a node; yields the cases that follow it. Without multipliers of its own a case has its parent's."""
         said = recorder.said.get((row, decisions))
         upper = above if said is None else said.upper
-        inherited = inherited if said is None else said.inherited
+        if said is not None and said.inherited:
+            own = inherited_multipliers(numbering, [said.inherited])[0, 1:].numpy()
+            multipliers = own if own.any() else multipliers
         if said is None or not said.chain or upper <= goal:
             nodes.append(-1)
-            packed = inherited_multipliers(numbering, [inherited])[0, 1:].numpy() if inherited else blank
             if upper == -np.inf:
                 without[len(leaves)] = decisions
-            leaves.append(Leaf(packed, max(upper, 0.0)))
+            leaves.append(Leaf(multipliers, max(upper, 0.0)))
             return
         for m, last in enumerate(said.chain):
             nodes.append(last)
-            yield (*decisions, *said.chain[:m], last ^ 1), upper, inherited
+            yield (*decisions, *said.chain[:m], last ^ 1), upper, multipliers
         if said.closed:
             nodes.append(-1)
             without[len(leaves)] = (*decisions, *said.chain)
             leaves.append(Leaf(blank, 0.0))
         else:
-            yield (*decisions, *said.chain), upper, inherited
+            yield (*decisions, *said.chain), upper, multipliers
 
     # Depth first without recursion: trees can be deep.
-    stack = [visit((), linear, b"")]
+    stack = [visit((), linear, blank)]
     while stack:
         step = next(stack[-1], None)
         if step is None:
