@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from lipcompare.cli import options
-from lipcompare.cli.options import OUT, QUESTION, RUN, BudgetOptions, Domain, Placement, Points, StoreFile, Which
+from lipcompare.cli.options import (
+    OUT,
+    QUESTION,
+    RUN,
+    BudgetOptions,
+    Domain,
+    Placement,
+    Points,
+    StoreFile,
+    Which,
+    require_gap,
+    require_time,
+)
 
 # The names that other tables have, which take long to load; a test compares them.
 RELAXATIONS = ("lbp", "middle", "recurjac", "ibp")
@@ -94,8 +106,12 @@ class JacobianOptions:
         ),
     ] = None  # fmt: skip
     method: HowEntries = "lbp"
+    time_limit: options.TimeLimit = 60.0
     json: options.Json = False
     out: OutFile = None
+
+    def __post_init__(self) -> None:
+        require_time(self.time_limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +129,12 @@ class MonotoneOptions:
         ),
     ] = None
     method: HowEntries = "lbp"
+    time_limit: options.TimeLimit = 60.0
     json: options.Json = False
     out: OutFile = None
+
+    def __post_init__(self) -> None:
+        require_time(self.time_limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +189,10 @@ class CertifyOptions:
     gap: options.Gap = 1e-4
     json: options.Json = False
 
+    def __post_init__(self) -> None:
+        require_time(self.time_limit)
+        require_gap(self.gap)
+
 
 @dataclasses.dataclass(frozen=True)
 class OperatorNormOptions:
@@ -192,6 +216,10 @@ class OperatorNormOptions:
     gap: options.Gap = 1e-4
     json: options.Json = False
     out: OutFile = None
+
+    def __post_init__(self) -> None:
+        require_time(self.time_limit)
+        require_gap(self.gap)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -239,6 +239,18 @@ def _require_model(path: str) -> None:
         require_file(path)
 
 
+def require_time(seconds: float) -> None:
+    """Whether a time limit is one."""
+    if not seconds > 0:
+        raise InvalidInput("--time-limit must be a positive number of seconds.")
+
+
+def require_gap(gap: float) -> None:
+    """Whether a gap is one."""
+    if not 0 <= gap < 1:
+        raise InvalidInput("--gap must be at least 0 and under 1, such as 0.01 for one per cent.")
+
+
 @dataclasses.dataclass(frozen=True)
 class BudgetOptions:
     """The budget of each method, as the user gave it."""
@@ -249,10 +261,8 @@ class BudgetOptions:
     threads: Threads = 1
 
     def __post_init__(self) -> None:
-        if not self.time_limit > 0:
-            raise InvalidInput("--time-limit must be a positive number of seconds.")
-        if not 0 <= self.gap < 1:
-            raise InvalidInput("--gap must be at least 0 and under 1, such as 0.01 for one per cent.")
+        require_time(self.time_limit)
+        require_gap(self.gap)
         if not 0 < self.memory <= _MOST_MEMORY:
             raise InvalidInput(f"--memory must be a positive number of GiB, at most {_MOST_MEMORY:,}.")
         if not 1 <= self.threads <= _MOST_THREADS:

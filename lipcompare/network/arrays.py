@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -46,7 +47,9 @@ def _read(file: IO[bytes], size: int, room: Room) -> Array:
     start = io.BytesIO(file.read(_LONGEST_HEADER))
     version = np.lib.format.read_magic(start)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a header of Python 2 is read all the same
+        shape, fortran, dtype = header(start)
     file.seek(start.tell())
     if dtype.hasobject:
         raise ValueError("it holds Python objects, and reading those could run code")

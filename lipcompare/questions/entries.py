@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Deadline
+from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
 from lipcompare.domain import Norm, Space
 from lipcompare.errors import InvalidInput
 from lipcompare.gates import Gates
@@ -20,6 +21,10 @@ from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bou
 from lipcompare.problem import Problem
 from lipcompare.questions.ending import Ending
 from lipcompare.result import Status
+
+
+_TOGETHER = 0.1
+"""Seconds of a processor that directions of one pass should take: no clock is looked at meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,8 +99,22 @@ def directional_bounds(
             known = chosen.gradients(
                 network, gates, rows, norm=None, forward=forward, memory=memory, deadline=ending.deadline
             )
-            found = chosen.along(network, gates, rows, known, vectors, forward)
+            each = tensor_bytes(2 * Copies.TANGENT, problem.batch * problem.rows * network.widest, problem.box.lower)
+            parts = []
+            for some in vectors.split(min(fitting(memory, each), _in_time(problem))):
+                if parts and ending.deadline.passed():
+                    break
+                parts.append(chosen.along(network, gates, rows, known, some, forward))
+            done = sum(part.lower.shape[-1] for part in parts)
+            parts.append(combined(known.intervals[0], vectors[done:]))
+            found = Interval(*(torch.cat(ends, -1) for ends in zip(*parts, strict=True)))
     return _as_arrays(found, ending.status)
+
+
+def _in_time(problem: Problem) -> int:
+    """How many directions to go along before the clock is asked; at least one."""
+    each = core_seconds(2.0 * problem.batch * problem.rows * problem.network.products, problem.device)
+    return max(1, int(_TOGETHER / each)) if each else sys.maxsize
 
 
 def gates_and_lines(

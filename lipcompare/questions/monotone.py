@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
+from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
 from lipcompare.errors import Contradiction, InvalidInput
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
@@ -25,6 +27,13 @@ from lipcompare.result import Status
 
 _FEW = 4
 """Points that are looked at in any case."""
+_BOUNDING, _LOOKING = 0.6, 0.5
+"""Shares of the time that is left for bounds over the domain, and then for points to look at; the rest proves signs at
+those."""
+_TOGETHER = 0.1
+"""Seconds of a processor that points of one pass should take: no clock is looked at meanwhile."""
+_PROVING = 4
+"""Passes that an interval of derivatives at a point takes as much as: both ends of values and of gradients."""
 
 
 class Direction(enum.Enum):
@@ -101,17 +110,20 @@ def monotonicity(
         raise InvalidInput(f"Features are indices 0..{inputs - 1}; got {list(chosen)}.")
     deadline = Deadline.after(time_limit)
     axes = torch.eye(inputs, dtype=problem.dtype, device=problem.device)[list(chosen)]
-    low, high, highest, lowest = _extremes(problem, chosen, _FEW, seed, memory)
-    least, most = np.full(low.shape, -np.inf), np.full(low.shape, np.inf)
-    bounds = directional_bounds(problem, axes, relaxation, tightening=tightening, time_limit=time_limit, memory=memory)
+    seen = _extremes(problem, chosen, _FEW, seed, memory, Deadline())
+    least, most = np.full(seen.low.shape, -np.inf), np.full(seen.low.shape, np.inf)
+    share = _BOUNDING * deadline.left
+    bounds = directional_bounds(problem, axes, relaxation, tightening=tightening, time_limit=share, memory=memory)
     status = bounds.status
     if status in (Status.COMPLETE, Status.TIME_LIMIT):
-        with Ending() as ending:
-            if status is Status.COMPLETE:
-                low, high, highest, lowest = _extremes(problem, chosen, samples, seed, memory)
-            least, _ = _at(problem, chosen, highest, memory)
-            _, most = _at(problem, chosen, lowest, memory)
-        status = status if ending.status is Status.COMPLETE else ending.status
+        looking = Deadline.after(_LOOKING * deadline.left)
+        with Ending(deadline) as ending:
+            if not looking.passed():
+                seen = _extremes(problem, chosen, samples, seed, memory, looking)
+            least, _ = _at(problem, chosen, seen.highest, memory, deadline)
+            _, most = _at(problem, chosen, seen.lowest, memory, deadline)
+        late = Status.TIME_LIMIT if looking.missed else status
+        status = late if ending.status is Status.COMPLETE else ending.status
     if status is Status.COMPLETE:
         both = (least > 0) & (most < 0)
         with Ending() as ending:
@@ -126,35 +138,86 @@ def monotonicity(
     answer[decreasing] = Direction.DECREASING
     answer[increasing & decreasing] = Direction.CONSTANT
     return Monotonicity(
-        features=chosen, directions=answer, lower=bounds.lower, upper=bounds.upper, rising=highest, falling=lowest,
-        seen_lower=low, seen_upper=high, status=status,
+        features=chosen, directions=answer, lower=bounds.lower, upper=bounds.upper, rising=seen.highest,
+        falling=seen.lowest, seen_lower=seen.low, seen_upper=seen.high, status=status,
     )  # fmt: skip
 
 
+class _Seen(NamedTuple):
+    """Smallest and largest derivative seen (batch, rows, features), and where, with the inputs as another axis."""
+
+    low: np.ndarray
+    high: np.ndarray
+    highest: np.ndarray
+    lowest: np.ndarray
+
+
 def _extremes(
-    problem: Problem, features: Sequence[int], samples: int, seed: int, memory: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Smallest and largest derivative seen (batch, rows, features), and where they were seen: largest, smallest."""
+    problem: Problem, features: Sequence[int], samples: int, seed: int, memory: int, deadline: Deadline
+) -> _Seen:
+    """Derivatives at random points; when ``deadline`` has passed, at the first of them, some of every domain."""
     random = torch.Generator().manual_seed(seed)
-    inputs = problem.network.in_size
-    unit = torch.rand(samples, inputs, generator=random, dtype=torch.float64)
+    network = problem.network
+    unit = torch.rand(samples, network.in_size, generator=random, dtype=torch.float64)
     # The diagonal too: over a domain in which one input moves it is a grid.
     half = samples // 2
     unit[:half] = torch.linspace(0, 1, half, dtype=torch.float64).unsqueeze(-1)
-    entries = samples * problem.rows * problem.network.widest
-    each = fitting(memory, tensor_bytes(Copies.SAMPLE, entries, unit))
+    each = tensor_bytes(Copies.SAMPLE, problem.rows * network.widest, unit)
+    examples = fitting(memory, _FEW * each)
     parts = []
-    for start in range(0, problem.batch, each):
-        part = problem.slice(start, min(start + each, problem.batch))
+    for start in range(0, problem.batch, examples):
+        part = problem.slice(start, min(start + examples, problem.batch))
+        at_once = min(fitting(memory, part.batch * each), _in_time(part, part.batch * (1 + problem.rows)))
         lower, upper = (v.unsqueeze(1) for v in part.box.window)
-        points = part.box.clamp(lower + unit.to(lower) * (upper - lower))
-        parts.append(_extremes_at(part, features, points))
-    low, high, highest, lowest = (torch.cat(p).cpu().double().numpy() for p in zip(*parts, strict=True))
-    return low, high, highest, lowest
+        found: _Extremes | None = None
+        for start_sample in range(0, samples, at_once):
+            if found is not None and deadline.passed():
+                break
+            some = unit[start_sample : start_sample + at_once].to(lower)
+            now = _extremes_at(part, features, part.box.clamp(lower + some * (upper - lower)), start_sample)
+            found = now if found is None else found.further(now)
+        assert found is not None
+        points = part.box.clamp(lower + unit.to(lower) * (upper - lower))  # (batch, samples, inputs)
+        parts.append((found.low, found.high, *(_taken(points, index) for index in (found.highest, found.lowest))))
+    return _Seen(*(torch.cat(p).cpu().double().numpy() for p in zip(*parts, strict=True)))
 
 
-def _at(problem: Problem, features: Sequence[int], points: np.ndarray, memory: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds (batch, rows, features) on the derivative with respect to each feature at a point of its own, in float64.
+def _taken(points: Tensor, index: Tensor) -> Tensor:
+    """Points (batch, rows, features, inputs) of samples (batch, samples, inputs), by number (batch, rows, features)."""
+    flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, points.shape[-1])
+    return points.gather(1, flat).unflatten(1, index.shape[1:])
+
+
+def _in_time(problem: Problem, passes: int) -> int:
+    """How many points of so many passes each to look at before the clock is asked; at least one."""
+    each = core_seconds(float(passes) * problem.network.products, problem.device)
+    return max(1, int(_TOGETHER / each)) if each else sys.maxsize
+
+
+class _Extremes(NamedTuple):
+    """Smallest and largest derivative (batch, rows, features), and the samples where they are, by number."""
+
+    low: Tensor
+    high: Tensor
+    highest: Tensor
+    lowest: Tensor
+
+    def further(self, later: _Extremes) -> _Extremes:
+        """Those of both; of the earlier samples where they are equal."""
+        down, up = later.low < self.low, later.high > self.high
+        return _Extremes(
+            torch.where(down, later.low, self.low),
+            torch.where(up, later.high, self.high),
+            torch.where(up, later.highest, self.highest),
+            torch.where(down, later.lowest, self.lowest),
+        )
+
+
+def _at(
+    problem: Problem, features: Sequence[int], points: np.ndarray, memory: int, deadline: Deadline
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (batch, rows, features) on the derivative with respect to each feature at a point of its own, in float64;
+    infinite for those that ``deadline`` left out.
 
     Args:
         points: (batch, rows, features, inputs).
@@ -164,29 +227,28 @@ def _at(problem: Problem, features: Sequence[int], points: np.ndarray, memory: i
     rows = problem.functionals.double().unsqueeze(2).expand(*x.shape[:3], -1).flatten(0, 2).unsqueeze(1)
     entry = torch.tensor(list(features), device=x.device).expand(x.shape[:3]).flatten()
     each = tensor_bytes(Copies.EXAMPLE, network.widest, x)
-    parts = []
-    for some in torch.arange(len(entry), device=x.device).split(fitting(memory, each)):
+    least, most = x.new_full((len(entry),), -torch.inf), x.new_full((len(entry),), torch.inf)
+    at_once = min(fitting(memory, each), _in_time(problem, _PROVING))
+    for some in torch.arange(len(entry), device=x.device).split(at_once):
+        if deadline.passed():
+            break
         flat = x.flatten(0, 2)[some]
         with torch.no_grad():
             gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
             gradient = interval_gradient(network, gates, rows[some])
         chosen = entry[some].reshape(-1, 1, 1)
-        parts.append([end.gather(-1, chosen).flatten() for end in gradient])
-    least, most = (torch.cat(part).reshape(x.shape[:3]).cpu().numpy() for part in zip(*parts, strict=True))
-    return least, most
+        least[some], most[some] = (end.gather(-1, chosen).flatten() for end in gradient)
+    low, high = (end.reshape(x.shape[:3]).cpu().numpy() for end in (least, most))
+    return low, high
 
 
-def _extremes_at(problem: Problem, features: Sequence[int], points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same at given points (batch, samples, inputs)."""
+def _extremes_at(problem: Problem, features: Sequence[int], points: Tensor, first: int) -> _Extremes:
+    """Of given points (batch, samples, inputs), of which the first has this number."""
     network = problem.network
     with torch.no_grad():
         slopes = {k: v.unsqueeze(2) for k, v in network.slopes(network.values(points)).items()}
         rows = problem.functionals.unsqueeze(1).expand(*points.shape[:2], -1, -1)
         entries = network.pull_back(slopes, rows)[..., list(features)]  # (batch, samples, rows, features)
-    found = []
-    for extreme in (entries.argmin(1), entries.argmax(1)):
-        value = entries.gather(1, extreme.unsqueeze(1)).squeeze(1)
-        index = extreme.flatten(1).unsqueeze(-1).expand(-1, -1, points.shape[-1])
-        found.append((value, points.gather(1, index).unflatten(1, extreme.shape[1:])))
-    (low, lowest), (high, highest) = found
-    return low, high, highest, lowest
+    lowest, highest = entries.argmin(1), entries.argmax(1)
+    low, high = (entries.gather(1, index.unsqueeze(1)).squeeze(1) for index in (lowest, highest))
+    return _Extremes(low, high, highest + first, lowest + first)

@@ -23,10 +23,15 @@ def test_a_limit_that_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         limits.main(["--cases", "smal"])
 
 
+def run(lower: float, upper: float, *, spent: float = 1.0, message: str = "") -> limits.Run:
+    return limits.Run(2.0, spent, (lower,), (upper,), message, 1.0)
+
+
 def test_what_counts_as_kept() -> None:
-    ends = (0.0, 3.0)
-    assert limits.Run(2.0, 2.69, ends, "", 1.0).kept and not limits.Run(2.0, 2.71, ends, "", 1.0).kept
-    assert not limits.Run(2.0, 1.0, (0.0, math.inf), "time_limit", 1.0).kept
+    assert run(0.0, 3.0, spent=2.69).kept and not run(0.0, 3.0, spent=2.71).kept
+    assert not run(0.0, math.inf).kept and run(0.0, math.inf, message="does not apply").kept
+    some = limits.Run(2.0, 1.0, (0.0, 0.0), (3.0, math.inf), "", 1.0)
+    assert not some.kept  # nothing is proved of the second example
 
 
 def test_a_run_that_dies_proves_nothing(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -49,20 +54,27 @@ def test_files_that_promise_much_are_refused(tmp_path: Path) -> None:
     assert said.startswith("refused: ") and "memory limit of 1 GiB" in said and taken < 200
 
 
-def test_what_is_looser_is_said() -> None:
-    runs = {m: limits.Run(1.0, 1.0, ends, "", 1.0) for m, ends in (
-        ("auto", (1.0, 3.0)), ("lbp", (0.0, 2.0)), ("attack", (2.0, math.inf)), ("bab", (0.5, 3.0)),
-        ("sdp", (0.0, 3.0)))}  # fmt: skip
-    said = list(limits.looser(runs))
-    assert [words.split(" by ")[0] for words in said] == [
-        "auto is looser than lbp", "auto is looser than attack", "bab is looser than lbp"
-    ]  # fmt: skip
-    assert "50.0%" in said[0] and "from above" in said[0] and "from below" in said[1]
-
-
-def test_ends_are_compared_with_the_best_that_a_method_contains() -> None:
+def test_what_is_looser_is_said_example_by_example() -> None:
+    """The largest ends over the batch, or those of the example with the widest gap, may be of different examples."""
     runs = {
-        name: limits.Run(1.0, 1.0, ends, "", 0.0)
-        for name, ends in {"auto": (1.0, 3.0), "lbp": (0.0, 2.0), "attack": (2.0, math.inf), "sdp": (0.0, 2.5)}.items()
-    }
-    assert list(limits.ratios(runs)) == ["auto over the best that it contains: 1.5000 from above, 0.5000 from below."]
+        name: limits.Run(1.0, 1.0, lower, upper, "", 1.0)
+        for name, lower, upper in (
+            ("auto", (1.0, 2.0), (3.0, 8.0)), ("lbp", (0.0, 0.0), (2.0, 9.0)), ("attack", (2.0, 0.5), (math.inf,) * 2),
+            ("bab", (0.5, 0.0), (3.0, 9.0)), ("sdp", (0.0, 0.0), (3.0, 9.0)),
+        )
+    }  # fmt: skip
+    said = {(row.whole, row.part): row for row in limits.compared(runs)}
+    assert said["auto", "lbp"][2:] == (1.5, None) and said["auto", "lbp"].looser
+    assert said["auto", "attack"][2:] == (None, 0.5) and said["auto", "attack"].looser
+    assert said["auto", "bab"][2:] == (1.0, 2.0) and not said["auto", "bab"].looser
+    assert said["auto", "sdp"][2:] == (1.0, None) and not said["auto", "sdp"].looser
+
+
+def test_both_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    case = limits.Case(SMALL.build, 0.1, 5.0, ("lbp", "sdp", "bab"))
+    monkeypatch.setattr(limits, "CASES", {"small": case})
+    assert limits.main([]) == 0
+    out = capsys.readouterr().out
+    assert out.count(" yes ") == 3 and "bab" in out.split("looser")[1] and "no" in out.split("looser")[1]
+    assert limits.main(["--only", "looser"]) == 0
+    assert "kept" not in capsys.readouterr().out

@@ -45,9 +45,10 @@ def jacobian(given: JacobianOptions) -> None:
     problem = question.problem(note)
     started = time.perf_counter()
     if given.direction is None:
-        bounds = jacobian_bounds(problem, given.method)
+        bounds = jacobian_bounds(problem, given.method, time_limit=given.time_limit)
     else:
-        bounds = directional_bounds(problem, directions(given.direction, problem.network), given.method)
+        vectors = directions(given.direction, problem.network)
+        bounds = directional_bounds(problem, vectors, given.method, time_limit=given.time_limit)
     seconds = time.perf_counter() - started
     along = "input" if given.direction is None else "direction"
     if given.json:
@@ -68,7 +69,7 @@ def monotone(given: MonotoneOptions) -> None:
     problem = question.problem(note)
     started = time.perf_counter()
     chosen = None if given.features is None else indices(given.features, "--features", problem.network.in_size)
-    answer = monotonicity(problem, chosen, given.method)
+    answer = monotonicity(problem, chosen, given.method, time_limit=given.time_limit)
     seconds = time.perf_counter() - started
     if given.json:
         typer.echo(json_text(printing.monotone_json(problem, answer, given.method, seconds)))

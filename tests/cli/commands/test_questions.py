@@ -261,3 +261,22 @@ def test_an_exact_operator_norm_needs_a_box() -> None:
     ball = NormBall.around(problem.box.interval.center, 0.1, "2")
     with pytest.raises(lipcompare.InvalidInput, match="over boxes only"):
         lipcompare.questions.exact_operator_norms(problem.network, ball, "2")
+
+
+@pytest.mark.parametrize("command", [["jacobian"], ["jacobian", "--direction", "direction.npy"], ["monotone"]])
+def test_a_time_limit_keeps_what_was_proved_and_says_so(command: list[str]) -> None:
+    name, *rest = command
+    text = ok(name, "net.npz", *BALL, *rest, "--time-limit", "1e-9")
+    assert "Stopped at the time limit." in text and "What was proved by then holds." in text
+    found = json.loads(ok(name, "net.npz", *BALL, *rest, "--time-limit", "1e-9", "--json"))
+    whole = json.loads(ok(name, "net.npz", *BALL, *rest, "--json"))
+    assert (found["status"], whole["status"]) == ("time_limit", "complete")
+    assert (np.array(found["upper"]) >= np.array(whole["upper"]) - 1e-12).all()
+    assert np.isfinite(np.array(found["upper"])).all()
+
+
+@pytest.mark.parametrize("name", ["jacobian", "monotone", "certify", "operator-norm"])
+@pytest.mark.parametrize("limit", ["0", "-1", "nan"])
+def test_a_time_limit_is_a_positive_number(name: str, limit: str) -> None:
+    result = run(name, "net.npz", *(BALL if name != "certify" else BALL[:2]), "--time-limit", limit)
+    assert result.exit_code == 2 and "--time-limit must be a positive number of seconds." in result.stderr
