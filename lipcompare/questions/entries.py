@@ -22,7 +22,6 @@ from lipcompare.problem import Problem
 from lipcompare.questions.ending import Ending
 from lipcompare.result import Status
 
-
 _TOGETHER = 0.1
 """Seconds of a processor that directions of one pass should take: no clock is looked at meanwhile."""
 

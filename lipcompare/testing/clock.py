@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 _CALL, _ENTRY, _PRODUCT = 5e-6, 5e-10, 1.5e-10
-"""Seconds of a call, of a number that it reads or makes, and of an operation of a matrix product, about, on one core."""
+"""Seconds of a call, of a number that it reads or makes, and of an operation of a matrix product: one core, about."""
 _ASKED = 1e-6
 """Seconds that a question of the clock takes, so that no loop which asks it goes on for ever."""
 
