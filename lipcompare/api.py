@@ -21,6 +21,7 @@ from lipcompare.combine import SoFar
 from lipcompare.display.progress import Display, watched
 from lipcompare.display.progress import progress as news
 from lipcompare.errors import (
+    BeyondMemory,
     Contradiction,
     InvalidInput,
     LipcompareError,
@@ -273,7 +274,8 @@ def _run(problem: Problem, method: Method, clock: Clock, so_far: SoFar, budget: 
     except Exception as error:  # noqa: BLE001  # reported below; what was proved stands whatever it is
         if is_out_of_memory(error):
             advice = "Lower the memory budget, the batch, or use a coarser method."
-            return _ended(problem, method, clock, so_far, Status.OUT_OF_MEMORY, advice)
+            said = str(error) if isinstance(error, BeyondMemory) else advice
+            return _ended(problem, method, clock, so_far, Status.OUT_OF_MEMORY, said)
         _LOG.error("%s ended with an unexpected error", method.name, exc_info=error)
         return _ended(problem, method, clock, so_far, Status.CRASHED, _described(error))
 

@@ -160,6 +160,8 @@ class Copies(enum.IntEnum):
     """CROWN over many boxes: a plane's six and both ends."""
     TANGENT = 5
     """The recursion of gradients, per functional: it, its absolute value, what goes on, and two for the constant."""
+    STATE = 8
+    """The gradients of all neurons, per row: both ends, the lines of the gates, their scale, and what makes them."""
     POINT = 4
     """A gradient at a point: the values and slopes that it is made with, itself and what goes on."""
     SAMPLE = 8

@@ -23,6 +23,10 @@ class UnsupportedOperation(LipcompareError, NotImplementedError):
     """The model uses an operation that cannot be lowered to linear maps and activations."""
 
 
+class BeyondMemory(MemoryError):
+    """Work that is known to take more than its memory limit, before it begins; the message says what to do."""
+
+
 class Contradiction(LipcompareError, AssertionError):
     """Two certified results exclude each other: a bug, never a result.
 

@@ -14,10 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Clock, Deadline, Kept
-from lipcompare.jacobian import RELAXATIONS, Relaxation
+from lipcompare.budget import Clock, Copies, Deadline, Kept, counted, fitting, tensor_bytes
+from lipcompare.errors import BeyondMemory
+from lipcompare.gates import Gates
+from lipcompare.jacobian import RELAXATIONS, Relaxation, interval_gradient
+from lipcompare.jacobian.norms import interval_norm
 from lipcompare.methods.base import REFINING, as_array, pieces, propagation_bytes
-from lipcompare.preactivation import Tightening
+from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated, propagate
 
@@ -82,6 +85,9 @@ AGAIN = "Rounding is over 1 % of some bounds in this precision: these are from f
 _CHEAP = 1e9
 """Multiply-adds (examples, neurons, weights) up to which such bounds are computed again at once."""
 
+_SMALL = 2**24
+"""Bytes that are never refused: the libraries take more when they are loaded."""
+
 _ROOM = 10
 """Times that linear bounds took: with less than this, sharper bounds of the same box may take all of the time."""
 
@@ -100,12 +106,16 @@ def linear_bounds(
 
     Args:
         joint: as for :func:`~lipcompare.propagation.propagate`.
+
+    Raises:
+        BeyondMemory: the gradients of one example are more than fit; what interval arithmetic says is kept.
     """
     began, memory, whole = clock.elapsed, clock.budget.memory, problem.batch
     uppers: list[Tensor] = []
     remarks: set[str] = set()
     found: Propagated | None = None
     hurried = False
+    _require_room(problem, clock)
     for piece in pieces(problem, clock, propagation_bytes(problem)):
 
         def told(upper: Tensor, first: int = piece.first, some: int = piece.problem.batch) -> None:
@@ -139,6 +149,32 @@ def linear_bounds(
         remarks=tuple(sorted(remarks)),
         seconds=(clock.elapsed - began) / whole,
         found=found if len(uppers) == 1 else None,
+    )
+
+
+def _require_room(problem: Problem, clock: Clock) -> None:
+    """Whether the gradients of one example's rows, at every activation and the input, fit in the memory limit."""
+    network, memory = problem.network, clock.budget.memory
+    size = network.in_size + sum(network.nodes[k].size for k in network.activations)
+    needed = tensor_bytes(Copies.STATE, problem.rows * size, problem.box.lower)
+    if needed <= max(memory, _SMALL):
+        return
+    each = tensor_bytes(Copies.TANGENT, problem.batch * network.widest, problem.box.lower)
+    bounds = preactivation_bounds(network, problem.box.region, Tightening.INTERVAL, memory=memory)
+    gates = Gates.from_preactivations(network, bounds)
+    upper = torch.cat(
+        [
+            interval_norm(interval_gradient(network, gates, some), problem.norm)
+            for some in problem.functionals.split(fitting(memory, each), 1)
+        ],
+        -1,
+    )
+    clock.keep(Kept(0, as_array(upper)))
+    clock.record(0.0, float(upper.max()))
+    raise BeyondMemory(
+        f"The gradients of {counted(problem.rows, 'functional')} take {-(-needed // 2**20):,} MiB, more than the "
+        f"memory limit of {memory / 2**20:,.0f} MiB: raise it (--memory on the command line, memory=... in Python) or ask for "
+        "fewer functionals at a time."
     )
 
 

@@ -99,7 +99,7 @@ def directional_bounds(
                 network, gates, rows, norm=None, forward=forward, memory=memory, deadline=ending.deadline
             )
             each = tensor_bytes(2 * Copies.TANGENT, problem.batch * problem.rows * network.widest, problem.box.lower)
-            parts = []
+            parts: list[Interval] = []
             for some in vectors.split(min(fitting(memory, each), _in_time(problem))):
                 if parts and ending.deadline.passed():
                     break

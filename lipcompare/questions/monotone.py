@@ -185,7 +185,8 @@ def _extremes(
 def _taken(points: Tensor, index: Tensor) -> Tensor:
     """Points (batch, rows, features, inputs) of samples (batch, samples, inputs), by number (batch, rows, features)."""
     flat = index.flatten(1).unsqueeze(-1).expand(-1, -1, points.shape[-1])
-    return points.gather(1, flat).unflatten(1, index.shape[1:])
+    taken: Tensor = points.gather(1, flat).unflatten(1, index.shape[1:])
+    return taken
 
 
 def _in_time(problem: Problem, passes: int) -> int:

@@ -28,7 +28,7 @@ class WorkClock(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seconds = 0.0
         self._machine: Callable[[], float] = time.perf_counter
 
@@ -39,13 +39,13 @@ class WorkClock(TorchDispatchMode):
 
     def __enter__(self) -> WorkClock:
         self._machine, time.perf_counter = time.perf_counter, self.now
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, value, trace)
+        super().__exit__(kind, value, trace)  # type: ignore[no-untyped-call]
         time.perf_counter = self._machine
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -9,6 +9,7 @@ import nets
 import pytest
 
 import lipcompare
+from lipcompare.result import Status
 
 PROBLEM = nets.problem(nets.dense(4, (6, 12, 12, 3)), 0.3)
 
@@ -40,3 +41,19 @@ def test_what_contains_the_relaxation_has_its_bound(monkeypatch: pytest.MonkeyPa
     assert relaxed < 0.9 * upper(monkeypatch, "lbp", 120)
     for method in ("bab", "exact", "auto"):
         assert upper(monkeypatch, method, 120) <= relaxed * (1 + 3e-3), method
+
+
+@pytest.mark.parametrize("method", ["lbp", "sdp", "bab", "auto"])
+def test_gradients_that_do_not_fit_are_refused_with_a_sentence_and_a_cheap_bound(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 8 copies of 3 rows at 6 inputs and 2 x 12 neurons in 8 bytes; a byte less is refused."""
+    monkeypatch.setattr("lipcompare.methods.linear._SMALL", 0)
+    needed = 8 * 3 * (6 + 24) * 8
+    refused = lipcompare.bound(PROBLEM, method, memory=needed - 1)
+    assert refused.status is Status.OUT_OF_MEMORY
+    assert "memory limit" in refused.detail and "--memory" in refused.detail
+    exact = lipcompare.bound(PROBLEM, "bab", time_limit=20.0)
+    assert exact.status is Status.EXACT and exact.overall_upper[0] <= refused.overall_upper[0] < float("inf")
+    fits = lipcompare.bound(PROBLEM, "lbp", memory=needed)
+    assert fits.status is Status.COMPLETE
