@@ -159,7 +159,7 @@ def _require_room(problem: Problem, clock: Clock) -> None:
     needed = tensor_bytes(Copies.STATE, problem.rows * size, problem.box.lower)
     if needed <= max(memory, _SMALL):
         return
-    each = tensor_bytes(Copies.TANGENT, problem.batch * network.widest, problem.box.lower)
+    each = tensor_bytes(Copies.EXAMPLE, problem.batch * network.widest, problem.box.lower)
     bounds = preactivation_bounds(network, problem.box.region, Tightening.INTERVAL, memory=memory)
     gates = Gates.from_preactivations(network, bounds)
     upper = torch.cat(
@@ -173,8 +173,8 @@ def _require_room(problem: Problem, clock: Clock) -> None:
     clock.record(0.0, float(upper.max()))
     raise BeyondMemory(
         f"The gradients of {counted(problem.rows, 'functional')} take {-(-needed // 2**20):,} MiB, more than the "
-        f"memory limit of {memory / 2**20:,.0f} MiB: raise it (--memory on the command line, memory=... in Python) or ask for "
-        "fewer functionals at a time."
+        f"memory limit of {memory / 2**20:,.0f} MiB: raise it (--memory on the command line, memory=... in Python) or "
+        "ask for fewer functionals at a time."
     )
 
 
