@@ -13,6 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
+from solvers import gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, one_sided, smat_operator, svec
@@ -97,9 +98,13 @@ class Cvxpy(Solver):
                 options |= environment
                 data, chain, inverse = problem.get_problem_data(self.solver, solver_opts=options)
                 raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=options)
+                if self.solver == "GUROBI":
+                    _raise_again(raw["model"])
                 solution = chain.invert(raw, inverse)
         except cp.error.SolverError as error:
             return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
+        except gurobi.raised() as error:
+            return Claim(gurobi.error_status(error.errno), message=str(error))
         if solution.status in STATUSES and solution.status != "solver_error":
             problem.unpack(solution)
         status = STATUSES.get(solution.status, SolveStatus.SOLVER_ERROR)
@@ -143,6 +148,12 @@ def _silent(solver: str) -> Iterator[dict[str, Any]]:
         return
     with importlib.import_module("gurobipy").Env(params={"OutputFlag": 0}) as environment:
         yield {"env": environment}
+
+
+def _raise_again(model: Any) -> None:
+    """What Gurobi raised when it was told to solve, which cvxpy drops: the model is then as it was before."""
+    if gurobi.STATUSES.get(model.Status) is SolveStatus.SOLVER_ERROR:
+        model.optimize()
 
 
 def _options(solver: str, limits: Limits, left: float, mip: bool) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from typing import IO, NoReturn, TextIO, cast
@@ -58,7 +60,16 @@ def note(sentence: str) -> None:
 
 @contextlib.contextmanager
 def errors(interrupted: str = NOTHING_PROVED) -> Iterator[None]:
-    """Every expected failure as one sentence on stderr and its exit code."""
+    """Every expected failure as one sentence on stderr and its exit code; an interrupt while it is made is one too."""
+    try:
+        with _sentences(interrupted):
+            yield
+    except KeyboardInterrupt:
+        _fail(interrupted, INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _sentences(interrupted: str) -> Iterator[None]:
     try:
         yield
     except Contradiction as error:
@@ -82,5 +93,20 @@ def errors(interrupted: str = NOTHING_PROVED) -> Iterator[None]:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
+    with _deaf():
+        console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", soft_wrap=True)
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """No signal interrupts the last words of a command that ends anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go elsewhere
+        return
+    heard = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from lipcompare.cli import errors
+from lipcompare.errors import InvalidInput
 
 SENTENCE = "Error: Interrupted before anything was proved.\n"
 
@@ -79,3 +84,31 @@ def test_a_signal_that_meets_a_deletion_is_not_lost(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", SENTENCE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_an_error_is_printed_changes_nothing(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(text: str) -> str:
+        os.kill(os.getpid(), number)
+        return text
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(errors, "escape", slow)
+    with pytest.raises(typer.Exit) as ended, errors.errors():
+        raise InvalidInput("a sentence")
+    assert ended.value.exit_code == errors.BAD_INPUT and "Error: a sentence" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+def test_an_interrupt_while_an_error_is_put_into_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(error: BaseException) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(errors, "summary", interrupted)
+    with pytest.raises(typer.Exit) as ended, errors.errors():
+        raise OSError
+    assert ended.value.exit_code == errors.INTERRUPTED and capsys.readouterr().err == SENTENCE

@@ -14,7 +14,7 @@ for _name in solvers.names():
     globals()[_class] = type(_class, (SolverConformance,), {"solver": _name})
 
 
-@pytest.mark.parametrize("name", ["gurobi", "pulp:GUROBI"])
+@pytest.mark.parametrize("name", ["gurobi", "pulp:GUROBI", "cvxpy:GUROBI"])
 def test_small_gurobi_licence(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     solver = solvers.get(name)
     if not solver.is_available():
