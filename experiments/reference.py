@@ -9,9 +9,11 @@ networks and their known values (``reference.json``) are not part of the reposit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 import lipcompare
+import solvers
 from lipcompare import Bound, Problem
-from lipcompare.methods import Attack, Bab, Ibp, Lbp, Method, Milp, Naive, RecurJac, Sdp
+from lipcompare.encoding.network import Encoding
+from lipcompare.methods import Attack, Bab, Ibp, Lbp, Lp, Method, Milp, Naive, RecurJac, Sdp
 from lipcompare.preactivation import Tightening
+from lipcompare.programs.prepared import encode_rows
+from lipcompare.programs.tolerance import solver_error
 from lipcompare.rounding import allowance
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "reference"
@@ -91,6 +97,12 @@ def check_public(name: str) -> Callable[[Case, Bound], Iterator[Check]]:
         yield sound(case, upper)
 
     return check
+
+
+def check_lp(case: Case, result: Bound) -> Iterator[Check]:
+    upper = float(result.overall_upper[0])
+    yield at_most("lbp", upper, float(lipcompare.bound(case.problem, "lbp").overall_upper[0]), 0.0)
+    yield sound(case, upper)
 
 
 def check_sdp(case: Case, result: Bound) -> Iterator[Check]:
@@ -178,6 +190,7 @@ ENTRIES = (
     Entry(Ibp(), float("inf"), check_public("paper_ibp")),
     Entry(RecurJac(), float("inf"), check_public("paper_recurjac")),
     Entry(Lbp(), float("inf"), check_lbp),
+    Entry(Lp(), 60.0, check_lp),
     Entry(PLAIN_SDP, float("inf"), check_sdp),
     Entry(CUT_SDP, 60.0, check_cuts),
     Entry(Milp(), 60.0, check_milp, gap=1e-5),
@@ -197,19 +210,42 @@ def cases(data: Path, pattern: str) -> Iterator[Case]:
             yield Case(key, Problem.around(network, 0.5, float(eps)), known[key])
 
 
-LINEAR = ("naive", "ibp", "recurjac", "lbp")
+LOOSE = (
+    *itertools.product(("naive", "ibp", "recurjac", "lbp"), (torch.float64, torch.float32)),
+    ("lp", torch.float64),
+    ("sdp", torch.float64),
+)
+"""Methods and precisions whose bounds are computed with and without the allowances for rounding. Programs are solved in
+float64 whatever the problem's precision is."""
 
 
 def looseness(case: Case, method: str, dtype: torch.dtype) -> float:
-    """What the allowances for rounding add to a bound by propagation, relative, the largest of its rows."""
+    """What the allowances for rounding add to a bound, relative, the largest of its rows; NaN if the time ended it."""
     radius = float(case.key.split("@")[1])
     problem = Problem.around(case.problem.network, 0.5, radius, dtype=dtype)
-    upper = lipcompare.bound(problem, method).upper
+    result = lipcompare.bound(problem, method)
     with mock.patch("lipcompare.rounding.gamma", return_value=0.0):
         allowance.cache_clear()
-        bare = lipcompare.bound(problem, method).upper
+        bare = lipcompare.bound(problem, method)
     allowance.cache_clear()
-    return float(((upper - bare) / bare).max())
+    if result.status.early or bare.status.early:
+        return math.nan
+    return float(((result.upper - bare.upper) / bare.upper).max())
+
+
+@contextlib.contextmanager
+def watched_programs() -> Iterator[list[tuple[float, float]]]:
+    """What is added to the bound of every program that milp solves meanwhile: for the rounding of its coefficients, and
+    for the tolerance that the solver's word is good to."""
+    added: list[tuple[float, float]] = []
+
+    def encoded(*arguments: Any, **options: Any) -> Encoding:
+        encoding = encode_rows(*arguments, **options)
+        added.append((encoding.error, solver_error(solvers.get(Milp().solver), encoding.program)))
+        return encoding
+
+    with mock.patch("lipcompare.methods.milp.encode_rows", encoded):
+        yield added
 
 
 def main() -> int:
@@ -230,14 +266,26 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("case", "method", "value", "seconds", "targets", "result", title="Reference networks, one CPU thread")
     misses = total = 0
-    loose: dict[tuple[str, torch.dtype], tuple[float, str]] = {}
+    loose: dict[str, tuple[float, str]] = {}
+
+    def note(what: str, added: float, key: str) -> None:
+        loose[what] = max((added, key), loose.get(what, (0.0, key)))
+
     for case in cases(arguments.data, arguments.cases):
-        for method, dtype in itertools.product(LINEAR, (torch.float64, torch.float32)):
+        for method, dtype in LOOSE:
             if any(entry.label == method for entry in entries):
-                now = (looseness(case, method, dtype), case.key)
-                loose[method, dtype] = max(now, loose.get((method, dtype), now))
+                added = looseness(case, method, dtype)
+                if math.isnan(added):
+                    print(f"{case.key}: the time ended {method}, so what rounding adds is not known.")
+                else:
+                    note(f"Rounding adds at most {{:.1e}} to {method} in {str(dtype)[6:]}", added, case.key)
         for entry in entries:
-            result = lipcompare.bound(case.problem, entry.method, time_limit=entry.time_limit, gap=entry.gap)
+            with watched_programs() as programs:
+                result = lipcompare.bound(case.problem, entry.method, time_limit=entry.time_limit, gap=entry.gap)
+            for error, tolerance in programs:
+                best = float(result.overall_upper[0])
+                note("Rounding adds at most {:.1e} to a program of milp", error / best, case.key)
+                note("The solver's tolerance adds at most {:.1e} to a program of milp", tolerance / best, case.key)
             checks = list(entry.checks(case, result))
             failed = [check for check in checks if not check.holds]
             total += len(checks)
@@ -247,8 +295,8 @@ def main() -> int:
             targets = "; ".join(check.text for check in checks)
             table.add_row(case.key, entry.label, f"{value:.5f}", f"{result.seconds:.3f}", targets, verdict)
     console.print(table)
-    for (method, dtype), (most, key) in loose.items():
-        print(f"Rounding adds at most {most:.1e} to {method} in {str(dtype).removeprefix('torch.')}, relative ({key}).")
+    for what, (most, key) in loose.items():
+        print(f"{what.format(most)}, relative ({key}).")
     print(f"{total - misses} of {total} checks hold, {misses} missed.")
     return 1 if misses else 0
 

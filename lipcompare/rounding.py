@@ -75,6 +75,29 @@ def function_error(size: Tensor) -> Tensor:
     return FUNCTION * 2 * unit_roundoff(size.dtype) * size
 
 
+TIE = 1e-9
+"""Relative difference under which two values that points attain count as equal.
+
+Norms of gradients in float64 are sums of some thousand operations, so where little cancels they are off by
+``gamma(1000)``, 1e-13, or less: rounding then decides nothing that is looked for. No bound depends on it.
+"""
+
+SOLVED = 1e-7
+"""What a solver's bound may be off by, relative to a value and to 1: the tolerance on constraints and on reduced costs
+that solvers are asked for (:class:`solvers.Capabilities`).
+
+Within it a bound and a value that it meets tell nothing apart: when a solve may end, and what is not taken. What is
+taken is lowered by the tolerance times the ranges of all columns (:func:`lipcompare.programs.tolerance.solver_error`).
+"""
+
+DISPUTED = 1e-6
+"""The difference, relative and under 1 absolute, from which a solver's word and a bound of ours cannot both be right.
+
+Points of solvers are checked to that (:data:`solvers.checks.TOLERANCE`), ten times what they are asked for. A word that
+is off by less is not believed either, but is no bug.
+"""
+
+
 def cholesky_shift(order: Tensor, trace: Tensor) -> Tensor:
     """A shift ``c`` for which a Cholesky factorisation of ``S - c I`` that runs through proves ``S`` semidefinite.
 

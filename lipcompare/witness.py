@@ -24,7 +24,7 @@ from lipcompare.network.linear_maps import LinearMap
 from lipcompare.preactivation.interval import interval_bounds
 from lipcompare.problem import Norm, Problem
 from lipcompare.result import Attained, Witnesses
-from lipcompare.rounding import allowance, floor, lowered
+from lipcompare.rounding import TIE, allowance, floor, lowered
 
 _COARSE = 1e-6
 """Share of a witness's value above which rounding is worth exact arithmetic."""
@@ -121,7 +121,7 @@ def make_witnesses(problem: Problem, points: Tensor, patterns: Mapping[int, Tens
         free = {k: mask.reshape(*shape, -1) for k, mask in at.kinks.items()}
         bent = {k: torch.where(free[k], patterns[k].double(), v) if k in free else v for k, v in slopes.items()}
         larger = problem.norm.dual.of(network.pull_back(bent, rows))
-        better = larger > values * (1 + 1e-9)  # a tie is not worth a pattern
+        better = larger > values * (1 + TIE)  # a tie is not worth a pattern
         slopes = {k: torch.where(better.unsqueeze(-1), bent[k], v) for k, v in slopes.items()}
         values = torch.where(better, larger, values)
         moved |= better

@@ -20,9 +20,9 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.regions.program import deepest, region_of
+from lipcompare.rounding import TIE
 from lipcompare.witness import gradient_norms
 
-_RAISE = 1 + 1e-9
 _ALL_PATTERNS = 11
 """Up to this many undecided neurons every pattern is tried."""
 _PAIRS = 4096
@@ -53,7 +53,7 @@ def search_regions(
             break
         search = _ExampleSearch(problem.example(b), gates.example(b), regions, deadline)
         for row, point, value in search.run(points[b], values[b]):
-            if value > values[b, row].max() * _RAISE:
+            if value > values[b, row].max() * (1 + TIE):
                 points[b, row, 0], values[b, row, 0] = point, value
     return points, values
 
@@ -79,7 +79,7 @@ class _ExampleSearch:
         if not self.neurons or not self.left:
             return
         self.best = float(values.max())
-        order = (values.flatten() / max(self.best, 1e-300) / 1e-9).round().argsort(descending=True, stable=True)
+        order = (values.flatten() / max(self.best, 1e-300) / TIE).round().argsort(descending=True, stable=True)
         seen: set[tuple[int, bytes]] = set()
         optima: list[tuple[int, Tensor, float]] = []
         for flat in order.tolist():
@@ -146,7 +146,7 @@ class _ExampleSearch:
         functional = self.rows[row].expand(count, -1)
         norms = self.problem.norm.dual.of(self.network.pull_back(slopes, functional))
         for c in norms.argsort(descending=True, stable=True).tolist():
-            if norms[c] <= current[2] * _RAISE or not self.left or self.deadline.passed():
+            if norms[c] <= current[2] * (1 + TIE) or not self.left or self.deadline.passed():
                 return None
             pattern = {k: active[c] for k, active in patterns.items()}
             key = (row, self._key(pattern))
@@ -161,7 +161,7 @@ class _ExampleSearch:
             point = torch.as_tensor(inside).to(self.box.lower)
             point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
             value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
-            if value > current[2] * _RAISE:
+            if value > current[2] * (1 + TIE):
                 return row, point, value
         return None
 

@@ -21,6 +21,7 @@ from lipcompare.network.graph import Affine, Network
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.problem import Problem
+from lipcompare.rounding import TIE
 from lipcompare.witness import clarke, gradient_norms
 
 _KINKS = 500
@@ -31,9 +32,6 @@ _STEPS = 5
 
 _PASS = 2.5e8
 """Operations of one pass over samples: a few hundredths of a second, after which the clock is asked."""
-
-_TIE = 1e-9
-"""Relative difference under which two values count as equal, so that rounding decides nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +160,9 @@ def _draw(random: torch.Generator, problem: Problem, *shape: int, normal: bool =
 
 
 def _order(values: Tensor) -> Tensor:
-    """Indices along the last axis from the largest value down, values within a relative 1e-9 in order of index."""
+    """Indices along the last axis from the largest value down, ties in order of index."""
     scale = values.amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
-    return (values / scale / _TIE).round().argsort(dim=-1, descending=True, stable=True)
+    return (values / scale / TIE).round().argsort(dim=-1, descending=True, stable=True)
 
 
 def _take(points: Tensor, index: Tensor) -> Tensor:
@@ -249,7 +247,7 @@ def _reach(problem: Problem) -> dict[int, Interval]:
 
 
 def _keep_better(points: Tensor, values: Tensor, new: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
-    better = new_values > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
+    better = new_values > values * (1 + TIE) + torch.finfo(values.dtype).tiny
     return torch.where(better.unsqueeze(-1), new, points), torch.where(better, new_values, values)
 
 
@@ -319,7 +317,7 @@ def kink_patterns(problem: Problem, points: Tensor, deadline: Deadline | None = 
                     trial = slopes[k].clone()
                     trial[..., neuron] = torch.where(at_kink, end[..., neuron], trial[..., neuron])
                     reached = problem.norm.dual.of(network.pull_back({**slopes, k: trial}, problem.functionals))
-                    better = reached > values * (1 + _TIE) + torch.finfo(values.dtype).tiny
+                    better = reached > values * (1 + TIE) + torch.finfo(values.dtype).tiny
                     if bool(better.any()):
                         slopes = {**slopes, k: torch.where(better.unsqueeze(-1), trial, slopes[k])}
                         values = torch.where(better, reached, values)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.decisions import SCORELESS, Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
@@ -142,7 +142,7 @@ class BoxEvaluator:
         around = gradients[:, :1]
         # How far the gradient moves from the middle to either side, as the norm sees it.
         change = norm.of(high - around) + norm.of(around - low)
-        change = torch.where(room.gather(-1, candidates), change + 1e-12 * weight.gather(-1, candidates), -1.0)
+        change = torch.where(room.gather(-1, candidates), change + SCORELESS * weight.gather(-1, candidates), -1.0)
         best = change.argmax(-1, keepdim=True)
         inputs = torch.where(change.gather(-1, best) >= 0, candidates.gather(-1, best), -1).squeeze(-1)
         values, largest = norm.of(gradients).max(-1)

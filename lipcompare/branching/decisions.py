@@ -19,6 +19,11 @@ from lipcompare.gates import by_node
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 
+SCORELESS = 1e-12
+"""Share of a second measure in the score of a decision: it orders those that the first one says nothing of."""
+LAST = 1e-300
+"""Score of decisions that come after all others, but may be taken."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Numbering:

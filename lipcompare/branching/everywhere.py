@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lipcompare import jacobian
 from lipcompare.branching.bounds import Relaxed, SubdomainBound
-from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.decisions import LAST, SCORELESS, Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.branching.tree import Subdomain
@@ -27,6 +27,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.problem import Problem
 from lipcompare.regions.unbounded import WholeSpace
 from lipcompare.result import Witness
+from lipcompare.rounding import TIE
 
 
 def all_slopes(numbering: Numbering, like: Tensor) -> Interval:
@@ -111,11 +112,11 @@ class EverywhereEvaluator:
         present = {k: reach[k] > 0 if k in reach else s.lower[i] > torch.inf for k, s in batch.gates.slopes.items()}
         relevant = undecided & self.numbering.join(present)
         score = relaxed.score[i][: self.numbering.gates]
-        first = torch.where(relevant, score + 1e-12, torch.where(undecided, 1e-300, 0.0))
+        first = torch.where(relevant, score + SCORELESS, torch.where(undecided, LAST, 0.0))
         chain = (2 * int(first.argmax()) + 1,) if bool(undecided.any()) else ()
         if bool(relevant.any()):
             slopes = torch.where(relevant, relaxed.slopes[i], torch.where(undecided, self.reference, low))
-            if float(relaxed.value[i]) <= floor * (1 + 1e-9):
+            if float(relaxed.value[i]) <= floor * (1 + TIE):
                 return Assessment(upper, chain)
         else:
             slopes = torch.where(undecided, self.reference, low)

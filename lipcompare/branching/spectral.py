@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.decisions import LAST, SCORELESS, Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.everywhere import all_slopes, decided_slopes
 from lipcompare.branching.subdomains import select_gates
@@ -32,7 +32,7 @@ from lipcompare.quadratic.joint.program import JointData
 from lipcompare.regions.program import Deepest, deepest, fits, region_of
 from lipcompare.regions.unbounded import WholeSpace
 from lipcompare.result import Witness
-from lipcompare.rounding import raised
+from lipcompare.rounding import TIE, raised
 
 _EMPTY = Assessment(-np.inf)
 
@@ -133,7 +133,7 @@ class SpectralEvaluator:
             score, chosen = _split(bound.data, bound.moments, bound.theta, self.numbering, low.shape)
             pattern = torch.where(relevant, torch.where(chosen, high, low), pattern)
         # Gates that only decide where others are open come last.
-        score = torch.where(high > low, 1e-300, 0.0) + torch.where(relevant, score + 1e-12 * join(reach), 0.0)
+        score = torch.where(high > low, LAST, 0.0) + torch.where(relevant, score + SCORELESS * join(reach), 0.0)
         return [
             self._finish(float(bound.upper[i]), pattern[i], score[i], bool(relevant[i].any()), floor, target)
             for i in range(len(low))
@@ -156,7 +156,7 @@ class SpectralEvaluator:
             upper = min(upper, self._above(pattern))
             if upper <= target:
                 return Assessment(upper)
-        elif self._norm(pattern) <= floor * (1 + 1e-9):
+        elif self._norm(pattern) <= floor * (1 + TIE):
             return Assessment(upper, chain)
         located = self._locate(pattern)
         if located.empty:

@@ -22,12 +22,11 @@ from lipcompare.network.interval import Interval
 from lipcompare.problem import Problem
 from lipcompare.regions.program import Deepest
 from lipcompare.result import Witness
+from lipcompare.rounding import TIE
 from lipcompare.witness import clarke
 
 _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
-_TIE = 1e-9
-"""Relative difference under which two values count as equal; it only decides what is looked for."""
 EMPTY = Assessment(-np.inf)
 
 
@@ -101,7 +100,7 @@ class Unsettled:
         for i, bound in enumerate(host.upper):
             if bound <= target:
                 results[i] = Assessment(bound)
-            elif not ends[i] and values[i] <= floor * (1 + _TIE):  # no gain: do not look for a point
+            elif not ends[i] and values[i] <= floor * (1 + TIE):  # no gain: do not look for a point
                 results[i] = host.split(i)
             else:
                 located = self.locate(patterns[i], Interval(here.lower[i], here.upper[i]))
@@ -113,7 +112,7 @@ class Unsettled:
         for i in points:
             found = witnesses.get(i, ())
             best = max((witness.value for witness in found), default=0.0)
-            if ends[i] and (best >= values[i] * (1 - _TIE) or not host.undecided[i].any()):
+            if ends[i] and (best >= values[i] * (1 - TIE) or not host.undecided[i].any()):
                 # Exact; or a region too thin for a point in floating point. Its bound stands in either case.
                 results[i] = Assessment(host.upper[i], witnesses=found)
             else:
@@ -146,7 +145,7 @@ class Unsettled:
         plain = self.numbering.join(at.slopes)
         bent = torch.where(self.numbering.join(at.kinks), pattern[index], plain)
         values, kinked = self._norms(plain, index), self._norms(bent, index)
-        columns = [v.cpu().numpy() for v in (self.row[index], values, kinked, kinked > values * (1 + _TIE), bent)]
+        columns = [v.cpu().numpy() for v in (self.row[index], values, kinked, kinked > values * (1 + TIE), bent)]
         found: dict[int, tuple[Witness, ...]] = {}
         for (i, point), row, value, other, better, slopes in zip(points.items(), *columns, strict=True):
             # A tie is not worth a pattern.

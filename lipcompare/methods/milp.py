@@ -31,7 +31,7 @@ from lipcompare.programs.tolerance import solver_error
 from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witness, Witnesses, closed
-from lipcompare.rounding import sum_above
+from lipcompare.rounding import DISPUTED, TIE, sum_above
 from lipcompare.witness import as_witnesses, make_witnesses
 from solvers.checks import violation
 
@@ -65,9 +65,6 @@ _SEARCH = 0.7
 """Share of the time that is left for the attack; the check of what it found takes the rest."""
 _HARD = 1.02
 """Ratio of a row's bounds above which its entries are worth a semidefinite program each."""
-_AGREE = 1e-6
-"""The solvers' feasibility tolerance: where a solver and a bound of ours differ by more, one of them is wrong. What
-differs by less is not believed either, but is no bug."""
 
 
 class RowStrategy(enum.Enum):
@@ -366,7 +363,7 @@ class _Example:
         if proved < known - encoding.error:
             self.status, self.detail = Status.NUMERICAL, "The solver's bound is below what a point attains."
             return
-        if value is not None and solution.x is not None and value > known * (1 + 1e-9):  # not a tie
+        if value is not None and solution.x is not None and value > known * (1 + TIE):
             self._take(encoding, prepared, rows, solution.x)
         self.upper[rows] = np.minimum(before[rows], max(proved, float(self.lower[rows].max())))
         self.report()
@@ -383,7 +380,7 @@ class _Example:
         fault = violation(encoding.program, start)
         value = -encoding.program.objective(start)
         exact = self.problem.norm is Norm.INF  # entries under the floor are not in a program for p = 1
-        if fault is not None or (exact and abs(value - attained.value) > _AGREE * (1 + attained.value)):
+        if fault is not None or (exact and abs(value - attained.value) > DISPUTED * (1 + attained.value)):
             raise Contradiction(
                 f"{self.method.name}: the program excludes a point with gradient norm {attained.value!r} that the "
                 f"attack found ({fault or f'it has {value!r} there'}). This is a bug: please report it with the model."
@@ -404,12 +401,12 @@ def cross_check(solver: str, value: float | None, proved: float, lower: float, u
     Raises:
         Contradiction: the solver's claims and ours exclude each other.
     """
-    if math.isfinite(proved) and proved < lower * (1 - _AGREE) - _AGREE:
+    if math.isfinite(proved) and proved < lower * (1 - DISPUTED) - DISPUTED:
         raise Contradiction(
             f"{solver} says the constant is at most {proved!r}, but the attack found a point with {lower!r}. One of "
             "the two is wrong: please report it with the model."
         )
-    if value is not None and value > upper * (1 + _AGREE) + _AGREE:
+    if value is not None and value > upper * (1 + DISPUTED) + DISPUTED:
         raise Contradiction(
             f"{solver} says a point attains {value!r}, but bound propagation proves at most {upper!r}. One of the two "
             "is wrong: please report it with the model."

@@ -22,10 +22,7 @@ from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.forward import Tightening, preactivation_bounds
 from lipcompare.programs.tolerance import solver_error
-
-_SLACK = 1e-7
-"""Relative size from which a solver's bound counts as above 0, or above a value that was seen: its tolerance. It only
-decides when to stop, and what is not believed."""
+from lipcompare.rounding import SOLVED
 
 
 class Refinement(enum.Enum):
@@ -119,7 +116,7 @@ class _Refiner:
                     continue
                 end = self._least(program if below else _negated(program))
                 reached = float(seen.lower[neuron] if below else -seen.upper[neuron])
-                if not np.isfinite(end) or end > reached + _SLACK * (1 + abs(reached)):
+                if not np.isfinite(end) or end > reached + SOLVED * (1 + abs(reached)):
                     continue  # the program has a point and bounded columns: anything else is the solver's trouble
                 end -= rounding
                 if below:
@@ -135,7 +132,7 @@ class _Refiner:
         exact = self.refinement is not Refinement.LP
 
         def decided(_seconds: float, objective: float, bound: float) -> bool:
-            return self.refinement is Refinement.SIGNS and (objective < 0 or bound > _SLACK * (1 + abs(objective)))
+            return self.refinement is Refinement.SIGNS and (objective < 0 or bound > SOLVED * (1 + abs(objective)))
 
         limits = solvers.Limits(time_limit=min(self.seconds, max(self.left(), 0.01)), relative_gap=1e-4)
         program = program if exact else program.relaxed()
