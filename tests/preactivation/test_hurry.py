@@ -61,3 +61,45 @@ def test_passes_are_cut_where_they_do_not_fit_in_time(seconds: float, cut: bool)
     ends = hurry.ends(network.nodes[last].parents[0], 8, bounds)
     assert list(ends) == (before[:-1] if cut else [])
     assert hurry.ends(network.nodes[before[2]].parents[0], 8, bounds) == {}
+
+
+class Moments:
+    """A clock that stands nearly still, and jumps far ahead after it was asked a number of times."""
+
+    def __init__(self, asked: float) -> None:
+        self.asked, self.calls = asked, 0
+
+    def perf_counter(self) -> float:
+        self.calls += 1
+        return 1e-6 * self.calls + (1e6 if self.calls > self.asked else 0.0)
+
+
+@pytest.mark.parametrize(("tightening", "moments"), [(Tightening.CROWN, 50), (Tightening.ALPHA_CROWN, 6)])
+def test_bounds_hold_whenever_the_clock_runs_out(
+    tightening: Tightening, moments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one question to the clock after another; against interval arithmetic, and against the values at points."""
+    seed = 3
+    network = nets.dense(seed, (2, 5, 5, 5, 2))
+    box = nets.problem(network, 0.3, seed, batch=2).box.interval
+    plain = interval_bounds(network, box)
+    unit = torch.rand(200, 1, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = network.values(box.lower + unit * (box.upper - box.lower))
+
+    def bounds(asked: float) -> tuple[dict[int, Interval], int]:
+        clock = Moments(asked)
+        monkeypatch.setattr("lipcompare.budget.time", clock)
+        found = preactivation_bounds(network, box, tightening, deadline=Deadline.after(1.0))
+        return dict(found), clock.calls
+
+    _, calls = bounds(float("inf"))
+    assert calls > 5
+    widths = []
+    for asked in range(1, calls + 1, max(1, calls // moments)):
+        found, _ = bounds(asked)
+        for k, (lower, upper) in found.items():
+            z = values[network.nodes[k].parents[0]]
+            assert bool((z >= lower).all() and (z <= upper).all())
+            assert bool((lower >= plain[k].lower).all() and (upper <= plain[k].upper).all())
+        widths.append(float(sum((upper - lower).sum() for lower, upper in found.values())))
+    assert widths[-1] < widths[0]
