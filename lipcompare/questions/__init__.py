@@ -8,6 +8,7 @@ from lipcompare.questions.monotone import Direction, Monotonicity, monotonicity
 from lipcompare.questions.operator_norm import (
     BAB,
     LIPBAB,
+    LIPSDP,
     NAIVE,
     SDP,
     OperatorNorm,
@@ -21,6 +22,7 @@ __all__ = [
     "EXACT_RADIUS",
     "FORWARD",
     "LIPBAB",
+    "LIPSDP",
     "NAIVE",
     "SDP",
     "Certificate",

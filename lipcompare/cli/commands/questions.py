@@ -21,6 +21,7 @@ from lipcompare.questions import (
     EXACT_RADIUS,
     FORWARD,
     LIPBAB,
+    LIPSDP,
     NAIVE,
     SDP,
     certified_radius,
@@ -98,9 +99,9 @@ def certify(given: CertifyOptions) -> None:
         clip=question.clip_range, device=points.device, dtype=points.dtype,
     )  # fmt: skip
     if given.json:
-        typer.echo(json_text(printing.radii_json(network, certificate, given.method, at)))
+        typer.echo(json_text(printing.radii_json(network, certificate, given.method, at, targets)))
     else:
-        printing.print_radii(console(), network, points, certificate, given.method, at)
+        printing.print_radii(console(), network, points, certificate, given.method, at, targets)
     _exit_with(certificate.status)
 
 
@@ -108,7 +109,7 @@ def operator_norm(given: OperatorNormOptions) -> None:
     """The operator norm of the whole Jacobian."""
     norms = Norm.parse(given.norm)
     if given.method not in EXACT:
-        _check_method(given.method, SDP, NAIVE, *EXACT)
+        _check_method(given.method, SDP, LIPSDP, NAIVE, *EXACT)
     network, domain = Question(**vars(given.domain), **vars(given.placement)).domain(note)
     if given.method in EXACT:
         answer = exact_operator_norms(

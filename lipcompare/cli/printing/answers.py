@@ -65,7 +65,16 @@ def entries_json(problem: Problem, bounds: EntryBounds, along: str, method: str,
         "upper": numbers(bounds.upper),
         "status": bounds.status.name.lower(),
         "seconds": seconds,
-        "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
+        "problem": _problem_json(problem),
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    """The domains, and what the functionals of every example are called."""
+    return {
+        **domain_json(problem.network, problem.box),
+        "functionals": problem.rows,
+        "functional_names": [problem.row_names(b) for b in range(problem.batch)],
     }
 
 
@@ -152,7 +161,7 @@ def monotone_json(problem: Problem, answer: Monotonicity, method: str, seconds: 
         "witnesses": pairs,
         "status": answer.status.name.lower(),
         "seconds": seconds,
-        "problem": {**domain_json(problem.network, problem.box), "functionals": problem.rows},
+        "problem": _problem_json(problem),
     }
 
 
@@ -168,9 +177,15 @@ def monotone_arrays(answer: Monotonicity) -> dict[str, np.ndarray]:
 
 
 def print_radii(
-    console: Console, network: Network, points: Tensor, certificate: Certificate, method: str, at: float | None
+    console: Console,
+    network: Network,
+    points: Tensor,
+    certificate: Certificate,
+    method: str,
+    at: float | None,
+    targets: Sequence[int] | None = None,
 ) -> None:
-    """A line per example; several also get their mean."""
+    """A line per example; several also get their mean. ``targets``: the classes that count as a change, if not all."""
     looked_for = bool(np.isfinite(certificate.upper).any())
     table = _table("example", "class", "margin", "radius", *(["nearest other"] if looked_for else []), "by", "")
     for b, radius in enumerate(certificate.radius[:MOST_ROWS]):
@@ -194,17 +209,25 @@ def print_radii(
         )
     early = f" {certificate.status.value}" if certificate.status is not Status.COMPLETE else ""
     console.print(
-        f"No input closer than the radius gets another class; proved by {escape(method)}, "
+        f"No input closer than the radius gets {_change(targets)}; proved by {escape(method)}, "
         f"{seconds_text(certificate.seconds)}.{early}",
         soft_wrap=True,
     )
+
+
+def _change(targets: Sequence[int] | None) -> str:
+    if targets is None:
+        return "another class"
+    return f"{'class' if len(targets) == 1 else 'any of the classes'} {', '.join(map(str, targets))}"
 
 
 def _says(network: Network, points: Tensor, b: int) -> int:
     return int(network.to(points.device, points.dtype).forward(points[b]).argmax())
 
 
-def radii_json(network: Network, certificate: Certificate, method: str, at: float | None) -> dict[str, Any]:
+def radii_json(
+    network: Network, certificate: Certificate, method: str, at: float | None, targets: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Arrays of shape (examples,)."""
     share = {} if at is None else {"at": at, "certified_share": certificate.share(at)}
     return {
@@ -214,6 +237,7 @@ def radii_json(network: Network, certificate: Certificate, method: str, at: floa
         "radius": numbers(certificate.radius),
         "route": [route.name.lower() for route in certificate.route],
         "labels": certificate.labels.tolist(),
+        "targets": None if targets is None else list(targets),
         "correct": certificate.correct.tolist(),
         "margin": numbers(certificate.margin),
         "upper": numbers(certificate.upper),

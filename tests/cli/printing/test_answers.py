@@ -61,7 +61,8 @@ def test_monotonicity_shows_the_two_points_of_an_answer_neither() -> None:
     assert row_of(out.getvalue(), names[0], "0")[-1] == "increasing"
     assert row_of(out.getvalue(), names[1], "0")[-1] == "undecided"
     assert f"Functional {names[0]} rises in input 1 at (2, 3), falls at (12, 13)." in out.getvalue()
-    assert json_text(answers.monotone_json(PROBLEM, answer, "test", 1.0))
+    content = json.loads(json_text(answers.monotone_json(PROBLEM, answer, "test", 1.0)))
+    assert content["problem"]["functional_names"] == [names]
     assert answers.monotone_arrays(answer)["rising"].shape == (1, 2, 2, 2)
 
 
@@ -83,6 +84,10 @@ def test_radii_say_which_examples_are_wrong_and_how_many_are_certified() -> None
     assert row_of(out.getvalue(), "0", "0")[:3] == ["1", "0.12345", "0.5"]
     assert "the network says" in out.getvalue() and "within 0.1: 50.00% of 2 examples." in out.getvalue()
     assert "Stopped at the time limit." in out.getvalue()
+    assert "gets another class;" in out.getvalue()
+    screen, out = console()
+    answers.print_radii(screen, PROBLEM.network, points, certificate, "test", None, [1])
+    assert "gets class 1;" in out.getvalue()
     content = json.loads(json_text(answers.radii_json(PROBLEM.network, certificate, "test", 0.1)))
     assert content["upper"] == [0.5, None] and content["points"] == [[1.0, 2.0], None]
     assert content["certified_share"] == 0.5 and content["status"] == "time_limit"
