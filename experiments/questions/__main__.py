@@ -51,7 +51,7 @@ def show(chosen: Choices, parts: Sequence[str], console: Console) -> None:
     for part in parts:
         if part == MONOTONE:
             with Store(chosen.store, read_only=True) as store:
-                console.print(monotonicity.shares(store.frame(monotonicity.NAME)))
+                console.print(monotonicity.shares(store.frame(monotonicity.NAME)), soft_wrap=True)
             continue
         table = Table("case", "p", "method", "seconds", "result", title=part, title_justify="left")
         rows = frame[(frame["label.question"] == part) & frame["status"].notna()]

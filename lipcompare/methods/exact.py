@@ -100,7 +100,7 @@ class Exact(Method):
             return Choice(LipBab(), known)
         gates = linear.propagated(memory, _CHOOSING * clock.left).gates
         count = int(gates.unstable_count.max())
-        if count <= _FEW and (norm is Norm.TWO or _seen(problem, gates) <= _SEEN):
+        if count <= _SEEN or (count <= _FEW and (norm is Norm.TWO or _seen(problem, gates) <= _SEEN)):
             return Choice(LipBab(), known)
         if Milp().supports(problem) is not None:
             return Choice(Bab(), known)
