@@ -19,6 +19,9 @@ from lipcompare.branching.tree import Queue, Subdomain
 from lipcompare.result import Attained, Witness
 
 _FIRST = 4
+_TOGETHER = 1.0
+"""Seconds that a batch should take, of four subdomains or more: the most promising ones come first only between
+batches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +188,8 @@ def run(
             # The last batch shrinks so that the time limit is kept.
             # The first batch shows how long a subdomain takes.
             affordable = left / pace if pace else _FIRST if np.isfinite(left) else float("inf")
-            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable)
+            quick = _TOGETHER / pace if pace else float("inf")
+            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable, max(quick, _FIRST))
             width = max(1, int(allowed))
             begun = time.perf_counter()
             done = _step(search, evaluator, width, limits)

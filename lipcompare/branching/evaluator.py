@@ -13,9 +13,17 @@ from torch import Tensor
 
 from lipcompare import jacobian
 from lipcompare.branching.bounds import SubdomainBound
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
-from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
+from lipcompare.branching.inheritance import (
+    inherited_bounds,
+    inherited_cuts,
+    inherited_multipliers,
+    pack_cuts,
+    pack_multipliers,
+    pack_sides,
+)
 from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.branching.unsettled import EMPTY, Gatewise, Unsettled
@@ -133,9 +141,11 @@ class NetworkEvaluator:
             return results
         some = [nodes[i] for i in alive.tolist()]
         row = torch.tensor([node.row for node in some], device=device)
-        multipliers = inherited_multipliers(self.numbering, [node.inherited for node in some]).to(device)
+        left = [node.inherited for node in some]
+        multipliers = inherited_multipliers(self.numbering, left).to(device)
+        cuts = inherited_cuts(self.numbering, left).to(device)
         depth = torch.tensor([len(node.decisions) for node in some], device=device)
-        crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, depth)
+        crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, cuts, depth)
         box = Interval(*(v[alive] for v in box))
         assessed = self._assessed(batch, crossed, box, row, [sides[i] for i in alive.tolist()], floor, target)
         for i, result in zip(alive.tolist(), assessed, strict=True):
@@ -195,7 +205,7 @@ class NetworkEvaluator:
         return results
 
     def _bounded(
-        self, gates: Gates, row: Tensor, entries: Tensor, multipliers: Tensor, depth: Tensor
+        self, gates: Gates, row: Tensor, entries: Tensor, multipliers: Tensor, cuts: NamedCuts, depth: Tensor
     ) -> tuple[Tensor, Subdomains]:
         """Subdomains with their linear bound, and which of them the signs of gradient entries empty."""
         network, norm = self.problem.network, self.problem.norm
@@ -209,6 +219,7 @@ class NetworkEvaluator:
             gradients=gradients,
             linear=linear,
             multipliers=multipliers,
+            cuts=cuts,
             depth=depth,
         )
 
@@ -225,9 +236,9 @@ class NetworkEvaluator:
             relaxed=relaxed,
             locate=self.locate,
         )
-        packed = pack_multipliers(relaxed.multipliers)
+        packed = zip(pack_multipliers(relaxed.multipliers), pack_cuts(relaxed.cuts), strict=True)
         settled = unsettled.settle(floor, target)
-        return [dataclasses.replace(result, inherited=p) for result, p in zip(settled, packed, strict=True)]
+        return [dataclasses.replace(result, inherited=m + c) for result, (m, c) in zip(settled, packed, strict=True)]
 
     def _halve(self, batch: Subdomains, box: Interval, row: Tensor, floor: float, target: float) -> list[Assessment]:
         """Splits of boxes along the input that matters most to the bound: widest in terms of the gradient.
@@ -295,6 +306,7 @@ def whole_of(problem: Problem, root: Propagated) -> Subdomains:
         gradients=Gradients(intervals, lines, found.constant, scales),
         linear=root.upper[0],
         multipliers=inherited_multipliers(numbering, [b""] * rows).to(root.upper),
+        cuts=NamedCuts.none(rows, root.upper),
         depth=torch.zeros(rows, dtype=torch.int64, device=root.upper.device),
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lipcompare import jacobian
 from lipcompare.branching.bounds import Relaxed, SubdomainBound
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import LAST, SCORELESS, Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.subdomains import Subdomains
@@ -87,6 +88,7 @@ class EverywhereEvaluator:
             gradients=gradients,
             linear=linear,
             multipliers=like.new_zeros(len(nodes), 1 + self.numbering.count),
+            cuts=NamedCuts.none(len(nodes), like),
             depth=torch.tensor([len(node.decisions) for node in nodes], device=like.device),
         )
         results = [Assessment(value) for value in linear.tolist()]

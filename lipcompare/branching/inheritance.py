@@ -1,7 +1,8 @@
-"""What a subdomain leaves to its children, as bytes: sides of the kink that are settled, and multipliers of its bound.
+"""What a subdomain leaves to its children, as bytes: settled sides of the kink, multipliers of its bound, and cuts.
 
-The first bytes are bits, one per gate and side; pairs of an index (int32) and a value (float32) follow, one for each
-multiplier that is not zero (see :mod:`~lipcompare.branching.multipliers`). No bytes at all say nothing.
+The first bytes are bits, one per gate and side. Then come the number (int32) of multipliers that are not zero, and a
+pair of an index (int32) and a value (float32) for each (see :mod:`~lipcompare.branching.multipliers`); and last, for
+each cut, two names (int32) and a multiplier (float32). No bytes at all say nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.network.interval import Interval
 
+_COUNT = np.dtype(np.int32)
 _PAIR = np.dtype([("index", np.int32), ("value", np.float32)])
+_CUT = np.dtype([("names", np.int32, 2), ("nu", np.float32)])
 
 
 def pack_sides(numbering: Numbering, bounds: Mapping[int, Interval]) -> list[bytes]:
@@ -36,7 +40,18 @@ def pack_multipliers(multipliers: Tensor) -> list[bytes]:
         indices = np.flatnonzero(row)
         pairs = np.empty(len(indices), _PAIR)
         pairs["index"], pairs["value"] = indices, row[indices]
-        packed.append(pairs.tobytes())
+        packed.append(np.int32(len(indices)).tobytes() + pairs.tobytes())
+    return packed
+
+
+def pack_cuts(cuts: NamedCuts) -> list[bytes]:
+    """Cuts of a batch of subdomains, to be put after the multipliers of the same subdomain."""
+    packed = []
+    for names, nu in zip(cuts.names.cpu().numpy(), cuts.nu.cpu().numpy(), strict=True):
+        here = np.flatnonzero(nu > 0)
+        triples = np.empty(len(here), _CUT)
+        triples["names"], triples["nu"] = names[here], nu[here]
+        packed.append(triples.tobytes())
     return packed
 
 
@@ -65,9 +80,31 @@ def inherited_multipliers(numbering: Numbering, inherited: Sequence[bytes]) -> T
     table = np.zeros((len(inherited), 1 + numbering.gates + numbering.network.in_size), np.float32)
     width = _width(numbering)
     for row, packed in zip(table, inherited, strict=True):
-        pairs = np.frombuffer(packed, _PAIR, offset=2 * width) if packed else np.zeros(0, _PAIR)
-        row[pairs["index"]] = pairs["value"]
+        if len(packed) > 2 * width:
+            pairs = np.frombuffer(packed, _PAIR, _multipliers(packed, width), 2 * width + _COUNT.itemsize)
+            row[pairs["index"]] = pairs["value"]
     return torch.from_numpy(table)
+
+
+def inherited_cuts(numbering: Numbering, inherited: Sequence[bytes]) -> NamedCuts:
+    """The inverse of :func:`pack_cuts`."""
+    width, parts = _width(numbering), []
+    for packed in inherited:
+        if len(packed) > 2 * width:
+            rest = packed[2 * width + _COUNT.itemsize + _multipliers(packed, width) * _PAIR.itemsize :]
+        else:
+            rest = b""
+        parts.append(np.frombuffer(rest, _CUT))
+    most = max(map(len, parts), default=0)
+    names, nu = np.zeros((len(parts), most, 2), np.int64), np.zeros((len(parts), most))
+    for i, part in enumerate(parts):
+        names[i, : len(part)], nu[i, : len(part)] = part["names"], part["nu"]
+    return NamedCuts(torch.from_numpy(names), torch.from_numpy(nu))
+
+
+def _multipliers(packed: bytes, width: int) -> int:
+    """How many multipliers there are."""
+    return int(np.frombuffer(packed, _COUNT, 1, 2 * width)[0])
 
 
 def _width(numbering: Numbering) -> int:

@@ -16,7 +16,7 @@ from lipcompare.fingerprint import Fingerprints
 from lipcompare.problem import Problem
 from lipcompare.result import Attained, Witness
 
-_VERSION = 3
+_VERSION = 4
 
 
 def fingerprint(problem: Problem) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import Tensor
 
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients
 from lipcompare.network.interval import Interval
@@ -21,6 +22,7 @@ class Subdomains:
         gradients: intervals and lines of the gradients.
         linear: (subdomains,) the linear bound.
         multipliers: (subdomains, 1 + gates + inputs) what their parents left for the bound to start from.
+        cuts: those that their parents left.
         depth: (subdomains,) number of decisions that lead there.
     """
 
@@ -29,6 +31,7 @@ class Subdomains:
     gradients: Gradients
     linear: Tensor
     multipliers: Tensor
+    cuts: NamedCuts
     depth: Tensor
 
     def select(self, index: Tensor) -> Subdomains:
@@ -39,6 +42,7 @@ class Subdomains:
             gradients=select_gradients(self.gradients, index),
             linear=self.linear[index],
             multipliers=self.multipliers[index],
+            cuts=self.cuts.select(index),
             depth=self.depth[index],
         )
 

@@ -72,8 +72,8 @@ class Bab(Method):
         batch: subdomains bounded at once.
         node_limit: subdomains bounded in all, per example (0: no limit).
         tolerance: relative accuracy of each quadratic-gate bound.
-        cuts, cut_depth: most cutting planes per program at the root and for up to ``cut_depth`` decisions (p = inf).
-            They save few subdomains (``python -m experiments.branching`` counts them), so there are none by default.
+        cuts: most cutting planes per program (sdp and p = inf, at most 64 undecided signs), 0 for none. They are found
+            near the root of large programs and inherited, where they pay.
         sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
             two passes for sdp, one in one for lbp, whose subdomains cost less than that; 0 sweeps: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.
@@ -94,8 +94,7 @@ class Bab(Method):
     batch: int = 64
     node_limit: int = 0
     tolerance: float = 3e-3
-    cuts: int = 0
-    cut_depth: int = 2
+    cuts: int = 100
     sweeps: int | None = None
     passes: int | None = None
     attack_seconds: float = 2.0
@@ -156,9 +155,7 @@ class Bab(Method):
         bound, norm = tree_bound(self.bound), problem.norm
         same = bounds is before and bound.propagation == LBP
         name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
-        settings = Settings(
-            tolerance=self.tolerance, memory=memory, cuts=self.cuts, cut_depth=self.cut_depth, deadline=deadline
-        )
+        settings = Settings(tolerance=self.tolerance, memory=memory, cuts=self.cuts, deadline=deadline)
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,

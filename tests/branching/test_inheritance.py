@@ -6,8 +6,16 @@ import nets
 import pytest
 import torch
 
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.inheritance import inherited_bounds, inherited_multipliers, pack_multipliers, pack_sides
+from lipcompare.branching.inheritance import (
+    inherited_bounds,
+    inherited_cuts,
+    inherited_multipliers,
+    pack_cuts,
+    pack_multipliers,
+    pack_sides,
+)
 from lipcompare.network import Interval
 
 
@@ -25,9 +33,17 @@ def test_what_is_known_survives_packing(seed: int) -> None:
         low[0, 0], high[1, 1] = 0.0, 0.0  # touching the kink is not being off it
         narrow[k], wide[k] = Interval(low, high), Interval(low[:1] - 9, high[:1] + 9)
     kept = torch.randn(6, 1 + numbering.gates + 3, generator=random) * (torch.rand(6, 1, generator=random) < 0.5)
-    packed = [a + b for a, b in zip(pack_sides(numbering, narrow), pack_multipliers(kept), strict=True)]
+    names = torch.randint(50, (6, 4, 2), generator=random)
+    nu = torch.rand(6, 4, generator=random) * (torch.rand(6, 4, generator=random) < 0.5)
+    parts = zip(pack_sides(numbering, narrow), pack_multipliers(kept), pack_cuts(NamedCuts(names, nu)), strict=True)
+    packed = [sides + multipliers + cuts for sides, multipliers, cuts in parts]
     told = inherited_multipliers(numbering, [*packed, b""])
     assert (told[:-1] == kept).all() and (told[-1] == 0).all()
+    cuts = inherited_cuts(numbering, [*packed, b"", pack_sides(numbering, narrow)[0]])
+    assert not cuts.nu[-2:].any() and cuts.nu.shape[-1] == int((nu > 0).sum(-1).max())
+    for i in range(6):
+        here = cuts.nu[i] > 0
+        assert (cuts.nu[i, here] == nu[i, nu[i] > 0]).all() and (cuts.names[i, here] == names[i, nu[i] > 0]).all()
     cut = inherited_bounds(numbering, [*packed, b""], wide)
     for k in network.activations:
         on, off = narrow[k].lower > 0, narrow[k].upper < 0
@@ -41,4 +57,4 @@ def test_what_is_known_survives_packing(seed: int) -> None:
 def test_only_multipliers_that_are_not_zero_take_room() -> None:
     rows = torch.zeros(2, 50)
     rows[1, [3, 40]] = torch.tensor([0.5, -2.0])
-    assert [len(packed) for packed in pack_multipliers(rows)] == [0, 16]
+    assert [len(packed) for packed in pack_multipliers(rows)] == [4, 20]

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import InvalidInput, Network, Problem, Status
 from lipcompare.branching import bounds
+from lipcompare.branching.bounds import sdp
+from lipcompare.branching.cuts import solve_with_cuts
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop
 from lipcompare.budget import Deadline
 from lipcompare.methods.bab import Bab, Schedule, by_class, in_turn
@@ -27,7 +29,7 @@ from lipcompare.result import Witness
 QUICK = {"attack_seconds": 0.2}
 VARIANTS = [
     Bab(**QUICK),
-    Bab(cuts=40, cut_depth=3, **QUICK),
+    Bab(cuts=0, **QUICK),
     Bab(bound="lbp", **QUICK),
     Bab(bound="lbp", heuristic="babsr", batch=3, **QUICK),
     Bab(bound="lbp", schedule=Schedule.CLASSES, sweeps=0, **QUICK),
@@ -64,6 +66,16 @@ def check(problem, method, gap=1e-4):
         assert after.lower >= before.lower and after.upper <= before.upper
     for point in points:
         assert point.lower <= truth.max() * (1 + 1e-9) and point.upper >= truth.max() * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_brute_force_where_every_program_has_cuts(seed, monkeypatch):
+    for name, value in {"_LARGE": 0, "_WORTH": 0.0, "_PAYS": -1e9, "_NEAR": 99, "_AGAIN": 2}.items():
+        monkeypatch.setattr(sdp, name, value)
+    begun = []
+    monkeypatch.setattr(sdp, "solve_with_cuts", lambda *a, **k: begun.append(solve_with_cuts(*a, **k)) or begun[-1])
+    check(nets.problem(nets.FAMILIES["dense"](seed), 0.6, seed), Bab(cuts=20, **QUICK))
+    assert any(bool((found.cuts.nu > 0).any()) for found in begun)
 
 
 @settings(max_examples=4, deadline=None)

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Heuristic
 from lipcompare.branching.subdomains import Subdomains
@@ -28,6 +29,7 @@ class Relaxed:
         slopes: (subdomains, gates) a pattern that might attain the bound.
         value: (subdomains,) what this pattern gives if an input attains it; 0 for no proposal.
         multipliers: (subdomains, 1 + gates + inputs) for the parts to start from, zeros for none.
+        cuts: for the parts to start with.
     """
 
     upper: Tensor
@@ -35,6 +37,7 @@ class Relaxed:
     slopes: Tensor
     value: Tensor
     multipliers: Tensor
+    cuts: NamedCuts
 
 
 class SubdomainBound(Protocol):
@@ -57,14 +60,13 @@ class Settings:
     Attributes:
         tolerance: relative accuracy of a program.
         memory: bytes that one pass may take.
-        cuts, cut_depth: most cutting planes per program, and for how many decisions.
+        cuts: most cutting planes per program.
         deadline: when it has passed, programs end with the bound that they have, and none is begun.
     """
 
     tolerance: float = 3e-3
     memory: int = 2**30
     cuts: int = 0
-    cut_depth: int = 0
     deadline: Deadline = dataclasses.field(default_factory=Deadline)
 
 

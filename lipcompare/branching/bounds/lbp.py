@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 
 from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Candidates, Heuristic
 from lipcompare.branching.subdomains import Subdomains
@@ -53,4 +54,5 @@ class LinearBound:
             slopes=self.numbering.join({k: s.upper for k, s in batch.gates.slopes.items()}),
             value=torch.zeros_like(batch.linear),
             multipliers=torch.zeros_like(batch.multipliers),
+            cuts=NamedCuts.none(len(batch.linear), batch.linear),
         )

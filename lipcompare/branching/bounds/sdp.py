@@ -12,24 +12,38 @@ from torch import Tensor
 
 from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound
 from lipcompare.branching.bounds.lbp import LinearBound
+from lipcompare.branching.cuts import FIRST, MOST_SIGNS, NamedCuts, solve_with_cuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
 from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.budget import CACHED_ENTRIES
 from lipcompare.gates import Gates
+from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.quadratic.cuts.separation import tighten
+from lipcompare.quadratic.cuts.separation import tightened_bytes
 from lipcompare.quadratic.memory import first_seconds, program_bytes
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
-from lipcompare.quadratic.program import SdpData, coordinate_count, gate_maps, l1_data, l2_data
+from lipcompare.quadratic.program import GateMaps, SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
+from lipcompare.quadratic.solver.interior_point import Dual, SdpSolution, solve
 from lipcompare.rounding import raised, root_above
 
 _PARTS = 10
 """At least so many programs must fit in the time that is left for one of a part of the box to be worth its time."""
+_WORTH = 1.03
+"""Bounds above so much of the target are worth cuts."""
+_LARGE = 80
+"""Coordinates of a program that begins with cuts: smaller ones are so quick without them that more of them get further
+in the same time."""
+_NEAR = 0
+"""Decisions up to which a subdomain begins with cuts: a row that does without them at the root is not tried again."""
+_AGAIN = 4
+"""Every so many decisions inherited cuts are exchanged for better ones."""
+_PAYS = 0.2
+"""Share of the distance to the target that cuts must gain, else the subdomain and its parts go without: a program with
+cuts takes five to ten times as long."""
 _STEPS = 10
 """Iterations of a program, about."""
 
@@ -57,7 +71,8 @@ class Sdp:
 class QuadraticBound:
     """Programs of a batch of subdomains, solved together where they are of a size.
 
-    Subdomains of at most ``cut_depth`` decisions that stay above the target are tightened by ``cuts`` cutting planes.
+    Near the root, subdomains that stay well above the target get up to ``cuts`` cutting planes, which their parts
+    inherit (:mod:`~lipcompare.branching.cuts`) if they pay.
     """
 
     numbering: Numbering
@@ -75,18 +90,23 @@ class QuadraticBound:
             size = size + ((lower < 0) & (upper > 0)).sum((-2, -1))
         # A square that underflowed has no program, and would say nothing of its root.
         lost = (batch.linear > 0) & (batch.linear.square() == 0) & (self.norm is Norm.TWO)
+        cut = (batch.cuts.nu > 0).sum(-1)
         # The one time that the numbers are needed here.
-        columns = torch.stack([size, count, lost.to(size.dtype), batch.depth]).cpu().numpy()
+        columns = torch.stack([size, count, lost.to(size.dtype), batch.depth, cut]).cpu().numpy()
         solved, order = [], []
-        for index in _batches(columns[0], columns[2] > 0, batch.linear.cpu().numpy()):
+        kind = np.where(columns[2] > 0, -1, np.where(columns[4] > 0, 1 + (columns[3] % _AGAIN == 0), 0))
+        for index in _batches(columns[0] + columns[4], kind, batch.linear.cpu().numpy()):
             largest, n = (int(columns[i][index].max()) for i in (0, 1))
             some = batch.select(torch.from_numpy(index).to(size.device))
             fits = not bool(columns[2][index[0]]) and self._fits(n, largest - n, columns[3][index], some.linear.device)
             solved.append((self._solve if fits else self._fallback)(some, floor, target))
             order.append(index)
         back = torch.from_numpy(np.argsort(np.concatenate(order))).to(size.device)
-        fields = [f.name for f in dataclasses.fields(Relaxed)]
-        return Relaxed(**{name: torch.cat([getattr(group, name) for group in solved])[back] for name in fields})
+        fields = [f.name for f in dataclasses.fields(Relaxed) if f.name != "cuts"]
+        return Relaxed(
+            **{name: torch.cat([getattr(group, name) for group in solved])[back] for name in fields},
+            cuts=NamedCuts.joined([group.cuts for group in solved]).select(back),
+        )
 
     def _fits(self, n: int, signs: int, depth: np.ndarray, device: torch.device) -> bool:
         """Whether programs of ``n`` coordinates fit in memory and time; ``depth`` is of each, (programs,)."""
@@ -133,23 +153,17 @@ class QuadraticBound:
             data = l1_data(maps, batch.gradients, linear, index, row)
         patterns = explore(data)
         goal = target * (1 - 1e-9) / data.scale - data.offset
-        start = recall(data, batch.multipliers, self.numbering)
-        solution = solve(data, tolerance=settings.tolerance, target=goal, start=start, deadline=settings.deadline)
-        upper = certify(data, solution.dual) * data.scale
-        near = (batch.depth <= settings.cut_depth) & (upper > target)
-        if settings.cuts and self.norm is Norm.INF and bool(near.any()):
-            some = near.nonzero().squeeze(-1)
-            tightened = tighten(
-                data.select(some),
-                solution.select(some),
-                maps,
-                some,
-                row[some],
-                cuts=settings.cuts,
-                tolerance=settings.tolerance,
-                deadline=settings.deadline,
-            )
-            upper[some] = torch.minimum(upper[some], tightened.upper)
+        if bool((batch.cuts.nu > 0).any()):
+            again = int(bool((batch.depth % _AGAIN == 0).any()))
+            upper, solution, cuts = self._with_cuts(data, maps, batch, None, goal, again)
+        else:
+            start = recall(data, batch.multipliers, self.numbering)
+            solution = solve(data, tolerance=settings.tolerance, target=goal, start=start, deadline=settings.deadline)
+            upper, cuts = certify(data, solution.dual), NamedCuts.none(len(linear), linear)
+            worth = (upper * data.scale > _WORTH * target) & (batch.depth <= _NEAR)
+            if self._affords_cuts(data) and bool(worth.any()):
+                upper, solution, cuts = self._begun(data, maps, batch, upper, solution, goal, worth)
+        upper = upper * data.scale
         patterns = joined(patterns, _rounded(data, solution))
         best = patterns.values.argmax(-1)
         value = patterns.values[index, best] * data.scale
@@ -162,7 +176,59 @@ class QuadraticBound:
             slopes=self._slopes(data, gates, patterns.high[index, best]),
             value=value,
             multipliers=remember(data, solution.dual, self.numbering),
+            cuts=cuts,
         )
+
+    def _affords_cuts(self, data: SdpData) -> bool:
+        """Whether programs are to have cuts, and these fit in memory and time."""
+        settings, signs = self.settings, data.entries.shape[-1]
+        if not settings.cuts or self.norm is not Norm.INF or not 0 < signs <= MOST_SIGNS or data.size < _LARGE:
+            return False
+        if tightened_bytes(data.size, settings.cuts, False) > settings.memory:
+            return False
+        each = first_seconds(self.numbering.network, data.size, signs + settings.cuts, data.row.device)
+        return not settings.deadline.passed(_PARTS * _STEPS * data.problems * each)
+
+    def _begun(
+        self,
+        data: SdpData,
+        maps: GateMaps,
+        batch: Subdomains,
+        upper: Tensor,
+        solution: SdpSolution,
+        goal: Tensor,
+        worth: Tensor,
+    ) -> tuple[Tensor, SdpSolution, NamedCuts]:
+        """Cuts for those programs that are worth them, kept where they pay."""
+        some = worth.nonzero().squeeze(-1)
+        before = upper[some]
+        after, solved, cuts = self._with_cuts(
+            data.select(some), maps, batch.select(some), solution.moments[some], goal[some], FIRST
+        )
+        pay = (before - after >= _PAYS * (before - goal[some])).nonzero().squeeze(-1)
+        kept = some[pay]
+        upper = upper.index_copy(0, some, torch.minimum(before, after))
+        return upper, _replaced(solution, kept, solved.select(pay)), cuts.select(pay).put(kept, len(upper))
+
+    def _with_cuts(
+        self, data: SdpData, maps: GateMaps, batch: Subdomains, moments: Tensor | None, goal: Tensor, rounds: int
+    ) -> tuple[Tensor, SdpSolution, NamedCuts]:
+        """Bounds in scaled units, solutions and cuts of programs."""
+        made = solve_with_cuts(
+            data,
+            maps,
+            Interval(*(v.squeeze(1) for v in batch.gradients.intervals[0])),
+            self.numbering,
+            batch.multipliers,
+            batch.cuts,
+            moments,
+            most=self.settings.cuts,
+            rounds=rounds,
+            tolerance=self.settings.tolerance,
+            target=goal,
+            deadline=self.settings.deadline,
+        )
+        return made.upper, made.solution, made.cuts
 
     def _slopes(self, data: SdpData, gates: Gates, high: Tensor) -> Tensor:
         """Slopes (subdomains, gates) of patterns (subdomains, n)."""
@@ -174,16 +240,16 @@ class QuadraticBound:
         return torch.where(chosen, top, low)
 
 
-def _batches(size: np.ndarray, lost: np.ndarray, linear: np.ndarray) -> Iterator[np.ndarray]:
+def _batches(size: np.ndarray, kind: np.ndarray, linear: np.ndarray) -> Iterator[np.ndarray]:
     """Subdomains (some,) to be solved together; those with a program of their own by their bounds, largest first.
 
     Args:
-        size: numbers (subdomains,) of coordinates and signs.
-        lost: which have no program.
+        size: numbers (subdomains,) of coordinates, signs and cuts.
+        kind: -1 for those without a program, then without cuts, with cuts, and with new ones.
         linear: their linear bounds.
     """
     alone = 2 * size**2 > CACHED_ENTRIES
-    order = np.lexsort([-linear, np.where(lost, -1, np.where(alone, size.max(), size))])
+    order = np.lexsort([-linear, np.where(kind < 0, -1, np.where(alone, size.max(), size)), kind])
     start = 0
     while start < len(order):
         # Programs of a batch are padded to the largest.
@@ -191,11 +257,21 @@ def _batches(size: np.ndarray, lost: np.ndarray, linear: np.ndarray) -> Iterator
         while (
             stop < len(order)
             and (stop + 1 - start) * size[order[stop]] ** 2 <= CACHED_ENTRIES
-            and lost[order[stop]] == lost[order[start]]
+            and kind[order[stop]] == kind[order[start]]
         ):
             stop += 1
         yield order[start:stop]
         start = stop
+
+
+def _replaced(solution: SdpSolution, some: Tensor, other: SdpSolution) -> SdpSolution:
+    """The solution with that of the programs ``some`` (some,) exchanged."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, some, new)
+
+    dual = Dual(*(put(getattr(solution.dual, n), getattr(other.dual, n)) for n in ("theta", "lam", "d")))
+    return dataclasses.replace(solution, dual=dual, moments=put(solution.moments, other.moments))
 
 
 def _rounded(data: SdpData, solution: SdpSolution) -> Patterns:

@@ -29,11 +29,13 @@ def products(data: SdpData, f: Forms, g: Forms, mask: Tensor, equal: Tensor) -> 
 
 def useful(cuts: Cuts, nu: Tensor, most: int) -> Cuts:
     """The ``most`` with the largest multipliers ``nu`` (problems, cuts), without those that do nothing."""
-    if not cuts.count:
-        return cuts
-    size = nu.masked_fill(~cuts.mask, 0.0)
-    least = size.topk(min(most, cuts.count), dim=-1).values[:, -1:]
-    return cuts.where((size > _USEFUL * size.amax(-1, keepdim=True)) & (size >= least))
+    return cuts.where(weighty(nu.masked_fill(~cuts.mask, 0.0), most)) if cuts.count else cuts
+
+
+def weighty(nu: Tensor, most: int) -> Tensor:
+    """The ``most`` largest multipliers (problems, cuts), without those that do nothing; there is at least one cut."""
+    least = nu.topk(min(most, nu.shape[-1]), dim=-1).values[:, -1:]
+    return (nu > _USEFUL * nu.amax(-1, keepdim=True)) & (nu >= least)
 
 
 def separate(data: SdpData, moments: Tensor, forms: Forms, allowed: Tensor, count: int) -> Cuts:
@@ -43,14 +45,23 @@ def separate(data: SdpData, moments: Tensor, forms: Forms, allowed: Tensor, coun
         moments: (problems, n, n) the point to cut off.
         allowed: (groups, groups) pairs of :class:`~lipcompare.quadratic.cuts.forms.Group` to multiply, symmetric.
     """
+    f, g, violated = most_violated_pairs(moments, forms, allowed, count)
+    return products_of(data, forms, f, g, violated)
+
+
+def most_violated_pairs(moments: Tensor, forms: Forms, allowed: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two forms of each of those products, and where there is one: (problems, count) each."""
     value = forms.columns.mT @ moments @ forms.columns
     total = forms.count
     pairs = allowed[forms.group][:, forms.group] & torch.ones(total, total, device=value.device).tril().bool()
     value.masked_fill_(~pairs, 0.0)
     lowest, index = value.flatten(1).topk(min(count, total * total), dim=-1, largest=False)
-    violated = lowest < -_VIOLATION * _size(moments)
-    f, g = (_taken(forms, which) for which in (index // total, index % total))
-    return products(data, f, g, violated, torch.zeros_like(violated))
+    return index // total, index % total, lowest < -_VIOLATION * _size(moments)
+
+
+def products_of(data: SdpData, forms: Forms, first: Tensor, second: Tensor, mask: Tensor) -> Cuts:
+    """Products of the forms at ``first`` and ``second`` (problems, count) that are not negative, where ``mask`` is."""
+    return products(data, _taken(forms, first), _taken(forms, second), mask, torch.zeros_like(mask))
 
 
 def most_violated(moments: Tensor, equations: Cuts, count: int) -> Cuts:

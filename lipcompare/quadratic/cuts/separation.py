@@ -166,7 +166,7 @@ def tighten(
     conflicts = Cuts.none(signed.columns)
     if coupling is not None and CutFamily.CONFLICT in family:
         conflicts = equations(signed, *conflict_pairs(coupling.conflicts, maps.coordinates, example))
-    moments = _lift(data, solution.moments, signed)
+    moments = lifted_moments(data, solution.moments, signed)
     conflicts = most_violated(moments, conflicts, cuts)
     best = rounds(signed, moments, forms, conflicts)
     if coupling is None or network is None or CutFamily.FORWARD not in family or deadline.passed():
@@ -222,7 +222,7 @@ class _Rounds:
         return Tightened(current, result, upper)
 
 
-def _lift(data: SdpData, moments: Tensor, augmented: SdpData) -> Tensor:
+def lifted_moments(data: SdpData, moments: Tensor, augmented: SdpData) -> Tensor:
     """Moments with the eliminated signs: ``E w s_j = M g_j / sqrt(g_j' M g_j)``."""
     n = data.size
     g = 2 * augmented.cost[:, :n, n:]

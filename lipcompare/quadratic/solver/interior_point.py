@@ -139,9 +139,13 @@ def default_start(data: SdpData) -> Dual:
     theta = torch.where(extra > 0, _CONSTANT / extra.sum(-1, keepdim=True).clamp(min=1), theta)
     sizes = torch.linalg.vector_norm(data.entries, dim=-2).clamp(min=1e-9)
     lam = torch.where(data.entry_mask, _SIGNS / sizes, 1.0)
+    return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), default_cuts(data)))
+
+
+def default_cuts(data: SdpData) -> Tensor:
+    """Where multipliers of cuts start, (problems, cuts)."""
     nu = _CUTS / data.cuts.mask.sum(-1, keepdim=True).clamp(min=1) * torch.ones_like(data.cuts.left[:, 0])
-    nu = torch.where(data.cuts.mask, nu, 1.0).masked_fill(data.cuts.equal, 0.0)
-    return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), nu))
+    return torch.where(data.cuts.mask, nu, 1.0).masked_fill(data.cuts.equal, 0.0)
 
 
 def feasible_trace(data: SdpData, dual: Dual) -> Dual:
@@ -425,7 +429,9 @@ class _Local:
 def _pays_single(data: SdpData) -> bool:
     """Whether to begin in single precision: it takes half the time where matrices are large; small programs are mostly
     the overhead of their operations. Equations of cuts are nearly dependent, which it cannot tell from dependent."""
-    return data.size >= _LARGE and data.columns.dtype == torch.float64 and not data.cuts.count
+    if data.size < _LARGE or data.columns.dtype != torch.float64:
+        return False
+    return not data.cuts.count or not bool(data.cuts.equal.any())
 
 
 def _row(dual: Dual, data: SdpData) -> Tensor:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lipcompare import Network, Norm, Problem
-from lipcompare.branching.bounds import Settings
+from lipcompare.branching.bounds import Settings, sdp
 from lipcompare.branching.bounds.sdp import QuadraticBound, _rounded
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Moment
 from lipcompare.branching.subdomains import Subdomains
@@ -45,6 +46,7 @@ def subdomains(problem: Problem, parts: int = 4) -> Subdomains:
         gradients=gradients,
         linear=norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1),
         multipliers=torch.zeros(count, 1 + network.neurons + network.in_size),
+        cuts=NamedCuts.none(count, functionals),
         depth=part,
     )
 
@@ -102,6 +104,34 @@ def test_a_pattern_read_off_the_moments_of_a_pattern_is_no_worse_than_it() -> No
     assert bool((rounded.values >= value.unsqueeze(1) * (1 - 1e-12)).all())
     torch.testing.assert_close(evaluate(data, rounded.high).values, rounded.values)
     assert rounded.high.shape[1] == 1
+
+
+@pytest.mark.parametrize("again", [1, 2])  # decisions after which cuts are exchanged
+def test_cuts_are_begun_inherited_and_exchanged_without_loss(again: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all values that patterns give, the bounds lose none; what pays is left to the parts, what does not is not."""
+    monkeypatch.setattr(sdp, "_LARGE", 0)
+    monkeypatch.setattr(sdp, "_AGAIN", again)
+    problem = nets.problem(nets.dense(5, (5, 10, 10, 2)), 0.4)
+    batch, numbering = subdomains(problem), Numbering(problem.network)
+    plain = QuadraticBound(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
+    bound = QuadraticBound(numbering, problem.norm, Moment(), Settings(cuts=40))
+    target = float(plain.value.max()) * 0.9
+    begun = bound(batch, 0.0, target)
+    has = (begun.cuts.nu > 0).any(-1)
+    assert bool(has.any()) and not bool(has[batch.depth > sdp._NEAR].any())
+    inherits = dataclasses.replace(batch, cuts=begun.cuts, multipliers=begun.multipliers)
+    later = bound(inherits, 0.0, target)
+    for relaxed in (begun, later):
+        # They stop at the target.
+        assert bool((relaxed.upper >= torch.minimum(relaxed.value, torch.tensor(target))).all())
+        assert bool((relaxed.upper <= torch.clamp(plain.upper * (1 + 6e-3), min=target)).all())
+    assert bool((begun.upper < 0.99 * plain.upper)[has].any()) and bool((later.cuts.nu > 0).any())
+    for i in has.nonzero().squeeze(-1).tolist():
+        alone = bound(inherits.select(torch.tensor([i])), 0.0, target)
+        torch.testing.assert_close(later.upper[i : i + 1], alone.upper, rtol=1e-5, atol=0)
+    monkeypatch.setattr(sdp, "_PAYS", 2.0)
+    without = bound(batch, 0.0, target)
+    assert not bool((without.cuts.nu > 0).any()) and bool((without.upper <= begun.upper * (1 + 1e-5)).all())
 
 
 @pytest.mark.parametrize("exponent", [520, 530, 536, 600])

@@ -14,6 +14,7 @@ import lipcompare
 from lipcompare import InvalidInput, Problem, Status
 from lipcompare.branching import bounds
 from lipcompare.branching.bounds import BOUNDS, Settings
+from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import HEURISTICS, Area, Babsr, Candidates, Heuristic, Moment
 from lipcompare.branching.heuristics.weights import gate_weights
@@ -37,6 +38,7 @@ def subdomains(problem: Problem) -> Subdomains:
         gradients=gradients,
         linear=norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1),
         multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size),
+        cuts=NamedCuts.none(problem.rows, problem.functionals),
         depth=torch.zeros(problem.rows, dtype=torch.int64),
     )
 
