@@ -14,11 +14,12 @@ from lipcompare.questions import directional_bounds, jacobian_bounds
 from lipcompare.questions.entries import gates_and_lines
 
 
-@pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
 @pytest.mark.parametrize("name", sorted(RELAXATIONS))
-def test_it_bounds_entries_norms_and_directions(name: str, family: str, norm: Norm) -> None:
+def test_it_bounds_entries_norms_and_directions(name: str, family: str) -> None:
+    """Each relaxation with each norm on a third of the families."""
     relaxation = RELAXATIONS[name]
+    norm = list(Norm)[(sorted(nets.FAMILIES).index(family) + sorted(RELAXATIONS).index(name)) % 3]
     problem = nets.problem(nets.FAMILIES[family](3), 0.2, batch=2, norm=norm.value)
     network, rows = problem.network, problem.functionals
     gates, forward = gates_and_lines(problem, relaxation, Tightening.CROWN, 2**30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import time
 
@@ -98,7 +99,7 @@ def test_patterns_that_hold_nowhere_are_ruled_out(seed, method):
 @pytest.mark.parametrize("bound", bounds.names())
 def test_every_norm(norm, bound):
     seed = bounds.names().index(bound)
-    check(nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
+    check(nets.problem(nets.dense(seed, (3, 4, 3, 2)), 0.5, seed, norm=norm), Bab(bound=bound, **QUICK))
 
 
 def test_a_value_at_a_kink_counts():
@@ -127,8 +128,14 @@ def hard() -> Problem:
 HARD = Bab(bound="lbp", batch=8, **QUICK)
 
 
+@functools.cache
+def solved() -> lipcompare.Bound:
+    """The hard problem to its end."""
+    return lipcompare.bound(hard(), HARD)
+
+
 def test_limits_leave_a_valid_interval():
-    truth = lipcompare.bound(hard(), HARD)
+    truth = solved()
     assert truth.status is Status.EXACT
     value = truth.overall_upper[0]
     few = lipcompare.bound(hard(), dataclasses.replace(HARD, node_limit=16))
@@ -157,7 +164,7 @@ def test_ctrl_c_leaves_a_valid_interval(calls):
 
 def test_a_search_resumes_where_it_stopped(tmp_path):
     state = str(tmp_path / "search.npz")
-    whole = lipcompare.bound(hard(), HARD)
+    whole = solved()
     result = lipcompare.bound(hard(), dataclasses.replace(HARD, node_limit=40, state=state))
     assert result.status is Status.NODE_LIMIT
     uppers = [result.overall_upper[0]]

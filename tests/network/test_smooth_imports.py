@@ -70,7 +70,7 @@ def _agrees(network: Network, model: nn.Module, tolerance: float = 1e-9) -> None
 
 
 class Abreast(nn.Module):
-    """Models on one input, their outputs one after another: taking a program apart costs half a second, however small."""
+    """Models on one input, their outputs one after another: many are taken apart as fast as one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__()

@@ -84,10 +84,11 @@ def classifier(head: type[nn.Module]) -> tuple[nn.Module, Network]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("head", [nn.Softmax, nn.LogSoftmax])
-def test_bounds_hold_at_sampled_points(head: type[nn.Module], norm: Norm, method: str) -> None:
+def test_bounds_hold_at_sampled_points(head: type[nn.Module], method: str) -> None:
+    """The norm is another for each method and head: what is new here is the head."""
     model, network = classifier(head)
+    norm = list(Norm)[(METHODS.index(method) + (head is nn.Softmax)) % 3]
     rows = torch.cat([torch.eye(5), torch.randn(1, 5)]).double()
     for eps, within in ((1e-4, 1.01), (0.3, 4.0), (30.0, math.inf)):
         problem = Problem.around(network, torch.tensor([0.3, -0.2]), eps, norm=norm, functionals=rows)

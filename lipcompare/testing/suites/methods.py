@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 import math
 import pickle
 import time
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -30,16 +30,37 @@ _GAP = 1e-4
 _ENDED = (Status.INTERRUPTED, Status.OUT_OF_MEMORY, Status.MEMORY_LIMIT, Status.CRASHED, Status.EXACT)
 
 
-def _telling(family: str, dtype: torch.dtype) -> Iterator[tuple[int, Problem, exact.Truth]]:
+@functools.cache
+def _telling(family: str, dtype: torch.dtype, count: int) -> tuple[tuple[int, Problem, exact.Truth], ...]:
     """Seeds, problems and their truth, without networks that are constant on their domain: 0 is easily bounded."""
     norms = itertools.cycle(_NORMS)
     norm = next(norms)
+    telling: list[tuple[int, Problem, exact.Truth]] = []
     for seed in itertools.count(1):
+        if len(telling) == count:
+            break
         problem = hostile.problem(family, seed, norm, dtype)
         truth = exact.truth(problem)
         if any(truth.value(row, problem.norm) > 0 for row in range(problem.rows)):
             norm = next(norms)
-            yield seed, problem, truth
+            telling.append((seed, problem, truth))
+    return tuple(telling)
+
+
+@functools.cache
+def _sampled(family: str) -> tuple[Problem, np.ndarray, np.ndarray]:
+    """A problem of a family with a norm of its own, gradient norms at samples and an upper bound (batch, rows)."""
+    norm = _NORMS[sorted(networks.FAMILIES).index(family) % 3]
+    problem = networks.problem(networks.FAMILIES[family](7), 0.2, norm=norm)
+    return problem, networks.sampled_norms(problem).numpy(), bound(problem, "lbp", tightening="interval").upper
+
+
+@functools.cache
+def _plain(norm: str) -> tuple[Problem, list[float]]:
+    """A problem without any trouble, and the truth of its rows."""
+    problem = networks.problem(networks.dense(5, (2, 4, 3, 2)), 0.5, norm=norm)
+    truth = exact.truth(problem)
+    return problem, [truth.value(row, problem.norm) for row in range(problem.rows)]
 
 
 class MethodConformance:
@@ -101,13 +122,11 @@ class MethodConformance:
     @pytest.mark.parametrize("family", sorted(networks.FAMILIES))
     def test_bounds_hold_at_samples(self, family: str) -> None:
         """On all kinds of networks; each has a norm of its own."""
-        norm = _NORMS[sorted(networks.FAMILIES).index(family) % 3]
-        problem = networks.problem(networks.FAMILIES[family](7), 0.2, norm=norm)
+        problem, seen, ceiling = _sampled(family)
         result = self.run(problem, None if problem.network.piecewise_linear else min(_SMOOTH, self.seconds))
         if result is None:
             return
-        assert (result.upper >= networks.sampled_norms(problem).numpy() * (1 - 1e-9)).all()
-        ceiling = bound(problem, "lbp", tightening="interval").upper
+        assert (result.upper >= seen * (1 - 1e-9)).all()
         assert (result.lower <= ceiling * (1 + 1e-9)).all()
         assert result.proves != "nothing"
         self.ended_honestly(result)
@@ -116,7 +135,7 @@ class MethodConformance:
     @pytest.mark.parametrize("family", sorted(hostile.FAMILIES))
     def test_bounds_hold_in_real_numbers(self, family: str, dtype: str) -> None:
         """On problems that attack rounding, against the truth in rational arithmetic."""
-        for seed, problem, truth in itertools.islice(_telling(family, getattr(torch, dtype)), self.seeds):
+        for seed, problem, truth in _telling(family, getattr(torch, dtype), self.seeds):
             result = self.run(problem, min(2.0, self.seconds))
             if result is None:
                 continue
@@ -129,12 +148,10 @@ class MethodConformance:
     @pytest.mark.parametrize("norm", _NORMS)
     def test_every_norm_against_the_truth(self, norm: str) -> None:
         """On a plain problem: an exact method is exact there, and others prove what they say that they prove."""
-        problem = networks.problem(networks.dense(5, (2, 4, 3, 2)), 0.5, norm=norm)
+        problem, values = _plain(norm)
         result = self.run(problem)
         if result is None:
             return
-        truth = exact.truth(problem)
-        values = [truth.value(row, problem.norm) for row in range(problem.rows)]
         assert (result.upper[0] >= np.array(values) * (1 - 1e-12)).all()
         assert (result.lower[0] <= np.array(values) * (1 + 1e-12)).all()
         proves = self.made().proves
