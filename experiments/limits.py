@@ -43,6 +43,8 @@ from lipcompare.testing.clock import WorkClock
 CONTAINED = {"auto": ("ibp", "lbp", "sdp", "bab", "attack"), "bab": ("lbp", "sdp")}
 """What methods contain, by name."""
 
+DIED = "ended without a result"
+
 LIMITS, LOOSER = "limits", "looser"
 """The two tables."""
 
@@ -189,7 +191,7 @@ def timed(problem: Problem, method: str, seconds: float, clock: Clock = processo
     _, _, used = os.wait4(child, 0)
     spent, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
     if not text:
-        return Run(seconds, spent, (0.0,), (math.inf,), "ended without a result", memory)
+        return Run(seconds, spent, (0.0,), (math.inf,), DIED, memory)
     found = json.loads(text)
     return Run(seconds, found["spent"], tuple(found["lower"]), tuple(found["upper"]), found["message"], memory)
 
@@ -287,6 +289,9 @@ def _print_looser(console: Console, name: str, problem: Problem, methods: Sequen
     """A line for every method and one that it contains, by a clock that goes with the work."""
     wanted = {m for whole, parts in CONTAINED.items() if whole in methods for m in (whole, *parts)}
     runs = {m: timed(problem, m, seconds, WorkClock) for m in methods if m in wanted}
+    for method, run in runs.items():
+        if run.message == DIED:
+            console.print(f"{method} {DIED}.")
     table = Table("method", "contains", "above", "below", "looser", title=f"{name}: ends over those, at worst")
     for row in compared(runs):
         numbers = ["-" if end is None else f"{end:.4f}" for end in (row.above, row.below)]

@@ -38,6 +38,9 @@ class Auto(Method):
        bounds and points: ``exact`` for ReLU-like activations (its interval holds when the time runs out), else ``sdp``,
        and then ``exact`` too where the inputs are few enough to halve.
 
+    Given the same time its upper end is never above that of ``lbp``, as the same code comes first in the same share of
+    it; its lower end comes from a search with less time than ``attack`` has alone.
+
     Methods that do not work on a ball or on all inputs are passed over; on all inputs ``naive`` runs too.
     """
 

@@ -6,11 +6,16 @@ from __future__ import annotations
 import time
 
 import nets
+import numpy as np
 import pytest
+import torch
 
 import lipcompare
+from lipcompare import Problem
 from lipcompare.result import Status
+from lipcompare.testing.clock import WorkClock
 
+MANY = Problem.around(nets.dense(5, (6, 24, 24, 3)), torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(8, 6), 0.3)
 PROBLEM = nets.problem(nets.dense(4, (6, 12, 12, 3)), 0.3)
 
 
@@ -41,6 +46,22 @@ def test_what_contains_the_relaxation_has_its_bound(monkeypatch: pytest.MonkeyPa
     assert relaxed < 0.9 * upper(monkeypatch, "lbp", 120)
     for method in ("bab", "exact", "auto"):
         assert upper(monkeypatch, method, 120) <= relaxed * (1 + 3e-3), method
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.03])
+def test_every_box_of_a_batch_has_its_linear_bound(seconds: float) -> None:
+    """The worst boxes of two methods may be different ones, so boxes are compared one by one."""
+
+    def timed(method: str) -> np.ndarray:
+        with WorkClock():
+            result = lipcompare.bound(MANY, method, time_limit=seconds)
+        assert result.status is Status.TIME_LIMIT
+        return result.overall_upper
+
+    linear = timed("lbp")
+    assert np.isfinite(linear).all()
+    for method in ("sdp", "lp", "milp", "bab", "exact", "auto"):
+        assert (timed(method) <= linear).all(), method
 
 
 @pytest.mark.parametrize("method", ["lbp", "sdp", "bab", "auto"])
