@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class LipcompareError(Exception):
@@ -51,6 +54,17 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = [other for other, like in zip(close, likeness, strict=True) if like > likeness[0] - _AS_NEAR]
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"{hint} Known: {', '.join(names) or 'none'}."
+
+
+def look_up(table: Mapping[str, T], name: str, kind: str) -> T:
+    """The entry of a table of names.
+
+    Raises:
+        InvalidInput: there is none; the sentence says "Unknown ``kind``" and lists the names.
+    """
+    if name not in table:
+        raise InvalidInput(f"Unknown {kind} {name!r}.{nearest(name, table)}")
+    return table[name]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lipcompare.errors import Contradiction, InvalidInput, install, nearest, reading, require_file, shown, summary
+from lipcompare.errors import (
+    Contradiction,
+    InvalidInput,
+    install,
+    look_up,
+    nearest,
+    reading,
+    require_file,
+    shown,
+    summary,
+)
 
 
 def test_the_likeliest_names_are_suggested_and_all_are_listed() -> None:
@@ -34,3 +44,10 @@ def test_names_can_be_printed_and_are_not_endless(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is not a file"):
         require_file(tmp_path)
     assert install("milp") == "pip install 'lipcompare[milp]'"
+
+
+def test_a_name_that_is_not_in_a_table_is_told_with_those_that_are() -> None:
+    table = {"lbp": 1, "ibp": 2}
+    assert look_up(table, "ibp", "relaxation") == 2
+    with pytest.raises(InvalidInput, match=r"^Unknown relaxation 'lpb'. Did you mean 'lbp'"):
+        look_up(table, "lpb", "relaxation")

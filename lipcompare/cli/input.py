@@ -56,7 +56,8 @@ class Question:
         """
         norm = Norm.parse(self.norm)
         network, domain = self.domain(note)
-        return Problem(network, domain, norm, self._functionals(network, domain), self._names())  # type: ignore[arg-type]
+        rows = self._functionals(network, domain)
+        return Problem(network, domain, norm, rows, self._names())  # type: ignore[arg-type]  # None: the outputs
 
     def _names(self) -> tuple[str, ...]:
         """The outputs' names, as they are given or as a file has them; none if none are given."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.budget import Deadline
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, look_up
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import reaches
 from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
@@ -228,9 +228,7 @@ def relaxation_named(name: str) -> Relaxation:
     Raises:
         InvalidInput: there is none.
     """
-    if name not in RELAXATIONS:
-        raise InvalidInput(f"Unknown relaxation {name!r}.{nearest(name, RELAXATIONS)}")
-    return RELAXATIONS[name]
+    return look_up(RELAXATIONS, name, "relaxation")
 
 
 def combined(entries: Interval, vectors: Tensor) -> Interval:

@@ -9,7 +9,7 @@ import functools
 import typing
 from typing import Any
 
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, look_up, nearest
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.auto import Auto
 from lipcompare.methods.bab import Bab
@@ -117,9 +117,7 @@ def option_types(method: Method | str) -> dict[str, Any]:
     Raises:
         InvalidInput: an unknown method, or something else.
     """
-    if isinstance(method, str) and method not in METHODS:
-        raise InvalidInput(f"Unknown method {method!r}.{nearest(method, METHODS)}")
-    cls = METHODS[method] if isinstance(method, str) else type(method)
+    cls = look_up(METHODS, method, "method") if isinstance(method, str) else type(method)
     if not issubclass(cls, Method):
         raise InvalidInput(f"A method is a name or an object such as lipcompare.METHODS['lbp'](), not {method!r}.")
     return _option_types(cls)

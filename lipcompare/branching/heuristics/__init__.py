@@ -4,7 +4,7 @@ an entry point of the group ``lipcompare.heuristics``, or a call of ``HEURISTICS
 from lipcompare.branching.heuristics.base import Candidates, Heuristic, Moments
 from lipcompare.branching.heuristics.linear import Area, Babsr
 from lipcompare.branching.heuristics.moment import Moment
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, look_up
 from solvers.plugins import Registry
 
 __all__ = ["HEURISTICS", "Area", "Babsr", "Candidates", "Heuristic", "Moment", "Moments", "heuristic_named"]
@@ -27,6 +27,4 @@ def heuristic_named(name: str) -> Heuristic:
     Raises:
         InvalidInput: there is none.
     """
-    if name not in HEURISTICS:
-        raise InvalidInput(f"Option 'heuristic' of 'bab' cannot be {name!r}.{nearest(name, HEURISTICS)}")
-    return HEURISTICS[name]
+    return look_up(HEURISTICS, name, "heuristic")
