@@ -173,7 +173,7 @@ def _named_forms(
     has_gate, has_sign = data.mask[:, 1:], signed.mask[:, n:]
     ends = [torch.where(has_sign, 1 + 2 * sign + i, -1) for i in (0, 1)]
     sides = [torch.where(has_gate, 1 + 2 * gate + i, -1) for i in (0, 1)]
-    names = torch.cat([torch.zeros_like(gate[:, :1]), *ends, *sides], -1)
+    names = torch.cat([torch.zeros_like(data.row).unsqueeze(-1), *ends, *sides], -1)
     # The last column takes what has no name.
     places = torch.full((data.problems, 2 + 2 * numbering.count), -1, device=names.device)
     here = torch.arange(forms.count, device=names.device).expand_as(names)

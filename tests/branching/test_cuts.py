@@ -125,6 +125,15 @@ def test_forms_of_decided_gates_are_gone_and_those_of_decided_signs_are_constant
     assert bool(((gates >= 0) == undecided.unsqueeze(-1)).all()) and bool((gates < 0).any())
 
 
+@pytest.mark.parametrize("high", [False, True])
+def test_a_part_without_undecided_gates_drops_all_cuts(high: bool) -> None:
+    found, child = Part.of().cut(), Part.of(1, high)
+    assert child.data.size == 1
+    bound = child.cut(found.cuts, rounds=1)
+    assert not bool((bound.cuts.nu > 0).any())
+    torch.testing.assert_close(bound.upper, certify(child.data, child.solution.dual), rtol=1e-3, atol=0)
+
+
 def test_signs_as_coordinates_keep_a_dual_point_feasible_at_its_value() -> None:
     root = Part.of()
     signed = with_signs(root.data, root.solution.moments, 64)
