@@ -79,7 +79,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "study/worker.py",
     ),
     "report/test_pages.py": ("report/figures/store.py", "report/tables.py", "report/templating.py"),
-    "cli/commands/test_bounds.py": ("cli/app.py", "cli/input.py", "cli/options.py"),
+    "cli/commands/test_bounds.py": ("cli/app.py", "cli/options.py"),
     "cli/test_light.py": ("cli/asked.py",),
     "cli/test_entry.py": ("cli/errors.py",),
     "solvers/test_checks.py": ("solvers/ctrl_c.py", "solvers/running.py"),
