@@ -165,6 +165,11 @@ def test_a_network_beyond_float64_ends_with_a_status(method: str, norm: Norm) ->
     check(problem, method)
 
 
+def test_a_program_is_compared_with_a_point_up_to_its_rounding() -> None:
+    """Terms of 1e38 that cancel to 1e32: milp called the difference of both values a contradiction."""
+    check(hostile.problem("extreme scales", 3111, "inf", torch.float32), "milp")
+
+
 @pytest.mark.parametrize("method", ["lbp", "recurjac"])
 def test_where_single_precision_matters_the_result_says_so(method: str) -> None:
     random = torch.Generator().manual_seed(3)
