@@ -64,8 +64,12 @@ def _become(main: Callable[[], object], reads: int, says: int, errors: int) -> N
         for ours, theirs in ((reads, 0), (says, 1), (errors, 2)):
             os.dup2(ours, theirs)
         os.closerange(3, 4096)  # the ends of other children's pipes, which would never close
-        sys.stdin, sys.stdout, sys.stderr = (open(k, mode, closefd=False) for k, mode in enumerate(("r", "w", "w")))  # noqa: SIM115
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        # By lines, as an interpreter's: a traceback is out before the frames that it shows close their files.
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         warnings.resetwarnings()
+        for silent in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", silent)  # an interpreter's defaults
         for logger in (logging.root, *logging.root.manager.loggerDict.values()):
             if isinstance(logger, logging.Logger) and logger.handlers:
                 logger.handlers = [logging.StreamHandler(sys.stderr)]
