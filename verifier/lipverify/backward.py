@@ -147,7 +147,7 @@ def norm_bound(question: Question, found: Gradients) -> Array:
 def norm_product(question: Question, row: Array) -> Number:
     """Product of operator norms and steepest slopes along the network, branches added (squared for p = 2)."""
     network = question.network
-    count, size = network.length, np.abs(row)
+    count, size, error = network.length, np.abs(row), question.arithmetic.error
     reach: list[Number] = [question.arithmetic.array(1.0)[()]]
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Kink):
@@ -155,11 +155,10 @@ def norm_product(question: Question, row: Array) -> Number:
         elif k < network.last:
             reach.append(sum(_operator_norm(question, m.matrix, 0) * reach[p] for p, m in node.terms))
         else:  # the row with the last map
-            errors = [question.arithmetic.error(count, size @ m.absolute) for _, m in node.terms]
-            parts = zip(node.terms, errors, strict=True)
-            reach.append(sum(_operator_norm(question, (row @ m.matrix)[None], e) * reach[p] for (p, m), e in parts))
+            parts = [(p, (row @ m.matrix)[None], error(count, size @ m.absolute)) for p, m in node.terms]
+            reach.append(sum(_operator_norm(question, matrix, slack) * reach[p] for p, matrix, slack in parts))
     total = reach[-1] * (_operator_norm(question, row[None], 0) if network.last in network.kinks else 1)
-    total = total + question.arithmetic.error(8 * network.last, total)
+    total = total + error(8 * network.last, total)
     return total * total if question.norm == "2" else total
 
 

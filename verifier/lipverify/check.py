@@ -35,8 +35,7 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
             uppers = _uppers(question, certificate.proofs, certificate.below)
         except (Refused, OverflowError) as error:
             uppers = [np.inf for _ in certificate.proofs]
-            for number, said in enumerate(failures):
-                said.append(f"row {number}, upper end: {error}")
+            failures = [[*said, f"row {number}, upper end: {error}"] for number, said in enumerate(failures)]
     results = []
     for number, (proof, low, high, said) in enumerate(zip(certificate.proofs, lowers, uppers, failures, strict=True)):
         if low < proof.lower:

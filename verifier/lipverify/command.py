@@ -20,8 +20,7 @@ def differs(network: Network, path: str) -> str | None:
     wanted: list[tuple[tuple[int, ...], tuple[Array, ...]]] = []
     with opened(path) as file:
         for k in range(sum(name.startswith("W") for name in file.files)):
-            bias = file[f"b{k}"]
-            wanted += [((2 * k,), (file[f"W{k}"], bias)), ((2 * k + 1,), (np.zeros(len(bias)),))]
+            wanted += [((2 * k,), (file[f"W{k}"], file[f"b{k}"])), ((2 * k + 1,), (np.zeros(len(file[f"b{k}"])),))]
     own = [(node.parents, node.numbers) for node in network.nodes]
     for number, (mine, other) in enumerate(itertools.zip_longest(own, wanted[:-1]), 1):
         if mine is None or other is None or mine[0] != other[0] or not all(map(np.array_equal, mine[1], other[1])):

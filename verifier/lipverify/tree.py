@@ -67,8 +67,7 @@ def leaves_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
 def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
     """Bounds of cases (squared for p = 2), 0 for those without any input; what is not a number proves nothing."""
     found: list[Number] = []
-    width = max(question.network.size(k) for k in range(question.network.last + 1))
-    step = max(1, _ENTRIES // width**2)
+    step = max(1, _ENTRIES // max(question.network.size(k) for k in range(question.network.last + 1)) ** 2)
     for i in range(0, len(cases), step):
         found += _bounds(question, whole.bounds, {}, cases[i : i + step], _ROUNDS)
     return found
@@ -77,35 +76,45 @@ def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> li
 def _bounds(
     question: Question, start: Mapping[int, Interval], planes: Mapping[int, Planes], cases: Sequence[Case], rounds: int
 ) -> list[Number]:
-    """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times."""
+    """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times.
+
+    A gate that is open here and has no multiplier was decided for whoever wrote the file: then both of its sides are,
+    one of which is empty, or bounded with the multipliers that there are.
+    """
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, start, planes)
     found = forward(question, domain, first.bounds, first.planes)
     rows = question.rows[[case.row for case in cases]]
-    gradient = gradients(question, rows, found.slopes)
-    low, high = gradient.intervals[0]
+    back = gradients(question, rows, found.slopes)
+    low, high = back.intervals[0]
     empty = first.empty | found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
     empty |= ((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any(1)
     low = np.where(entries > 0, np.maximum(low, 0 * low), low)
     high = np.where(entries < 0, np.minimum(high, 0 * high), high)
-    gradient.intervals[0] = np.minimum(low, high), np.maximum(low, high)
-    bounds: list[Number] = list(norm_bound(question, gradient))
+    back.intervals[0] = np.minimum(low, high), np.maximum(low, high)
+    bounds: list[Number] = list(norm_bound(question, back))
+    parts: list[tuple[int, Case]] = []
     for i, case in enumerate(cases):
+        decided: list[tuple[int, ...]] = [()]
         if empty[i]:
             bounds[i] = 0 * bounds[i]
         elif question.norm != "1" and not bounds[i] <= case.target:
-            slopes, intervals = (
-                {k: (v[0][i], v[1][i]) for k, v in of.items()} for of in (found.slopes, gradient.intervals)
-            )
+            slopes, intervals = ({k: (a[i], b[i]) for k, (a, b) in of.items()} for of in (found.slopes, back.intervals))
             at = coordinates(question, rows[i], slopes, {k: v for k, v in intervals.items() if k})
             better = quadratic_bound(question, at, intervals[0], case.leaf.theta, case.leaf.lam)
             bounds[i] = better if better < bounds[i] else bounds[i]
-    again = [i for i, case in enumerate(cases) if rounds and not bounds[i] <= case.target]
-    if again:
+            missing = [2 * gate for gate in at.gates if case.leaf.theta and gate not in case.leaf.theta][:1]
+            decided = [(gate + side,) for gate in missing for side in (0, 1)] or decided
+        if rounds and not bounds[i] <= case.target:
+            made = case.leaf.decisions
+            parts += [(i, case._replace(leaf=case.leaf._replace(decisions=made + more))) for more in decided]
+    if parts:
+        again = [i for i, _ in parts]
         each = {k: (low[again], high[again]) for k, (low, high) in found.bounds.items()}
         own = {k: Planes(*(part[again] for part in plane)) for k, plane in found.planes.items()}
-        more = _bounds(question, each, own, [cases[i] for i in again], rounds - 1)
-        for i, bound in zip(again, more, strict=True):
+        sides = _bounds(question, each, own, [case for _, case in parts], rounds - 1)
+        for i in set(again):
+            bound = largest([bound for j, bound in zip(again, sides, strict=True) if j == i])
             bounds[i] = bound if bound < bounds[i] else bounds[i]
     return bounds
 
@@ -115,9 +124,8 @@ def _contradicted(question: Question, cases: Cases, planes: Mapping[int, Planes]
     if not planes or not any(leaf.conflict for leaf in leaves):
         return np.zeros(len(leaves), bool)
     walls = cutting(question.arithmetic, cases, planes)
-    weights = [
-        [leaf.conflict.get(g, 0.0) for g in gates] for leaf, gates in zip(leaves, walls.gate.tolist(), strict=True)
-    ]
+    given = zip((leaf.conflict for leaf in leaves), walls.gate.tolist(), strict=True)
+    weights = [[conflict.get(gate, 0.0) for gate in gates] for conflict, gates in given]
     nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(leaves), 1)
     top = maximum(question.arithmetic, cases, *nothing, walls, np.array(weights)[:, None])
     return np.asarray(top[:, 0] < 0)
