@@ -94,8 +94,10 @@ def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[No
 _OUT_OF_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
     "could not create a primitive", "could not create a memory", "could not initialize a memory",
+    "can't start new thread",
 )  # fmt: skip
-"""What allocators say; oneDNN reports a failed allocation as a primitive or a memory object that it could not make."""
+"""What allocators say; oneDNN reports a failed allocation as a primitive or a memory object that it could not make, and
+Python a thread that it has no room for."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ with two solves at once.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import math
 import threading
@@ -26,6 +27,8 @@ solve."""
 
 GRACE = 1.0
 """Seconds a solver gets to hand over its result after it was told to stop by Ctrl-C."""
+BEGINNING = 30.0
+"""Seconds after which a thread that has not begun never will."""
 POLL = 0.1
 """Seconds between looks at the clock and at pending signals."""
 
@@ -110,9 +113,10 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
     here."""
     claims: list[Claim] = []
     errors: list[BaseException] = []
-    done = threading.Event()
+    began, done = threading.Event(), threading.Event()
 
     def target() -> None:
+        began.set()
         try:
             with ctrl_c.kept():
                 claims.append(work())
@@ -121,10 +125,13 @@ def supervise(work: Callable[[], Claim], progress: Progress, limits: Limits) -> 
         finally:
             done.set()
 
-    # A daemon: a solver that never returns must not keep the process from ending.
-    threading.Thread(target=target, name="solver", daemon=True).start()
     outcome, late = SolveStatus.TIME_LIMIT, False
     try:
+        # The bare call: Thread.start waits without end for a thread that finds no memory to begin with. Such threads do
+        # not keep the process from ending, as a solver that never returns must not.
+        _thread.start_new_thread(target, ())
+        if not began.wait(BEGINNING):
+            raise MemoryError("The thread of a solver did not begin.")
         soft = 1.02 * limits.time_limit + 0.3
         if not _wait(done, progress, soft):
             late = True

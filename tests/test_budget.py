@@ -66,6 +66,7 @@ def test_how_much_fits() -> None:
         "could not create a memory object",
         "std::bad_alloc",
         "CUDA error: out of memory",
+        "can't start new thread",
     ],
 )
 def test_what_allocators_say(words: str) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import solvers
-from solvers import Capabilities, Cones, ConicProgram, Limits, MixedIntegerProgram, Solver, SolveStatus
+from solvers import Capabilities, Cones, ConicProgram, Limits, MixedIntegerProgram, Solver, SolveStatus, running
 from solvers.checks import conic_bound, lp_bound, violation
 from solvers.gurobi import error_status
-from solvers.running import Claim
+from solvers.running import Claim, Progress, supervise
 
 PROGRAM = MixedIntegerProgram(
     [1.0, 1.0], [[1.0, 2.0]], [2.0], [np.inf], [0.0, 0.0], [3.0, 3.0], [True, False], offset=0.25
@@ -259,3 +259,11 @@ def test_import_works_without_optional_packages():
 
 def test_limits_defaults_are_exact():
     assert Limits().relative_gap <= 1e-6 and Limits().threads == 1
+
+
+def test_a_thread_that_finds_no_memory_to_begin_with_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Thread.start`` waits for ever where the new thread fails before it can say that it is there."""
+    monkeypatch.setattr(running, "BEGINNING", 0.01)
+    monkeypatch.setattr("_thread.start_new_thread", lambda function, arguments: 0)
+    with pytest.raises(MemoryError, match="did not begin"):
+        supervise(lambda: Claim(SolveStatus.OPTIMAL), Progress(np.inf, None), Limits())
