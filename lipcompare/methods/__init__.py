@@ -1,5 +1,6 @@
-"""The methods, by name. A new one is a file here and a line in ``METHODS``; one of another package is an entry point of
-the group ``lipcompare.methods``, or a call of :func:`register`."""
+"""The methods, by name. A new one is a file here and a line in ``METHODS`` (what else names it is in
+docs/architecture.md); one of another package is an entry point of the group ``lipcompare.methods``, or a call of
+:func:`register`."""
 
 from __future__ import annotations
 

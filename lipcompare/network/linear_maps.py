@@ -4,8 +4,8 @@ Every value in a :class:`~lipcompare.network.graph.Network` is a flat vector, so
 ``(..., out_size)`` with any leading axes (examples, rows, targets, subdomains) and knows by itself how to see the
 vector as an image. Reshapes then vanish; transposes, slices, padding and up-sampling are one map, :class:`Select`.
 
-A map has no bias: constants sit on the nodes of the graph. A new map is one class with ``forward``, ``adjoint`` and
-``absolute``; ``tests/network/test_linear_maps.py`` takes it as a parameter.
+A map has no bias: constants sit on the nodes of the graph. A new map is one class with its sizes, ``forward``,
+``adjoint`` and ``_absolute``; ``tests/network/test_linear_maps.py`` takes it as a parameter (``MAPS``).
 """
 
 from __future__ import annotations
