@@ -71,8 +71,9 @@ class tp:
 
 
 def script(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script stands where LipBaB's would."""
-    monkeypatch.setenv(FOLDER, str(folder))
+    """A script stands where LipBaB's would, in a folder that is named from here."""
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv(FOLDER, folder.name)
     (folder / "lipbab_code").mkdir()
     (folder / "lipbab_code" / "LipBaB.py").write_text(text)
 

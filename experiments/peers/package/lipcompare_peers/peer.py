@@ -136,7 +136,7 @@ def home_of(program: str) -> Path:
     root = os.environ.get(FOLDER)
     if root is None:
         raise NotInstalled(f"Set {FOLDER} to the folder that has the other programs; docs/peers.md says how.")
-    home = Path(root) / program
+    home = Path(root).resolve() / program  # the program runs in its own folder
     if not home.is_dir():
         raise NotInstalled(f"There is no folder {program} in {FOLDER}.")
     return home
