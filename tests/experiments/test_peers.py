@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nets
@@ -71,10 +72,13 @@ class tp:
 
 
 def script(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script stands where LipBaB's would, in a folder that is named from here."""
+    """A script stands where LipBaB's would, with an interpreter of its own, in a folder named from here."""
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv(FOLDER, folder.name)
-    (folder / "lipbab_code").mkdir()
+    interpreter = folder / "lipbab_code" / "venv" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    interpreter.chmod(0o700)
     (folder / "lipbab_code" / "LipBaB.py").write_text(text)
 
 
