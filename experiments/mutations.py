@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import dataclasses
 import gzip
+import importlib
 import io
 import os
 import random
@@ -241,11 +242,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("results/mutations"), help="folder for what failed")
     chosen = parser.parse_args()
     # What a run needs is loaded before children are forked, and before their limits count.
-    import onnxruntime  # noqa: F401
-
-    from lipcompare.cli import app as _app  # noqa: F401
-    from lipcompare.cli.commands import bounds as _bounds  # noqa: F401
-
+    for needed in ("onnxruntime", "lipcompare.cli.app", "lipcompare.cli.commands.bounds"):
+        importlib.import_module(needed)
     torch.set_num_threads(1)
     rng = random.Random(chosen.seed)  # noqa: S311 - it damages files
     codes: dict[str, Counter[int]] = {kind: Counter() for kind in KINDS}

@@ -43,6 +43,19 @@ def test_they_are_handed_the_functionals_of_the_network(network: lipcompare.Netw
     assert (question.outputs, question.norm) == (2, float("inf"))
 
 
+def test_of_a_ball_that_is_cut_they_are_handed_all(tmp_path: Path) -> None:
+    """Their bound of the whole ball holds on its part; one of a smaller ball would not."""
+    write(Problem.around(nets.dense(0), 0.1, 0.3, clip=(0, 1), **ON_BALLS), tmp_path / "problem.npz")
+    question = exchange.read(str(tmp_path / "problem.npz"))
+    np.testing.assert_array_equal(question.center, np.full(3, 0.1))
+    np.testing.assert_array_equal(question.radius, np.full(3, 0.3))
+
+
+@pytest.mark.parametrize("peer", ALL, ids=lambda peer: f"{peer.name} {peer.choice}")
+def test_they_are_cited(peer: Peer) -> None:
+    assert f"{{{peer.reference},\n" in (Path(__file__).parents[2] / "CITATIONS.bib").read_text()
+
+
 def bounded(peer: Peer) -> Bound:
     asked = ON_BALLS if peer.balls else {}
     return lipcompare.bound(Problem.around(nets.dense(0), 0.5, 0.1, **asked), peer)
@@ -56,7 +69,7 @@ def test_a_program_that_is_not_there_is_said_to_be_missing(
     result = bounded(peer)
     assert result.status is Status.UNAVAILABLE and FOLDER in result.detail and np.isinf(result.upper).all()
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    assert peer.program in bounded(peer).detail
+    assert peer.name in bounded(peer).detail
 
 
 PROGRAM = """

@@ -23,8 +23,7 @@ class AutoLirpa(Peer):
 
     name: ClassVar[str] = "auto_lirpa"
     summary: ClassVar[str] = "auto_LiRPA's Jacobian bounds"
-    reference: ClassVar[str] = "shi2022efficiently"
-    program: ClassVar[str] = "auto_lirpa"
+    reference: ClassVar[str] = "shi2022lipschitz"
     convolutions: ClassVar[bool] = True
     optimized: bool = True
 
@@ -43,8 +42,7 @@ class PaperCode(Peer):
 
     name: ClassVar[str] = "paper_code"
     summary: ClassVar[str] = "the code of Shi et al. 2022"
-    reference: ClassVar[str] = "shi2022efficiently"
-    program: ClassVar[str] = "paper_code"
+    reference: ClassVar[str] = "shi2022lipschitz"
     convolutions: ClassVar[bool] = True
     branching: bool = False
 
@@ -59,8 +57,7 @@ class LipMipCode(Peer):
 
     name: ClassVar[str] = "lipmip_code"
     summary: ClassVar[str] = "LipMIP's own code, with Gurobi"
-    reference: ClassVar[str] = "jordan2020exactly"
-    program: ClassVar[str] = "lipmip_code"
+    reference: ClassVar[str] = "jordan2020lipmip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +67,6 @@ class LipBabCode(Peer):
     name: ClassVar[str] = "lipbab_code"
     summary: ClassVar[str] = "LipBaB's own code, with GLPK"
     reference: ClassVar[str] = "bhowmick2021lipbab"
-    program: ClassVar[str] = "lipbab_code"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +76,6 @@ class ExLipBab(Peer):
     name: ClassVar[str] = "exlipbab"
     summary: ClassVar[str] = "ExLipBaB, with GLPK"
     reference: ClassVar[str] = "splittgerber2026exlipbab"
-    program: ClassVar[str] = "exlipbab"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +89,6 @@ class Eclipse(Peer):
     name: ClassVar[str] = "eclipse"
     summary: ClassVar[str] = "ECLipsE-Gen-Local of eclipse-nn"
     reference: ClassVar[str] = "xu2024eclipse"
-    program: ClassVar[str] = "eclipse"
     balls: ClassVar[bool] = True
     variant: str = "Fast"
 

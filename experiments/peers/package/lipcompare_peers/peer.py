@@ -70,11 +70,12 @@ class OutOfTime(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Peer(Method):
-    """A program that says an upper bound. Nothing that it says is checked; a comparison finds contradictions."""
+    """A program that says an upper bound. Nothing that it says is checked; a comparison finds contradictions.
+
+    Its name is that of its driver in ``lipcompare_peers.drivers`` and of its folder under ``LIPCOMPARE_PEERS``.
+    """
 
     proves: ClassVar[str] = "upper"
-    program: ClassVar[str]
-    """Its driver in ``lipcompare_peers.drivers`` and its folder under ``LIPCOMPARE_PEERS``."""
     convolutions: ClassVar[bool] = False
 
     @property
@@ -100,7 +101,7 @@ class Peer(Method):
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
         try:
-            answer = ask(self.program, problem, clock.left, self.choice)
+            answer = ask(self.name, problem, clock.left, self.choice)
         except NotInstalled as error:
             return self.result(problem, clock, status=Status.UNAVAILABLE, detail=str(error))
         except Failed as error:
@@ -228,16 +229,18 @@ def write(problem: Problem, path: Path) -> None:
         layers[-1] = (kind, options, rows @ weight, rows @ bias)
     else:
         layers.append(("dense", {}, rows, np.zeros(len(rows))))
-    box = problem.box
     arrays: dict[str, Any] = {}
     for k, (_, _, weight, bias) in enumerate(layers):
         if weight is not None and bias is not None:
             arrays[f"weight{k}"], arrays[f"bias{k}"] = weight, bias
-    center = ((box.lower + box.upper) / 2)[0].double().numpy()
-    radius = ((box.upper - box.lower) / 2)[0].double().numpy()
+    # Of a ball that is cut these are those of the whole ball, whose bound holds on its part too.
+    box = problem.box
+    center, radius = box.window.center[0].double(), box.window.radius[0].double()
+    if isinstance(box, NormBall):
+        center, radius = box.center[0].double(), box.radius[0].double().expand(len(center))
     about = {
         "layers": [(kind, options) for kind, options, *_ in layers],
         "shape": problem.network.input_shape,
         "norm": problem.norm.value,
     }
-    np.savez(path, about=json.dumps(about), center=center, radius=radius, **arrays)
+    np.savez(path, about=json.dumps(about), center=center.numpy(), radius=radius.numpy(), **arrays)
