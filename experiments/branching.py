@@ -28,16 +28,17 @@ EPS = 0.5
 TRAINED = (("mlp3_w16", 0.3), ("mlp3_w32", 0.3), ("mlp_d4_w32", 0.1), ("mlp3_w64", 0.1))
 
 _BASE: dict[str, Option] = {"bound": "lbp", "heuristic": "area"}
+_OURS: dict[str, Option] = {"bound": "sdp", "cuts": 0}
 VARIANTS: dict[str, dict[str, Option]] = {
     "paper: lbp, area, class by class": {**_BASE, "schedule": "classes", "sweeps": 0},
     "lbp, area": _BASE,
     "lbp, babsr": {"bound": "lbp", "heuristic": "babsr"},
     "lbp, area, no half-spaces": {**_BASE, "sweeps": 0},
-    "sdp, area": {"bound": "sdp", "heuristic": "area"},
-    "sdp, babsr": {"bound": "sdp", "heuristic": "babsr"},
-    "sdp, moment": {"bound": "sdp", "heuristic": "moment"},
-    "sdp, moment, cuts near the root": {"bound": "sdp", "heuristic": "moment", "cuts": 300},
-    "sdp, moment, no half-spaces": {"bound": "sdp", "heuristic": "moment", "sweeps": 0},
+    "sdp, area": {**_OURS, "heuristic": "area"},
+    "sdp, babsr": {**_OURS, "heuristic": "babsr"},
+    "sdp, moment": {**_OURS, "heuristic": "moment"},
+    "sdp, moment, cuts": {**_OURS, "heuristic": "moment", "cuts": 100},
+    "sdp, moment, no half-spaces": {**_OURS, "heuristic": "moment", "sweeps": 0},
 }
 """Options of ``bab`` by the name of the series."""
 

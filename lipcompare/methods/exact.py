@@ -35,10 +35,9 @@ _MORE, _MOST, _ROWS = 20, 30, 2
 has a program of its own), and up to the second if besides little is open."""
 _LITTLE = 1.08
 """Ratio of that bound to what points attain up to which a program closes with little branching."""
-_LITTLE_ONE = 1.3
-"""The same for p = 1 beyond ``_MOST``, up to this many:"""
-_MANY = 100
-"""With more the relaxation takes long, and the program is tried anyway."""
+_LITTLE_ONE, _MANY = 1.3, 100
+"""The same for p = 1, from ``_MOST`` gates up to the second; with more the relaxation takes long, and the program is
+tried anyway."""
 _SAMPLES = 256
 """Enough to see the signs of a few gates."""
 _TOLERANCE = 1e-2

@@ -14,7 +14,7 @@ from lipcompare.errors import is_out_of_memory
 from lipcompare.methods.base import Method, as_array
 from lipcompare.methods.linear import Linear
 from lipcompare.problem import Problem
-from lipcompare.result import Bound, Status
+from lipcompare.result import Bound, Status, closed
 
 PART = 0.5
 """Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
@@ -89,9 +89,7 @@ def searched(
 
 
 def outcome(stop: Stop, lower: np.ndarray, upper: np.ndarray, gap: float) -> tuple[Status, str]:
-    """The status of a search that left these bounds (batch, rows), and why if that does not say it: exact takes two
-    finite ends within the gap."""
-    low, high = lower.max(1), upper.max(1)
-    if bool(np.isfinite([low, high]).all()) and bool((high - low <= gap * high).all()):
+    """The status of a search that left these bounds (batch, rows), and why if that does not say it."""
+    if closed(lower, upper, gap):
         return Status.EXACT, ""
     return _STATUS.get(stop, Status.COMPLETE), UNDECIDED if stop is Stop.DONE else ""
