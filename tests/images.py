@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from nets import Builder
 
 from lipcompare import Network
+from lipcompare.network.grids import Grid
 from lipcompare.network.linear_maps import Conv, Dense, Identity, LinearMap, Scale, Select, Transposed
+from lipcompare.network.patches import Items, Patches, positions_of
 
 
 @st.composite
@@ -112,3 +114,12 @@ def image_maps() -> list[tuple[Conv | Dense | LinearMap, tuple[int, ...], tuple[
     found.append((Dense(b.weights(5, 84)), (2, 7, 6), (5,)))
     found.append((Select(torch.arange(84).flip(0), 84), (2, 7, 6), (2, 7, 6)))
     return found
+
+
+def single_entries(grid: Grid) -> tuple[Patches, torch.Tensor]:
+    """One item per entry of an image, and the same functionals as flat vectors."""
+    entry = torch.arange(math.prod(grid))
+    positions = math.prod(grid[1:])
+    items = Items(positions_of(entry % positions, grid), grid[1:], torch.zeros_like(entry))
+    patches = Patches.entries(items, entry // positions, grid, torch.float64)
+    return patches, torch.eye(math.prod(grid), dtype=torch.float64)

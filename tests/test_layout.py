@@ -45,7 +45,6 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "network/test_smooth_imports.py": ("network/lowering/decomposed.py",),
     "network/test_softmax.py": ("network/lowering/heads.py", "network/lowering/refused.py"),
     "network/test_simplify.py": ("network/compose.py",),
-    "network/test_patches.py": ("network/grids.py",),
     "network/test_load.py": ("network/from_npz.py", "network/shapes.py"),
     "network/test_damaged_files.py": ("network/arrays.py", "network/room.py"),
     "encoding/test_network.py": (

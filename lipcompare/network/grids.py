@@ -85,11 +85,16 @@ def clipped(frame: Frame, spatial: tuple[int, ...]) -> Frame:
 
 
 def factors(m: LinearMap) -> tuple[LinearMap, ...]:
-    """The factors of a product, the one that is applied first in front."""
+    """The factors of a product, the one that is applied first in front; none is a product, or transposed in vain."""
     if isinstance(m, Composed):
         return (*factors(m.inner), *factors(m.outer))
-    if isinstance(m, Transposed) and isinstance(m.base, Composed):
-        return tuple(Transposed(f) for f in reversed(factors(m.base)))
+    if isinstance(m, Transposed):
+        if isinstance(m.base, Composed):
+            return tuple(f for factor in reversed(factors(m.base)) for f in factors(Transposed(factor)))
+        if isinstance(m.base, Transposed):
+            return factors(m.base.base)
+        if isinstance(m.base, (Identity, Scale)):  # symmetric
+            return (m.base,)
     return (m,)
 
 
