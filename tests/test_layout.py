@@ -59,7 +59,6 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "quadratic/joint/bound.py", "quadratic/joint/closed_form.py", "quadratic/joint/program.py",
         "quadratic/joint/solver.py",
     ),
-    "quadratic/solver/test_interior_point.py": ("quadratic/solver/advance.py", "quadratic/solver/iterate.py"),
     "branching/test_evaluator.py": (
         "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py", "branching/unsettled.py",
     ),

@@ -23,7 +23,9 @@ from lipcompare.quadratic.cuts.products import most_violated_pairs, products_of,
 from lipcompare.quadratic.cuts.separation import CutFamily, allowed_products, lifted_moments, with_signs
 from lipcompare.quadratic.program import GateMaps, SdpData
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Dual, SdpSolution, default_cuts, solve
+from lipcompare.quadratic.solver.dual import Dual
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
+from lipcompare.quadratic.solver.start import default_cuts
 
 MOST_SIGNS = 64
 """Undecided signs, at most, of a program that gets cuts: all of them become coordinates."""

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
 from lipcompare.quadratic.program import SdpData
-from lipcompare.quadratic.solver.interior_point import Dual, default_start
+from lipcompare.quadratic.solver.dual import Dual
+from lipcompare.quadratic.solver.start import default_start
 
 _SHARE = 0.8
 """Weight of the inherited point. Fewest iterations; a start nearer to the boundary costs some."""

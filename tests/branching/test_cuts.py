@@ -22,7 +22,8 @@ from lipcompare.quadratic.cuts.separation import with_signs
 from lipcompare.quadratic.patterns import evaluate, random_patterns
 from lipcompare.quadratic.program import GateMaps, SdpData, gate_maps, l1_data
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import SdpSolution, dual_value, slack_matrix, solve
+from lipcompare.quadratic.solver.dual import dual_value, slack_matrix
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 
 PROBLEM = nets.problem(nets.dense(21, (4, 7, 7, 2)), 0.4)
 NUMBERING = Numbering(PROBLEM.network)

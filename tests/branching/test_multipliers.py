@@ -17,7 +17,9 @@ from lipcompare.jacobian import gradient_intervals, norm_bound
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import interval_bounds
 from lipcompare.quadratic.program import SdpData, gate_maps, l1_data
-from lipcompare.quadratic.solver.interior_point import Dual, default_start, dual_value, slack_matrix, solve
+from lipcompare.quadratic.solver.dual import Dual, dual_value, slack_matrix
+from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.quadratic.solver.start import default_start
 
 PROBLEM = nets.problem(nets.dense(12, (4, 8, 8, 2)), 0.4)
 NUMBERING = Numbering(PROBLEM.network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nets
 import torch
 from torch import Tensor
 
@@ -47,6 +48,11 @@ def scaled_data_of(problem: Problem) -> SdpData:
     """The same in the solver's units."""
     data = data_of(problem)
     return rescaled(data, explore(data))
+
+
+def small(seed: int = 8, sizes: tuple[int, ...] = (5, 12, 12, 3), eps: float = 0.5) -> SdpData:
+    """The programs of one dense network."""
+    return scaled_data_of(nets.problem(nets.dense(seed, sizes), eps))
 
 
 def patterns_of(problem: Problem, count: int, seed: int = 0) -> dict[int, Tensor]:

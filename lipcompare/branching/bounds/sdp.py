@@ -27,7 +27,8 @@ from lipcompare.quadratic.memory import first_seconds, program_bytes
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import GateMaps, SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Dual, SdpSolution, solve
+from lipcompare.quadratic.solver.dual import Dual
+from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import raised, root_above
 
 _PARTS = 10

@@ -17,7 +17,7 @@ from lipcompare.quadratic.joint.program import JointData
 from lipcompare.quadratic.joint.solver import minimised
 from lipcompare.quadratic.memory import program_bytes
 from lipcompare.quadratic.solver.certificate import certify
-from lipcompare.quadratic.solver.interior_point import Dual
+from lipcompare.quadratic.solver.dual import Dual
 from lipcompare.rounding import root_above
 
 

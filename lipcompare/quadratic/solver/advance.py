@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -119,3 +121,13 @@ def _still(step: Step, healthy: Tensor) -> Step:
         matrices=of(step.matrices, 1),
         product=step.product,
     )
+
+
+def with_loose_trace(iterate: Iterate) -> Iterate:
+    """Raise the solver's trace constraint where it gets in the way: it is meant to guide, not to bind."""
+    c = iterate.coefficients
+    slack = iterate.slacks[:, 0]
+    tight = (slack < 0.2 * c.trace) & (c.trace < c.bound) & (iterate.infeasible < 0.3)
+    raised = torch.where(tight, torch.minimum(2 * c.trace, c.bound), c.trace)
+    slacks = torch.cat([(slack + (raised - c.trace)).unsqueeze(-1), iterate.slacks[:, 1:]], -1)
+    return dataclasses.replace(iterate, slacks=slacks, coefficients=dataclasses.replace(c, trace=raised))

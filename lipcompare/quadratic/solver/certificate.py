@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.quadratic.program import SdpData
-from lipcompare.quadratic.solver.interior_point import Dual, dual_value, slack_matrix
+from lipcompare.quadratic.solver.dual import Dual, dual_value, slack_matrix
 from lipcompare.rounding import SPARE, allowance, cholesky_shift
 
 

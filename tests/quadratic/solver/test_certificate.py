@@ -16,7 +16,9 @@ from lipcompare.quadratic.program import Cuts, SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver import certificate
 from lipcompare.quadratic.solver.certificate import _formation, certify
-from lipcompare.quadratic.solver.interior_point import Dual, default_start, dual_value, slack_matrix, solve
+from lipcompare.quadratic.solver.dual import Dual, dual_value, slack_matrix
+from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.quadratic.solver.start import default_start
 
 UNIT = torch.finfo(torch.float64).eps / 2
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from lipcompare.quadratic.cuts.forms import Forms, Group
 from lipcompare.quadratic.cuts.products import products
 from lipcompare.quadratic.program import SdpData
-from lipcompare.quadratic.solver import interior_point
 from lipcompare.quadratic.solver.advance import advance
-from lipcompare.quadratic.solver.interior_point import default_start
 from lipcompare.quadratic.solver.iterate import Iterate, inner, joined
 from lipcompare.quadratic.solver.newton import NewtonSystem
+from lipcompare.quadratic.solver.start import default_start, first_iterate
 
 
 def with_cuts(data: SdpData) -> SdpData:
@@ -32,7 +31,7 @@ def iterate_of(cuts: bool, steps: int = 2) -> Iterate:
     data = scaled_data_of(nets.problem(nets.dense(7, (3, 7, 6, 2)), 0.8, batch=2))
     assert data.entries.shape[-1]
     data = with_cuts(data) if cuts else data
-    iterate = interior_point._start(data, default_start(data), torch.float64)
+    iterate = first_iterate(data, default_start(data), torch.float64)
     for _ in range(steps):
         iterate, healthy = advance(iterate)
         assert bool(healthy.all())

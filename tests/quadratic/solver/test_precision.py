@@ -1,0 +1,59 @@
+"""Single precision first: it loses nothing that shows, and double precision goes on where it stopped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from quadratic.programs import small
+
+from lipcompare.quadratic.solver import precision
+from lipcompare.quadratic.solver.advance import advance
+from lipcompare.quadratic.solver.certificate import certify
+from lipcompare.quadratic.solver.dual import Dual, slack_matrix
+from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.quadratic.solver.precision import restored
+from lipcompare.quadratic.solver.start import default_start, first_iterate
+
+
+@pytest.mark.parametrize("tolerance", [3e-3, 1e-4])
+def test_single_precision_loses_nothing_that_shows(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, sizes, eps in ((8, (5, 12, 12, 3), 0.5), (4, (6, 16, 16, 16, 3), 0.8), (9, (5, 14, 14, 14, 14, 2), 0.6)):
+        data = small(seed, sizes, eps)
+        uppers, taken = [], []
+        for large in (1, 10**9):
+            monkeypatch.setattr(precision, "_LARGE", large)
+            solution = solve(data, tolerance=tolerance)
+            assert bool(solution.converged.all())
+            uppers.append(certify(data, solution.dual))
+            taken.append(int(solution.iterations.sum()))
+        torch.testing.assert_close(uppers[0], uppers[1], rtol=tolerance, atol=0)
+        assert taken[0] <= 1.2 * taken[1]
+
+
+def test_a_target_that_single_precision_meets_is_met_by_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the iterate's own value is the target: what the certificate adds is left for it."""
+    monkeypatch.setattr(precision, "_LARGE", 1)
+    data = small()
+    history = solve(data, tolerance=1e-3).history
+    stopped = 0
+    for step in range(2, len(history) - 1):
+        target = history[step].clone()
+        solution = solve(data, tolerance=1e-3, target=target)
+        met = solution.stopped
+        stopped += int(met.sum())
+        assert bool((certify(data, solution.dual) - data.offset <= target)[met].all())
+    assert stopped > 3
+
+
+def test_a_restored_iterate_is_inside_and_says_what_its_multipliers_say() -> None:
+    """Also where rounding has taken a matrix out of the cone: ``d`` makes up for it."""
+    data = small()
+    iterate = first_iterate(data, default_start(data), torch.float32)
+    for _ in range(6):
+        iterate, _ = advance(iterate)
+    iterate.y[:, data.size + data.entries.shape[-1]] -= 2 * torch.linalg.eigvalsh(iterate.matrices[1])[:, 0]
+    double = restored(data, iterate)
+    assert double.y.dtype == torch.float64
+    assert bool((torch.linalg.eigvalsh(double.matrices) > 0).all())
+    dual = Dual.of_row(double.y, data.size, data.entries.shape[-1])
+    torch.testing.assert_close(slack_matrix(data, dual), double.matrices[1], rtol=0, atol=1e-12)
