@@ -51,7 +51,7 @@ def written(case: Case, method: str, folder: Path, seconds: float, exact: bool) 
     checking = time.process_time() - begun
     refused = [text for row in rows for text in row.failures]
     upper, lower = max(row.upper for row in rows), max(row.lower for row in rows)
-    loose = upper / float(result.overall_upper[0]) - 1
+    loose = max(row.upper / end - 1 for row, end in zip(rows, result.upper[0].tolist(), strict=True) if end > 0)
     holds = not refused and summary.bytes <= _BYTES and checking <= _TIMES * solving and loose <= 1e-5
     times = f"solved {solving:.2f} s, written {writing:.2f} s, checked {checking:.2f} s ({checking / solving:.1f})"
     size = f"{summary.bytes} bytes, {summary.leaves} cases"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,10 @@ from lipcompare.result import Witness
 
 _TOLERANCE = 1e-5
 """Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
+_ENOUGH = 1e-6
+"""Relative room for the rounding of multipliers to float32."""
+_SMALLEST = 2.0**-40
+"""Rows below this share of the largest are proved with it: their multipliers would leave the range of float32."""
 _TOGETHER = 64
 """Cases that are propagated at once."""
 
@@ -74,21 +79,74 @@ class _Recorder:
 def proof_trees(
     problem: Problem,
     bounds: PreactivationBounds,
-    linear: Sequence[float],
+    linear: np.ndarray,
     witnesses: Sequence[Witness],
-    upper: float,
+    upper: np.ndarray,
     *,
     time_limit: float,
     memory: int,
 ) -> list[Tree]:
-    """One tree per row of a problem with one example, which prove ``upper`` together if the time suffices.
+    """One tree per row of a problem with one example, which prove ``upper`` if the time suffices.
+
+    A search knows one goal for all rows. The first one's is the largest row's end, which is what a result is about. In
+    the time that is left a second one takes the rows that are not proved so far, each divided by its end.
 
     Args:
         bounds: over the whole box, as a checker derives them.
         linear: (rows,) bounds that follow from them.
         witnesses: values that were attained.
+        upper: (rows,) what is to be proved, finite.
         time_limit: seconds.
     """
+    begun = time.perf_counter()
+
+    def searched(rows: list[int], scale: np.ndarray, goal: float) -> list[Tree]:
+        """Trees of some rows, times ``scale`` (rows,), with one goal."""
+        factor = torch.as_tensor(scale[rows]).to(problem.functionals)
+        part = dataclasses.replace(problem, functionals=problem.functionals[:, rows] * factor[:, None])
+        own = [
+            dataclasses.replace(w, row=rows.index(w.row), value=w.value * scale[w.row])
+            for w in witnesses
+            if w.row in rows
+        ]
+        left = time_limit - (time.perf_counter() - begun)
+        found = _search(part, bounds, linear[rows] * scale[rows], own, goal, left, memory)
+        return [_unscaled(tree, scale[row], problem) for row, tree in zip(rows, found, strict=True)]
+
+    largest = float(upper.max())
+    trees = searched(list(range(problem.rows)), np.ones(problem.rows), largest)
+    behind = [
+        row
+        for row, tree in enumerate(trees)
+        if largest * _SMALLEST < upper[row] < min(largest, tree.bound * (1 - _ENOUGH))
+    ]
+    if behind and time.perf_counter() - begun < time_limit:
+        for row, tree in zip(behind, searched(behind, 1 / np.where(upper > 0, upper, 1.0), 1.0), strict=True):
+            trees[row] = tree if tree.bound < trees[row].bound else trees[row]
+    return trees
+
+
+def _unscaled(tree: Tree, scale: float, problem: Problem) -> Tree:
+    """The proof for a row, of one for ``scale`` times the row: its gates' coordinates are ``scale`` times as large."""
+    # The terms of a bound on a square (p = 2) and the square itself grow alike.
+    factor = 1.0 if problem.norm is Norm.TWO else scale
+    leaves = [
+        dataclasses.replace(leaf, multipliers=leaf.multipliers * np.float32(factor), bound=leaf.bound / scale)
+        for leaf in tree.leaves
+    ]
+    return Tree(tree.nodes, leaves)
+
+
+def _search(
+    problem: Problem,
+    bounds: PreactivationBounds,
+    linear: np.ndarray,
+    witnesses: Sequence[Witness],
+    upper: float,
+    seconds: float,
+    memory: int,
+) -> list[Tree]:
+    """One tree per row, with one goal for all; arguments as for :func:`proof_trees`."""
     numbering = Numbering(problem.network)
     # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
     bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
@@ -105,9 +163,9 @@ def proof_trees(
     recorder = _Recorder(evaluator)
     search = Search.start(np.full(problem.rows, np.inf), witnesses)
     # Multipliers are kept in float32, which costs a bound some 1e-7: aim a little lower than what is to be proved.
-    goal = max(upper * (1 - 1e-6), search.best * (1 + 1e-7))
-    run(search, recorder, SearchLimits(gap=0.0, target=goal, seconds=time_limit, memory=memory, batch=64))
-    return [_tree(recorder, numbering, row, linear[row], goal) for row in range(problem.rows)]
+    goal = max(upper * (1 - _ENOUGH), search.best * (1 + _ENOUGH / 10))
+    run(search, recorder, SearchLimits(gap=0.0, target=goal, seconds=seconds, memory=memory, batch=64))
+    return [_tree(recorder, numbering, row, float(linear[row]), goal) for row in range(problem.rows)]
 
 
 def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, goal: float) -> Tree:

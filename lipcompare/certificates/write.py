@@ -60,10 +60,10 @@ def write_certificate(
 ) -> Summary:
     """Write what re-derives both ends of a result without search (docs/certificates.md).
 
-    ``naive`` is derived again from the layers. For ``ibp``, ``recurjac`` and ``lbp`` the file claims what chords over
-    plain CROWN bounds give: at most what the first two give over these bounds, and looser than a result over optimised
-    slopes. Everything else, cuts included, is proved by a branch and bound of its own, which stops once it has proved
-    the result's upper end, so it takes about the time of ``bab``; where the time does not suffice the file claims less.
+    ``naive`` is derived again from the layers. For ``ibp``, ``recurjac`` and ``lbp`` the file claims what chords give
+    over CROWN bounds with optimised slopes. Everything else, cuts included, is proved by a branch and bound of its own,
+    which stops once it has proved every row's upper end, so it takes about the time of ``bab``; where the time does not
+    suffice the file claims less.
 
     Args:
         example: of the batch.
@@ -86,16 +86,16 @@ def write_certificate(
     leaves = 0
     if result.method in ("naive", *_PLAIN):
         if result.method == "naive":
-            kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0].tolist()
+            kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0].numpy()
         else:
             kind, (_, uppers) = "linear", _whole_box(one, header, writer, memory)
-        for row, upper in zip(rows, uppers, strict=True):
+        for row, upper in zip(rows, uppers.tolist(), strict=True):
             row["upper"] = {"kind": kind}
             row["claim"][1] = max(upper * (1 + _ROOM), _LEAST) if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
         bounds, linear = _whole_box(one, header, writer, memory)
-        upper = float(result.overall_upper[example])
-        trees = proof_trees(one, bounds, linear, witnesses, upper, time_limit=time_limit, memory=memory)
+        ends = np.minimum(result.upper[example], linear)
+        trees = proof_trees(one, bounds, linear, witnesses, ends, time_limit=time_limit, memory=memory)
         for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
             row["upper"] = _upper(number, tree, one, writer)
             row["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
@@ -117,7 +117,7 @@ def write_certificate(
 
 def _whole_box(
     problem: Problem, header: dict[str, Any], writer: Writer, memory: int
-) -> tuple[PreactivationBounds, list[float]]:
+) -> tuple[PreactivationBounds, np.ndarray]:
     """Pre-activation bounds with slopes that go into the file, and the linear bounds (rows,) that follow."""
     bounds, slopes = bounds_with_slopes(problem, memory)
     header["slopes"] = [
@@ -133,7 +133,7 @@ def _whole_box(
         problem.network, gates, problem.functionals, norm=problem.norm, forward=None, memory=memory
     )
     upper = relaxation.norms(problem.network, gates, problem.functionals, gradients, problem.norm, None)
-    return bounds, upper[0].tolist()
+    return bounds, upper[0].numpy()
 
 
 def _lower(problem: Problem, witness: Witness, value: float, writer: Writer) -> dict[str, Any]:

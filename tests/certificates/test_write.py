@@ -13,7 +13,7 @@ from lipverify.certificate import read
 from lipverify.check import check
 
 import lipcompare
-from lipcompare import InvalidInput, NormBall, Problem, UnsupportedOperation
+from lipcompare import InvalidInput, Norm, NormBall, Problem, UnsupportedOperation
 from lipcompare.certificates import differs, write_certificate
 
 NETWORKS = {
@@ -34,9 +34,9 @@ def test_both_ends_are_proved_again(name: str, norm: str, tmp_path: Path) -> Non
     summary = write_certificate(problem, result, tmp_path / "c.npz", time_limit=20)
     proved = check(read(tmp_path / "c.npz"))
     assert [f for row in proved for f in row.failures] == []
-    upper, lower = max(row.upper for row in proved), max(row.lower for row in proved)
-    assert lower <= upper and lower >= float(result.overall_lower[0]) * (1 - 1e-12)
-    assert upper <= float(result.overall_upper[0]) * (1 + 1e-5)
+    assert max(row.lower for row in proved) >= float(result.overall_lower[0]) * (1 - 1e-12)
+    for row, end in zip(proved, result.upper[0], strict=True):
+        assert row.lower <= row.upper <= float(end) * (1 + 1e-5)
     assert summary.leaves > 0 and summary.bytes < 2**20
 
 
@@ -65,11 +65,17 @@ def test_optimised_slopes_are_kept(tmp_path: Path) -> None:
 
 
 def test_bounds_without_a_value_attained_are_proved_to_their_end(tmp_path: Path) -> None:
-    problem = nets.problem(nets.dense(5, (4, 12, 12, 3)), 0.5)
-    result = lipcompare.bound(problem, "sdp")
-    summary = write_certificate(problem, result, tmp_path / "c.npz", time_limit=20)
-    assert summary.lower == 0.0 and summary.upper <= float(result.overall_upper[0]) * (1 + 1e-5)
-    assert max(row.upper for row in check(read(tmp_path / "c.npz"))) <= summary.upper
+    rows = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1e-3, 0.0], [0.0, 0.0, 3e-20]])
+    problem = dataclasses.replace(nets.problem(nets.dense(5, (4, 12, 12, 3)), 0.5), functionals=rows.double())
+    for norm in (Norm.INF, Norm.TWO):
+        asked = dataclasses.replace(problem, norm=norm)
+        result = lipcompare.bound(asked, "sdp", all_rows=True)
+        summary = write_certificate(asked, result, tmp_path / "c.npz", time_limit=20)
+        proved = check(read(tmp_path / "c.npz"))
+        assert summary.lower == 0.0 and [f for row in proved for f in row.failures] == []
+        for row, end in zip(proved[:2], result.upper[0], strict=False):
+            assert row.upper <= float(end) * (1 + 1e-5)
+        assert proved[2].upper < 1e-16  # a row that the others dwarf is proved no further than chords go
 
 
 def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:
