@@ -3,13 +3,13 @@
 Random problems, and on each of them methods, questions and free solvers. Most networks are tiny and attack rounding
 (:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are ordinary small
 networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each other and against
-derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a wrong status is written to a file
+derivatives at points, enclosed in float64, and so are those of a tiny problem whose truth takes too long. Whatever contradicts, crashes, or has a wrong status is written to a file
 from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
 and questions run on the whole batch, two costly methods or solvers on one example each; ``--runs`` names what else is
-to run on each batch instead. At the end, and every few minutes, the number of cases of each kind is printed, and how
-often each method or question ran on one.
+to run on each batch instead. At the end, and in ``counts.md`` every minute, there is a table of the cases of each kind
+and of how often each method or question ran on one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import collections
 import dataclasses
 import faulthandler
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ import torch
 
 import lipcompare
 from experiments.differential.cases import BOXES, COSTLY, LINEAR, Spec, named, specs
-from experiments.differential.questions import GAP, QUESTIONS, Truths
+from experiments.differential.questions import GAP, LOOKS, QUESTIONS, Truths
 from lipcompare import Bound, Problem, Status
 from lipcompare.errors import InvalidInput, UnsupportedOperation
 from lipcompare.gates import Gates
@@ -39,8 +38,6 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import interval_bounds
 from lipcompare.testing import exact
 
-PATTERNS = 256
-"""A batch with an example of more patterns than that is left out: the truth about it takes too long."""
 LATE = 300.0
 """Seconds after which a batch that has not ended says on stderr where it is."""
 RUNS = (*(named(*run) for run in (*LINEAR, *COSTLY)), *QUESTIONS)
@@ -53,13 +50,15 @@ class Tally:
 
     Attributes:
         cases: number of cases by kind of problem and precision.
-        runs: how often each method or question ran on a case.
+        unknown: cases of tiny problems whose truth takes too long, by kind: compared by the other ways alone.
+        runs: how often each method or question ran on a case, by its name, kind of problem and precision.
         found: findings, each with what makes it again.
     """
 
     folder: Path
     cases: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
-    runs: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    unknown: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    runs: collections.Counter[tuple[str, str, str]] = dataclasses.field(default_factory=collections.Counter)
     found: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def report(self, spec: Spec, what: str, trouble: str, **numbers: object) -> None:
@@ -70,15 +69,36 @@ class Tally:
         (self.folder / f"{len(self.found):05d}.json").write_text(json.dumps(finding, default=str))
         print("FOUND", json.dumps(finding, default=str), flush=True)
 
-    def print(self) -> None:
-        print(f"{self.cases.total()} cases, {self.runs.total()} runs on one, {len(self.found)} findings")
-        kinds, precisions = (collections.Counter[str](), collections.Counter[str]())
-        for (kind, precision), number in self.cases.items():
-            kinds[kind] += number
-            precisions[precision] += number
-        for name, counts in (("problems", kinds), ("precision", precisions), ("runs", self.runs)):
-            print(f"  {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(counts.items())))
-        sys.stdout.flush()
+    def ran(self, spec: Spec, what: str, count: int) -> None:
+        """Count runs of a method or question."""
+        self.runs[what, spec.kind, spec.dtype] += count
+
+    def total(self) -> str:
+        single = sum(n for (_, dtype), n in self.cases.items() if dtype == "float32")
+        unknown = ", ".join(f"{kind} {n}" for kind, n in sorted(self.unknown.items()))
+        return (
+            f"{self.cases.total()} cases ({single} in float32), {self.runs.total()} runs on one, "
+            f"{len(self.found)} findings; truths that take too long: {unknown or 'none'}"
+        )
+
+    def table(self) -> str:
+        """Cases, and runs of methods and questions (rows) on kinds of problems (columns), in float32 and in float64."""
+        kinds = list(dict.fromkeys(kind for kind, _ in self.cases))
+        rows = {"cases": self.cases}
+        for (what, kind, dtype), number in sorted(self.runs.items()):
+            rows.setdefault(what, collections.Counter())[kind, dtype] += number
+        header = ["", *kinds, "all"]
+        lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+        for name, counts in rows.items():
+            cells = [[counts[kind, dtype] for dtype in ("float32", "float64")] for kind in kinds]
+            cells.append([sum(column) for column in zip(*cells, strict=True)])
+            lines.append(f"| {name} | " + " | ".join(f"{a} + {b}" for a, b in cells) + " |")
+        return "\n".join(lines)
+
+    def save(self) -> None:
+        """The table as a file, so that a run that is killed has counts too."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "counts.md").write_text(f"{self.total()}\n\n{self.table()}\n")
 
 
 def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
@@ -87,10 +107,7 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
         problem = spec.problem()
     except InvalidInput:  # weights that its precision does not hold
         return
-    try:
-        truths = [exact.truth(problem, b, PATTERNS) for b in range(spec.boxes)] if spec.tiny else [None] * spec.boxes
-    except exact.TooLarge:
-        return
+    truths = [_truth(spec, problem, b, tally) for b in range(spec.boxes)]
     tally.cases[spec.kind, spec.dtype] += spec.boxes
     seen = _seen(problem)
     lowest, highest = np.zeros_like(seen), np.full_like(seen, np.inf)
@@ -102,12 +119,12 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
         try:
             result = lipcompare.bound(part, method, time_limit=5.0, gap=GAP, **options)
         except Exception as error:  # noqa: BLE001  # that is what is looked for
-            tally.runs[name] += len(examples)
+            tally.ran(spec, name, len(examples))
             tally.report(spec, name, "exception", error=f"{type(error).__name__}: {error}", first=examples.start)
             continue
         if result.status is Status.UNSUPPORTED:
             continue
-        tally.runs[name] += len(examples)
+        tally.ran(spec, name, len(examples))
         some = slice(examples.start, examples.stop)
         for trouble in _troubles(part, result, truths[some], seen[some]):
             tally.report(spec, name, trouble, lower=result.lower.tolist(), upper=result.upper.tolist(),
@@ -124,11 +141,25 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
             trouble, count = QUESTIONS[question](problem, truths, spec.random)
         except UnsupportedOperation:
             continue
+        except exact.TooLarge:
+            tally.unknown[question] += spec.boxes
+            continue
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             trouble, count = f"{type(error).__name__}: {error}", spec.boxes
-        tally.runs[question] += count
+        tally.ran(spec, question, count)
         if trouble:
             tally.report(spec, question, trouble)
+
+
+def _truth(spec: Spec, problem: Problem, example: int, tally: Tally) -> exact.Truth | None:
+    """The truth about one example of a tiny problem, unless it takes too long; None about others."""
+    if not spec.tiny:
+        return None
+    try:
+        return exact.truth(problem, example, LOOKS)
+    except exact.TooLarge:
+        tally.unknown[spec.kind] += 1
+        return None
 
 
 def _troubles(problem: Problem, result: Bound, truths: Truths, seen: np.ndarray) -> Iterator[str]:
@@ -191,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.replay is not None:
         kept = json.loads(chosen.replay.read_text())
         examine(Spec(**{f.name: kept[f.name] for f in dataclasses.fields(Spec)}), tally, kept["what"])
-        tally.print()
+        print(tally.total())
         return int(bool(tally.found))
     end, told = time.monotonic() + 3600 * chosen.hours, time.monotonic()
     names = [name for name in chosen.runs if name != "costly"]
@@ -205,10 +236,10 @@ def main(arguments: list[str] | None = None) -> int:
         faulthandler.cancel_dump_traceback_later()
         if time.monotonic() - told > 60:
             told = time.monotonic()
-            print(f"at {spec}, {time.process_time():.0f} s of CPU:", end=" ")
-            tally.print()
-    print(f"{time.process_time():.0f} s of CPU:", end=" ")
-    tally.print()
+            tally.save()
+            print(f"at {spec}, {time.process_time():.0f} s of CPU: {tally.total()}", flush=True)
+    tally.save()
+    print(f"{time.process_time():.0f} s of CPU: {tally.total()}\n\n{tally.table()}")
     return int(bool(tally.found))
 
 

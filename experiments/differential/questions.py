@@ -18,8 +18,10 @@ from lipcompare.questions.operator_norm import BAB, LIPBAB, exact_operator_norms
 from lipcompare.testing import exact
 
 GAP = 1e-4
+LOOKS = 2**13
+"""What one truth may take (:data:`lipcompare.testing.exact.LIMIT`): about two seconds."""
 
-Truths = list[exact.Truth] | list[None]
+Truths = list[exact.Truth | None]
 
 
 def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
@@ -76,7 +78,7 @@ def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random
             continue
         inner, outer = exact.domains(part, b)
         inside, outside = (
-            max(_size(j, norm) for domain in domains for j in exact.jacobians(problem.network, domain))
+            max(_size(j, norm) for domain in domains for j in exact.jacobians(problem.network, domain, LOOKS))
             for domains in (inner, outer)
         )
         slack = Fraction(1, 10**9) if norm == "2" else Fraction(0)
@@ -128,7 +130,7 @@ def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random)
         label = int(found.labels[b])
         for other in range(network.out_size):
             row = [float(i == label) - float(i == other) for i in range(network.out_size)]
-            if other != label and exact.least(network, domain, row) < 0:
+            if other != label and exact.least(network, domain, row, LOOKS) < 0:
                 return f"{method}, example {b}: another class within {radius!r}", len(centers)
     return "", len(centers)
 

@@ -3,7 +3,8 @@
 All numbers of a problem are stored floats, so they are rational, and so is everything that piecewise linear networks
 make of them. A pattern is built neuron by neuron; its region, the part of the domain where the signs so far hold, is
 kept as a polytope by its vertices (the double description method: a cut keeps the vertices on its side and adds one per
-edge that it crosses). No number is ever rounded. Meant for one to three inputs and about ten neurons.
+edge that it crosses). No number is ever rounded. Meant for one to three inputs and about ten neurons; what takes more
+is refused by the work counted, so that the same problem is refused everywhere.
 
 The whole space has no vertices. There a point has one more coordinate, and stands for the others divided by that one:
 a region is a cone, cut off at 1, and has a point exactly if one of its vertices has a last coordinate above 0.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import torch
@@ -32,7 +33,11 @@ Matrix = tuple[Vector, ...]
 
 
 class TooLarge(InvalidInput):
-    """More patterns than the oracle is meant for."""
+    """More regions, or regions of more vertices, than the oracle is meant for."""
+
+
+LIMIT = 2**16
+"""Vertices at which neurons are looked at for one truth; some thousand take a second, by the length of the numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +70,12 @@ class Polytope:
         bit = 1 << self.constraints
         values = {p: half.at(p) for p in self.points}
         vertices = {p: tight | (bit if values[p] == 0 else 0) for p, tight in self.points.items() if values[p] >= 0}
-        least = len(half.weights) - 1  # as many constraints, at least, are tight along an edge
         inside = [(p, t) for p, t in self.points.items() if values[p] > 0]
         outside = [(p, t) for p, t in self.points.items() if values[p] < 0]
         for (p, tight_p), (q, tight_q) in itertools.product(inside, outside):
             both = tight_p & tight_q
-            if both.bit_count() < least:
+            # An edge: the smallest face with both ends has no third vertex. That holds for a flat polytope too.
+            if sum(tight & both == both for tight in self.points.values()) > 2:
                 continue
             share = values[p] / (values[p] - values[q])
             point = tuple(a + share * (b - a) for a, b in zip(p, q, strict=True))
@@ -175,11 +180,11 @@ class Truth:
         return max(_measure(g, norm) for g in gradients)
 
 
-def truth(problem: Problem, example: int = 0, limit: int = 4096) -> Truth:
+def truth(problem: Problem, example: int = 0, limit: int = LIMIT) -> Truth:
     """The truth about one example of a problem with one kink per neuron, at the origin.
 
     Raises:
-        TooLarge: more than ``limit`` patterns are valid.
+        TooLarge: it takes more than ``limit`` looks at vertices, for each polytope of :func:`domains`.
     """
     rows = [_vector(c) for c in problem.functionals[example]]
     inner, outer = domains(problem, example)
@@ -194,13 +199,13 @@ def truth(problem: Problem, example: int = 0, limit: int = 4096) -> Truth:
     return Truth(inside, inside if outer is inner or outer == inner else gradients(outer))
 
 
-def jacobians(network: Network, domain: Polytope, limit: int = 4096) -> set[Matrix]:
+def jacobians(network: Network, domain: Polytope, limit: int = LIMIT) -> set[Matrix]:
     """The Jacobians (outputs of inputs) of all patterns whose closed region in the domain is not empty."""
     size = network.in_size
     return {tuple(f.weights[:size] for f in outputs) for outputs, _ in pieces(network, domain, limit)}
 
 
-def least(network: Network, domain: Polytope, row: Sequence[float], limit: int = 4096) -> Fraction:
+def least(network: Network, domain: Polytope, row: Sequence[float], limit: int = LIMIT) -> Fraction:
     """The smallest value of a functional of the outputs over the domain."""
     weights = tuple(map(Fraction, row))
     return min(
@@ -210,7 +215,7 @@ def least(network: Network, domain: Polytope, row: Sequence[float], limit: int =
     )
 
 
-def pieces(network: Network, domain: Polytope, limit: int = 4096) -> Iterator[tuple[list[Function], Polytope]]:
+def pieces(network: Network, domain: Polytope, limit: int = LIMIT) -> Iterator[tuple[list[Function], Polytope]]:
     """The outputs as affine functions, and the closed region where they are so, for every pattern in the domain."""
     affine = {k: node for k, node in enumerate(network.nodes) if isinstance(node, Affine)}
     tables = {k: [exact_matrix(m) for m in node.maps] for k, node in affine.items()}
@@ -226,23 +231,28 @@ def pieces(network: Network, domain: Polytope, limit: int = 4096) -> Iterator[tu
         else Function(axes[-1], Fraction(0))
     )
 
+    spent = 0
+
+    def spend(vertices: int) -> None:
+        nonlocal spent
+        spent += vertices
+        if spent > limit:
+            raise TooLarge(f"More than {limit} looks at vertices: this oracle is for tiny networks.")
+
     def walk(k: int, values: list[list[Function]], domain: Polytope) -> Iterator[tuple[list[Function], Polytope]]:
         if k == len(network.nodes):
             yield values[-1], domain
             return
         node = network.nodes[k]
         if isinstance(node, Activate):
-            for images, part in _sides(network, k, values[node.parent], domain):
+            for images, part in _sides(network, k, values[node.parent], domain, spend):
                 if any(one.at(p) > 0 for p in part.points):
                     yield from walk(k + 1, [*values, images], part)
         else:
             assert isinstance(node, Affine)
             yield from walk(k + 1, [*values, _affine(node, tables[k], values, one)], domain)
 
-    for count, piece in enumerate(walk(1, [start], domain)):
-        if count >= limit:
-            raise TooLarge(f"More than {limit} patterns are valid: this oracle is for tiny networks.")
-        yield piece
+    yield from walk(1, [start], domain)
 
 
 def exact_matrix(linear: LinearMap) -> Matrix:
@@ -256,7 +266,7 @@ def exact_matrix(linear: LinearMap) -> Matrix:
 
 
 def _sides(
-    network: Network, k: int, values: list[Function], domain: Polytope
+    network: Network, k: int, values: list[Function], domain: Polytope, spend: Callable[[int], None]
 ) -> Iterator[tuple[list[Function], Polytope]]:
     """Every choice of sides of the neurons of one node that is left in the domain."""
     activation = network.activation(k)
@@ -269,6 +279,7 @@ def _sides(
         if i == len(values):
             yield images, domain
             return
+        spend(len(domain.points))
         ends = [values[i].at(p) for p in domain.points]
         if max(ends) >= 0:
             side = domain.cut(values[i]) if min(ends) < 0 else domain
