@@ -2,9 +2,9 @@
 
 Random problems, and on each of them methods, questions and free solvers. Most networks are tiny and attack rounding
 (:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are ordinary small
-networks (dense, convolutional, residual, pooling, leaky, smooth); there results are held against each other and against
-derivatives at points, enclosed in float64, and so are those of a tiny problem whose truth takes too long. Whatever contradicts, crashes, or has a wrong status is written to a file
-from which ``--replay`` makes it again.
+networks (dense, convolutional, residual, pooling, leaky, smooth); there, and where a truth takes too long, results are
+held against each other and against derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a
+wrong status is written to a file from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
 and questions run on the whole batch, two costly methods or solvers on one example each; ``--runs`` names what else is

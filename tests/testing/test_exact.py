@@ -48,6 +48,22 @@ def test_a_polytope_keeps_all_vertices() -> None:
     assert cut.cut(exact.Function((Fraction(1),) * 3, Fraction(-2))).empty
 
 
+def test_a_flat_polytope_keeps_its_vertices_alone() -> None:
+    """Two constraints are tight on all of a side without width: with every pair taken for an edge, ten cuts left more
+    than a thousand points of a polygon of a few."""
+    flat = exact.box_polytope([Fraction(0)] * 3, [Fraction(1), Fraction(1), Fraction(0)])
+    for k in range(10):
+        flat = flat.cut(exact.Function((Fraction(-k), Fraction(k - 9), Fraction(1)), Fraction(8 + k % 2)))
+    assert len(flat.points) <= 14  # a square has four sides, and each cut adds at most one
+
+
+def test_a_truth_that_takes_too_long_is_refused_by_the_work_counted() -> None:
+    problem = hostile.problem("plain", 1, "inf", torch.float64)
+    assert exact.truth(problem, limit=1000) == exact.truth(problem)
+    with pytest.raises(exact.TooLarge):
+        exact.truth(problem, limit=10)
+
+
 def test_an_l1_ball_is_clipped() -> None:
     ball = exact.cross_polytope([Fraction(0)] * 2, Fraction(1))
     cut = ball.cut(exact.Function((Fraction(-1), Fraction(0)), Fraction(1, 2)))
