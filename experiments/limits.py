@@ -38,7 +38,7 @@ from experiments.models import cnn, mlp
 from lipcompare import METHODS, Problem
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.result import interval_text
-from lipcompare.testing.clock import WorkClock
+from lipcompare.testing.clock import WorkClock, processor
 
 CONTAINED = {"auto": ("ibp", "lbp", "sdp", "bab", "attack"), "bab": ("lbp", "sdp")}
 """What methods contain, by name."""
@@ -161,16 +161,6 @@ class Run:
 
 Clock = Callable[[], contextlib.AbstractContextManager[object]]
 """Makes a context in which ``time.perf_counter`` says another time."""
-
-
-@contextlib.contextmanager
-def processor() -> Iterator[None]:
-    """The processor's clock."""
-    machine, time.perf_counter = time.perf_counter, time.process_time
-    try:
-        yield
-    finally:
-        time.perf_counter = machine
 
 
 def timed(problem: Problem, method: str, seconds: float, clock: Clock = processor) -> Run:

@@ -115,11 +115,18 @@ class OperatorNorm:
 
 
 def lipbab_operator_norm(
-    problem: Problem, *, gap: float = 1e-6, time_limit: float = float("inf"), batch: int = 64
+    problem: Problem,
+    known: float = float("inf"),
+    *,
+    gap: float = 1e-6,
+    time_limit: float = float("inf"),
+    batch: int = 64,
 ) -> OperatorNorm:
     """The largest norm ``p -> p`` of the Jacobian (all functionals at once) over a single box, by activation regions.
 
     These are the constants that LipBaB publishes; a :class:`~lipcompare.problem.Problem` asks for rows.
+
+    ``known``: an upper bound over the whole box.
     """
     example = problem.example(0).double()
     bounds, _ = root_bounds(example, Tightening.CROWN, 2**30)
@@ -140,8 +147,8 @@ def lipbab_operator_norm(
             center, size = entries.center, 8 * sum(entries.lower.shape[-2:])
             radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
             upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
-            return OperatorNorm(start.value, upper, Stop.DONE, start.point, None, nodes=0)
-        search = Search.start([float("inf")], [start])
+            return OperatorNorm(start.value, min(upper, known), Stop.DONE, start.point, None, nodes=0)
+        search = Search.start([known], [start])
         evaluator = RegionEvaluator(
             problem=example, bounds=bounds, measure=norms, exact=norms, deadline=Deadline.after(time_limit)
         )
@@ -152,16 +159,25 @@ def lipbab_operator_norm(
 
 
 def spectral_search(
-    problem: Problem, *, gap: float = 1e-4, time_limit: float = float("inf"), memory: int = 2**30, batch: int = 32
+    problem: Problem,
+    known: float = float("inf"),
+    *,
+    gap: float = 1e-4,
+    time_limit: float = float("inf"),
+    memory: int = 2**30,
+    batch: int = 32,
 ) -> OperatorNorm:
     """The largest singular value of the Jacobian (all rows at once) over one box or everywhere, by branch and
-    bound on gates over the joint program (:mod:`lipcompare.branching.spectral`)."""
+    bound on gates over the joint program (:mod:`lipcompare.branching.spectral`).
+
+    ``known``: an upper bound over the whole domain.
+    """
     example = problem.example(0).double()
     deadline = Deadline.after(time_limit)
     center = example.box.window.center[0].cpu().numpy()
     with torch.no_grad():
         if not example.network.activations:
-            return lipbab_operator_norm(example, gap=gap)
+            return lipbab_operator_norm(example, known, gap=gap)
         bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, REFINING * time_limit)
         if not isinstance(example.box, Space):
             bounds = settled(example, bounds, memory, deadline.left)
@@ -173,7 +189,7 @@ def spectral_search(
         values = torch.linalg.matrix_norm(jacobians, ord=2)
         best = int(values.argmax())
         start = Witness(0, float(values[best]), points[0, best].cpu().numpy())
-        search = Search.start([float("inf")], [start])
+        search = Search.start([known], [start])
         limits = SearchLimits(gap=gap, seconds=deadline.left, memory=memory, batch=batch)
         stop = run(search, evaluator, limits)
         found = search.attained.witnesses.get(0, Witness(0, 0.0, center))

@@ -1,9 +1,11 @@
-"""A clock that runs with the work: the same computation takes the same time, on any machine and whatever else runs."""
+"""Clocks in place of the machine's: the processor's, and one that runs with the work, so that the same computation
+takes the same time on any machine and whatever else runs."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +17,17 @@ _CALL, _ENTRY, _PRODUCT = 5e-6, 5e-10, 1.5e-10
 """Seconds of a call, of a number that it reads or makes, and of an operation of a matrix product: one core, about."""
 _ASKED = 1e-6
 """Seconds that a question of the clock takes, so that no loop which asks it goes on for ever."""
+
+
+@contextlib.contextmanager
+def processor() -> Iterator[None]:
+    """The processor's clock in place of ``time.perf_counter``: limits and shares of time mean what they mean on an idle
+    machine. What other processes and solvers that ask the machine do is not on it."""
+    machine, time.perf_counter = time.perf_counter, time.process_time
+    try:
+        yield
+    finally:
+        time.perf_counter = machine
 
 
 class WorkClock(TorchDispatchMode):

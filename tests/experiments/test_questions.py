@@ -44,7 +44,7 @@ def test_the_whole_space_agrees_with_brute_force(monkeypatch: pytest.MonkeyPatch
 
 
 def test_norms_by_two_ways_enclose_each_other() -> None:
-    (_, closed), (_, proved) = (outcome("norms", 0, method) for method in ("closed form", "bab"))
+    (_, closed), (_, proved) = (outcome("norms", 0, method) for method in (norms.FIRST, "bab"))
     assert closed.lower == 0 and proved.lower <= proved.upper <= closed.upper
 
 
@@ -92,7 +92,7 @@ def test_what_is_aimed_at_is_judged() -> None:
     form, local, everywhere_ = norms.PUBLISHED_FORM, *norms.PUBLISHED_PROGRAMS
     rows = [
         ("mlp3_w16@0.1", form, np.nan, 7.8, 0.001),
-        ("mlp3_w16@0.1", "closed form", 7.2, np.nan, 0.009),
+        ("mlp3_w16@0.1", norms.FIRST, 7.2, np.nan, 0.009),
         ("mlp3_w16@0.1", "program", 7.0, np.nan, 0.3),
         ("mlp3_w16@0.1", local, 7.0, np.nan, 0.4),
         ("mlp3_w16@0.1", everywhere_, 7.0, np.nan, 0.2),

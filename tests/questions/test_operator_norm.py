@@ -44,6 +44,27 @@ def test_exact_norms_have_a_status_and_both_ends_hold(norm: str) -> None:
     assert late.status is not Status.EXACT and late.lower[0] <= late.upper[0]
 
 
+@pytest.mark.parametrize(
+    ("family", "norm"),
+    [("plain", "2"), ("cancelling terms", "inf"), ("extreme scales", "1"), ("small scales", "2"), ("everywhere", "2")],
+)
+def test_the_first_bound_comes_whatever_the_time_and_holds(family: str, norm: str) -> None:
+    problem = hostile.problem(family, 4, norm, torch.float64)
+    late = operator_norm_bounds(problem.network, problem.box, norm, effort=QUICK, time_limit=0.0)
+    found = operator_norm_bounds(problem.network, problem.box, norm, effort=QUICK)
+    assert late.status is Status.TIME_LIMIT and found.status is Status.COMPLETE
+    assert late.trace[0].upper == found.trace[0].upper >= found.trace[-1].upper == found.upper.max()
+    proved = exact_operator_norms(problem.network, problem.box, norm, gap=1e-2, time_limit=2.0)
+    assert (late.upper >= proved.lower).all() and (found.upper >= proved.lower).all()
+
+
+def test_a_search_begins_with_the_first_bound() -> None:
+    problem = nets.problem(nets.dense(3, (3, 5, 4, 2)), 0.4)
+    for norm, method in (("2", "bab"), ("1", "lipbab")):
+        late = exact_operator_norms(problem.network, problem.box, norm, method=method, time_limit=0.0)
+        assert late.trace[0].upper == late.upper[0] < np.inf and late.status is Status.TIME_LIMIT
+
+
 @pytest.mark.parametrize("norm", ["inf", "1"])
 def test_programs_of_single_precision_hold(norm: str) -> None:
     """Where all gates are decided, a gradient rounded to float32 was taken for the exact one: 6e-9 under the truth."""

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from lipcompare.testing.clock import WorkClock
+from lipcompare.testing.clock import WorkClock, processor
 
 
 def test_the_same_work_takes_the_same_time_and_more_takes_longer() -> None:
@@ -30,4 +30,13 @@ def test_asking_takes_time_so_that_loops_end_and_the_machine_s_clock_comes_back(
         while time.perf_counter() < 1e-3:
             pass
         assert 1e-3 <= clock.seconds < 2e-3
+    assert time.perf_counter is machine
+
+
+def test_the_processors_clock_does_not_see_who_waits() -> None:
+    machine = time.perf_counter
+    with processor():
+        began = time.perf_counter()
+        time.sleep(0.1)
+        assert time.perf_counter() - began < 0.05
     assert time.perf_counter is machine

@@ -271,7 +271,7 @@ def print_operator(console: Console, network: Network, domain: Box, answer: Oper
 
 
 def operator_json(network: Network, domain: Box, answer: OperatorNorm, method: str) -> dict[str, Any]:
-    """Arrays of shape (boxes,)."""
+    """Arrays of shape (boxes,); ``trace`` are rows of seconds, lower and upper end, the largest over the boxes."""
     return {
         "method": method,
         "norm": answer.norm.value,
@@ -281,6 +281,7 @@ def operator_json(network: Network, domain: Box, answer: OperatorNorm, method: s
         "status": answer.status.name.lower(),
         "message": f"{answer.status.value} {answer.detail}".strip(),
         "seconds": answer.seconds,
+        "trace": [numbers(list(point)) for point in answer.trace],
         "problem": domain_json(network, domain),
     }
 

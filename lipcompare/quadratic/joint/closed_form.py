@@ -26,25 +26,29 @@ def closed_form(data: JointData) -> tuple[Tensor, Tensor]:
     all gates of the layer minimises what is left where the cost does not couple layers; twice the row sums of ``|B|``
     (Gershgorin) does justice to gates of different sizes.
     """
-    found = [_eliminated(data, spread) for spread in (False, True)]
-    better = found[0][0] <= found[1][0]
-    rho = torch.where(better, found[0][0], found[1][0])
-    theta = torch.where(better.unsqueeze(-1), found[0][1], found[1][1])
-    return rho, theta
+    both = torch.cat([data.cost, data.cost])
+    gates, mask = data.gates.repeat(2, 1, 1), data.mask.repeat(2, 1)
+    rho, theta = _eliminated(both, gates, mask, data.ranges)
+    (first, second), (one, other) = rho.chunk(2), theta.chunk(2)
+    better = first <= second
+    return torch.where(better, first, second), torch.where(better.unsqueeze(-1), one, other)
 
 
-def _eliminated(data: JointData, spread: bool) -> tuple[Tensor, Tensor]:
-    cost = data.cost
-    theta = torch.zeros_like(data.gate_slack)
-    for start, stop in reversed(data.ranges):
-        block = cost[:, start:stop, start:stop]
-        mask = data.mask[:, start:stop]
-        size = block.abs().sum(-1) if spread else torch.linalg.eigvalsh(block)[:, -1:].expand_as(mask)
+def _eliminated(
+    cost: Tensor, gates: Tensor, mask: Tensor, ranges: tuple[tuple[int, int], ...]
+) -> tuple[Tensor, Tensor]:
+    """``rho`` and ``theta`` by the largest eigenvalue in the first half of the problems, by row sums in the second."""
+    theta = torch.zeros_like(mask, dtype=cost.dtype)
+    half = len(cost) // 2
+    for start, stop in reversed(ranges):
+        block, present = cost[:, start:stop, start:stop], mask[:, start:stop]
+        largest = torch.linalg.eigvalsh(block[:half])[:, -1:].expand(-1, stop - start)
+        size = torch.cat([largest, block[half:].abs().sum(-1)])
         size = torch.maximum(size, _FLOOR * cost.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True))
-        part = torch.where(mask, 2 * size.clamp(min=_LEAST), 1.0)
-        theta[:, start:stop] = part * mask
+        part = torch.where(present, 2 * size.clamp(min=_LEAST), 1.0)
+        theta[:, start:stop] = part * present
         inner = torch.diag_embed(part) - block
-        side = 0.5 * data.gates[:, :start, start:stop] * theta[:, start:stop].unsqueeze(-2)
+        side = 0.5 * gates[:, :start, start:stop] * theta[:, start:stop].unsqueeze(-2)
         side = side + cost[:, :start, start:stop]
         # Where rounding makes the block singular nothing is eliminated: the certificate judges what comes of it.
         rest = torch.linalg.solve_ex(inner, side.mT)[0].nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
