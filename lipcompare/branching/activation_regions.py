@@ -2,6 +2,9 @@
 
 The next neuron to decide is always the first undecided one, so that its pre-activation is affine where the earlier
 decisions hold and a linear program says whether a subdomain is empty. Gradients are bounded by interval arithmetic.
+
+A subdomain that has a point of the one it was split from needs no program, and what a program said holds for all rows:
+they are decided in the same order.
 """
 
 from __future__ import annotations
@@ -27,8 +30,24 @@ from lipcompare.result import Witness
 from lipcompare.rounding import raised
 from lipcompare.witness import clarke
 
+_ENTRY, _SHARE = 300, 0.25
+"""Bytes of an entry of a table besides its numbers, and the most that points of regions may take of the memory."""
+
 Measure = Callable[[Tensor], Tensor]
 """From bounds on absolute entries of Jacobians (subdomains, rows, inputs) to bounds (subdomains, functions)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Located:
+    """A point of a region, up to rounding.
+
+    Attributes:
+        point: (inputs,)
+        slopes: (neurons,) there; NaN for neurons at their kink, or too near to tell.
+    """
+
+    point: np.ndarray
+    slopes: np.ndarray
 
 
 @dataclasses.dataclass(eq=False)
@@ -42,6 +61,8 @@ class RegionEvaluator:
         exact: the same for one Jacobian (rows, inputs): (functions,).
         programs: linear programs solved so far.
         deadline: when it has passed, bounds are left as loose as they are and no program is begun.
+        located: a point of a region by its decisions, in order; None where it is empty. Forgotten where they take up
+            too much memory, which costs programs alone.
     """
 
     problem: Problem
@@ -51,6 +72,7 @@ class RegionEvaluator:
     memory: int = 2**30
     programs: int = 0
     deadline: Deadline = dataclasses.field(default_factory=Deadline)
+    located: dict[tuple[int, ...], _Located | None] = dataclasses.field(default_factory=dict)
 
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
@@ -88,27 +110,48 @@ class RegionEvaluator:
         undecided = (high > low).nonzero().squeeze(-1)
         slopes = numbering.split(high)
         active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
-        # Without a program nothing is found out, which only costs splits.
-        if self.deadline.passed() or not fits(network, len(node.decisions), self.memory):
-            return Assessment(value, (2 * int(undecided[0]) + 1,) if len(undecided) else ())
-        made = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
-        if node.decisions:
-            made[[d >> 1 for d in node.decisions]] = True
-        box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
-        self.programs += 1
-        region = region_of(network, box, slopes, active, numbering.split(made))
-        located = deepest(region, time_limit=self.deadline.left)
-        if located.empty:
-            return Assessment(-np.inf)
-        witnesses = self._attained(located.point, slopes)
-        if not len(undecided):
+        chain = (2 * int(undecided[0]) + 1,) if len(undecided) else ()
+        made = tuple(node.decisions)
+        before = self.located.get(made[:-1]) if made else None
+        if made not in self.located and before is not None and _on_side(before, made[-1], high):
+            self._remember(made, before)
+        if made in self.located:
+            known = self.located[made]
+            if known is None:
+                return Assessment(-np.inf)
+            # At a kink the point may take what slopes this region has.
+            fresh = not chain and bool(np.isnan(known.slopes).any())
+            witnesses = self._attained(known.point, slopes)[0] if fresh else ()
+        elif self.deadline.passed() or not fits(network, len(made), self.memory):
+            return Assessment(value, chain)  # without a program nothing is found out, which only costs splits
+        else:
+            rows = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
+            if made:
+                rows[[d >> 1 for d in made]] = True
+            box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
+            self.programs += 1
+            region = region_of(network, box, slopes, active, numbering.split(rows))
+            found = deepest(region, time_limit=self.deadline.left)
+            if found.empty:
+                self._remember(made, None)
+                return Assessment(-np.inf)
+            witnesses = ()
+            if found.point is not None:
+                witnesses, there = self._attained(found.point, slopes)
+                self._remember(made, _Located(found.point, there))
+        if not chain:
             return Assessment(min(value, self._values_above(slopes)[node.row]), witnesses=witnesses)
-        return Assessment(value, (2 * int(undecided[0]) + 1,), witnesses=witnesses)
+        return Assessment(value, chain, witnesses=witnesses)
 
-    def _attained(self, point: np.ndarray | None, pattern: Mapping[int, Tensor]) -> tuple[Witness, ...]:
-        """What every function attains at a point, with the slopes there, or those of the pattern at its kinks."""
-        if point is None:
-            return ()
+    def _remember(self, made: tuple[int, ...], located: _Located | None) -> None:
+        each = 8 * (len(made) + self.problem.network.in_size + self.problem.network.neurons) + _ENTRY
+        if (len(self.located) + 1) * each > _SHARE * self.memory:
+            self.located.clear()
+        self.located[made] = located
+
+    def _attained(self, point: np.ndarray, pattern: Mapping[int, Tensor]) -> tuple[tuple[Witness, ...], np.ndarray]:
+        """What every function attains at a point, with the slopes there, or those of the pattern at its kinks; and the
+        slopes there as :class:`_Located` has them."""
         network, numbering = self.problem.network, Numbering(self.problem.network)
         at = clarke(network, torch.as_tensor(point).to(self.problem.box.lower).unsqueeze(0))
         plain = {k: v[0] for k, v in at.slopes.items()}
@@ -118,7 +161,8 @@ class RegionEvaluator:
         if any(bool((bent[k] != v).any()) for k, v in plain.items()):
             slopes = numbering.join(bent).cpu().numpy()
             witnesses += [Witness(row, value, point, slopes) for row, value in enumerate(self._values(bent))]
-        return tuple(witnesses)
+        sure = {k: v.masked_fill(at.kinks[k][0] | at.doubtful[k][0], torch.nan) for k, v in plain.items()}
+        return tuple(witnesses), numbering.join(sure).cpu().numpy()
 
     def _values_above(self, slopes: Mapping[int, Tensor]) -> list[float]:
         """The same, rounded upward: those of the middle of an enclosure, and what its radius adds to a norm."""
@@ -135,3 +179,9 @@ class RegionEvaluator:
         """The functions of the Jacobian under slopes (neurons,) per activation node."""
         values: list[float] = self.exact(self.problem.network.pull_back(slopes, self.problem.functionals[0])).tolist()
         return values
+
+
+def _on_side(located: _Located, decision: int, slopes: Tensor) -> bool:
+    """Whether the point is on the side of a gate that was decided last; ``slopes`` (neurons,) are the region's."""
+    gate = decision >> 1
+    return bool(located.slopes[gate] == float(slopes[gate]))

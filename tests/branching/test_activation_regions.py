@@ -67,3 +67,18 @@ def test_the_first_undecided_neuron_is_next() -> None:
     assert said.upper == -np.inf or said.chain[0] >> 1 > open_[0]
     (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 1e9)
     assert said.chain == () and np.isfinite(said.upper)
+
+
+def test_rows_share_programs_and_a_part_with_the_point_needs_none() -> None:
+    problem = nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8)
+    evaluator = evaluator_of(problem)
+    said, _ = evaluator.evaluate([Subdomain(np.inf, 0), Subdomain(np.inf, 1)], 0.0, 0.0)
+    assert evaluator.programs == 1
+    parts = [Subdomain(np.inf, row, (said.chain[0] ^ side,)) for row in (0, 1) for side in (0, 1)]
+    results = evaluator.evaluate(parts, 0.0, 0.0)
+    assert evaluator.programs == 2 and len(evaluator.located) == 3
+    alone = evaluator_of(problem)
+    assert [r.upper for r in results] == [r.upper for r in alone.evaluate(parts, 0.0, 0.0)] and alone.programs == 2
+    tight = evaluator_of(problem)
+    tight.memory = 1  # no room to remember anything, and none for programs
+    assert [r.upper for r in tight.evaluate(parts, 0.0, 0.0)] == [r.upper for r in results] and not tight.located
