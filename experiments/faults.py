@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -51,6 +52,9 @@ SECONDS = 1.0
 _SLACK = 1e-9
 _PATIENCE = 60.0
 """Seconds after the fault in which a run has to return."""
+
+_LOADED = ("cvxpy", "highspy")
+"""Packages that methods load when they run."""
 
 _MEGABYTES = (8, 256)
 """What a starved run may take on top of what it has."""
@@ -257,6 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.study:
         print("ready", flush=True)
         return int(run([cheap_study()], given.study, console=Console(quiet=True)).interrupted)
+    for needed in _LOADED:  # once, not in every child: on a busy machine that took longer than the patience below
+        with contextlib.suppress(ImportError):
+            importlib.import_module(needed)
     dice = random.Random(given.seed)  # noqa: S311  # no secret
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     table = Table("method", "seconds", "runs", "ended early", "lost", title="Faults at random moments")

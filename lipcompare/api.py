@@ -34,7 +34,7 @@ from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network, once_per_network, tensors
 from lipcompare.network.load import Source
 from lipcompare.problem import ArrayLike, Problem
-from lipcompare.result import Bound, Status, closed, proved
+from lipcompare.result import Bound, Status, Witnesses, closed, proved
 from lipcompare.rounding import agree
 from lipcompare.witness import check_witnesses
 
@@ -43,6 +43,12 @@ _LOG = logging.getLogger("lipcompare")
 
 METHOD, TIME_LIMIT = "auto", 60.0
 """What is run where nothing else is asked for, here and on the command line."""
+
+_CHECK, _MOST = 1.5e-3, 0.2
+"""Seconds a node that the check of a result takes, with witnesses in exact arithmetic, and the largest share of the
+limit that is kept for it."""
+
+_UNCHECKED = "Points were found whose check found no memory: what they attain does not count."
 
 _ASKED = tuple(k for k, v in inspect.signature(Problem.around).parameters.items() if v.kind is v.KEYWORD_ONLY)
 """What may be said of a question besides its centre and radius."""
@@ -122,7 +128,8 @@ def bound(
                         if listener is not None:
                             listener(text)
 
-                budget = Budget(time_limit, gap, memory, tell, note, so_far.take)
+                checking = min(_CHECK * len(problem.network.nodes), _MOST * time_limit)
+                budget = Budget(time_limit - checking, gap, memory, tell, note, so_far.take)
                 return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
     except KeyboardInterrupt:
         # It came before the run began or when it was over: all that it had told of is kept.
@@ -302,6 +309,20 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}."
 
 
+def _attained(problem: Problem, witnesses: Witnesses) -> np.ndarray:
+    """What witnesses attain, (batch, rows); where memory is too short for all together one example after another, NaN
+    for those that it is too short for alone."""
+    try:
+        return check_witnesses(problem, witnesses)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if problem.batch == 1:
+        return np.full(witnesses.values.shape, np.nan)
+    some = [slice(b, b + 1) for b in range(problem.batch)]
+    return np.concatenate([_attained(problem.example(one.start), witnesses.part(one)) for one in some])
+
+
 def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
     """The result with its lower bounds replaced by what its witnesses attain in an independent evaluation.
 
@@ -311,7 +332,9 @@ def _checked(problem: Problem, result: Bound, gap: float) -> Bound:
     upper = np.where(np.isnan(result.upper), np.inf, result.upper)
     lower = np.zeros_like(upper)
     if result.witnesses is not None:
-        attained = check_witnesses(problem, result.witnesses)
+        attained = _attained(problem, result.witnesses)
+        if np.isnan(attained).any():
+            result = dataclasses.replace(result, status=Status.OUT_OF_MEMORY, detail=_UNCHECKED)
         lower = np.fmax(np.minimum(result.lower, attained), 0.0)
     bad = ~agree(lower, upper)
     if bool(bad.any()):

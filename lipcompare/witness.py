@@ -149,6 +149,25 @@ def as_witnesses(problem: Problem, attained: Sequence[Attained]) -> Witnesses:
     return make_witnesses(problem, points, patterns)
 
 
+def as_noted(problem: Problem, attained: Sequence[Attained]) -> Witnesses:
+    """The same with the values that were noted, 0 in the middle. Nothing is computed: for when memory ran out."""
+    network, shape = problem.network, (len(attained), problem.rows)
+    middle = problem.box.window.center.cpu().double().numpy()
+    points = np.repeat(middle[:, None], problem.rows, axis=1)
+    values, at_kink = np.zeros(shape), np.zeros(shape, dtype=bool)
+    noted = [(b, row, w) for b, example in enumerate(attained) for row, w in example.witnesses.items()]
+    patterns: dict[int, np.ndarray] = {}
+    if any(w.slopes is not None for _, _, w in noted):
+        patterns = {k: np.zeros((*shape, network.nodes[k].size)) for k in network.activations}
+    for b, row, w in noted:
+        points[b, row], values[b, row] = w.point, w.value
+        if w.slopes is not None:
+            at_kink[b, row] = True
+            for k, part in by_node(network, torch.as_tensor(w.slopes)).items():
+                patterns[k][b, row] = part.numpy()
+    return Witnesses(points, values, at_kink, patterns or None)
+
+
 def check_witnesses(problem: Problem, witnesses: Witnesses) -> np.ndarray:
     """What every witness attains at least in real numbers, (batch, rows): recomputed in float64, less its rounding.
 

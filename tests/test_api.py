@@ -299,3 +299,72 @@ def test_an_interrupt_after_the_run_loses_nothing(monkeypatch: pytest.MonkeyPatc
     assert result.status is Status.INTERRUPTED
     np.testing.assert_array_equal(result.lower, expected.lower)
     np.testing.assert_array_equal(result.upper, expected.upper)
+
+
+@pytest.mark.parametrize("method", ["bab", "lipbab", "milp", "exact"])
+def test_what_was_found_is_returned_without_the_memory_to_compute_anything(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by experiments.faults: points were evaluated once more before they were returned."""
+    best = [0.0]
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    def on_progress(point: TracePoint) -> None:
+        best[0] = max(best[0], point.lower)
+        if best[0] > 0:
+            monkeypatch.setattr("lipcompare.witness.make_witnesses", fails)
+            raise MemoryError
+
+    problem = Problem.around(nets.dense(0, (2, 6, 6, 2)), 0.0, 1.0)
+    result = lipcompare.bound(problem, method, on_progress=on_progress)
+    assert result.status in (Status.OUT_OF_MEMORY, Status.MEMORY_LIMIT)
+    assert result.lower.max() >= best[0] * (1 - 1e-9) > 0
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_witnesses_that_do_not_fit_together_are_checked_one_example_after_another(
+    never: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = nets.problem(nets.dense(0), 0.1, batch=3)
+    expected = lipcompare.bound(problem, "attack")
+
+    def check(some: Problem, witnesses: Any) -> np.ndarray:
+        if some.batch > 1 or (never and some.box.window.center[0, 0] == problem.box.window.center[1, 0]):
+            raise MemoryError
+        return check_witnesses(some, witnesses)
+
+    monkeypatch.setattr("lipcompare.api.check_witnesses", check)
+    result = lipcompare.bound(problem, "attack")
+    kept = [0, 2] if never else [0, 1, 2]
+    np.testing.assert_allclose(result.lower[kept], expected.lower[kept], rtol=1e-12)
+    if never:
+        assert result.status is Status.OUT_OF_MEMORY and (result.lower[1] == 0).all()
+        assert "whose check found no memory" in result.sentence
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class _Asks(Method):
+    """Tells what time it was given."""
+
+    name: ClassVar[str] = "asks"
+    proves: ClassVar[str] = "upper"
+    summary: ClassVar[str] = "for tests"
+    reference: ClassVar[str] = "none"
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+    def run(self, problem: Problem, budget: Budget) -> Bound:
+        return self.result(problem, Clock(budget), detail=repr(budget.time_limit))
+
+
+@pytest.mark.parametrize(("depth", "least", "most"), [(1, 9.9, 10.0), (100, 9.5, 9.8)])
+def test_the_check_of_a_result_has_its_time(depth: int, least: float, most: float) -> None:
+    """It goes node by node, exactly where that matters: of a deep network it took a second after the limit."""
+    problem = nets.problem(nets.dense(0, (2,) * (depth + 2)), 0.1)
+    assert least < float(lipcompare.bound(problem, _Asks(), time_limit=10.0).detail) < most
+    assert float(lipcompare.bound(problem, _Asks(), time_limit=0.01).detail) >= 0.008
+    assert float(lipcompare.bound(problem, _Asks(), time_limit=float("inf")).detail) == float("inf")

@@ -10,7 +10,7 @@ from lipcompare.branching.driver import Search, SearchProgress
 from lipcompare.budget import Kept
 from lipcompare.problem import Problem
 from lipcompare.result import Attained
-from lipcompare.witness import as_witnesses
+from lipcompare.witness import as_noted
 
 
 class Ledger:
@@ -67,7 +67,10 @@ class Ledger:
         return report
 
     def kept(self) -> Kept:
-        """All that is proved, by searches under way too. Where a row has no witness the middle of the box stands in."""
+        """All that is proved, by searches under way too. Where a row has no witness the middle of the box stands in.
+
+        Nothing is computed: it is asked for when memory ran out too.
+        """
         for example, searches in list(self._under_way.items()):
             self.keep(example, searches)
-        return Kept(0, self.upper, as_witnesses(self.problem, self.attained))
+        return Kept(0, self.upper, as_noted(self.problem, self.attained))

@@ -32,7 +32,7 @@ from lipcompare.programs.witness import attain
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witness, Witnesses, closed
 from lipcompare.rounding import DISPUTED, TIE, sum_above
-from lipcompare.witness import as_witnesses, make_witnesses
+from lipcompare.witness import as_noted, as_witnesses, make_witnesses
 from solvers.checks import violation
 
 STATUSES: dict[solvers.SolveStatus, Status] = {
@@ -208,7 +208,7 @@ class _Example:
 
     def kept(self, example: int) -> Kept:
         """What is proved so far."""
-        return Kept(example, self.upper[None], as_witnesses(self.problem, [self.found]))
+        return Kept(example, self.upper[None], as_noted(self.problem, [self.found]))
 
     def run(self) -> None:
         network, box = self.problem.network, self.problem.box.interval

@@ -15,6 +15,7 @@ from lipcompare.methods.base import Method, as_array
 from lipcompare.methods.linear import Linear
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, closed
+from lipcompare.witness import as_witnesses
 
 PART = 0.5
 """Of the time that the bounds over the whole box took: about what the first subdomains take at least."""
@@ -75,7 +76,9 @@ def searched(
         if not is_out_of_memory(error):
             raise
         stop = Stop.MEMORY
-    witnesses = ledger.kept().witnesses
+    noted = ledger.kept().witnesses
+    # Where memory ran out the values stand as they were noted: nothing more is computed.
+    witnesses = noted if stop is Stop.MEMORY else as_witnesses(whole, ledger.attained)
     status, why = outcome(stop, witnesses.values, ledger.upper, clock.budget.gap)
     return method.result(
         problem,

@@ -157,11 +157,46 @@ class TooLarge(Exception):
 
 
 class _Matrix(NamedTuple):
-    """A map (which is kept alive, as it is known by its identity), its entries, and these as integers."""
+    """A map (which is kept alive, as it is known by its identity) as integers over a power of two, row after row.
+
+    Attributes:
+        places: (out, in), whose data are the places of the entries in ``weights`` and ``sizes``.
+        weights, sizes: (entries,) Python integers and their absolute values.
+    """
 
     map: LinearMap
-    entries: scipy.sparse.csr_array
-    weights: _Dyadic
+    places: scipy.sparse.csr_array
+    weights: np.ndarray
+    sizes: np.ndarray
+    exponent: int
+
+    @classmethod
+    def of(cls, m: LinearMap) -> _Matrix:
+        # Its values at unit vectors are its entries, without rounding.
+        matrix = scipy.sparse.csr_array(m.matrix(dtype=torch.float64).numpy())
+        weights, exponent = whole(matrix.data)
+        places = scipy.sparse.csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+        return cls(m, places, weights, abs(weights), exponent)
+
+    def transposed(self, m: LinearMap) -> _Matrix:
+        """That of the map ``m``, the transposed one of this one."""
+        turned = scipy.sparse.csr_array(self.places.T)
+        weights, sizes = self.weights[turned.data], self.sizes[turned.data]
+        return _Matrix(m, turned, weights, sizes, self.exponent)
+
+    def times(self, x: _Dyadic) -> _Dyadic:
+        """Its product (out,) with numbers (in,)."""
+        exact = not x.error.any()
+        error = np.zeros(self.places.shape[0], dtype=object) if exact else self._sums(self.sizes, x.error)
+        return _Dyadic(self._sums(self.weights, x.numerator), x.exponent + self.exponent, error)
+
+    def _sums(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+        sums = np.zeros(self.places.shape[0], dtype=object)
+        filled = np.flatnonzero(np.diff(self.places.indptr))
+        if len(filled):
+            terms = weights * x[self.places.indices]
+            sums[filled] = np.add.reduceat(terms, self.places.indptr[filled])
+        return sums
 
 
 class Exact:
@@ -285,26 +320,16 @@ class Exact:
         if key not in self._matrices:
             if m.in_size * m.out_size > _ENTRIES:
                 raise TooLarge
-            if isinstance(m, Transposed):
-                matrix = scipy.sparse.csr_array(self._matrix(m.base).entries.T)
-            else:
-                # Its values at unit vectors are its entries, without rounding.
-                matrix = scipy.sparse.csr_array(m.matrix(dtype=torch.float64).numpy())
-            self._matrices[key] = _Matrix(m, matrix, _Dyadic.of(matrix.data))
+            made = self._matrix(m.base).transposed(m) if isinstance(m, Transposed) else _Matrix.of(m)
+            self._matrices[key] = made
         return self._matrices[key]
 
     def _product(self, m: LinearMap, x: _Dyadic) -> _Dyadic:
-        _, matrix, weights = self._matrix(m)
-        self._cost += matrix.nnz * (1 + x.bits / _SHORT)
+        matrix = self._matrix(m)
+        self._cost += len(matrix.weights) * (1 + x.bits / _SHORT)
         if self._cost > _PRODUCTS:
             raise TooLarge
-        terms = x.at(matrix.indices).times(weights)
-        filled = np.flatnonzero(np.diff(matrix.indptr))
-        sums = [np.zeros(matrix.shape[0], dtype=object) for _ in range(2)]
-        if len(filled):
-            for total, part in zip(sums, (terms.numerator, terms.error), strict=True):
-                total[filled] = np.add.reduceat(part, matrix.indptr[filled])
-        return _Dyadic(sums[0], terms.exponent, sums[1])
+        return matrix.times(x)
 
 
 def _activated(node: Activate, z: _Dyadic, signs: np.ndarray) -> _Dyadic | None:

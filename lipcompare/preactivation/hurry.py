@@ -23,6 +23,11 @@ class Hurry:
     """Decides, node by node from the input on, how far back the passes of each node go.
 
     What a multiply-add takes is measured on the way.
+
+    Attributes:
+        short: work for a row of every node whose pass ends one activation back, made when it is first needed.
+        work, seconds: multiply-adds of the passes so far, and what they took.
+        left: seconds that were left at the last question.
     """
 
     def __init__(self, network: Network, deadline: Deadline) -> None:
@@ -30,6 +35,7 @@ class Hurry:
         first = network.activations[0] if network.activations else len(network.nodes)
         read = {network.nodes[k].parents[0] for k in network.activations}
         self.nodes = [k for k in sorted(read) if k > first and isinstance(network.nodes[k], Affine)]
+        self.short: dict[int, float] = {}
         self.work, self.seconds, self.left = 0.0, 0.0, deadline.left
 
     def ends(self, node: int, wanted: int, bounds: Mapping[int, Interval]) -> dict[int, Interval]:
@@ -43,12 +49,14 @@ class Hurry:
             return {}
         self._clock()
         share = wanted / self.network.nodes[node].size  # the same of later nodes
-        later = sum(self._work(k, self._far(k)) * share * self.network.nodes[k].size for k in self.nodes if k > node)
+        if not self.short:
+            self.short = {k: self._work(k, self._far(k)) for k in self.nodes}
+        later = sum(self.short[k] * share * self.network.nodes[k].size for k in self.nodes if k > node)
         far, full = self._far(node), self._work(node, ())
         device = bounds[self.network.activations[0]].lower.device
         pace = self.seconds / self.work if self.work else core_seconds(1.0, device)
         late = (full * wanted + later) * pace > self.deadline.left
-        ends = far if late and self._work(node, far) < _GAIN * full else ()
+        ends = far if late and self.short[node] < _GAIN * full else ()
         self.work += self._work(node, ends) * wanted
         return {k: self.network.activation(k).image(bounds[k]) for k in ends}
 

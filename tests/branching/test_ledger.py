@@ -80,3 +80,19 @@ def test_an_interrupt_between_a_search_and_its_result_loses_nothing(step: str, m
             ledger.keep(0, [running])
     kept = ledger.kept()
     assert kept.upper[0].tolist() == [8.0, 7.0] and (kept.witnesses.points[0, 0] == point).all()
+
+
+def test_what_is_noted_is_there_without_any_computing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slopes at kinks too: by node, where their witness is."""
+    ledger, _, _ = setting()
+    network, point = ledger.problem.network, ledger.problem.box.lower[0].numpy()
+    neurons = sum(network.nodes[k].size for k in network.activations)
+    slopes = np.linspace(0.0, 1.0, neurons)
+    ledger.attained[1].note(Witness(0, 3.0, point, slopes))
+    ledger.attained[0].note(Witness(1, 2.0, point))
+    monkeypatch.setattr(type(network), "values", None)
+    witnesses = ledger.kept().witnesses
+    assert witnesses.values.tolist() == [[0.0, 2.0], [3.0, 0.0]]
+    assert witnesses.at_kink.tolist() == [[False, False], [True, False]]
+    found = np.concatenate([witnesses.patterns[k][1, 0] for k in network.activations])
+    assert (found == slopes).all() and (witnesses.points[1, 0] == point).all()

@@ -63,6 +63,21 @@ def test_passes_are_cut_where_they_do_not_fit_in_time(seconds: float, cut: bool)
     assert hurry.ends(network.nodes[before[2]].parents[0], 8, bounds) == {}
 
 
+def test_the_work_of_later_nodes_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted again at every node it took most of the time on deep networks."""
+    network = nets.dense(3, (3, *(4,) * 12, 2))
+    counted: list[int] = []
+
+    def counts(self: Hurry, node: int, ends: tuple[int, ...]) -> float:
+        counted.append(node)
+        return work(self, node, ends)
+
+    work = Hurry._work
+    monkeypatch.setattr(Hurry, "_work", counts)
+    preactivation_bounds(network, nets.problem(network, 0.3).box.interval, Tightening.CROWN, deadline=Deadline.after(9))
+    assert 0 < len(counted) <= 4 * len(network.activations)
+
+
 class Moments:
     """A clock that stands nearly still, and jumps far ahead after it was asked a number of times."""
 
