@@ -33,6 +33,11 @@ from solvers.program import MixedIntegerProgram, Program, Vector
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
 
+_FEASIBILITY = 1e-9
+"""What a point of a MILP may violate, and what its reduced costs may have the wrong sign by (HiGHS asks its linear
+programs for a tenth of it, 1e-10, the least that it knows)."""
+_EPSILON = 1e-9
+"""Bounds of MILPs of that size are reported as 0."""
 _AGGREGATOR = 1 << 12
 """Its bit in the option ``presolve_rule_off``."""
 _AGGREGATED = 200_000
@@ -76,7 +81,10 @@ class Highs(Solver):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True)
+        return Capabilities(
+            lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True,
+            dual_tolerance=_FEASIBILITY, pruning=_FEASIBILITY + _EPSILON,
+        )  # fmt: skip
 
     def is_available(self) -> bool:
         return True
@@ -158,9 +166,11 @@ def _solve(
         "time_limit": limits.time_limit,
         "mip_rel_gap": limits.relative_gap,
         "mip_abs_gap": limits.absolute_gap,
-        # Tighter than the tolerance of our own check, so that an honest point passes it.
-        "mip_feasibility_tolerance": 1e-7,
     }
+    if program.is_mip:
+        # What is better than the best point by less than the former is cut off: in programs of small objectives an
+        # optimum may be. Presolve takes reduced costs under the latter for zero.
+        options |= {"mip_feasibility_tolerance": _FEASIBILITY, "dual_feasibility_tolerance": 0.1 * _FEASIBILITY}
     if math.isfinite(limits.time_limit) and program.A.nnz > _AGGREGATED:
         options["presolve_rule_off"] = _AGGREGATOR
     if limits.node_limit is not None:

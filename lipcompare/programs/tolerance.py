@@ -13,9 +13,11 @@ def solver_error(
     """By how much a dual bound that a solver claims may be above the minimum of the program.
 
     Nothing where it was evaluated at multipliers (:func:`solvers.checks.lp_bound` is rounded). Otherwise a reduced cost
-    of the wrong sign within the solver's tolerance costs at most that times the range of its column.
+    of the wrong sign within the solver's tolerance costs at most that times the range of its column, and what is better
+    than the best point by less than :attr:`solvers.Capabilities.pruning` has been cut off.
     """
     if solution is not None and solution.multipliers is not None:
         return 0.0
     ranges: np.ndarray = program.upper - program.lower
-    return solver.capabilities.dual_tolerance * float(ranges.sum())
+    can = solver.capabilities
+    return can.dual_tolerance * float(ranges.sum()) + (can.pruning if program.is_mip else 0.0)

@@ -183,7 +183,7 @@ class SolverConformance:
         can = solver.capabilities
         assert isinstance(can, Capabilities)
         assert can.lp or can.mip or can.conic
-        assert 0 < can.dual_tolerance < 1e-3
+        assert 0 < can.dual_tolerance < 1e-3 and 0 <= can.pruning < 1e-3
 
     def test_what_it_cannot_do_it_refuses(self) -> None:
         solver = self.made()
@@ -370,6 +370,23 @@ class SolverConformance:
             together = list(pool.map(solver.solve, programs, limits))
         for program, solution in zip(programs, together, strict=True):
             self.proves(solution, program, reference(program))
+
+    @pytest.mark.parametrize("scale", [1e-6, 1e-8])
+    def test_small_objectives(self, scale: float) -> None:
+        """What is better than the best point by less than solvers care for may be a good part of a small objective:
+        they may miss it, by no more than they say."""
+        solver = self.made("mip")
+        for seed in (0, 4):
+            random = np.random.default_rng(seed)
+            weight = random.integers(10, 40, 12).astype(float)
+            cost = -(weight + random.random(12)) * scale
+            ends = [[-_INF], [weight.sum() // 2], np.zeros(12), np.ones(12)]
+            program = _program(cost, weight[None], *ends, np.ones(12))
+            points = np.array(list(itertools.product((0.0, 1.0), repeat=12)))
+            truth = (points @ cost)[points @ weight <= weight.sum() // 2].min()
+            solution = solver.solve(program, Limits(time_limit=10.0, relative_gap=1e-9, absolute_gap=1e-12))
+            missed = solver.capabilities.dual_tolerance * 12 + solver.capabilities.pruning
+            assert solution.dual_bound <= truth + missed
 
     def test_node_limit(self) -> None:
         solution = self.made("dual_bound").solve(knapsack(60, 20), Limits(node_limit=3))
