@@ -380,8 +380,8 @@ class SolverConformance:
             random = np.random.default_rng(seed)
             weight = random.integers(10, 40, 12).astype(float)
             cost = -(weight + random.random(12)) * scale
-            ends = [[-_INF], [weight.sum() // 2], np.zeros(12), np.ones(12)]
-            program = _program(cost, weight[None], *ends, np.ones(12))
+            zeros, ones = np.zeros(12), np.ones(12)
+            program = _program(cost, weight[None], [-_INF], [weight.sum() // 2], zeros, ones, ones)
             points = np.array(list(itertools.product((0.0, 1.0), repeat=12)))
             truth = (points @ cost)[points @ weight <= weight.sum() // 2].min()
             solution = solver.solve(program, Limits(time_limit=10.0, relative_gap=1e-9, absolute_gap=1e-12))
