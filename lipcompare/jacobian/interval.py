@@ -23,41 +23,51 @@ _FEW = 2**14
 class Reach(NamedTuple):
     """A gradient's interval, and what the rounding of anything computed on the way to it is measured by.
 
+    What is known of either side of 0 is kept alike, so that one operation does for both.
+
     Attributes:
-        interval: (batch, rows, size).
+        ends: how far it may reach down and up, ``(-lower, upper)``: (2, batch, rows, size).
         size: the sum of the absolute values of all terms, whatever lines they came through, (batch, rows, size).
-        rises, falls: positive where any term may be positive, and where any may be negative; 0 elsewhere. That is
-            known beside the interval, since a product with a slope may underflow to 0.
+        sides: positive where any term may be negative, and where any may be positive; 0 elsewhere. Of the shape of
+            ``ends``. That is known beside the interval, since a product with a slope may underflow to 0.
     """
 
-    interval: Interval
+    ends: Tensor
     size: Tensor
-    rises: Tensor
-    falls: Tensor
+    sides: Tensor
 
     @property
-    def underflow(self) -> Tensor:
-        """What covers underflow in a sum of absolute values; 0 where the gradient is exactly 0."""
-        return _underflow(self.rises, self.falls)
+    def interval(self) -> Interval:
+        """The interval (batch, rows, size)."""
+        down, up = self.ends.unbind()
+        return Interval(-down, up)
 
     @property
     def scale(self) -> Tensor:
-        """``size`` with that."""
-        return self.size + self.underflow
+        """``size`` with what covers underflow in a sum of absolute values; 0 where the gradient is exactly 0."""
+        return _covered(self.size, self.sides)
 
     def of_all(self, batch: int) -> Reach:
         """The same for every example, where all have the same so far."""
         if self.size.shape[0] == batch:
             return self
-        lower, upper, *rest = (v.expand(batch, -1, -1) for v in (*self.interval, *self[1:]))
-        return Reach(Interval(lower, upper), *rest)
+        ends, sides = (both.expand(-1, batch, -1, -1) for both in (self.ends, self.sides))
+        return Reach(ends, self.size.expand(batch, -1, -1), sides)
+
+    def within(self, interval: Interval) -> Reach:
+        """The same with an interval that holds and is no wider."""
+        return self._replace(ends=torch.stack([-interval.lower, interval.upper]))
 
     def decided(self) -> Reach:
-        """``rises`` and ``falls`` are 0 also where the interval says so, which must allow for underflow."""
-        above, below = torch.empty_like(self.interval.upper), torch.empty_like(self.interval.lower)
-        torch.gt(self.interval.upper, 0, out=above)
-        torch.lt(self.interval.lower, 0, out=below)
-        return self._replace(rises=above.mul_(self.rises), falls=below.mul_(self.falls))
+        """``sides`` are 0 also where the interval says so, which must allow for underflow."""
+        beyond = torch.empty_like(self.ends)
+        torch.gt(self.ends, 0, out=beyond)
+        return self._replace(sides=beyond.mul_(self.sides))
+
+
+def _covered(size: Tensor, sides: Tensor) -> Tensor:
+    """A sum of absolute values with what covers underflow in its terms, nothing where there are none."""
+    return size.add(sides.sum(0), alpha=floor(size.dtype))
 
 
 def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> Interval:
@@ -105,7 +115,7 @@ def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Re
 
     def activation(k: int, node: Activate, gradient: Reach) -> Reach:
         reached[k] = gradient.of_all(len(functionals))
-        return through_gate(node.activation, gates.slopes[k], gradient)
+        return through_gate(node.activation, gates.slopes[k], gradient.decided())
 
     last = len(network.nodes) - 1
     start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
@@ -116,14 +126,14 @@ def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Re
 def at_output(functionals: Tensor) -> Reach:
     """The gradient at the output: of one example where all ask for the same."""
     functionals = functionals[:1] if functionals.stride(0) == 0 else functionals
-    rises, falls = (functionals > 0).to(functionals.dtype), (functionals < 0).to(functionals.dtype)
-    return Reach(Interval(functionals, functionals), functionals.abs(), rises, falls)
+    ends = torch.stack([-functionals, functionals])
+    return Reach(ends, functionals.abs(), ends.sign().clamp_(min=0))
 
 
 def nothing(network: Network, functionals: Tensor) -> Reach:
     """The gradient at the input of an output that does not depend on it."""
-    zero = functionals.new_zeros(*functionals.shape[:-1], network.in_size)
-    return Reach(Interval(zero, zero), zero, zero, zero)
+    zero = functionals.new_zeros(2, *functionals.shape[:-1], network.in_size)
+    return Reach(zero, zero[0], zero)
 
 
 def through_gate(activation: Activation, slope: Interval, gradient: Reach, size: Tensor | None = None) -> Reach:
@@ -131,19 +141,18 @@ def through_gate(activation: Activation, slope: Interval, gradient: Reach, size:
 
     ``size`` is that of the lines around the product, where such are used.
     """
-    lo, hi, steepest = (v.unsqueeze(1) for v in (*slope, slope.magnitude))
-    lower, upper = gradient.interval
-    rises, falls = gradient.rises, gradient.falls
+    lo, hi = (v.unsqueeze(1) for v in slope)
+    low, high = lo * gradient.ends, hi * gradient.ends
     if activation.increasing:
-        product = Interval(torch.minimum(lo * lower, hi * lower), torch.maximum(lo * upper, hi * upper))
-        same = hi.sign()
-        rises, falls = rises * same, falls * same
+        ends, sides = torch.maximum(low, high), gradient.sides * hi.sign()
     else:
-        corners = torch.stack([lo * lower, lo * upper, hi * lower, hi * upper])
-        product = Interval(corners.amin(0), corners.amax(0))
+        # Where a slope is negative either end comes from the other.
+        ends = torch.maximum(torch.maximum(low, high), -torch.minimum(low, high).flip(0))
         same, opposite = hi.clamp(min=0).sign(), (-lo).clamp(min=0).sign()
-        rises, falls = rises * same + falls * opposite, rises * opposite + falls * same
-    return Reach(product, steepest * gradient.scale if size is None else size, rises, falls)
+        sides = gradient.sides * same + gradient.sides.flip(0) * opposite
+    if size is None:
+        size = slope.magnitude.unsqueeze(1) * gradient.scale
+    return Reach(ends, size, sides)
 
 
 def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reach) -> Iterator[Reach]:
@@ -156,60 +165,49 @@ def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reac
     for m in maps:
         few = gradient.size.numel() <= _FEW
         apart = m.apart if few and isinstance(m, Dense) else None
-        ends, terms, size, rises, falls = (
-            _by_absolute_values(m, gradient) if apart is None else _by_signs(apart, gradient)
-        )
-        terms, share = terms + _underflow(rises, falls), allowance(m.fan_out + SPARE, dtype)
-        lower, upper = ends.lower.sub(terms, alpha=share), ends.upper.add(terms, alpha=share)
+        ends, terms, size, sides = _by_absolute_values(m, gradient) if apart is None else _by_signs(apart, gradient)
+        ends = ends.add(_covered(terms, sides), alpha=allowance(m.fan_out + SPARE, dtype))
         # A sum of terms of one sign has that sign, whatever rounding may do to its size.
         # Interpolation with 0 or 1 selects several times as fast as where() does with mixed masks.
-        lower, upper = torch.lerp(lower.clamp(min=0), lower, falls), torch.lerp(upper.clamp(max=0), upper, rises)
-        yield Reach(Interval(lower, upper), size, rises, falls).decided()
-
-
-def _underflow(rises: Tensor, falls: Tensor) -> Tensor:
-    return (rises + falls).sign_().mul_(floor(rises.dtype))
+        yield Reach(torch.lerp(ends.clamp(max=0), ends, sides), size, sides)
 
 
 class _Image(NamedTuple):
-    """What a map makes of a gradient, each (batch, rows, size): the ends as they are computed, the sum of the absolute
-    values of their terms (with what covers underflow in factors), and the new ``size``, ``rises`` and ``falls``."""
+    """What a map makes of a gradient: the ends as they are computed and the new ``sides``, (2, batch, rows, size); the
+    sum of the absolute values of their terms (with what covers underflow in factors) and the new ``size``, (batch,
+    rows, size)."""
 
-    ends: Interval
+    ends: Tensor
     terms: Tensor
     size: Tensor
-    rises: Tensor
-    falls: Tensor
+    sides: Tensor
 
 
 def _by_signs(apart: Tensor, gradient: Reach) -> _Image:
     """All in one product with the entries of either sign ``apart``; what multiplies a zero adds nothing to a sum."""
-    (lower, upper), size, rises, falls = gradient
-    underflow = gradient.underflow
-    other_lower, other_upper = -upper, -lower
-    terms, size = torch.maximum(other_upper, upper) + underflow, size + underflow
-    positive = torch.stack([lower, upper, terms, size, rises, falls])
-    negative = torch.stack([other_lower, other_upper, terms, size, falls, rises])
-    low, high, terms, size, rises, falls = (torch.cat([positive, negative], -1) @ apart).unbind()
-    return _Image(Interval(low, high), terms, size, rises.sign(), falls.sign())
+    ends, size, sides = gradient
+    both = torch.stack([ends.amax(0), size]).add_(sides.sum(0), alpha=floor(size.dtype))
+    same, other = torch.cat([ends, both, sides]), torch.cat([ends.flip(0), both, sides.flip(0)])
+    ends, (terms, size), sides = (torch.cat([same, other], -1) @ apart).split(2)
+    return _Image(ends, terms, size, sides.sign())
 
 
 def _by_absolute_values(m: LinearMap, gradient: Reach) -> _Image:
     """By middle and radius, for maps where a product with the entries of either sign is not cheap."""
-    lower, upper = gradient.interval
-    absolute = lower.new_empty(3, *lower.shape)  # no copies: these are large
-    torch.sub(upper, lower, out=absolute[0])
-    underflow = gradient.underflow
-    torch.add(torch.maximum(-lower, upper), underflow, out=absolute[1])
-    torch.add(gradient.size, underflow, out=absolute[2])
+    down, up = gradient.ends.unbind()
+    absolute = up.new_empty(3, *up.shape)  # no copies: these are large
+    lost = gradient.sides.sum(0).mul_(floor(up.dtype))
+    torch.add(down, up, out=absolute[0])
+    torch.maximum(down, up, out=absolute[1]).add_(lost)
+    torch.add(gradient.size, lost, out=absolute[2])
     width, terms, size = m.absolute.adjoint(absolute)
-    twice = m.adjoint(lower + upper)
-    ends = Interval((twice - width).mul_(0.5), (twice + width).mul_(0.5))
-    return _Image(ends, terms, size, *m.adjoint_signs(gradient.rises, gradient.falls))
+    twice = m.adjoint(up - down)
+    ends = up.new_empty(2, *twice.shape)
+    torch.sub(width, twice, out=ends[0])
+    torch.add(width, twice, out=ends[1])
+    return _Image(ends.mul_(0.5), terms, size, m.adjoint_signs(gradient.sides))
 
 
 def sum_of(first: Reach, second: Reach) -> Reach:
     """The sums of two values."""
-    lower, upper = (a + b for a, b in zip(first.interval, second.interval, strict=True))
-    size, rises, falls = (a + b for a, b in zip(first[1:], second[1:], strict=True))
-    return Reach(Interval(lower, upper), size, rises, falls)
+    return Reach(*(a + b for a, b in zip(first, second, strict=True)))

@@ -10,8 +10,10 @@ not depend on any undecided gate it is a known constant and the recursion ends t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,7 +130,7 @@ def gradient_intervals(
     def arrived(k: int, step: Reach) -> Reach:
         step = step.of_all(batch)
         scales[k] = step.scale
-        return step if within is None else step._replace(interval=step.interval.intersect(within[k])).decided()
+        return step if within is None else step.within(step.interval.intersect(within[k]))
 
     def refined(k: int, step: Interval, wanted: Tensor) -> Interval:
         if touched is not None:
@@ -142,20 +144,22 @@ def gradient_intervals(
         step = arrived(k, step)
         if k in constant:
             value = _constant_gradient(network, gates, functionals, k)
-            error = allowance(network.operations, value.dtype) * step.scale
+            error = allowance(network.operations, value.dtype) * scales[k]
             intervals[k] = Interval(value - error, value + error)
         else:
-            open_ = gates.unstable(k).unsqueeze(1)
-            intervals[k] = refined(k, step.interval, open_ & (_mixed(step.interval) | (forward is not None)))
+            open_, entries = gates.unstable(k).unsqueeze(1), step.interval
+            wanted = open_ & _mixed(entries) if forward is None else open_.expand_as(entries.lower)
+            intervals[k] = refined(k, entries, wanted)
         slope = Interval(*(v.unsqueeze(1) for v in gates.slopes[k]))
-        lines[k] = rule(intervals[k], slope)
-        size = lines[k].size(step.scale)
+        line = rule(intervals[k], slope)
+        size = line.size(scales[k])
+        lines[k] = line._replace(terms=_total(scales[k], size))
         if forward is not None and k in gates.lines:
             steep = Lines(*(v.unsqueeze(1) for v in gates.lines[k]))
             reached = forward.scales[k].unsqueeze(1)
             joint[k] = gate_planes(intervals[k], slope, steep, reached)
-            size = torch.maximum(size, joint[k].size(step.scale, reached))
-        return through_gate(node.activation, gates.slopes[k], step._replace(interval=intervals[k]).decided(), size)
+            size = torch.maximum(size, joint[k].size(scales[k], reached))
+        return through_gate(node.activation, gates.slopes[k], step.within(intervals[k]).decided(), size)
 
     last = len(network.nodes) - 1
     start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
@@ -232,23 +236,50 @@ def functional_bound(
     return bound + allowance(2 * network.operations, bound.dtype) * size
 
 
+def entry_bounds(
+    network: Network,
+    gates: Gates,
+    functionals: Tensor,
+    gradients: Gradients,
+    source: int,
+    entries: Tensor,
+    forward: Forward | None = None,
+) -> Interval:
+    """Intervals (batch, rows, some) of some ``entries`` (some,) of the gradient at one node: what
+    :func:`functional_bound` says of them and of their negatives."""
+    if forward is not None and any(k > source for k in gradients.joint):
+        weights = end_functionals(entries, network.nodes[source].size, functionals)
+        bound = functional_bound(network, gates, functionals, gradients, source, weights, forward)
+        high, low = bound.tensor_split(2, -1)
+        return Interval(-low, high)
+    lower, upper = push_ends(network, functionals, gradients, source, entries)
+    size = gradients.scales[source].index_select(-1, entries) + _underflow(network, gradients, source)
+    error = size * allowance(2 * network.operations, size.dtype)
+    return Interval(lower - error, upper + error)
+
+
 def _underflow(network: Network, gradients: Gradients, source: int, forward: Forward | None = None) -> Tensor:
     """What covers underflow in passes from one node to the output, (batch, rows, 1).
 
     A weight that has become small on the way may meet a gradient far larger than the functional.
     """
     total = gradients.scales[source].new_ones(())
-    for k in gradients.lines:
+    for k, line in gradients.lines.items():
         if k <= source:
             continue
         scale = gradients.scales[k]
-        total = total + (scale + gradients.lines[k].size(scale)).sum(-1, keepdim=True)
+        total = total + (_total(scale, line.size(scale)) if line.terms is None else line.terms)
         if forward is not None and k in gradients.joint:
             reached = forward.scales[k].unsqueeze(1)
-            total = total + (gradients.joint[k].size(scale, reached) + reached).sum(-1, keepdim=True)
+            total = total + _total(gradients.joint[k].size(scale, reached), reached)
     if forward is not None:
         total = total + len(network.nodes) * forward.largest.unsqueeze(1)
     return underflow(total.nan_to_num(nan=torch.inf, posinf=torch.inf))
+
+
+def _total(first: Tensor, second: Tensor) -> Tensor:
+    """The sum of all entries of two vectors (batch, rows, size), (batch, rows, 1)."""
+    return (first + second).sum(-1, keepdim=True)
 
 
 def push_forward(
@@ -283,8 +314,7 @@ def push_forward(
             constant = constant + line.bound(tangent, size, gradients.intervals[k].center)
             return None
         constant = constant + line.bound(tangent, size)
-        result = tangent * line.slope.unsqueeze(2)
-        return result.addcmul_(size, line.slope_spread.unsqueeze(2))
+        return (size * line.slope_spread.unsqueeze(2)).addcmul_(tangent, line.slope.unsqueeze(2))
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
         return linear_value(terms)
@@ -296,6 +326,102 @@ def push_forward(
         assert forward is not None
         constant = constant + forward(leftover)
     return constant.expand(*functionals.shape[:2], weights.shape[-2])
+
+
+class _Ends(NamedTuple):
+    """Weights ``even + odd`` and ``even - odd`` that bound an entry of a gradient and its negative, on their way.
+
+    Until a gate lets the sign matter they are one of them with either sign, and behind the first gate they still share
+    what they are made of, so that a map does half of the work of both.
+
+    Attributes:
+        odd: (targets, size) or (batch, rows or 1, targets, size); None for the entries themselves.
+        even: (batch, rows, targets, size); None for 0.
+    """
+
+    odd: Tensor | None
+    even: Tensor | None = None
+
+    def joined(self) -> Tensor:
+        """All weights, of the entries and then of their negatives: (..., 2 targets, size)."""
+        assert self.odd is not None
+        if self.even is None:
+            return torch.cat([self.odd, -self.odd], -2)
+        targets, size = self.even.shape[-2:]
+        both = self.even.new_empty(*self.even.shape[:-2], 2 * targets, size)
+        torch.add(self.even, self.odd, out=both[..., :targets, :])
+        torch.sub(self.even, self.odd, out=both[..., targets:, :])
+        return both
+
+
+def push_ends(
+    network: Network, functionals: Tensor, gradients: Gradients, source: int, entries: Tensor
+) -> Interval:
+    """Intervals (batch, rows, some) of ``entries`` (some,) of the gradient at one node, but for rounding.
+
+    The bounds that :func:`push_forward` gives for these entries and for their negatives with the gates' lines.
+    """
+    zero = functionals.new_zeros(())
+    odd, even, joined = [zero], [zero], [zero]
+
+    def mapped(m: LinearMap, weights: _Ends | Tensor) -> _Ends | Tensor:
+        if isinstance(weights, Tensor):
+            return m.forward(weights)
+        first = m.columns(entries, functionals) if weights.odd is None else m.forward(weights.odd)
+        return _Ends(first, None if weights.even is None else m.forward(weights.even))
+
+    def affine(k: int, node: Affine, terms: Terms[_Ends | Tensor]) -> _Ends | Tensor:
+        return functools.reduce(_sum_of_ends, (mapped(m, weights) for m, weights in terms))
+
+    def activation(k: int, node: Activate, weights: _Ends | Tensor) -> _Ends | Tensor | None:
+        line, ends_here = gradients.lines[k], k in gradients.constant
+        value = gradients.intervals[k].center if ends_here else None
+        if isinstance(weights, _Ends) and weights.odd is None:
+            units = functionals.new_zeros(len(entries), node.size).scatter_(1, entries.unsqueeze(-1), 1.0)
+            weights = _Ends(units)
+        if isinstance(weights, _Ends) and (ends_here or weights.even is None):
+            assert weights.odd is not None
+            middle, spread = line.offsets(value)
+            if middle is not None:
+                odd.append(dot(weights.odd, middle))
+            if weights.even is None:
+                size = weights.odd.abs()
+                even.append(dot(size, spread))
+                if not ends_here:
+                    return _Ends(weights.odd * line.slope.unsqueeze(2), size * line.slope_spread.unsqueeze(2))
+                return None
+            if middle is not None:
+                even.append(dot(weights.even, middle))
+            joined.append(dot(weights.joined().abs_(), spread))
+            return None
+        tangent = weights.joined() if isinstance(weights, _Ends) else weights
+        size = tangent.abs()
+        joined.append(line.bound(tangent, size, value))
+        if ends_here:
+            return None
+        return (size * line.slope_spread.unsqueeze(2)).addcmul_(tangent, line.slope.unsqueeze(2))
+
+    arrived = fold_forward(network, {source: _Ends(None)}, activation, affine)
+    if isinstance(arrived, Tensor):
+        joined.append(dot(arrived, functionals))
+    elif arrived is not None:
+        assert arrived.odd is not None
+        odd.append(dot(arrived.odd, functionals))
+        if arrived.even is not None:
+            even.append(dot(arrived.even, functionals))
+    shape = (*functionals.shape[:2], len(entries))
+    middle, radius, apart = (functools.reduce(operator.add, parts) for parts in (odd, even, joined))
+    high, low = apart.tensor_split(2, -1) if apart.ndim else (apart, apart)
+    return Interval((middle - radius - low).expand(shape), (middle + radius + high).expand(shape))
+
+
+def _sum_of_ends(first: _Ends | Tensor, second: _Ends | Tensor) -> _Ends | Tensor:
+    """What two paths to a node bring there."""
+    if isinstance(first, Tensor) or isinstance(second, Tensor):
+        return operator.add(*(v if isinstance(v, Tensor) else v.joined() for v in (first, second)))
+    assert first.odd is not None and second.odd is not None
+    evens = [v.even for v in (first, second) if v.even is not None]
+    return _Ends(first.odd + second.odd, functools.reduce(operator.add, evens) if evens else None)
 
 
 def _refined(
@@ -318,7 +444,8 @@ def _refined(
         start: what is known of the interval.
         wanted: mask (batch, rows, size).
     """
-    if deadline.passed():
+    targets = wanted.flatten(0, 1).any(0).nonzero().squeeze(-1)
+    if not len(targets) or deadline.passed():
         return start
     how = plan(network, node) if forward is None else None
     if how is not None:
@@ -331,17 +458,21 @@ def _refined(
         upper = torch.minimum(raw.upper + rounding, start.upper)
         return Interval(lower, torch.maximum(lower, upper)).select(wanted, start)
     batch, rows, size = start.lower.shape
-    lower, upper = start.lower.clone(), start.upper.clone()
     widest = max(n.size for n in network.nodes[node:])
     chunk = chunk_size(memory, functionals.device, tensor_bytes(Copies.TANGENT, 2 * batch * rows * widest, functionals))
-    for entries in wanted.flatten(0, 1).any(0).nonzero().squeeze(-1).split(chunk):
+    found: list[Interval] = []
+    for entries in targets.split(chunk):
         if deadline.passed():
             break
-        weights = end_functionals(entries, size, functionals)
-        bound = functional_bound(network, gates, functionals, gradients, node, weights, forward)
-        high, low = bound.tensor_split(2, -1)
-        upper.index_copy_(-1, entries, high)
-        lower.index_copy_(-1, entries, -low)
+        found.append(entry_bounds(network, gates, functionals, gradients, node, entries, forward))
+    if not found:
+        return start
+    lower, upper = found[0] if len(found) == 1 else (torch.cat(ends, -1) for ends in zip(*found, strict=True))
+    done = lower.shape[-1]
+    if done < size:
+        lower, upper = (
+            old.index_copy(-1, targets[:done], new) for old, new in zip(start, (lower, upper), strict=True)
+        )
     # What one step says can only be tighter where planes are used, or by the rounding; its signs are exact.
     upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.
@@ -350,9 +481,8 @@ def _refined(
 
 def _relaxed(line: GateLines, gradients: Gradients, k: int) -> Relaxed:
     """The lines of one activation as the passes on patches take them."""
-    slope = line.slope[:, :1] if line.slope.stride(1) == 0 else line.slope
     value = gradients.intervals[k].center if k in gradients.constant else None
-    return Relaxed(slope, line.slope_spread, line.offset, line.offset_spread, value)
+    return Relaxed(line.slope, line.slope_spread, line.offset, line.offset_spread, value)
 
 
 def without_undecided_gates(network: Network, gates: Gates) -> frozenset[int]:

@@ -15,10 +15,14 @@ from lipcompare.rounding import unit_roundoff
 
 
 def dot(weights: Tensor, vectors: Tensor) -> Tensor:
-    """``weights`` (targets, n) or (batch, rows, targets, n) times ``vectors`` (batch, rows, n), without their n."""
+    """``weights`` (targets, n) or (batch, rows or 1, targets, n) times ``vectors`` (batch, rows, n), without their n."""
     if weights.ndim == 2:
         return vectors @ weights.T
-    return torch.matmul(weights, vectors.unsqueeze(-1)).squeeze(-1)
+    if weights.shape[1] == 1:
+        return vectors @ weights.squeeze(1).mT
+    batch, rows, targets, size = weights.shape  # three dimensions: matmul makes four into these by more calls
+    flat = weights.reshape(batch * rows, targets, size), vectors.reshape(batch * rows, size, 1)
+    return torch.bmm(*flat).view(batch, rows, targets)
 
 
 class GateLines(NamedTuple):
@@ -27,6 +31,10 @@ class GateLines(NamedTuple):
     In this form a functional with weight ``t`` is bounded by ``t`` times the middle plus ``|t|`` times the spread, with
     no split by sign. The middle offset of the convex hull is zero and then not stored. The planes around a smooth gate
     also have a slope in its pre-activation (None for lines).
+
+    Attributes:
+        terms: the sum of the absolute values of all terms of the gradient and of either line, (batch, rows, 1), where
+            it is known; else None.
     """
 
     slope: Tensor
@@ -35,14 +43,16 @@ class GateLines(NamedTuple):
     offset_spread: Tensor
     forward: Tensor | None = None
     forward_spread: Tensor | None = None
+    terms: Tensor | None = None
 
     def each(self, function: Callable[[Tensor], Tensor]) -> GateLines:
-        """The same of every coefficient."""
+        """The same of every field."""
         return GateLines._make(None if value is None else function(value) for value in self)
 
     def size(self, gradient: Tensor, preactivation: Tensor | None = None) -> Tensor:
         """Sum of the absolute values of the terms of either line, for those of the gradient and the pre-activation."""
-        total = (self.slope.abs() + self.slope_spread.abs()) * gradient + self.offset_spread.abs()
+        steepest = self.slope.abs() + self.slope_spread.abs()
+        total = torch.addcmul(self.offset_spread.abs(), steepest, gradient)
         if self.offset is not None:
             total = total + self.offset.abs()
         if self.forward is not None and self.forward_spread is not None:
@@ -50,13 +60,18 @@ class GateLines(NamedTuple):
             total = total + (self.forward.abs() + self.forward_spread.abs()) * preactivation
         return total
 
+    def offsets(self, value: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """The constants' middle (None for 0) and spread; with the gradient's ``value`` known, those of all of it."""
+        middle, spread = self.offset, self.offset_spread
+        if value is None:
+            return middle, spread
+        middle = value * self.slope if middle is None else torch.addcmul(middle, value, self.slope)
+        return middle, torch.addcmul(spread, value, self.slope_spread)
+
     def bound(self, weights: Tensor, size: Tensor, value: Tensor | None = None) -> Tensor:
         """The constant part of the upper bound for ``weights`` (``size`` is their absolute value); with the gradient's
         ``value`` known, all of it."""
-        middle, spread = self.offset, self.offset_spread
-        if value is not None:
-            middle = value * self.slope if middle is None else value * self.slope + middle
-            spread = value * self.slope_spread + spread
+        middle, spread = self.offsets(value)
         bound = dot(size, spread)
         return bound if middle is None else bound + dot(weights, middle)
 
@@ -76,12 +91,12 @@ def chords(gradient: Interval, slope: Interval) -> GateLines:
     range_, width = hi - lo, above - below
     # Above, through (below, lo below) and (above, hi above); below, through the two other corners.
     reach = range_ * (above / width).nan_to_num_(nan=1.0)
-    error = 32 * unit_roundoff(range_.dtype) * slope.magnitude * (range_ > 0)
+    error = slope.magnitude * range_.sign() * (32 * unit_roundoff(range_.dtype))
     return GateLines(
-        slope=((hi + lo) / 2).expand_as(reach),
-        slope_spread=reach - range_ / 2,
+        slope=lo.add(range_, alpha=0.5),
+        slope_spread=reach.sub(range_, alpha=0.5),
         offset=None,
-        offset_spread=error * width - reach * below,
+        offset_spread=torch.addcmul(error * width, reach, below, value=-1),
     )
 
 

@@ -103,7 +103,7 @@ def _hull(gradient: Interval, slope: Interval, memory: int) -> GateLines:
         return chords(gradient, slope)
     parts = [chords(Interval(*ends), slope) for ends in zip(*(end.split(some, 1) for end in gradient), strict=True)]
     return GateLines(
-        slope=parts[0].slope[:, :1].expand_as(gradient.lower),
+        slope=parts[0].slope,
         slope_spread=torch.cat([part.slope_spread for part in parts], 1),
         offset=None,
         offset_spread=torch.cat([part.offset_spread for part in parts], 1),

@@ -46,6 +46,11 @@ class LinearMap(ABC):
         units = like.new_zeros(len(entries), self.out_size)
         return self.adjoint(units.scatter_(1, entries.unsqueeze(-1), 1.0))
 
+    def columns(self, entries: Tensor, like: Tensor) -> Tensor:
+        """The columns of ``A``, (some, out_size), that some ``entries`` (some,) of its argument meet."""
+        units = like.new_zeros(len(entries), self.in_size)
+        return self.forward(units.scatter_(1, entries.unsqueeze(-1), 1.0))
+
     @abstractmethod
     def _absolute(self) -> LinearMap: ...
 
@@ -62,22 +67,24 @@ class LinearMap(ABC):
         """The map with the sign of every entry, 1, 0 or -1; None if it does not know its entries."""
         return self._signs()
 
-    def adjoint_signs(self, rises: Tensor, falls: Tensor) -> tuple[Tensor, Tensor]:
-        """Where any term of ``A^T y`` may be positive, and where any may be negative: ones, elsewhere zeros.
+    def adjoint_signs(self, sides: Tensor) -> Tensor:
+        """Where any term of ``A^T y`` may be negative, and where any may be positive: ones, elsewhere zeros.
 
         By counting, in whole numbers up to twice the terms, which no order of summation rounds.
 
         Args:
-            rises, falls: (..., out_size) small whole numbers, 0 where ``y`` is known not to be positive, and negative.
+            sides: (2, ..., out_size) small whole numbers, 0 where ``y`` is known not to be negative, and not positive.
         """
+        both = sides.sum(0)
         if self.signs is None:
-            some = self.absolute.adjoint(rises + falls).sign_()
-            return some, some
-        terms, balance = self.signs.absolute.adjoint(rises + falls), self.signs.adjoint(rises - falls)
-        positive, negative = torch.empty_like(terms), torch.empty_like(terms)
-        torch.gt(terms + balance, 1, out=positive)  # twice the number of terms that may be positive
-        torch.gt(terms - balance, 1, out=negative)
-        return positive, negative
+            some = self.absolute.adjoint(both).sign_()
+            return some.expand(2, *some.shape)
+        falls, rises = sides.unbind()
+        terms, balance = self.signs.absolute.adjoint(both), self.signs.adjoint(rises - falls)
+        found = terms.new_empty(2, *terms.shape)
+        torch.gt(terms - balance, 1, out=found[0])  # twice the number of terms that may be negative
+        torch.gt(terms + balance, 1, out=found[1])
+        return found
 
     @property
     def fan_in(self) -> int:
@@ -183,6 +190,9 @@ class Dense(LinearMap):
 
     def rows(self, entries: Tensor, like: Tensor) -> Tensor:
         return super().rows(entries, like) if self.blocks > 1 else self.weight.index_select(0, entries)
+
+    def columns(self, entries: Tensor, like: Tensor) -> Tensor:
+        return super().columns(entries, like) if self.blocks > 1 else self.weight.T.index_select(0, entries)
 
     def _signs(self) -> LinearMap:
         return Dense(self.weight.sign(), self.blocks)
@@ -411,5 +421,5 @@ class Composed(LinearMap):
         # |A B| <= |A| |B| entrywise: valid for intervals, and equal where one factor selects or scales.
         return Composed(self.outer.absolute, self.inner.absolute)
 
-    def adjoint_signs(self, rises: Tensor, falls: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner.adjoint_signs(*self.outer.adjoint_signs(rises, falls))
+    def adjoint_signs(self, sides: Tensor) -> Tensor:
+        return self.inner.adjoint_signs(self.outer.adjoint_signs(sides))

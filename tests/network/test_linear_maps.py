@@ -66,6 +66,8 @@ def test_matrix_is_the_map(linear: LinearMap) -> None:
     x = _random(4, linear.in_size)
     torch.testing.assert_close(linear.forward(x), x @ matrix.T, rtol=1e-12, atol=1e-12)
     assert int((matrix != 0).sum(1).max()) <= linear.fan_in
+    some = torch.tensor([linear.in_size - 1, 0])
+    torch.testing.assert_close(linear.columns(some, x), matrix.T[some], rtol=1e-12, atol=1e-12)
 
 
 def test_absolute_is_the_matrix_of_absolute_values(linear: LinearMap) -> None:
@@ -81,12 +83,12 @@ def test_signs_of_the_adjoint_are_those_of_its_terms(linear: LinearMap) -> None:
     y = torch.randint(-1, 2, (3, linear.out_size), generator=torch.Generator().manual_seed(0)).double()
     rises, falls = (y > 0).double(), (y < 0).double()
     rises[2], falls[2] = 1.0, 2.0  # of either sign, counted twice as sums of branches may be
-    found = linear.adjoint_signs(rises, falls)
+    found = linear.adjoint_signs(torch.stack([falls, rises]))
     for m in (linear.outer, linear.inner) if isinstance(linear, Composed) else (linear,):
         above, below = m.matrix().clamp(min=0), (-m.matrix()).clamp(min=0)
         rises, falls = (rises @ above + falls @ below).sign(), (falls @ above + rises @ below).sign()
-    torch.testing.assert_close(found[0], rises, rtol=0, atol=0)
-    torch.testing.assert_close(found[1], falls, rtol=0, atol=0)
+    torch.testing.assert_close(found[0], falls, rtol=0, atol=0)
+    torch.testing.assert_close(found[1], rises, rtol=0, atol=0)
 
 
 def test_to_changes_precision_and_keeps_indices(linear: LinearMap) -> None:
