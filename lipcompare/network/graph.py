@@ -46,6 +46,11 @@ class Affine:
     bias: Tensor | None  # (size,)
     name: str = dataclasses.field(default="", compare=False)  # for people; no computation reads it
 
+    @cached_property
+    def absolute_bias(self) -> Tensor | None:
+        """The absolute values of the bias."""
+        return None if self.bias is None else self.bias.abs()
+
     @property
     def size(self) -> int:
         return self.maps[0].out_size

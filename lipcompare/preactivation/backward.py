@@ -90,7 +90,9 @@ def concretise(region: Region, coefficient: Tensor, constant: Tensor | None) -> 
     if isinstance(region, NormBall):
         reach = region.maximum(coefficient)
     else:
-        reach = _dot(coefficient, region.center.unsqueeze(-2)) + _dot(coefficient.abs(), region.radius.unsqueeze(-2))
+        center = region.center
+        radius = (region.upper - center).unsqueeze(-2)
+        reach = _dot(coefficient, center.unsqueeze(-2)) + _dot(coefficient.abs(), radius)
     return reach if constant is None else reach + constant
 
 
@@ -145,7 +147,9 @@ def backward_planes(
         negative = coefficient - positive
         if passed is not None:
             passed[k] = Passed(positive, negative)
-        collect(_dot(positive, line.upper_intercept) + _dot(negative, line.lower_intercept))
+        collect(_dot(positive, line.upper_intercept))
+        if not node.activation.lower_through_origin:
+            collect(_dot(negative, line.lower_intercept))
         return (positive * line.upper_slope).addcmul_(negative, line.lower_slope)
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], coefficient: Tensor) -> Iterator[Tensor]:
@@ -166,5 +170,7 @@ def backward_planes(
 def _dot(coefficient: Tensor, vector: Tensor) -> Tensor:
     """``sum_i coefficient[..., t, i] vector[..., t or 1, i]``: (batch, targets)."""
     if vector.shape[-2] == 1:
-        return torch.matmul(coefficient, vector.transpose(-1, -2)).squeeze(-1)
+        if coefficient.ndim == 2 and vector.ndim == 3:
+            return vector.squeeze(-2) @ coefficient.mT
+        return torch.matmul(coefficient, vector.mT).squeeze(-1)
     return (coefficient * vector).sum(-1)

@@ -100,8 +100,10 @@ def _bounds(
     lines: dict[int, Lines] = {}
     bounds: dict[int, Interval] = {}
 
-    def activation(k: int, node: Activate, z: Reach) -> Reach:
+    def activation(k: int, node: Activate, z: Reach) -> Reach | None:
         bounds[k] = z.interval
+        if k == network.activations[-1]:
+            return None  # nothing that is bounded here comes after it
         lines[k] = node.activation.relaxation(z.interval)
         return through_activation(node.activation, z, lines[k])
 
@@ -153,6 +155,8 @@ def _refine(
 ) -> Interval:
     """Bounds on the ``undecided`` entries of a node's value by backward propagation; ``current`` for the others.
 
+    Not always the better of both: the caller takes that, after rounding.
+
     ``hurry`` says how far back the passes go; None for the input.
     """
     batch = current.lower.shape[0]
@@ -174,6 +178,7 @@ def _refine(
         undecided = undecided & near_zero(current)
         targets = undecided.any(0).nonzero().squeeze(-1)
     lower, upper = current.lower.clone(), current.upper.clone()
+    one = batch == 1  # then what is not undecided has no target
     widest = max(n.size for n in network.nodes[: node + 1])
     copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
     chunk = chunk_size(memory, lower.device, tensor_bytes(copies, 2 * batch * widest, lower))  # both signs of a target
@@ -186,7 +191,8 @@ def _refine(
         if descent is not None:
             told = watch(node, entries) if watch else None
             best = descend(network, box, bounds, start, best, descent, deadline, told)
-        high, low = best.split(len(entries), dim=1)
-        upper.index_copy_(1, entries, torch.minimum(upper.index_select(1, entries), high))
-        lower.index_copy_(1, entries, torch.maximum(lower.index_select(1, entries), -low))
-    return Interval(lower, upper).select(undecided, current)
+        high, low = best.tensor_split(2, dim=1)
+        upper.index_copy_(1, entries, high)
+        lower.index_copy_(1, entries, -low)
+    found = Interval(lower, upper)
+    return found if one else found.select(undecided, current)

@@ -43,7 +43,8 @@ def at_input(region: Region) -> Reach:
     if isinstance(region, NormBall):
         size = torch.maximum(region.interval.magnitude, region.center.abs() + region.radius.unsqueeze(-1))
         return Reach(region.interval, size, _total(size))
-    return Reach(region, region.magnitude, _total(region.magnitude))
+    size = region.magnitude
+    return Reach(region, size, _total(size))
 
 
 def _total(size: Tensor) -> Tensor:
@@ -60,20 +61,22 @@ def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
     Args:
         terms: the maps of ``node`` and what their parents reach.
     """
-    center = linear_value([(m, value.interval.center) for m, value in terms])
+    centers = [value.interval.center for _, value in terms]
+    dtype = centers[0].dtype
+    center = linear_value([(m, center) for (m, _), center in zip(terms, centers, strict=True)])
     # One call for the radius, for the magnitude that its rounding needs, and for the size. What underflow may have
     # taken from a factor is multiplied by the weight, and what it may take from a product is not.
-    least = floor(center.dtype)
+    least = floor(dtype)
     sizes = [
-        (m.absolute, torch.stack([value.radius, value.magnitude + least, size + least]))
-        for m, (value, size, _) in terms
+        (m.absolute, torch.stack([value.upper - middle, value.magnitude, size]).add_(least))
+        for (m, (value, size, _)), middle in zip(terms, centers, strict=True)
     ]
-    radius, magnitude, size = linear_value(sizes)
+    radius, magnitude, size = linear_value(sizes).unbind()
     if node.bias is not None:
-        center, magnitude, size = center + node.bias, magnitude + node.bias.abs(), size + node.bias.abs()
-    dtype = center.dtype
+        assert node.absolute_bias is not None
+        center, magnitude, size = center + node.bias, magnitude + node.absolute_bias, size + node.absolute_bias
     operations = sum(m.fan_in for m in node.maps) + SPARE
-    radius = radius + 2 * allowance(operations, dtype) * (magnitude + least)
+    radius = radius.add(magnitude + least, alpha=2 * allowance(operations, dtype))
     largest = functools.reduce(torch.maximum, (value.largest for _, value in terms), _total(size))
     return Reach(Interval(center - radius, center + radius), size, largest)
 
@@ -84,11 +87,13 @@ def through_activation(activation: Activation, z: Reach, lines: Lines) -> Reach:
     Slopes of lines lie in the range of the activation's; offsets of those that are not given (smooth activations have
     families of lines) are at most what a line that touches the activation has.
     """
-    slope, image = activation.slope_range(z.interval).magnitude, activation.image(z.interval)
-    offset = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
+    slope, image = activation.steepest(z.interval), activation.image(z.interval)
+    offset = lines.upper_intercept.abs()
+    if not activation.lower_through_origin:
+        offset = torch.maximum(offset, lines.lower_intercept.abs())
     if not activation.piecewise_linear:
         offset = torch.maximum(offset, image.magnitude + slope * z.interval.magnitude)
-    size = slope * (z.size + floor(z.size.dtype)) + offset
+    size = torch.addcmul(offset, slope, z.size + floor(z.size.dtype))
     return Reach(image, size, torch.maximum(z.largest, _total(size)))
 
 
@@ -101,8 +106,8 @@ def outward(z: Reach, refined: Interval, network: Network) -> Interval:
 def pass_error(z: Reach, network: Network) -> Tensor:
     """The rounding (batch, size) of a bound on each entry of a node's value by a pass back to the input."""
     dtype = z.size.dtype
-    error = allowance(network.operations, dtype) * (z.size + len(network.nodes) * z.underflow)
-    return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    error = z.size.add(z.underflow, alpha=len(network.nodes)).mul_(allowance(network.operations, dtype))
+    return error.nan_to_num_(nan=torch.inf, posinf=torch.inf)
 
 
 def pass_errors(network: Network, region: Region, bounds: Mapping[int, Interval]) -> dict[int, Tensor]:

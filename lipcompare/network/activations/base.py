@@ -77,6 +77,11 @@ class Activation(ABC):
         """Whether its slopes are known to be nowhere negative."""
         return False
 
+    @property
+    def lower_through_origin(self) -> bool:
+        """Whether the lower line of every relaxation has no intercept, exactly."""
+        return False
+
     @abstractmethod
     def value(self, z: Tensor) -> Tensor:
         """``sigma(z)`` for ``z`` of shape (..., n)."""
@@ -92,6 +97,10 @@ class Activation(ABC):
     @abstractmethod
     def slope_range(self, z: Interval) -> Interval:
         """Smallest interval that holds every Clarke derivative over the pre-activation interval ``z``."""
+
+    def steepest(self, z: Interval) -> Tensor:
+        """The largest absolute slope over ``z``."""
+        return self.slope_range(z).magnitude
 
     def slopes_anywhere(self, like: Tensor) -> Interval:
         """Range of the slope over the whole line, of the shape of ``like`` (..., n), on its device and in its dtype.

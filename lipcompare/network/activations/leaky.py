@@ -36,6 +36,10 @@ class LeakyReLU(Activation):
         """Whether it is the ReLU, whose zeros need no arithmetic."""
         return not isinstance(self.alpha, Tensor) and self.alpha == 0
 
+    @property
+    def lower_through_origin(self) -> bool:
+        return self._rectifies
+
     def value(self, z: Tensor) -> Tensor:
         return z.clamp(min=0) if self._rectifies else torch.maximum(z, self.alpha * z)
 
@@ -57,7 +61,13 @@ class LeakyReLU(Activation):
     def slope_range(self, z: Interval) -> Interval:
         # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts. So do bounds that are
         # NaN. (No tensor is made of alpha: that would make a GPU wait.)
-        return Interval(self.slopes(z.lower > 0, z.lower.dtype), self.slopes(~(z.upper < 0), z.upper.dtype))
+        return Interval(self.slopes(z.lower > 0, z.lower.dtype), self._highest(z))
+
+    def _highest(self, z: Interval) -> Tensor:
+        return self.slopes(~(z.upper < 0), z.upper.dtype)
+
+    def steepest(self, z: Interval) -> Tensor:
+        return self._highest(z) if self.increasing else super().steepest(z)
 
     def slopes_anywhere(self, like: Tensor) -> Interval:
         return Interval(self._slope(torch.zeros_like(like)), self._slope(torch.ones_like(like)))
