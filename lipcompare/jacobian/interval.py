@@ -3,6 +3,7 @@ outward."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -187,9 +188,17 @@ def _by_signs(apart: Tensor, gradient: Reach) -> _Image:
     """All in one product with the entries of either sign ``apart``; what multiplies a zero adds nothing to a sum."""
     ends, size, sides = gradient
     both = torch.stack([ends.amax(0), size]).add_(sides.sum(0), alpha=floor(size.dtype))
-    same, other = torch.cat([ends, both, sides]), torch.cat([ends.flip(0), both, sides.flip(0)])
-    ends, (terms, size), sides = (torch.cat([same, other], -1) @ apart).split(2)
+    of_positive = torch.cat([ends, both, sides])
+    of_negative = of_positive.index_select(0, _swapped(size.device))
+    ends, both, sides = (torch.cat([of_positive, of_negative], -1) @ apart).split_with_sizes((2, 2, 2))
+    terms, size = both.unbind()
     return _Image(ends, terms, size, sides.sign())
+
+
+@functools.cache
+def _swapped(device: torch.device) -> Tensor:
+    """What takes the ends, and the sides, for each other, between which there are two more."""
+    return torch.tensor([1, 0, 2, 3, 5, 4], device=device)
 
 
 def _by_absolute_values(m: LinearMap, gradient: Reach) -> _Image:

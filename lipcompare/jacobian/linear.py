@@ -354,15 +354,14 @@ class _Ends(NamedTuple):
         return both
 
 
-def push_ends(
-    network: Network, functionals: Tensor, gradients: Gradients, source: int, entries: Tensor
-) -> Interval:
+def push_ends(network: Network, functionals: Tensor, gradients: Gradients, source: int, entries: Tensor) -> Interval:
     """Intervals (batch, rows, some) of ``entries`` (some,) of the gradient at one node, but for rounding.
 
     The bounds that :func:`push_forward` gives for these entries and for their negatives with the gates' lines.
     """
-    zero = functionals.new_zeros(())
-    odd, even, joined = [zero], [zero], [zero]
+    odd: list[Tensor] = []
+    even: list[Tensor] = []
+    joined: list[Tensor] = []
 
     def mapped(m: LinearMap, weights: _Ends | Tensor) -> _Ends | Tensor:
         if isinstance(weights, Tensor):
@@ -401,7 +400,8 @@ def push_ends(
             return None
         return (size * line.slope_spread.unsqueeze(2)).addcmul_(tangent, line.slope.unsqueeze(2))
 
-    arrived = fold_forward(network, {source: _Ends(None)}, activation, affine)
+    start: dict[int, _Ends | Tensor] = {source: _Ends(None)}
+    arrived = fold_forward(network, start, activation, affine)
     if isinstance(arrived, Tensor):
         joined.append(dot(arrived, functionals))
     elif arrived is not None:
@@ -409,16 +409,23 @@ def push_ends(
         odd.append(dot(arrived.odd, functionals))
         if arrived.even is not None:
             even.append(dot(arrived.even, functionals))
-    shape = (*functionals.shape[:2], len(entries))
-    middle, radius, apart = (functools.reduce(operator.add, parts) for parts in (odd, even, joined))
-    high, low = apart.tensor_split(2, -1) if apart.ndim else (apart, apart)
-    return Interval((middle - radius - low).expand(shape), (middle + radius + high).expand(shape))
+    if not odd:
+        odd.append(functionals.new_zeros(*functionals.shape[:2], len(entries)))
+    lower = upper = functools.reduce(operator.add, odd)
+    if even:
+        radius = functools.reduce(operator.add, even)
+        lower, upper = lower - radius, upper + radius
+    if joined:
+        high, low = functools.reduce(operator.add, joined).tensor_split(2, -1)
+        lower, upper = lower - low, upper + high
+    return Interval(lower, upper)
 
 
 def _sum_of_ends(first: _Ends | Tensor, second: _Ends | Tensor) -> _Ends | Tensor:
     """What two paths to a node bring there."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):
-        return operator.add(*(v if isinstance(v, Tensor) else v.joined() for v in (first, second)))
+        one, other = (v if isinstance(v, Tensor) else v.joined() for v in (first, second))
+        return one + other
     assert first.odd is not None and second.odd is not None
     evens = [v.even for v in (first, second) if v.even is not None]
     return _Ends(first.odd + second.odd, functools.reduce(operator.add, evens) if evens else None)
@@ -470,9 +477,7 @@ def _refined(
     lower, upper = found[0] if len(found) == 1 else (torch.cat(ends, -1) for ends in zip(*found, strict=True))
     done = lower.shape[-1]
     if done < size:
-        lower, upper = (
-            old.index_copy(-1, targets[:done], new) for old, new in zip(start, (lower, upper), strict=True)
-        )
+        lower, upper = (old.index_copy(-1, targets[:done], new) for old, new in zip(start, (lower, upper), strict=True))
     # What one step says can only be tighter where planes are used, or by the rounding; its signs are exact.
     upper, lower = torch.minimum(upper, start.upper), torch.maximum(lower, start.lower)
     # Examples and rows for which an entry was not wanted keep theirs: a result must not depend on its batch.

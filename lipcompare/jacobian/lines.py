@@ -15,7 +15,8 @@ from lipcompare.rounding import unit_roundoff
 
 
 def dot(weights: Tensor, vectors: Tensor) -> Tensor:
-    """``weights`` (targets, n) or (batch, rows or 1, targets, n) times ``vectors`` (batch, rows, n), without their n."""
+    """``weights`` (targets, n) or (batch, rows or 1, targets, n) times ``vectors`` (batch, rows, n): (batch, rows,
+    targets)."""
     if weights.ndim == 2:
         return vectors @ weights.T
     if weights.shape[1] == 1:
