@@ -36,5 +36,6 @@ def adam_step(point: Tensor, gradient: Tensor, moments: Moments, number: int, ra
     moments.first.lerp_(gradient, 1 - _FIRST)
     moments.second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
     bias = math.sqrt(1 - _SECOND**number)
-    size = torch.sqrt(moments.second, out=moments.room).add_(least * bias)
+    # The root in two steps: torch's own takes three times as long where many numbers are zero.
+    size = torch.rsqrt(moments.second, out=moments.room).reciprocal_().add_(least * bias)
     point.addcdiv_(moments.first, size, value=-rate * bias / (1 - _FIRST**number)).clamp_(0, 1)

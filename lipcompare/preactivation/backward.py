@@ -15,13 +15,35 @@ from lipcompare.network.linear_maps import LinearMap
 
 
 class Passed(NamedTuple):
-    """The coefficients that arrived at an activation, by sign: (targets or batch, targets, neurons).
+    """The coefficients that arrived at an activation, by sign: (targets, neurons) or (batch, targets, neurons).
 
     Positive ones go on through the upper line, negative ones through the lower.
+
+    Attributes:
+        arrived: both together.
+        line: the lines that they met.
+        above, constant: what the upper line makes of the positive ones, of the next node's value and of its own.
     """
 
     positive: Tensor
     negative: Tensor
+    arrived: Tensor
+    line: Lines
+    above: Tensor
+    constant: Tensor
+
+    @classmethod
+    def through(cls, arrived: Tensor, line: Lines) -> Passed:
+        """Coefficients that arrive at an activation with such lines."""
+        positive = arrived.clamp(min=0)
+        above, constant = positive * line.upper_slope, _dot(positive, line.upper_intercept)
+        return cls(positive, arrived - positive, arrived, line, above, constant)
+
+    def again(self, arrived: Tensor, line: Lines) -> bool:
+        """Whether the same coefficients meet the same upper line: functionals that start here, in every pass over the
+        same bounds, where choices move the lower lines alone."""
+        same = line.upper_slope is self.line.upper_slope and line.upper_intercept is self.line.upper_intercept
+        return same and arrived is self.arrived
 
 
 class Start(NamedTuple):
@@ -128,7 +150,8 @@ def backward_planes(
         lines: as for :func:`backward_plane`, for every activation node before the last one in ``rows``.
         rows: per node functionals (targets, size) or (batch, targets, size), at least one.
         chosen: as for :func:`backward_plane`.
-        passed: filled with what arrives at every activation node, for whoever asks for derivatives.
+        passed: filled with what arrives at every activation node, for whoever asks for derivatives. What is in it of
+            the pass before is used again where it is the same.
     """
 
     def picked(value: Tensor, per_example: int) -> Tensor:
@@ -143,14 +166,16 @@ def backward_planes(
 
     def activation(k: int, node: Activate, coefficient: Tensor) -> Tensor:
         line, coefficient = lines[k], picked(coefficient, 3)
-        positive = coefficient.clamp(min=0)
-        negative = coefficient - positive
-        if passed is not None:
-            passed[k] = Passed(positive, negative)
-        collect(_dot(positive, line.upper_intercept))
+        here = None if passed is None else passed.get(k)
+        if here is None or not here.again(coefficient, line):
+            here = Passed.through(coefficient, line)
+        collect(here.constant)
         if not node.activation.lower_through_origin:
-            collect(_dot(negative, line.lower_intercept))
-        return (positive * line.upper_slope).addcmul_(negative, line.lower_slope)
+            collect(_dot(here.negative, line.lower_intercept))
+        if passed is None:
+            return here.above.addcmul_(here.negative, line.lower_slope)
+        passed[k] = here
+        return torch.addcmul(here.above, here.negative, line.lower_slope)
 
     def affine(k: int, node: Affine, maps: Sequence[LinearMap], coefficient: Tensor) -> Iterator[Tensor]:
         if node.bias is not None:

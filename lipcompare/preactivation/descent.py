@@ -9,6 +9,7 @@ coefficient that arrived there times the value that arrives now. So a step costs
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -59,14 +60,19 @@ def descend(
         families[k] = network.activation(k).family(wide)
         starts[k] = network.activation(k).start(wide)
     choices = _Choices.of(starts, best)
+    passed: dict[int, Passed] = {}
+    corner = corners(region)
     for step in range(1, descent.steps + 1):
         if deadline.passed():
             break
         relaxed = {k: families[k](choice) for k, choice in choices.values.items()}
         lines = {k: line for k, (line, _) in relaxed.items()}
-        passed: dict[int, Passed] = {}
         coefficient, constant = start.planes(network, lines, passed=passed)
-        found = concretise(region, coefficient, constant)
+        if isinstance(region, NormBall):
+            found = concretise(region, coefficient, constant)
+        else:
+            point = corner(coefficient)
+            found = (coefficient * point).sum(-1).add_(constant)
         if watch is not None:
             watch(found < best, lines)
         best = torch.minimum(best, found)
@@ -74,17 +80,25 @@ def descend(
             return best  # no activation lies before this node
         if step == descent.steps:
             break
-        for k, value in relaxed_values(network, lines, passed, corner(region, coefficient)).items():
+        if isinstance(region, NormBall):
+            point = corner(coefficient)
+        for k, value in relaxed_values(network, lines, passed, point).items():
             relaxed[k][1](passed[k], value, choices.gradients[k])
         rate = descent.rate * descent.decay ** (step - 1)
         adam_step(choices.point, choices.gradient, choices.moments, step, rate)
     return best
 
 
-def corner(region: Region, coefficient: Tensor) -> Tensor:
-    """Where (batch, targets, inputs) affine functions are largest over a region; any such point where several are."""
-    if not isinstance(region, NormBall):
-        return torch.addcmul(region.center.unsqueeze(-2), region.radius.unsqueeze(-2), coefficient.sign())
+def corners(region: Region) -> Callable[[Tensor], Tensor]:
+    """Where (batch, targets, inputs) affine functions with such coefficients are largest over a region; any such point
+    where several are."""
+    if isinstance(region, NormBall):
+        return functools.partial(_on_ball, region)
+    center, radius = region.center.unsqueeze(-2), region.radius.unsqueeze(-2)
+    return lambda coefficient: torch.addcmul(center, radius, coefficient.sign())
+
+
+def _on_ball(region: NormBall, coefficient: Tensor) -> Tensor:
     with torch.enable_grad():
         free = coefficient.detach().requires_grad_()
         (found,) = torch.autograd.grad(concretise(region, free, None).sum(), free)

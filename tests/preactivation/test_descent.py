@@ -12,7 +12,7 @@ from lipcompare.network import Network
 from lipcompare.network.activations import Lines, smooth
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.backward import Passed, Start, backward_planes, backward_upper
-from lipcompare.preactivation.descent import Descent, corner, descend, relaxed_values
+from lipcompare.preactivation.descent import Descent, corners, descend, relaxed_values
 
 NETWORKS: dict[str, Network] = {
     "dense": nets.dense(0),
@@ -54,7 +54,7 @@ def test_derivatives_are_those_of_autograd(name: str) -> None:
         passed: dict[int, Passed] = {}
         lines = {k: found for k, (found, _) in relaxed.items()}
         coefficient, _ = backward_planes(network, lines, {last: rows}, passed=passed)
-        values = relaxed_values(network, lines, passed, corner(region, coefficient))
+        values = relaxed_values(network, lines, passed, corners(region)(coefficient))
         assert set(values) == set(bounds)
         for k, gradient in zip(free, expected, strict=True):
             mine = torch.full_like(gradient, torch.nan)
