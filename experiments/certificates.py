@@ -64,7 +64,9 @@ def tampered(arrays: dict[str, np.ndarray], random: np.random.Generator) -> tupl
     """One random change to a certificate's members, in words, and the file."""
     new = {name: array.copy() for name, array in arrays.items()}
     header = json.loads(new.pop("certificate").tobytes())
-    kind = random.choice(["bit", "entry", "sign", "leaf", "rows", "box", "claim", "decision", "drop", "side"])
+    kind = random.choice(
+        ["bit", "entry", "sign", "leaf", "rows", "box", "claim", "decision", "drop", "side", "shuffle"]
+    )
     name = str(random.choice(sorted(new)))
     array, rows = new[name], header["rows"]
     trees = [row["upper"] for row in rows if row.get("upper") and row["upper"]["kind"] == "tree"]
@@ -93,6 +95,8 @@ def tampered(arrays: dict[str, np.ndarray], random: np.random.Generator) -> tupl
     elif kind == "claim":
         row = rows[int(random.integers(len(rows)))]
         row["claim"][1] = (row["claim"][1] or 1.0) * float(random.uniform(0.5, 1))
+    elif kind == "shuffle" and place is not None:
+        new[name] = random.permutation(array)
     elif kind == "drop":
         del new[name]
     elif kind == "side":

@@ -141,8 +141,10 @@ def solve_with_cuts(
         if not cuts.mask.shape[-1]:
             break
         assert found.dual.nu is not None
-        cuts = cuts.weighed(found.dual.nu, most if turn == turns - 1 else most - share)
-        if deadline.passed() or bool((upper <= target).all()):
+        last = turn == turns - 1 or deadline.passed() or bool((upper <= target).all())
+        # All cuts of the last program stay: they and its multipliers prove the bound together.
+        cuts = cuts.weighed(found.dual.nu, most if last else most - share)
+        if last:
             break
     n = data.size
     dual = _without_sign_coordinates(data, signed, found.dual)

@@ -14,7 +14,7 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Search, SearchLimits, run
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
-from lipcompare.branching.inheritance import inherited_multipliers
+from lipcompare.branching.inheritance import inherited_cuts, inherited_multipliers
 from lipcompare.branching.tree import Subdomain
 from lipcompare.gates import PreactivationBounds
 from lipcompare.preactivation.split import split_bounds
@@ -28,6 +28,8 @@ _ENOUGH = 1e-6
 """Relative room for the rounding of multipliers to float32."""
 _SMALLEST = 2.0**-40
 """Rows below this share of the largest are proved with it: their multipliers would leave the range of float32."""
+_CUTS = 100
+"""Most cuts of a case, as in a search."""
 _TOGETHER = 64
 """Cases that are propagated at once."""
 
@@ -38,13 +40,25 @@ class Leaf:
 
     Attributes:
         multipliers: (gates + inputs,) of its quadratic-gate bound, zeros where it needs none.
+        cuts: (cuts, 2) names of the forms that its cuts multiply, as in :class:`~lipcompare.branching.cuts.NamedCuts`.
+        nu: (cuts,) their multipliers.
         bound: what it proves.
         conflict: multipliers by gate of decisions that contradict each other.
     """
 
     multipliers: np.ndarray
+    cuts: np.ndarray
+    nu: np.ndarray
     bound: float
     conflict: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+    def unscaled(self, scale: float, norm: Norm) -> Leaf:
+        """For a row, of one for ``scale`` times the row: its gates have coordinates that are ``scale`` times as large.
+
+        The terms of a bound on a square (p = 2) and the square itself grow alike; forms of cuts have no unit.
+        """
+        multipliers = self.multipliers if norm is Norm.TWO else self.multipliers * scale
+        return dataclasses.replace(self, multipliers=multipliers, nu=self.nu / scale, bound=self.bound / scale)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +125,10 @@ def proof_trees(
         ]
         left = time_limit - (time.perf_counter() - begun)
         found = _search(part, bounds, linear[rows] * scale[rows], own, goal, left, memory)
-        return [_unscaled(tree, scale[row], problem) for row, tree in zip(rows, found, strict=True)]
+        return [
+            Tree(tree.nodes, [leaf.unscaled(float(scale[row]), problem.norm) for leaf in tree.leaves])
+            for row, tree in zip(rows, found, strict=True)
+        ]
 
     largest = float(upper.max())
     trees = searched(list(range(problem.rows)), np.ones(problem.rows), largest)
@@ -124,17 +141,6 @@ def proof_trees(
         for row, tree in zip(behind, searched(behind, 1 / np.where(upper > 0, upper, 1.0), 1.0), strict=True):
             trees[row] = tree if tree.bound < trees[row].bound else trees[row]
     return trees
-
-
-def _unscaled(tree: Tree, scale: float, problem: Problem) -> Tree:
-    """The proof for a row, of one for ``scale`` times the row: its gates' coordinates are ``scale`` times as large."""
-    # The terms of a bound on a square (p = 2) and the square itself grow alike.
-    factor = 1.0 if problem.norm is Norm.TWO else scale
-    leaves = [
-        dataclasses.replace(leaf, multipliers=leaf.multipliers * np.float32(factor), bound=leaf.bound / scale)
-        for leaf in tree.leaves
-    ]
-    return Tree(tree.nodes, leaves)
 
 
 def _search(
@@ -151,7 +157,7 @@ def _search(
     # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
     bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
     heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
-    settings = Settings(tolerance=_TOLERANCE, memory=memory)
+    settings = Settings(tolerance=_TOLERANCE, memory=memory, cuts=_CUTS)
     evaluator = NetworkEvaluator(
         problem=problem,
         bounds=dict(bounds),
@@ -172,35 +178,34 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
     nodes: list[int] = []
     leaves: list[Leaf] = []
     without: dict[int, tuple[int, ...]] = {}  # decisions of the leaves that hold no input
-    blank = np.zeros(numbering.gates + numbering.network.in_size, np.float32)
+    blank = _leaf(numbering, b"", 0.0)
 
-    def visit(
-        decisions: tuple[int, ...], above: float, multipliers: np.ndarray
-    ) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
+    def visit(decisions: tuple[int, ...], above: Leaf) -> Iterator[tuple[tuple[int, ...], Leaf]]:
         """Writes a node; yields the cases that follow it. Without multipliers of its own a case has its parent's."""
         said = recorder.said.get((row, decisions))
-        upper = above if said is None else said.upper
+        upper = above.bound if said is None else said.upper
+        own = dataclasses.replace(above, bound=max(upper, 0.0))
         if said is not None and said.inherited:
-            own = inherited_multipliers(numbering, [said.inherited])[0, 1:].numpy()
-            multipliers = own if own.any() else multipliers
+            found = _leaf(numbering, said.inherited, own.bound)
+            own = found if found.multipliers.any() else own
         if said is None or not said.chain or upper <= goal:
             nodes.append(-1)
             if upper == -np.inf:
                 without[len(leaves)] = decisions
-            leaves.append(Leaf(multipliers, max(upper, 0.0)))
+            leaves.append(own)
             return
         for m, last in enumerate(said.chain):
             nodes.append(last)
-            yield (*decisions, *said.chain[:m], last ^ 1), upper, multipliers
+            yield (*decisions, *said.chain[:m], last ^ 1), own
         if said.closed:
             nodes.append(-1)
             without[len(leaves)] = (*decisions, *said.chain)
-            leaves.append(Leaf(blank, 0.0))
+            leaves.append(blank)
         else:
-            yield (*decisions, *said.chain), upper, multipliers
+            yield (*decisions, *said.chain), own
 
     # Depth first without recursion: trees can be deep.
-    stack = [visit((), linear, blank)]
+    stack = [visit((), dataclasses.replace(blank, bound=linear))]
     while stack:
         step = next(stack[-1], None)
         if step is None:
@@ -211,6 +216,13 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
     for i, conflict in zip(without, conflicts, strict=True):
         leaves[i] = dataclasses.replace(leaves[i], conflict=conflict)
     return Tree(nodes, leaves)
+
+
+def _leaf(numbering: Numbering, inherited: bytes, bound: float) -> Leaf:
+    """From what a subdomain leaves to its parts."""
+    multipliers, cuts = inherited_multipliers(numbering, [inherited]), inherited_cuts(numbering, [inherited])
+    # A program takes a product twice, as ``f g' + g f'``.
+    return Leaf(multipliers[0, 1:].numpy(), cuts.names[0].numpy(), 2 * cuts.nu[0].numpy(), bound)
 
 
 def _contradictions(evaluator: NetworkEvaluator, decisions: Sequence[tuple[int, ...]]) -> list[dict[int, float]]:

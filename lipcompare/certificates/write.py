@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lipcompare.certificates.checked import checked
 from lipcompare.certificates.file import Writer, describe
-from lipcompare.certificates.search import Tree, proof_trees
+from lipcompare.certificates.search import Leaf, Tree, proof_trees
 from lipcompare.certificates.slopes import bounds_with_slopes
 from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
@@ -159,24 +160,37 @@ def _sides(problem: Problem, witness: Witness, writer: Writer) -> dict[str, str]
 
 def _upper(number: int, tree: Tree, problem: Problem, writer: Writer) -> dict[str, Any]:
     """The part on an upper end: the tree, and the multipliers of its leaves as slices of flat arrays."""
-    gates = problem.network.neurons
-    name = f"row{number}"
+    gates, name = problem.network.neurons, f"row{number}"
     table = np.stack([leaf.multipliers for leaf in tree.leaves])
-    proof: dict[str, Any] = {
-        "kind": "tree",
-        "nodes": writer.add(f"{name}.nodes", tree.nodes, np.int32),
+    owner, column = np.nonzero(table)
+    value, gate = table[owner, column], column < gates
+    parts = {
+        "theta": (owner[gate], column[gate], value[gate]),
+        "lam": (owner[~gate], column[~gate] - gates, value[~gate]),
+        "conflict": _flat([leaf.conflict for leaf in tree.leaves]),
+        "cuts": _flat([_by_pair(leaf, problem) for leaf in tree.leaves]),
     }
-    conflict = np.zeros((len(table), gates), np.float32)
-    for i, leaf in enumerate(tree.leaves):
-        for gate, weight in leaf.conflict.items():
-            conflict[i, gate] = weight
-    parts = {"theta": table[:, :gates], "lam": table[:, gates:], "conflict": conflict}
-    for part, columns in parts.items():
-        owner, index = np.nonzero(columns)
-        starts = np.searchsorted(owner, np.arange(len(table) + 1))
+    proof: dict[str, Any] = {"kind": "tree", "nodes": writer.add(f"{name}.nodes", tree.nodes, np.int32)}
+    for part, (leaf, index, values) in parts.items():
         proof[part] = [
-            writer.add(f"{name}.{part}.start", starts, np.int32),
-            writer.add(f"{name}.{part}.index", index, np.int32),
-            writer.add(f"{name}.{part}.value", columns[owner, index], np.float32),
+            writer.add(f"{name}.{part}.start", np.searchsorted(leaf, np.arange(len(table) + 1)), np.int32),
+            writer.add(f"{name}.{part}.index", index, np.int64 if part == "cuts" else np.int32),
+            writer.add(f"{name}.{part}.value", values, np.float32),
         ]
     return proof
+
+
+def _flat(leaves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of mappings, one per leaf: the leaf, the key and the value of every pair."""
+    owner = np.repeat(np.arange(len(leaves)), [len(leaf) for leaf in leaves])
+    keys, values = ([v for leaf in leaves for v in part(leaf)] for part in (Mapping.keys, Mapping.values))
+    return owner, np.array(keys, np.int64), np.array(values)
+
+
+def _by_pair(leaf: Leaf, problem: Problem) -> dict[int, float]:
+    """A leaf's cuts with the two names of each as one number; the file has the sides of a sign the other way round."""
+    first, count = 1 + 2 * problem.network.neurons, 1 + 2 * (problem.network.neurons + problem.network.in_size)
+    turned = np.where(leaf.cuts >= first, (leaf.cuts - first ^ 1) + first, leaf.cuts).astype(np.int64)
+    # A round of separation may find a product that was inherited: then there are two multipliers of it.
+    pairs, places = np.unique(turned.max(-1) * count + turned.min(-1), return_inverse=True)
+    return dict(zip(pairs.tolist(), np.bincount(places, leaf.nu, len(pairs)).tolist(), strict=True))

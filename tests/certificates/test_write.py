@@ -14,6 +14,7 @@ from lipverify.check import check
 
 import lipcompare
 from lipcompare import InvalidInput, Norm, NormBall, Problem, UnsupportedOperation
+from lipcompare.branching.bounds import sdp
 from lipcompare.certificates import differs, write_certificate
 
 NETWORKS = {
@@ -76,6 +77,21 @@ def test_bounds_without_a_value_attained_are_proved_to_their_end(tmp_path: Path)
         for row, end in zip(proved[:2], result.upper[0], strict=False):
             assert row.upper <= float(end) * (1 + 1e-5)
         assert proved[2].upper < 1e-16  # a row that the others dwarf is proved no further than chords go
+
+
+def test_cuts_go_into_the_file_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdp, "_LARGE", 10)  # programs of this size are not worth cuts otherwise
+    monkeypatch.setattr(sdp, "_WORTH", 1.0)
+    problem = nets.problem(nets.dense(9, (8, 12, 12, 2)), 0.15)
+    result = lipcompare.bound(problem, "bab", time_limit=60)
+    write_certificate(problem, result, tmp_path / "c.npz", time_limit=60)
+    file = read(tmp_path / "c.npz")
+    assert any(value > 0 for proof in file.proofs for leaf in proof.leaves for value in leaf.cuts.values())
+    for row, end in zip(check(file), result.upper[0], strict=True):
+        assert not row.failures and row.upper <= float(end) * (1 + 1e-5)
+    bare = [proof._replace(leaves=tuple(leaf._replace(cuts={}) for leaf in proof.leaves)) for proof in file.proofs]
+    without = check(dataclasses.replace(file, proofs=tuple(bare)))
+    assert any(row.failures for row in without)  # they were needed
 
 
 def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ Value = tuple[Array, Array, Array]
 
 
 class GateLines(NamedTuple):
-    """``(slope -+ spread) J -+ reach`` around ``a J``."""
+    """``(slope -+ spread) J -+ reach`` around ``a J``: the line above has the share ``rise`` of the slope's range."""
 
     slope: Array
     spread: Array
     reach: Array
+    rise: Array
 
 
 class Gradients(NamedTuple):
@@ -72,7 +73,7 @@ def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -
             corners = [end * slope for end in found.intervals[k] for slope in slopes[k]]
             low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
             size = (np.abs(line.slope) + np.abs(line.spread)) * total + line.reach
-            yield node.parent, (arithmetic.down(low), arithmetic.up(high), size)
+            yield node.parent, (-arithmetic.up(-low), arithmetic.up(high), size)
             return
         size = np.maximum(total, np.maximum(np.abs(lower), np.abs(upper)))
         for parent, one in node.terms:
@@ -96,7 +97,7 @@ def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateL
     rise = arithmetic.array(np.clip(share, 0.0, 1.0))  # any number in [0, 1] will do: the reach makes the lines valid
     width = hi - lo
     reach = np.maximum(width * (1 - rise) * above, -width * rise * below)
-    return GateLines((hi + lo) / 2, width * rise - width / 2, reach)
+    return GateLines((hi + lo) / 2, width * rise - width / 2, reach, rise)
 
 
 def functional(question: Question, found: Gradients, source: int, weights: Array) -> Array:
@@ -127,9 +128,8 @@ def norm_bound(question: Question, found: Gradients) -> Array:
     size = np.maximum(np.abs(lower), np.abs(upper))
     if norm == "1":
         return np.asarray(size.max(1))
-    count = network.length + network.inputs + 16
     box = (size if norm == "inf" else size * size).sum(1)
-    box = box + arithmetic.error(count, box)
+    box = box + arithmetic.error(network.length, box)
     below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
     if norm == "inf":
         b, a = arithmetic.floats(below), arithmetic.floats(above)
@@ -141,7 +141,7 @@ def norm_bound(question: Question, found: Gradients) -> Array:
         slope, offset = lower + upper, -lower * upper
     total = (np.abs(slope) * np.maximum(found.sums[0], size) + np.abs(offset)).sum(1)
     pushed = functional(question, found, 0, slope[:, None])[:, 0] + offset.sum(1)
-    return np.maximum(np.minimum(pushed + arithmetic.error(count, total), box), 0 * box)
+    return np.maximum(np.minimum(pushed + arithmetic.error(network.length, total), box), 0 * box)
 
 
 def norm_product(question: Question, row: Array) -> Number:

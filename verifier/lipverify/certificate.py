@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lipverify.forward import Below
-from lipverify.network import Affine, Kink, Map, Network, Question
+from lipverify.network import Affine, Kink, Leaf, Map, Network, Question
 from lipverify.numbers import Array, Floating
-from lipverify.tree import Leaf, leaves_of
+from lipverify.tree import leaves_of
 
 FORMAT, VERSION = "lipcompare certificate", 1
 
@@ -138,8 +138,8 @@ class _Parser:
 
     def below(self, item: Mapping[str, Any], network: Network) -> Below:
         neurons = self.numbers(item["neurons"], -1, kind="i", below=network.size(item["node"]))
-        kinks = {int(k): name for k, name in item["below"].items()}
-        return Below(neurons, {k: self.numbers(a, 2 * len(neurons), network.kinks[k].size) for k, a in kinks.items()})
+        kinks = {int(k): (name, len(network.kinks[int(k)].alpha)) for k, name in item["below"].items()}
+        return Below(neurons, {k: self.numbers(name, 2 * len(neurons), size) for k, (name, size) in kinks.items()})
 
     def network(self, header: Mapping[str, Any]) -> Network:
         sizes = [_integer(header["inputs"])]
@@ -147,10 +147,10 @@ class _Parser:
         for item in header["nodes"]:
             size = _integer(item["size"])
             if item["kind"] == "affine":
-                terms = (
-                    (p := _integer(t["parent"]), Map(self.numbers(t["matrix"], size, sizes[p]))) for t in item["terms"]
-                )
-                nodes.append(Affine(tuple(terms), self.numbers(item["bias"], size)))
+                parents = [_integer(term["parent"]) for term in item["terms"]]
+                names = [term["matrix"] for term in item["terms"]]
+                maps = (Map(self.numbers(name, size, sizes[p])) for p, name in zip(parents, names, strict=True))
+                nodes.append(Affine(tuple(zip(parents, maps, strict=True)), self.numbers(item["bias"], size)))
             elif item["kind"] == "kink":
                 nodes.append(Kink(_integer(item["parent"]), self.numbers(item["alpha"], size)))
             else:
@@ -174,7 +174,7 @@ class _Parser:
             return found._replace(norms=kind == "norms", leaves=(Leaf(),) if kind == "linear" else ())
         nodes, gates, inputs = self.numbers(above["nodes"], -1, kind="i"), network.gates, network.inputs
         cases = leaves_of(nodes.tolist(), 2 * (gates + 2 * inputs))
-        sizes = {"theta": gates, "lam": inputs, "conflict": gates}
+        sizes = {"theta": gates, "lam": inputs, "conflict": gates, "cuts": (1 + 2 * (gates + inputs)) ** 2}
         parts = (self.table(above.get(name), len(cases), below) for name, below in sizes.items())
         return found._replace(leaves=tuple(map(Leaf, cases, *parts)))
 

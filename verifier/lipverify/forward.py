@@ -86,8 +86,7 @@ class Below(NamedTuple):
 
     def instead(self, arithmetic: Arithmetic, network: Network, lines: Mapping[int, Lines]) -> dict[int, Lines]:
         """Other lines with these below."""
-        alpha = {k: node.alpha for k, node in network.kinks.items()}
-        low = {k: np.clip(arithmetic.array(slope), alpha[k], 1)[None] for k, slope in self.low.items()}
+        low = {k: np.clip(arithmetic.array(low), network.kinks[k].alpha, 1)[None] for k, low in self.low.items()}
         return {k: line._replace(low=low.get(k, line.low)) for k, line in lines.items()}
 
 
@@ -109,18 +108,17 @@ def forward(
         given: per node lines below for functions that are tried besides the usual ones.
     """
     network, arithmetic, planes = question.network, question.arithmetic, dict(known)
-    count = network.length + network.inputs
     values, sums = [(cases.lower, cases.upper)], [np.maximum(np.abs(cases.lower), np.abs(cases.upper))]
     lines, bounds, slopes = dict[int, Lines](), dict[int, Interval](), dict[int, Interval]()
     empty = np.zeros(len(cases.signs), bool)
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
             (lower, upper), total = _affine(node, values, sums)
-            error = arithmetic.error(count, total)
+            error = arithmetic.error(network.length, total)
             values.append((lower - error, upper + error))
             sums.append(total)
             continue
-        sign, one = cases.signs[:, network.first_gate[k] :][:, : node.size], 0 * node.alpha + 1
+        sign, one = cases.signs[:, network.first_gate[k] :][:, : len(node.alpha)], 0 * node.alpha + 1
         lower, upper = (v.copy() for v in values[node.parent])
         if k in start:
             lower, upper = np.maximum(lower, start[k][0]), np.minimum(upper, start[k][1])
@@ -131,14 +129,16 @@ def forward(
                 (wanted, lines),
                 *([(below.neurons, below.instead(arithmetic, network, lines))] if below else []),
             ):
-                normal, offset = _functions(question, own, node.parent, both_signs(arithmetic, neurons, node.size))
-                offset = offset + arithmetic.error(count, np.tile(sums[node.parent][:, neurons], 2))
+                normal, offset = _functions(
+                    question, own, node.parent, both_signs(arithmetic, neurons, len(node.alpha))
+                )
+                offset = offset + arithmetic.error(network.length, np.tile(sums[node.parent][:, neurons], 2))
                 if own is lines:
                     planes[k] = _own(normal, offset, sign[:, wanted], network.first_gate[k] + wanted)
                 top = maximum(arithmetic, cases, normal, offset, cutting(arithmetic, cases, planes))
                 upper[:, neurons] = np.minimum(upper[:, neurons], top[:, : len(neurons)])
                 lower[:, neurons] = np.maximum(lower[:, neurons], -top[:, len(neurons) :])
-        lower, upper = arithmetic.down(lower), arithmetic.up(upper)
+        lower, upper = -arithmetic.up(-lower), arithmetic.up(upper)
         empty = empty | ((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any(1)
         lower = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
         upper = np.where(sign < 0, np.minimum(upper, 0 * upper), upper)
@@ -167,7 +167,7 @@ def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[In
 def _image(arithmetic: Arithmetic, lower: Array, upper: Array, alpha: Array) -> Interval:
     ends = np.maximum(lower, alpha * lower), np.maximum(upper, alpha * upper)
     least = np.where((lower < 0) & (upper > 0), np.minimum(np.minimum(*ends), 0 * lower), np.minimum(*ends))
-    return arithmetic.down(least), arithmetic.up(np.maximum(*ends))
+    return -arithmetic.up(-least), arithmetic.up(np.maximum(*ends))
 
 
 def _lines(arithmetic: Arithmetic, lower: Array, upper: Array, slope: Interval, alpha: Array) -> Lines:

@@ -42,10 +42,6 @@ class Affine(NamedTuple):
         return tuple(parent for parent, _ in self.terms)
 
     @property
-    def size(self) -> int:
-        return len(self.bias)
-
-    @property
     def numbers(self) -> tuple[Array, ...]:
         return (*(one.matrix for _, one in self.terms), self.bias)
 
@@ -59,10 +55,6 @@ class Kink(NamedTuple):
     @property
     def parents(self) -> tuple[int, ...]:
         return (self.parent,)
-
-    @property
-    def size(self) -> int:
-        return len(self.alpha)
 
     @property
     def numbers(self) -> tuple[Array, ...]:
@@ -90,15 +82,15 @@ class Network:
                 if not 0 <= parent < k:
                     raise ValueError(f"node {k} has the parent {parent}, which does not precede it")
             if isinstance(node, Affine):
-                if any(one.matrix.shape != (node.size, self.size(parent)) for parent, one in node.terms):
+                if any(one.matrix.shape != (self.size(k), self.size(parent)) for parent, one in node.terms):
                     raise ValueError(f"node {k}: a matrix does not fit its parent")
-            elif node.size != self.size(node.parent) or bool((node.alpha > 1).any()):
+            elif self.size(k) != self.size(node.parent) or bool((node.alpha > 1).any()):
                 raise ValueError(f"node {k}: its slopes do not fit, or are above 1")
         if min(self.size(k) for k in range(self.last + 1)) < 1:
             raise ValueError("a node without entries")
 
     def size(self, k: int) -> int:
-        return self.inputs if k == 0 else self.nodes[k - 1].size
+        return self.inputs if k == 0 else len(self.nodes[k - 1].numbers[-1])
 
     @property
     def last(self) -> int:
@@ -120,9 +112,10 @@ class Network:
 
     @cached_property
     def length(self) -> int:
-        """Operations on the longest chain through the network, forward or backward, generously counted."""
+        """Operations on the longest chain through the network, forward or backward, and on the inputs, generously
+        counted."""
         chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.matrix.shape) for _, m in n.terms) for n in self.nodes)
-        return 16 + sum(chains)
+        return 32 + self.inputs + sum(chains)
 
     def backward(self, start: Mapping[int, Any], through: Through) -> Any:
         """Carry tuples of values from the nodes in ``start`` back to the input; None if none arrives.
@@ -147,6 +140,17 @@ class Network:
             terms = tuple(zip(node.parents, map(Map, matrices), strict=False))
             nodes.append(Affine(terms, last) if isinstance(node, Affine) else Kink(node.parent, last))
         return Network(self.inputs, tuple(nodes))
+
+
+class Leaf(NamedTuple):
+    """A case, and what proves it: multipliers of a semidefinite bound (by gate, by entry, by pair of forms), or of
+    contradicting decisions."""
+
+    decisions: tuple[int, ...] = ()
+    theta: Mapping[int, float] = {}
+    lam: Mapping[int, float] = {}
+    conflict: Mapping[int, float] = {}
+    cuts: Mapping[int, float] = {}
 
 
 class Refused(Exception):

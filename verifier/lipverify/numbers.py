@@ -55,9 +55,6 @@ class Floating:
         """Somewhat more than ``values``, for results of one or two operations."""
         return np.where(values == 0, values, np.nextafter(np.nextafter(values, np.inf), np.inf))
 
-    def down(self, values: Array) -> Array:
-        return -self.up(-values)
-
 
 def rational(value: Any) -> Any:
     """A number as an exact rational."""
@@ -96,9 +93,6 @@ class Exact:
     def up(self, values: Array) -> Array:
         near = self.floats(values)
         return self.array(np.where(self.array(near) < values, np.nextafter(near, np.inf), near))
-
-    def down(self, values: Array) -> Array:
-        return -self.up(-values)
 
 
 Arithmetic = Floating | Exact

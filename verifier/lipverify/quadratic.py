@@ -8,27 +8,33 @@ A gate ``u = a J`` passes ``lo J`` and adds a coordinate ``v`` with ``v (K - v) 
 for any ``theta`` and any ``lam > 0``. If ``S + delta D`` is positive semidefinite, ``D`` diagonal with
 ``1 / limit_i^2``, then the norm is at most ``theta_0 + sum 1 / (4 lam_j) + n delta``. (At the maximum every gate is at
 an end of its range, so ``w' A_i w = 0`` and theta needs no sign.) ``theta_0`` is whatever makes ``S`` semidefinite.
+
+With cuts the signs of the entries that have a ``lam`` are coordinates too: ``s_j g_j' w`` and
+``(1 - s_j^2) / (4 lam_j)`` stand for ``lam_j g_j g_j'``. A cut is a product of two forms that are at least 0, and is
+taken from ``S`` with any multiplier that is at least 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lipverify.forward import Interval
-from lipverify.network import Affine, Kink, Question
+from lipverify.backward import Gradients
+from lipverify.forward import Interval, Intervals
+from lipverify.network import Affine, Kink, Leaf, Question
 from lipverify.numbers import LARGEST, Array, Number, shift
 
 
 class Coordinates(NamedTuple):
-    """Open gates as coordinates 1, 2, ..., from the output on; coordinate 0 is the constant 1.
+    """Open gates as coordinates 1, 2, ..., from the output on, then signs; coordinate 0 is the constant 1.
 
     Attributes:
-        gates: (n - 1,) their numbers.
+        gates: their numbers.
         limits: (n,) bounds on the coordinates.
         incoming, totals: (n, n) rows ``K_i`` as maps of the coordinates (zeros first), and (n,) their absolute sums.
+        rise, reach: (n,) of the lines ``rise_i K_i + reach_i >= v_i >= (1 - rise_i) K_i - reach_i``.
         entries, sums: (n, inputs) the gradient's entries as such maps, in columns, and (inputs,) their absolute sums.
     """
 
@@ -36,54 +42,52 @@ class Coordinates(NamedTuple):
     limits: Array
     incoming: Array
     totals: Array
+    rise: Array
+    reach: Array
     entries: Array
     sums: Array
 
 
 def quadratic_bound(
-    question: Question, at: Coordinates, entries: Interval, theta: Mapping[int, float], lam: Mapping[int, float]
-) -> Number:
-    """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of the gradient.
+    question: Question, back: Gradients, slopes: Intervals, case: int, leaf: Leaf
+) -> tuple[Number, list[int]]:
+    """Upper bound on the l1 norm (p = inf) or the squared l2 norm (p = 2) of one case's gradient, and its open gates.
 
     Args:
-        entries: (inputs,) what is known of the gradient.
-        theta: by gate number, missing ones count as 0.
-        lam: by entry of the gradient, for p = inf. Entries without one are taken as linear, or by their interval.
+        back, slopes: of all cases.
+        leaf: missing ``theta`` count as 0; entries without ``lam`` are taken as linear.
     """
     arithmetic, squared, inputs = question.arithmetic, question.norm == "2", question.network.inputs
-    n, number, limit = len(at.limits), arithmetic.array, at.limits
-    count = question.network.length + inputs + n + 24
-    factors = number([np.clip(theta.get(gate, 0.0), -LARGEST, LARGEST) for gate in at.gates])
-    half = factors[:, None] * (number(np.eye(n)[1:]) - at.incoming[1:]) / 2
-    matrix = arithmetic.zeros(n, n)
-    matrix[1:] = half
-    weight, bound = np.abs(matrix), 0 * limit[0]  # absolute terms, for the rounding of the sums
-    error = np.abs(factors) @ (limit[1:] * at.totals[1:])
-    lower, upper = entries
-    largest = np.maximum(np.abs(lower), np.abs(upper))
+    number, (lower, upper) = arithmetic.array, (end[case] for end in back.intervals[0])
     # |J| <= s J + 2 max(-s J, 0): linear with the sign s of the larger end, which rounding may have left open.
     left = 2 * np.maximum(np.minimum(-lower, upper), 0 * upper)
-    chosen = [j for j in range(inputs) if squared or 1 / LARGEST < lam.get(j, 0.0) < LARGEST]
-    linear = [j for j in range(inputs) if j not in set(chosen) and left[j] <= largest[j]]
-    sides = number(np.where((upper >= -lower)[linear], 0.5, -0.5).tolist())
-    matrix[0] = matrix[0] - at.entries[:, linear] @ sides
-    weight[0] = weight[0] + np.abs(at.entries[:, linear]) @ np.abs(sides)
-    matrix, weight = matrix + matrix.T, weight + weight.T
-    weights = number([1.0 if squared else float(lam[j]) for j in chosen])
-    g, size = at.entries[:, chosen], at.sums[chosen]
-    matrix = matrix - (g * weights) @ g.T
-    weight = weight + np.abs(g * weights) @ np.abs(g).T
-    error = error + at.sums[linear].sum() + 3 * (weights * size * size).sum()
-    if not squared:
-        skipped = [j for j in range(inputs) if j not in {*chosen, *linear}]
-        bound = bound + left[linear].sum() + largest[skipped].sum() + (1 / (4 * weights)).sum()
-    matrix = matrix * limit * limit[:, None]
+    some = [j for j in range(inputs) if squared or 1 / LARGEST < leaf.lam.get(j, 0.0) < LARGEST]
+    linear = [j for j in range(inputs) if j not in set(some)]
+    signs, chosen = (some, []) if leaf.cuts and not squared else ([], some)
+    at = coordinates(question, back, slopes, case, len(signs))
+    n, limit, g, size = len(at.limits), at.limits, at.entries.T, at.sums
+    one, sides = number(np.eye(n)), number(np.where((upper >= -lower)[linear], 1.0, -1.0))
+    thetas = [np.clip(leaf.theta.get(gate, 0.0), -LARGEST, LARGEST) for gate in at.gates]
+    factors = number(thetas + [0.25 / leaf.lam[j] for j in signs])
+    weights = number([1.0 if squared else float(leaf.lam[j]) for j in chosen])
+    # S, as a sum of products of two linear forms, and how large these are.
+    products = (
+        (factors[:, None] * one[1:], one[1:] - at.incoming[1:], np.abs(factors) * limit[1:] * (limit + at.totals)[1:]),
+        (-sides[:, None] * one[0], g[linear], size[linear]),
+        (-one[n - len(signs) :], g[signs], size[signs]),
+        (-weights[:, None] * g[chosen], g[chosen], weights * size[chosen] ** 2),
+        _cuts(question, at, signs, (lower, upper), leaf.cuts),
+    )
+    first, second, sizes = map(np.concatenate, zip(*products, strict=True))
+    matrix, weight = first.T @ second / 2, np.abs(first.T) @ np.abs(second) / 2
+    matrix = (matrix + matrix.T) * limit * limit[:, None]
+    bound = 0 if squared else left[linear].sum() + (1 / (4 * weights)).sum() + factors[len(at.gates) :].sum()
     added = number(_repair(arithmetic.floats(matrix)))
     delta = shift(arithmetic, matrix + added)
     # theta_0 counts as it is; any other matrix E that is added takes w'E w <= sum |E|, as |w_i| <= 1 by now.
     cost = added[0, 0] + np.abs(added[1:, 1:]).sum() + n * delta
-    error = error + limit @ weight @ limit + np.abs(bound) + np.abs(added).sum() + n * abs(delta)
-    return bound + cost + arithmetic.error(count, error)
+    error = 3 * sizes.sum() + limit @ weight @ limit * 2 + np.abs(bound) + np.abs(added).sum() + n * abs(delta)
+    return bound + cost + arithmetic.error(question.network.length + 2 * n + len(sizes), error), at.gates
 
 
 def _repair(matrix: Array) -> Array:
@@ -103,19 +107,46 @@ def _repair(matrix: Array) -> Array:
     return added
 
 
-def coordinates(
-    question: Question, row: Array, slopes: Mapping[int, Interval], intervals: Mapping[int, Interval]
-) -> Coordinates:
-    """Of one case. ``intervals`` are of the gradient of ``row`` at the kinks whose gates may be open."""
-    network, arithmetic = question.network, question.arithmetic
-    gates, reaches, found = list[int](), [arithmetic.array([1.0])], dict[int, tuple[int, Array]]()
-    for k in (k for k in reversed(network.kinks) if k in intervals):
-        (lo, hi), size = slopes[k], np.maximum(*(np.abs(v) for v in intervals[k]))
+def _cuts(
+    question: Question, at: Coordinates, signs: Sequence[int], entries: Interval, cuts: Mapping[int, float]
+) -> tuple[Array, Array, Array]:
+    """Pairs of forms that are at least 0, the first times minus its multiplier: (cuts, n) twice, and their sizes.
+
+    With ``N`` names the pair ``a N + b`` is that of ``a`` and ``b``. Name 0 is the constant 1, ``1 + 2 g`` the line
+    above gate ``g``, ``2 + 2 g`` that below; after the gates come the entries of the gradient, with ``1 - s`` and ``1 +
+    s`` of their signs. Forms are of length 1 in units of the limits. What has no coordinate here is left out, which is
+    always allowed.
+    """
+    arithmetic, first = question.arithmetic, 2 * question.network.gates
+    one, own = arithmetic.array(np.eye(len(at.limits))), at.incoming[1:]
+    line, size = at.rise[1:, None] * own + at.reach[1:, None] * one[0], (at.reach + at.limits + at.totals)[1:]
+    forms, sizes = np.concatenate([one[:1], line - one[1:], line - own + one[1:]]), np.concatenate([[1], size, size])
+    length = np.sqrt((arithmetic.floats(forms * at.limits) ** 2).sum(1))
+    numbers = [*(2 * gate for gate in at.gates), *(first + 2 * j for j in signs)]
+    place = {0: 0} | {name: i for i, name in enumerate((side + n for side in (1, 2) for n in numbers), 1)}
+    for side, settled in enumerate((entries[1] <= 0, entries[0] >= 0), 1):
+        place |= {side + first + 2 * int(j): 0 for j in np.flatnonzero(settled)}
+    pairs = [(*divmod(pair, 1 + first + 2 * question.network.inputs), value) for pair, value in cuts.items()]
+    pairs = [(place[a], place[b], value) for a, b, value in pairs if a in place and b in place]
+    a, b, values = map(list, tuple(zip(*pairs, strict=True)) or ((), (), ()))
+    nu = arithmetic.array(np.clip(np.nan_to_num(np.array(values) / (length[a] * length[b])), 0.0, LARGEST))
+    return -nu[:, None] * forms[a], forms[b], nu * sizes[a] * sizes[b]
+
+
+def coordinates(question: Question, back: Gradients, slopes: Intervals, case: int, signs: int) -> Coordinates:
+    """Of one case, from its gradients and the ranges of its slopes; last come ``signs`` that are 1 or -1."""
+    network, arithmetic, row = question.network, question.arithmetic, back.rows[case]
+    gates, found, nothing = list[int](), dict[int, tuple[int, Array]](), arithmetic.zeros(1)
+    columns = [(nothing + 1, nothing, nothing)]
+    for k in (k for k in reversed(network.kinks) if k in back.intervals):
+        size, (lo, hi) = np.maximum(*(np.abs(v[case]) for v in back.intervals[k])), (v[case] for v in slopes[k])
         index = np.flatnonzero((hi > lo) & (size > 0))
         found[k] = len(gates) + 1, index
         gates += (network.first_gate[k] + index).tolist()
-        reaches.append(arithmetic.up((hi - lo) * size)[index])
-    n, limits = len(gates) + 1, np.concatenate(reaches)
+        rise, reach = (v[case, index] for v in (back.lines[k].rise, back.lines[k].reach))
+        columns.append((arithmetic.up((hi - lo) * size)[index], rise, reach))
+    columns.append((arithmetic.zeros(signs) + 1, arithmetic.zeros(signs), arithmetic.zeros(signs) + 1))
+    n, (limits, rise, reach) = len(gates) + 1 + signs, map(np.concatenate, zip(*columns, strict=True))
     totals, incoming, start = arithmetic.zeros(n), arithmetic.zeros(n, n), arithmetic.zeros(n, len(row))
     start[0] = row
 
@@ -124,7 +155,7 @@ def coordinates(
         if isinstance(node, Affine):
             yield from ((parent, (forms @ one.matrix, total @ one.absolute)) for parent, one in node.terms)
             return
-        lo, hi = slopes[k]
+        lo, hi = (end[case] for end in slopes[k])
         passed, size, (first, index) = forms * lo, np.abs(lo) * total, found[k]
         own, width = np.arange(first, first + len(index)), (hi - lo)[index]
         incoming[own], totals[own] = (width * forms[:, index]).T, width * total[index]
@@ -132,9 +163,9 @@ def coordinates(
         size[index] = size[index] + limits[own]
         yield node.parent, (passed, size)
 
-    nothing = arithmetic.zeros(n, network.inputs), arithmetic.zeros(network.inputs)
-    ends = network.backward({network.last: (start, np.abs(row))}, through) or nothing
-    return Coordinates(gates, limits, incoming, totals, *ends)
+    blank = arithmetic.zeros(n, network.inputs), arithmetic.zeros(network.inputs)
+    ends = network.backward({network.last: (start, np.abs(row))}, through) or blank
+    return Coordinates(gates, limits, incoming, totals, rise, reach, *ends)
 
 
 Map = tuple[Array, Array]

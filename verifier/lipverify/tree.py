@@ -15,22 +15,12 @@ import numpy as np
 
 from lipverify.backward import gradients, norm_bound
 from lipverify.forward import Cases, Forward, Interval, Planes, cutting, forward, maximum
-from lipverify.network import Question
+from lipverify.network import Leaf, Question
 from lipverify.numbers import Array, Number
-from lipverify.quadratic import coordinates, quadratic_bound
+from lipverify.quadratic import quadratic_bound
 
 _ENTRIES, _ROUNDS = 2**20, 3
 """Numbers in an array of cases; how often a case is propagated again that needs it."""
-
-
-class Leaf(NamedTuple):
-    """A case, and what proves it: multipliers of a semidefinite bound (by gate and by entry), or of contradicting
-    decisions."""
-
-    decisions: tuple[int, ...] = ()
-    theta: Mapping[int, float] = {}
-    lam: Mapping[int, float] = {}
-    conflict: Mapping[int, float] = {}
 
 
 class Case(NamedTuple):
@@ -50,10 +40,8 @@ def leaves_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
     waiting: list[tuple[int, ...]] = [()]
     found = []
     for number, node in enumerate(nodes):
-        if not -1 <= node < names:
-            raise ValueError(f"tree: node {number} takes decision {node}, which names nothing")
-        if not waiting:
-            raise ValueError(f"tree: node {number} comes after the last leaf")
+        if not waiting or not -1 <= node < names:
+            raise ValueError(f"tree: node {number}, {node}, names nothing or comes after the last leaf")
         made = waiting.pop()
         if node < 0:
             found.append(made)
@@ -66,11 +54,9 @@ def leaves_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
 
 def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
     """Bounds of cases (squared for p = 2), 0 for those without any input; what is not a number proves nothing."""
-    found: list[Number] = []
     step = max(1, _ENTRIES // max(question.network.size(k) for k in range(question.network.last + 1)) ** 2)
-    for i in range(0, len(cases), step):
-        found += _bounds(question, whole.bounds, {}, cases[i : i + step], _ROUNDS)
-    return found
+    parts = (cases[i : i + step] for i in range(0, len(cases), step))
+    return [bound for part in parts for bound in _bounds(question, whole.bounds, {}, part, _ROUNDS)]
 
 
 def _bounds(
@@ -84,8 +70,7 @@ def _bounds(
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, start, planes)
     found = forward(question, domain, first.bounds, first.planes)
-    rows = question.rows[[case.row for case in cases]]
-    back = gradients(question, rows, found.slopes)
+    back = gradients(question, question.rows[[case.row for case in cases]], found.slopes)
     low, high = back.intervals[0]
     empty = first.empty | found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
     empty |= ((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any(1)
@@ -99,11 +84,9 @@ def _bounds(
         if empty[i]:
             bounds[i] = 0 * bounds[i]
         elif question.norm != "1" and not bounds[i] <= case.target:
-            slopes, intervals = ({k: (a[i], b[i]) for k, (a, b) in of.items()} for of in (found.slopes, back.intervals))
-            at = coordinates(question, rows[i], slopes, {k: v for k, v in intervals.items() if k})
-            better = quadratic_bound(question, at, intervals[0], case.leaf.theta, case.leaf.lam)
+            better, gates = quadratic_bound(question, back, found.slopes, i, case.leaf)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            missing = [2 * gate for gate in at.gates if case.leaf.theta and gate not in case.leaf.theta][:1]
+            missing = [2 * gate for gate in gates if case.leaf.theta and gate not in case.leaf.theta][:1]
             decided = [(gate + side,) for gate in missing for side in (0, 1)] or decided
         if rounds and not bounds[i] <= case.target:
             made = case.leaf.decisions

@@ -25,13 +25,21 @@ def dense(seed: int, *sizes: int, leaky: bool = False, residual: bool = False) -
     if residual:
         last = nodes[-1]
         assert isinstance(last, Affine)
-        extra = Map(random.normal(size=(last.size, sizes[1])))
+        extra = Map(random.normal(size=(len(last.bias), sizes[1])))
         nodes[-1] = Affine((*last.terms, (2, extra)), last.bias)
     return Network(sizes[0], tuple(nodes))
 
 
 def gradients(network: Network, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(points, rows, inputs) by the chain rule at points that lie on no kink."""
+    return passes(network, rows, points)[1][0]
+
+
+def passes(
+    network: Network, rows: np.ndarray, points: np.ndarray
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """By kink the slopes (points, size), and the gradients (points, rows, size) with respect to its output, also for
+    the input (0)."""
     values, slopes = [points], {}
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
@@ -41,6 +49,7 @@ def gradients(network: Network, rows: np.ndarray, points: np.ndarray) -> np.ndar
             slopes[k] = np.where(z > 0, 1.0, node.alpha)
             values.append(np.maximum(z, node.alpha * z))
     back: dict[int, Any] = {network.last: np.broadcast_to(rows, (len(points), *rows.shape))}
+    found: dict[int, np.ndarray] = {}
     for k in range(network.last, 0, -1):
         if k not in back:
             continue
@@ -49,9 +58,9 @@ def gradients(network: Network, rows: np.ndarray, points: np.ndarray) -> np.ndar
             for p, m in node.terms:
                 back[p] = back.get(p, 0) + gradient @ m.matrix
         else:
+            found[k] = gradient
             back[node.parent] = back.get(node.parent, 0) + gradient * slopes[k][:, None]
-    found: np.ndarray = back[0]
-    return found
+    return slopes, found | {0: back[0]}
 
 
 def dual_norm(values: np.ndarray, norm: str) -> np.ndarray:
@@ -75,14 +84,14 @@ def pack(
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Kink):
             arrays[f"{k}.alpha"] = node.alpha
-            nodes.append({"kind": "kink", "size": node.size, "parent": node.parent, "alpha": f"{k}.alpha"})
+            nodes.append({"kind": "kink", "size": network.size(k), "parent": node.parent, "alpha": f"{k}.alpha"})
             continue
         terms = []
         for i, (parent, one) in enumerate(node.terms):
             arrays[f"{k}.{i}"] = one.matrix
             terms.append({"parent": parent, "matrix": f"{k}.{i}"})
         arrays[f"{k}.bias"] = node.bias
-        nodes.append({"kind": "affine", "size": node.size, "terms": terms, "bias": f"{k}.bias"})
+        nodes.append({"kind": "affine", "size": network.size(k), "terms": terms, "bias": f"{k}.bias"})
     header = {
         "format": "lipcompare certificate", "version": 1, "inputs": network.inputs, "nodes": nodes,
         "box": ["lower", "upper"], "norm": norm, "functionals": "rows", "rows": rows,

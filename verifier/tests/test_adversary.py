@@ -147,12 +147,14 @@ def test_headers_that_do_not_fit(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [1e300, -1e300, 5e-324, -0.0])
-@pytest.mark.parametrize("part", ["theta", "lam", "conflict"])
+@pytest.mark.parametrize("part", ["theta", "lam", "conflict", "cuts"])
 def test_multipliers_of_any_size_prove_nothing_false(value: float, part: str) -> None:
     upper = {"kind": "tree", "nodes": "nodes", part: ["starts", "index", "value"]}
-    (row,) = check(
-        read(io.BytesIO(changed({"rows.0.upper": upper, "rows.0.claim": [0.0, 0.0]}, value=np.array([value]))))
-    )
+    more = {"value": np.array([value])}
+    if part == "cuts":  # of the sides of a sign with each other, with signs as coordinates
+        upper["lam"], more["index"] = ["starts", "one", "ones"], np.array([7 * 11 + 8])
+        more |= {"one": np.array([0]), "ones": np.array([1.0])}
+    (row,) = check(read(io.BytesIO(changed({"rows.0.upper": upper, "rows.0.claim": [0.0, 0.0]}, **more))))
     points = np.random.default_rng(0).uniform(*BOX, (500, 2))
     assert row.upper >= networks.dual_norm(networks.gradients(NETWORK, np.eye(1), points), "inf").max() and row.failures
 
@@ -163,6 +165,10 @@ def test_multipliers_that_are_no_numbers() -> None:
                   {"starts": np.array([0, 2])}, {"starts": np.array([0])}):  # fmt: skip
         with pytest.raises(Malformed, match="row 0"):
             read(io.BytesIO(changed({"rows.0.upper": upper}, **wrong)))
+    upper = {"kind": "tree", "nodes": "nodes", "cuts": ["starts", "index", "value"]}
+    for pair in (-1, 11 * 11, 2**62):
+        with pytest.raises(Malformed, match="row 0"):
+            read(io.BytesIO(changed({"rows.0.upper": upper}, index=np.array([pair]))))
 
 
 @pytest.mark.parametrize(

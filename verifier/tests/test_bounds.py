@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from lipverify.backward import gradients, norm_bound
 from lipverify.check import check
-from lipverify.forward import Below, everywhere
-from lipverify.network import Question
+from lipverify.forward import Below, Interval, everywhere
+from lipverify.network import Leaf, Question
 from lipverify.numbers import Exact, Floating, semidefinite, shift
-from lipverify.quadratic import coordinates, quadratic_bound
-from lipverify.tree import Case, Leaf, case_bounds, largest, leaves_of
+from lipverify.quadratic import _cuts, coordinates, quadratic_bound
+from lipverify.tree import Case, case_bounds, largest, leaves_of
 
 CASES = [
     networks.dense(0, 3, 6, 5, 2),
@@ -56,9 +56,9 @@ def some_slopes(network: networks.Network, scale: float) -> dict[int, Below]:
     """Lines below for some functions of every value before a kink, valid ones and others."""
     random, found = np.random.default_rng(7), {}
     for k, node in network.kinks.items():
-        neurons = random.integers(node.size, size=4)
+        neurons = random.integers(len(node.alpha), size=4)
         before = {j: other for j, other in network.kinks.items() if j < k}
-        low = {j: random.normal(0.5, scale, (8, other.size)) for j, other in before.items()}
+        low = {j: random.normal(0.5, scale, (8, len(other.alpha))) for j, other in before.items()}
         found[node.parent] = Below(neurons, low)
     return found
 
@@ -94,13 +94,41 @@ def test_any_multipliers_give_a_bound(network: networks.Network, norm: str, exac
         if trial % 7 == 6:
             theta[0], lam[0] = 1e300, 1e-300
         question = asked(network, norm, exact)
-        slopes = {k: (low[0], high[0]) for k, (low, high) in everywhere(question, {}).slopes.items()}
-        gradient = gradients(question, question.rows, everywhere(question, {}).slopes)
+        count, size = 1 + 2 * (network.gates + network.inputs), 10.0 ** random.integers(-3, 2)
+        pairs = random.integers(count**2, size=40 * (trial % 2))
+        cuts = {int(pair): float(v) for pair, v in zip(pairs, random.exponential(size, len(pairs)), strict=True)}
+        slopes = {k: repeated(ends, len(attained)) for k, ends in everywhere(question, {}).slopes.items()}
+        gradient = gradients(question, question.rows, slopes)
         for i, best in enumerate(attained):
-            intervals = {k: (low[i], high[i]) for k, (low, high) in gradient.intervals.items()}
-            at = coordinates(question, question.rows[i], slopes, {k: v for k, v in intervals.items() if k})
-            bound = quadratic_bound(question, at, intervals[0], theta, lam)
+            bound, _ = quadratic_bound(question, gradient, slopes, i, Leaf(theta=theta, lam=lam, cuts=cuts))
             assert float(question.arithmetic.floats(np.asarray([bound]))[0]) >= best * (1 - 1e-12)
+
+
+def repeated(ends: Interval, cases: int) -> Interval:
+    """An interval of one case for so many."""
+    lower, upper = (np.repeat(end, cases, 0) for end in ends)
+    return lower, upper
+
+
+@pytest.mark.parametrize("network", CASES[:3])
+@pytest.mark.parametrize("exact", [False, True])
+def test_forms_of_cuts_are_not_negative(network: networks.Network, exact: bool) -> None:
+    """With the coordinates that the gradient has at points of the box; most come near 0 somewhere."""
+    question = asked(network, "inf", exact)
+    floats, ranges = question.arithmetic.floats, everywhere(question, {}).slopes
+    found, signs = gradients(question, question.rows[:1], ranges), list(range(network.inputs))
+    at = coordinates(question, found, ranges, 0, len(signs))
+    numbers = [*at.gates, *(network.gates + j for j in signs)]
+    lower, upper = (end[0] for end in found.intervals[0])
+    named = {1 + side + 2 * n: 1.0 for side in (0, 1) for n in numbers}  # pairs with the constant, which is named 0
+    _, forms, _ = _cuts(question, at, signs, (lower, upper), named)
+    points = np.random.default_rng(8).uniform(*box(network), (4000, network.inputs))
+    slopes, back = networks.passes(network, np.eye(network.size(network.last))[:1], points)
+    v = np.concatenate([(slopes[k] - floats(ranges[k][0])) * back[k][:, 0] for k in network.kinks], 1)
+    w = np.concatenate([np.ones((len(points), 1)), v[:, at.gates], np.where(back[0][:, 0] >= 0, 1.0, -1.0)], 1)
+    values, scale = w @ floats(forms).T, np.abs(floats(forms)) @ np.abs(floats(at.limits))
+    assert values.shape[1] == 2 * len(numbers) and (values >= -1e-12 * scale).all()
+    assert (values.min(0) < 0.2 * scale).mean() > 0.6
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -116,7 +144,9 @@ def test_any_tree_gives_a_bound(seed: int) -> None:
         open_ += 1 if split else -1
     conflict = {g: float(v) for g, v in enumerate(random.exponential(size=network.gates))}
     ones = dict.fromkeys(range(network.gates), 1.0)
-    leaves = [Leaf(decisions, ones, {0: 1.0}, conflict) for decisions in leaves_of(nodes, names)]
+    count = 1 + 2 * (network.gates + network.inputs)
+    cuts = {int(pair): 0.01 for pair in random.integers(count**2, size=seed)}
+    leaves = [Leaf(decisions, ones, {0: 1.0}, conflict, cuts) for decisions in leaves_of(nodes, names)]
     question = asked(network, norm)
     whole = everywhere(question, {})
     loose = norm_bound(question, gradients(question, question.rows, whole.slopes))
