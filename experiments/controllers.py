@@ -95,7 +95,7 @@ def interval(task: Task, method: str, time_limit: float) -> Outcome:
     facts: dict[str, Label | None] = {}
     if constant is not None:
         facts["agrees"] = _agrees(low, high, float(constant), int(task.facts["digits"]))
-    return Outcome(seconds, facts, low, high, proves, status, message)
+    return Outcome(seconds=seconds, facts=facts, lower=low, upper=high, proves=proves, status=status, message=message)
 
 
 def _agrees(low: float, high: float, constant: float, digits: int) -> bool:

@@ -129,7 +129,14 @@ def bound(
                             listener(text)
 
                 checking = min(_CHECK * len(problem.network.nodes), _MOST * time_limit)
-                budget = Budget(time_limit - checking, gap, memory, tell, note, so_far.take)
+                budget = Budget(
+                    time_limit=time_limit - checking,
+                    gap=gap,
+                    memory=memory,
+                    on_progress=tell,
+                    on_note=note,
+                    on_kept=so_far.take,
+                )
                 return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
     except KeyboardInterrupt:
         # It came before the run began or when it was over: all that it had told of is kept.

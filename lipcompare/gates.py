@@ -113,9 +113,9 @@ class Conflicts:
     def of(self, examples: Tensor) -> Conflicts:
         """Those of some ``examples`` (some,), numbered by their place there."""
         match = self.example.unsqueeze(-1) == examples
-        kept = match.any(-1)
-        place = match.to(torch.uint8).argmax(-1)[kept]
-        return Conflicts(place, self.node[kept], self.neuron[kept], self.high[kept])
+        inside = match.any(-1)
+        example = match.to(torch.uint8).argmax(-1)[inside]
+        return Conflicts(example, self.node[inside], self.neuron[inside], self.high[inside])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -81,17 +81,17 @@ class BoxEvaluator:
         for lift in (True, False):
             some = (whole == lift).nonzero().squeeze(-1)
             for chunk in some.split(self.at_once) if len(some) else ():
-                part = chunk.to(rows.device)
-                assessed = self._evaluate(Interval(*(v[part] for v in boxes)), rows[part], target, lift=lift)
+                index = chunk.to(rows.device)
+                assessed = self._evaluate(Interval(*(v[index] for v in boxes)), rows[index], target, lift=lift)
                 for i, assessment in zip(chunk.tolist(), assessed, strict=True):
                     results[i] = assessment
         return results
 
     def _evaluate(self, boxes: Interval, rows: Tensor, target: float, *, lift: bool) -> list[Assessment]:
         functionals = self.problem.functionals[0][rows].unsqueeze(1)
-        parts = dataclasses.replace(self.problem, box=Box(*boxes), functionals=functionals)
+        boxed = dataclasses.replace(self.problem, box=Box(*boxes), functionals=functionals)
         bound = propagate(
-            parts, self.tightening, RELAXATIONS["lbp"], joint=True, memory=self.memory, seconds=self.deadline.left
+            boxed, self.tightening, RELAXATIONS["lbp"], joint=True, memory=self.memory, seconds=self.deadline.left
         )
         upper = torch.where(bound.upper.isnan(), torch.inf, bound.upper).squeeze(1)
         if lift:
@@ -154,9 +154,9 @@ class BoxEvaluator:
         """Gradients (boxes, points, inputs) of each box's functional."""
         network = self.problem.network
         flat, owner = points.flatten(0, 1), functionals.repeat_interleave(points.shape[1], 0)
-        parts = [
+        gradients_of_chunks = [
             network.pull_back(network.slopes(network.values(x)), rows)
             for x, rows in zip(flat.split(self.points_at_once), owner.split(self.points_at_once), strict=True)
         ]
-        gradients: Tensor = torch.cat(parts).unflatten(0, points.shape[:2])
+        gradients: Tensor = torch.cat(gradients_of_chunks).unflatten(0, points.shape[:2])
         return gradients

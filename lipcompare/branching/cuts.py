@@ -135,20 +135,20 @@ def solve_with_cuts(
         program = signed.with_cuts(products_of(signed, named.forms, cuts.first, cuts.second, cuts.mask))
         if start is not None:
             start = dataclasses.replace(start, nu=_mixed(program, cuts.nu))
-        found = solve(program, tolerance=tolerance, target=target, start=start, deadline=deadline)
-        upper = torch.minimum(upper, certify(program, found.dual))
-        at, start = found.moments, None
+        solution = solve(program, tolerance=tolerance, target=target, start=start, deadline=deadline)
+        upper = torch.minimum(upper, certify(program, solution.dual))
+        at, start = solution.moments, None
         if not cuts.mask.shape[-1]:
             break
-        assert found.dual.nu is not None
+        assert solution.dual.nu is not None
         last = turn == turns - 1 or deadline.passed() or bool((upper <= target).all())
         # All cuts of the last program stay: they and its multipliers prove the bound together.
-        cuts = cuts.weighed(found.dual.nu, most if last else most - share)
+        cuts = cuts.weighed(solution.dual.nu, most if last else most - share)
         if last:
             break
     n = data.size
-    dual = _without_sign_coordinates(data, signed, found.dual)
-    plain = dataclasses.replace(found, dual=dual, moments=found.moments[:, :n, :n])
+    dual = _without_sign_coordinates(data, signed, solution.dual)
+    plain = dataclasses.replace(solution, dual=dual, moments=solution.moments[:, :n, :n])
     return CutBound(upper, plain, cuts.by_name(named, data.scale))
 
 
@@ -159,12 +159,12 @@ class _NamedForms:
     Attributes:
         forms: the constant, sides of signs, chords.
         names: (programs, forms), -1 for what a program does not have.
-        places: (programs, names) where in ``forms`` each name is, -1 for nowhere.
+        positions: (programs, names) where in ``forms`` each name is, -1 for nowhere.
     """
 
     forms: Forms
     names: Tensor
-    places: Tensor
+    positions: Tensor
 
 
 def _named_forms(
@@ -179,15 +179,15 @@ def _named_forms(
     sides = [torch.where(has_gate, 1 + 2 * gate + i, -1) for i in (0, 1)]
     names = torch.cat([torch.zeros_like(data.row).unsqueeze(-1), *ends, *sides], -1)
     # The last column takes what has no name.
-    places = torch.full((data.problems, 2 + 2 * numbering.count), -1, device=names.device)
-    here = torch.arange(forms.count, device=names.device).expand_as(names)
-    places.scatter_(1, torch.where(names >= 0, names, places.shape[1] - 1), here)
-    places = places[:, :-1]
+    positions = torch.full((data.problems, 2 + 2 * numbering.count), -1, device=names.device)
+    position = torch.arange(forms.count, device=names.device).expand_as(names)
+    positions.scatter_(1, torch.where(names >= 0, names, positions.shape[1] - 1), position)
+    positions = positions[:, :-1]
     # 1 + s or 1 - s of a decided sign is a constant.
     first = 1 + 2 * numbering.gates
-    places[:, first::2].masked_fill_(entries.lower >= 0, 0)
-    places[:, first + 1 :: 2].masked_fill_(entries.upper <= 0, 0)
-    return _NamedForms(forms, names, places)
+    positions[:, first::2].masked_fill_(entries.lower >= 0, 0)
+    positions[:, first + 1 :: 2].masked_fill_(entries.upper <= 0, 0)
+    return _NamedForms(forms, names, positions)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,13 +207,13 @@ class _Chosen:
 
     @classmethod
     def inherited(cls, named: _NamedForms, cuts: NamedCuts, scale: Tensor) -> _Chosen:
-        first, second = (named.places.gather(1, cuts.names[..., i]) for i in (0, 1))
+        first, second = (named.positions.gather(1, cuts.names[..., i]) for i in (0, 1))
         mask = (cuts.nu > 0) & (first >= 0) & (second >= 0)
         nu = torch.where(mask, cuts.nu.to(scale) / scale.unsqueeze(-1), 0.0)
         return cls(first.clamp(min=0), second.clamp(min=0), mask, nu)
 
     def by_name(self, named: _NamedForms, scale: Tensor) -> NamedCuts:
-        names = torch.stack([named.names.gather(1, place) for place in (self.first, self.second)], -1)
+        names = torch.stack([named.names.gather(1, position) for position in (self.first, self.second)], -1)
         return NamedCuts(names, torch.where(self.mask, self.nu * scale.unsqueeze(-1), 0.0))
 
     def with_violated(self, first: Tensor, second: Tensor, mask: Tensor) -> _Chosen:

@@ -39,7 +39,7 @@ def all_slopes(numbering: Numbering, like: Tensor) -> Interval:
     return Interval(*(numbering.join({k: e[side] for k, e in ends.items()}) for side in (0, 1)))
 
 
-def decided_slopes(numbering: Numbering, ends: Interval, nodes: Sequence[Subdomain]) -> Interval:
+def decided_ranges(numbering: Numbering, ends: Interval, nodes: Sequence[Subdomain]) -> Interval:
     """Slope ranges (subdomains, gates) that decisions alone leave."""
     signs, _ = numbering.signs([np.array(node.decisions, dtype=np.int64) for node in nodes])
     sign = numbering.join(signs).to(ends.lower.device)
@@ -76,7 +76,7 @@ class EverywhereEvaluator:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
         network, norm = self.problem.network, self.problem.norm
         like = self.problem.functionals
-        low, high = decided_slopes(self.numbering, self.ends, nodes)
+        low, high = decided_ranges(self.numbering, self.ends, nodes)
         lows, highs = self.numbering.split(low), self.numbering.split(high)
         gates = Gates({k: Interval(lows[k], highs[k]) for k in network.activations})
         functionals = self.problem.functionals[0, [node.row for node in nodes]].unsqueeze(1)
@@ -97,8 +97,8 @@ class EverywhereEvaluator:
             return results
         batch = batch.select(open_)
         relaxed = self.bound(batch, floor, target)
-        for place, i in enumerate(open_.tolist()):
-            results[i] = self._settle(batch, relaxed, place, nodes[i].row, low[i], high[i], floor, target)
+        for position, i in enumerate(open_.tolist()):
+            results[i] = self._settle(batch, relaxed, position, nodes[i].row, low[i], high[i], floor, target)
         return results
 
     def _settle(

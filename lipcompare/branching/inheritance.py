@@ -48,9 +48,9 @@ def pack_cuts(cuts: NamedCuts) -> list[bytes]:
     """Cuts of a batch of subdomains, to be put after the multipliers of the same subdomain."""
     packed = []
     for names, nu in zip(cuts.names.cpu().numpy(), cuts.nu.cpu().numpy(), strict=True):
-        here = np.flatnonzero(nu > 0)
-        triples = np.empty(len(here), _CUT)
-        triples["names"], triples["nu"] = names[here], nu[here]
+        active = np.flatnonzero(nu > 0)
+        triples = np.empty(len(active), _CUT)
+        triples["names"], triples["nu"] = names[active], nu[active]
         packed.append(triples.tobytes())
     return packed
 
@@ -88,17 +88,17 @@ def inherited_multipliers(numbering: Numbering, inherited: Sequence[bytes]) -> T
 
 def inherited_cuts(numbering: Numbering, inherited: Sequence[bytes]) -> NamedCuts:
     """The inverse of :func:`pack_cuts`."""
-    width, parts = _width(numbering), []
+    width, cuts = _width(numbering), []
     for packed in inherited:
         if len(packed) > 2 * width:
             rest = packed[2 * width + _COUNT.itemsize + _multipliers(packed, width) * _PAIR.itemsize :]
         else:
             rest = b""
-        parts.append(np.frombuffer(rest, _CUT))
-    most = max(map(len, parts), default=0)
-    names, nu = np.zeros((len(parts), most, 2), np.int64), np.zeros((len(parts), most))
-    for i, part in enumerate(parts):
-        names[i, : len(part)], nu[i, : len(part)] = part["names"], part["nu"]
+        cuts.append(np.frombuffer(rest, _CUT))
+    most = max(map(len, cuts), default=0)
+    names, nu = np.zeros((len(cuts), most, 2), np.int64), np.zeros((len(cuts), most))
+    for i, each in enumerate(cuts):
+        names[i, : len(each)], nu[i, : len(each)] = each["names"], each["nu"]
     return NamedCuts(torch.from_numpy(names), torch.from_numpy(nu))
 
 

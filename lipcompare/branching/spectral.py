@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lipcompare.branching.decisions import LAST, SCORELESS, Numbering
 from lipcompare.branching.driver import Assessment
-from lipcompare.branching.everywhere import all_slopes, decided_slopes
+from lipcompare.branching.everywhere import all_slopes, decided_ranges
 from lipcompare.branching.subdomains import select_gates
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import CACHED_ENTRIES, Deadline
@@ -76,13 +76,14 @@ class SpectralEvaluator:
         gradients = RELAXATIONS["lbp"].gradients(network, gates, functionals, norm=None, memory=self.memory)
         order = coordinate_count(gates, gradients) + self.problem.rows
         for chunk in self._batches(order):
-            known = _of(gradients, chunk)
-            some = select_gates(gates, chunk)
+            some_gradients = _of(gradients, chunk)
+            some_gates = select_gates(gates, chunk)
             bound = joint_bound(
-                network, some, functionals[chunk], known, tolerance=self.tolerance,
+                network, some_gates, functionals[chunk], some_gradients, tolerance=self.tolerance,
                 target=functionals.new_full((len(chunk),), target), memory=self.memory, deadline=self.deadline,
             )  # fmt: skip
-            for i, result in zip(alive[chunk].tolist(), self._settled(some, known, bound, floor, target), strict=True):
+            settled = self._settled(some_gates, some_gradients, bound, floor, target)
+            for i, result in zip(alive[chunk].tolist(), settled, strict=True):
                 results[i] = result
         return results
 
@@ -90,7 +91,7 @@ class SpectralEvaluator:
         """The gates of the subdomains that are not empty, and which ones these are."""
         network = self.problem.network
         if self.space is not None:
-            slopes = (self.numbering.split(end) for end in decided_slopes(self.numbering, self.ends, nodes))
+            slopes = (self.numbering.split(end) for end in decided_ranges(self.numbering, self.ends, nodes))
             low, high = slopes
             every = torch.arange(len(nodes), device=self.box.lower.device)
             return Gates({k: Interval(low[k], high[k]) for k in network.activations}), every
@@ -104,14 +105,14 @@ class SpectralEvaluator:
     def _batches(self, order: Tensor) -> list[Tensor]:
         """Subdomains of similar size together, as many as fit in a processor's cache."""
         ranked = order.argsort(stable=True)
-        parts, start = [], 0
+        batches, start = [], 0
         while start < len(ranked):
             stop = start + 1
             while stop < len(ranked) and (stop + 1 - start) * int(order[ranked[stop]]) ** 2 <= CACHED_ENTRIES:
                 stop += 1
-            parts.append(ranked[start:stop])
+            batches.append(ranked[start:stop])
             start = stop
-        return parts
+        return batches
 
     def _settled(
         self, gates: Gates, gradients: Gradients, bound: JointBound, floor: float, target: float

@@ -93,7 +93,7 @@ class Unsettled:
             score=self.relaxed.score.cpu().numpy(),
             upper=upper.cpu().numpy().tolist(),
         )
-        here = Interval(self.box.lower.cpu(), self.box.upper.cpu())
+        box = Interval(self.box.lower.cpu(), self.box.upper.cpu())
         ends, values, patterns = leaf.cpu().numpy(), value.cpu().numpy(), pattern.cpu()
         results: dict[int, Assessment] = {}
         points: dict[int, np.ndarray | None] = {}
@@ -103,20 +103,20 @@ class Unsettled:
             elif not ends[i] and values[i] <= floor * (1 + TIE):  # no gain: do not look for a point
                 results[i] = host.split(i)
             else:
-                located = self.locate(patterns[i], Interval(here.lower[i], here.upper[i]))
+                located = self.locate(patterns[i], Interval(box.lower[i], box.upper[i]))
                 if located.empty:
                     results[i] = host.exclude(i, located.conflict)
                 else:
                     points[i] = located.point
         witnesses = self._attained({i: point for i, point in points.items() if point is not None}, pattern)
         for i in points:
-            found = witnesses.get(i, ())
-            best = max((witness.value for witness in found), default=0.0)
+            attained = witnesses.get(i, ())
+            best = max((witness.value for witness in attained), default=0.0)
             if ends[i] and (best >= values[i] * (1 - TIE) or not host.undecided[i].any()):
                 # Exact; or a region too thin for a point in floating point. Its bound stands in either case.
-                results[i] = Assessment(host.upper[i], witnesses=found)
+                results[i] = Assessment(host.upper[i], witnesses=attained)
             else:
-                results[i] = host.split(i, found)
+                results[i] = host.split(i, attained)
         return [results[i] for i in range(len(host.upper))]
 
     def _leaves(self, leaf: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,14 +146,14 @@ class Unsettled:
         bent = torch.where(self.numbering.join(at.kinks), pattern[index], plain)
         values, kinked = self._norms(plain, index), self._norms(bent, index)
         columns = [v.cpu().numpy() for v in (self.row[index], values, kinked, kinked > values * (1 + TIE), bent)]
-        found: dict[int, tuple[Witness, ...]] = {}
+        witnesses: dict[int, tuple[Witness, ...]] = {}
         for (i, point), row, value, other, better, slopes in zip(points.items(), *columns, strict=True):
             # A tie is not worth a pattern.
             chosen = (
                 Witness(int(row), float(other), point, slopes) if better else Witness(int(row), float(value), point)
             )
-            found[i] = (chosen,)
-        return found
+            witnesses[i] = (chosen,)
+        return witnesses
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

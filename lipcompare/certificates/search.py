@@ -240,17 +240,17 @@ def _contradictions(evaluator: NetworkEvaluator, decisions: Sequence[tuple[int, 
         split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
         spaces = split.halfspaces
         for case in range(len(made)):
-            here = spaces.node[case] >= 0
-            first = torch.tensor([numbering.start[k] for k in spaces.node[case][here].tolist()], dtype=torch.int64)
-            found = deepest(
+            exists = spaces.node[case] >= 0
+            first = torch.tensor([numbering.start[k] for k in spaces.node[case][exists].tolist()], dtype=torch.int64)
+            located = deepest(
                 Region(
-                    matrix=spaces.normal[case][here].numpy(),
-                    offset=spaces.offset[case][here].numpy(),
-                    error=np.zeros(int(here.sum())),
-                    gate=(first + spaces.neuron[case][here]).numpy(),
+                    matrix=spaces.normal[case][exists].numpy(),
+                    offset=spaces.offset[case][exists].numpy(),
+                    error=np.zeros(int(exists.sum())),
+                    gate=(first + spaces.neuron[case][exists]).numpy(),
                     lower=box.lower[case].numpy(),
                     upper=box.upper[case].numpy(),
                 )
             )
-            results.append(dict(zip(found.conflict, found.weights, strict=True)))
+            results.append(dict(zip(located.conflict, located.weights, strict=True)))
     return results

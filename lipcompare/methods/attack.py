@@ -54,7 +54,14 @@ class Attack(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock = Clock(budget)
-        effort = Effort(self.samples, self.starts, self.ascent_steps, self.rounds, self.proposals, self.regions)
+        effort = Effort(
+            samples=self.samples,
+            starts=self.starts,
+            ascent_steps=self.ascent_steps,
+            rounds=self.rounds,
+            proposals=self.proposals,
+            regions=self.regions,
+        )
         points = problem.rows * effort.starts * 2 * effort.proposals
         each = tensor_bytes(Copies.POINT, points * problem.network.widest, problem.box.lower)
         per_piece, hurried = [], False

@@ -38,7 +38,7 @@ class Linear:
         hurried: whether the time ran out before they were as tight as they could be.
         remarks: what there is to say of their precision.
         seconds: what an example took, of all of them together.
-        found: the stages of propagation, where all examples fitted in memory together.
+        stages: the stages of propagation, where all examples fitted in memory together.
     """
 
     problem: Problem
@@ -49,26 +49,26 @@ class Linear:
     hurried: bool
     remarks: tuple[str, ...]
     seconds: float
-    found: Propagated | None
+    stages: Propagated | None
 
     def part(self, first: int, count: int = 1) -> Linear:
         """Those of some consecutive examples."""
         if count == self.problem.batch:
             return self
         some = slice(first, first + count)
-        found = None if self.found is None else self.found.part(some)
+        stages = None if self.stages is None else self.stages.part(some)
         return dataclasses.replace(
-            self, problem=self.problem.slice(first, first + count), upper=self.upper[some], found=found
+            self, problem=self.problem.slice(first, first + count), upper=self.upper[some], stages=stages
         )
 
     def propagated(self, memory: int, seconds: float = math.inf) -> Propagated:
         """The stages of propagation; made again in that time where they were too many to be kept."""
-        if self.found is not None:
-            return self.found
-        found = propagate(
+        if self.stages is not None:
+            return self.stages
+        stages = propagate(
             self.problem, self.tightening, self.relaxation, joint=self.joint, memory=memory, seconds=seconds
         )
-        return dataclasses.replace(found, upper=torch.minimum(found.upper, self.upper))
+        return dataclasses.replace(stages, upper=torch.minimum(stages.upper, self.upper))
 
     def leave_little(self, seconds: float) -> bool:
         """Whether so many seconds are little for what is sharper, which then comes before anything else."""
@@ -77,7 +77,7 @@ class Linear:
     @property
     def ahead(self) -> float:
         """Seconds that :meth:`propagated` takes, about."""
-        return self.problem.batch * self.seconds if self.found is None else 0.0
+        return self.problem.batch * self.seconds if self.stages is None else 0.0
 
 
 COARSE = "Rounding is over 1 % of some bounds in this precision: float64 gives tighter ones."
@@ -113,7 +113,7 @@ def linear_bounds(
     began, memory, whole = clock.elapsed, clock.budget.memory, problem.batch
     uppers: list[Tensor] = []
     remarks: set[str] = set()
-    found: Propagated | None = None
+    stages: Propagated | None = None
     hurried = False
     _require_room(problem, clock)
     for piece in pieces(problem, clock, propagation_bytes(problem)):
@@ -127,17 +127,17 @@ def linear_bounds(
             return propagate(part, tightening, relaxation, joint=joint, memory=memory, seconds=seconds, report=report)
 
         ends = Deadline.after(REFINING * piece.seconds)
-        found = passed(piece.problem, ends.left)
-        upper = found.upper
-        if problem.dtype is not torch.float64 and found.coarse(piece.problem):
-            again = _cost(piece.problem) <= _CHEAP and not found.hurried and not ends.passed()
+        stages = passed(piece.problem, ends.left)
+        upper = stages.upper
+        if problem.dtype is not torch.float64 and stages.coarse(piece.problem):
+            again = _cost(piece.problem) <= _CHEAP and not stages.hurried and not ends.passed()
             remarks.add(AGAIN if again else COARSE)
             if again:
-                found = passed(piece.problem.double(), ends.left)
-                upper = torch.minimum(upper.double(), found.upper)
+                stages = passed(piece.problem.double(), ends.left)
+                upper = torch.minimum(upper.double(), stages.upper)
         clock.keep(Kept(piece.first, as_array(upper)))
         uppers.append(upper)
-        hurried |= found.hurried
+        hurried |= stages.hurried
     clock.record(0.0, float(max(upper.max() for upper in uppers)))
     return Linear(
         problem=problem,
@@ -148,7 +148,7 @@ def linear_bounds(
         hurried=hurried,
         remarks=tuple(sorted(remarks)),
         seconds=(clock.elapsed - began) / whole,
-        found=found if len(uppers) == 1 else None,
+        stages=stages if len(uppers) == 1 else None,
     )
 
 

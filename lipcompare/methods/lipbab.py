@@ -98,7 +98,7 @@ class LipBab(Method):
 
 
 @dataclasses.dataclass(frozen=True)
-class OperatorNorm:
+class NormSearch:
     """An interval around the largest operator norm of the Jacobian of all rows at once.
 
     Attributes:
@@ -121,7 +121,7 @@ def lipbab_operator_norm(
     gap: float = 1e-6,
     time_limit: float = float("inf"),
     batch: int = 64,
-) -> OperatorNorm:
+) -> NormSearch:
     """The largest norm ``p -> p`` of the Jacobian (all functionals at once) over a single box, by activation regions.
 
     These are the constants that LipBaB publishes; a :class:`~lipcompare.problem.Problem` asks for rows.
@@ -147,7 +147,7 @@ def lipbab_operator_norm(
             center, size = entries.center, 8 * sum(entries.lower.shape[-2:])
             radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
             upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
-            return OperatorNorm(start.value, min(upper, known), Stop.DONE, start.point, None, nodes=0)
+            return NormSearch(start.value, min(upper, known), Stop.DONE, start.point, None, nodes=0)
         search = Search.start([known], [start])
         evaluator = RegionEvaluator(
             problem=example, bounds=bounds, measure=norms, exact=norms, deadline=Deadline.after(time_limit)
@@ -155,7 +155,7 @@ def lipbab_operator_norm(
         stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
         best = search.attained.witnesses.get(0, start)
-    return OperatorNorm(search.best, search.upper, stop, best.point, best.slopes, nodes=search.nodes)
+    return NormSearch(search.best, search.upper, stop, best.point, best.slopes, nodes=search.nodes)
 
 
 def spectral_search(
@@ -166,7 +166,7 @@ def spectral_search(
     time_limit: float = float("inf"),
     memory: int = 2**30,
     batch: int = 32,
-) -> OperatorNorm:
+) -> NormSearch:
     """The largest singular value of the Jacobian (all rows at once) over one box or everywhere, by branch and
     bound on gates over the joint program (:mod:`lipcompare.branching.spectral`).
 
@@ -193,4 +193,4 @@ def spectral_search(
         limits = SearchLimits(gap=gap, seconds=deadline.left, memory=memory, batch=batch)
         stop = run(search, evaluator, limits)
         found = search.attained.witnesses.get(0, Witness(0, 0.0, center))
-    return OperatorNorm(search.best, search.upper, stop, found.point, found.slopes, nodes=search.nodes)
+    return NormSearch(search.best, search.upper, stop, found.point, found.slopes, nodes=search.nodes)

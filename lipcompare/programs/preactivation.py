@@ -74,7 +74,15 @@ def refined_bounds(
     for b in range(box.lower.shape[0]):
         one = {k: Interval(v.lower[b : b + 1].clone(), v.upper[b : b + 1].clone()) for k, v in bounds.items()}
         part = Interval(box.lower[b : b + 1], box.upper[b : b + 1])
-        work = _Refiner(network, part, one, refinement, solver, seconds_per_neuron, left)
+        work = _Refiner(
+            network=network,
+            box=part,
+            bounds=one,
+            refinement=refinement,
+            solver=solver,
+            seconds=seconds_per_neuron,
+            left=left,
+        )
         with contextlib.suppress(OutOfRange):  # the bounds so far stand
             for k in network.activations:
                 work.refine(k)

@@ -37,7 +37,14 @@ class Prepared:
 
 def prepared_from(problem: Problem, linear: Propagated) -> Prepared:
     """What bound propagation gives for one example; looser bounds on a network too large for the time."""
-    return Prepared(problem, linear.bounds, linear.gates, linear.gradients, linear.upper[0], linear.hurried)
+    return Prepared(
+        problem=problem,
+        bounds=linear.bounds,
+        gates=linear.gates,
+        gradients=linear.gradients,
+        upper=linear.upper[0],
+        hurried=linear.hurried,
+    )
 
 
 def prepare(
@@ -50,7 +57,7 @@ def prepare(
         problem.network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=deadline
     )
     upper = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
-    return Prepared(problem, bounds, gates, gradients, upper[0])
+    return Prepared(problem=problem, bounds=bounds, gates=gates, gradients=gradients, upper=upper[0])
 
 
 def encode_rows(

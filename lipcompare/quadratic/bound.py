@@ -200,14 +200,14 @@ def _begin(tasks: Tasks, norm: Norm, prune_below: Tensor | None) -> _Results:
         floor.scatter_reduce_(0, tasks.group, below[tasks.example], "amax")
     none = torch.zeros_like(tasks.example, dtype=torch.bool)
     return _Results(
-        tasks.linear.clone(),
-        torch.zeros_like(tasks.example),
-        none,
-        none.clone(),
-        none.clone(),
-        floor,
-        floor.clone(),
-        [],
+        upper=tasks.linear.clone(),
+        iterations=torch.zeros_like(tasks.example),
+        converged=none,
+        pruned=none.clone(),
+        tried=none.clone(),
+        floor=floor,
+        least=floor.clone(),
+        solved=[],
     )
 
 
@@ -269,7 +269,9 @@ def _prepare_pack(setting: _Setting, pack: Pack, position: Tensor) -> _Prepared:
     largest = int(signs[pack.examples].max()) if setting.norm is Norm.INF else 0
     room = fitting(setting.memory, program_bytes(int(pack.coordinates.max()), largest))
     coupling = None if setting.coupling is None else setting.coupling.of(pack.examples)
-    return _Prepared(pack, maps, gradients, position, width, own, room, coupling)
+    return _Prepared(
+        pack=pack, maps=maps, gradients=gradients, position=position, width=width, own=own, room=room, coupling=coupling
+    )
 
 
 def _open(setting: _Setting, tasks: Tasks, results: _Results, index: Tensor) -> Tensor:

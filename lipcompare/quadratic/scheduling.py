@@ -43,7 +43,7 @@ def tasks_of(gradients: Gradients, linear: Tensor, norm: Norm, only_maximum: boo
         group = example if only_maximum else example * rows + row
         value = raised(value.square(), 1) if norm is Norm.TWO else value
         zero, one = torch.zeros_like(row), torch.ones_like(value)
-        return Tasks(example, row, zero, one, value, group)
+        return Tasks(example=example, row=row, entry=zero, sign=one, linear=value, group=group)
     interval = gradients.intervals[0]
     # NaN: numbers out of range cancelled, and nothing is known.
     ends = torch.stack([interval.upper, -interval.lower], -1).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -54,7 +54,7 @@ def tasks_of(gradients: Gradients, linear: Tensor, norm: Norm, only_maximum: boo
     value = torch.where(linear[example, row].isfinite(), value, torch.inf)
     sign = 1.0 - 2.0 * side.to(linear)
     group = example if only_maximum else example * rows + row
-    return Tasks(example, row, entry, sign, value, group)
+    return Tasks(example=example, row=row, entry=entry, sign=sign, linear=value, group=group)
 
 
 def _by_rank(value: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,15 +52,15 @@ def entry_bounds(
     """Bounds on every entry over whole domains, as :func:`~lipcompare.questions.jacobian_bounds` begins with."""
     chosen = relaxation_named(relaxation)
     with torch.no_grad():
-        found = _at_once(problem, memory)
+        entries = _at_once(problem, memory)
         with Ending(Deadline.after(time_limit)) as ending:
             gates, forward = gates_and_lines(problem, chosen, tightening, memory, ending.deadline)
-            known = chosen.gradients(
+            gradients = chosen.gradients(
                 problem.network, gates, problem.functionals, norm=Norm.TWO, forward=forward, memory=memory,
                 deadline=ending.deadline,
             )  # fmt: skip
-            found = known.intervals[0]
-    return _as_arrays(found, ending.status)
+            entries = gradients.intervals[0]
+    return _as_arrays(entries, ending.status)
 
 
 @computing()
@@ -92,22 +92,22 @@ def directional_bounds(
         )
     chosen, network, rows = relaxation_named(relaxation), problem.network, problem.functionals
     with torch.no_grad():
-        found = combined(_at_once(problem, memory), vectors)
+        derivatives = combined(_at_once(problem, memory), vectors)
         with Ending(Deadline.after(time_limit)) as ending:
             gates, forward = gates_and_lines(problem, chosen, tightening, memory, ending.deadline)
-            known = chosen.gradients(
+            gradients = chosen.gradients(
                 network, gates, rows, norm=None, forward=forward, memory=memory, deadline=ending.deadline
             )
             each = tensor_bytes(2 * Copies.TANGENT, problem.batch * problem.rows * network.widest, problem.box.lower)
-            parts: list[Interval] = []
+            along: list[Interval] = []
             for some in vectors.split(min(fitting(memory, each), _in_time(problem))):
-                if parts and ending.deadline.passed():
+                if along and ending.deadline.passed():
                     break
-                parts.append(chosen.along(network, gates, rows, known, some, forward))
-            done = sum(part.lower.shape[-1] for part in parts)
-            parts.append(combined(known.intervals[0], vectors[done:]))
-            found = Interval(*(torch.cat(ends, -1) for ends in zip(*parts, strict=True)))
-    return _as_arrays(found, ending.status)
+                along.append(chosen.along(network, gates, rows, gradients, some, forward))
+            done = sum(bounded.lower.shape[-1] for bounded in along)
+            along.append(combined(gradients.intervals[0], vectors[done:]))
+            derivatives = Interval(*(torch.cat(ends, -1) for ends in zip(*along, strict=True)))
+    return _as_arrays(derivatives, ending.status)
 
 
 def _in_time(problem: Problem) -> int:

@@ -25,7 +25,7 @@ def halved(
     problem: Problem,
     axes: Tensor,
     relaxation: str,
-    found: EntryBounds,
+    bounds: EntryBounds,
     settled: np.ndarray,
     halvings: int,
     *,
@@ -39,10 +39,10 @@ def halved(
         settled: (batch, rows, features) what no bound can decide, since both signs were seen.
     """
     box = problem.box
-    if isinstance(box, (NormBall, Space)) or found.status is not Status.COMPLETE:
-        return found
+    if isinstance(box, (NormBall, Space)) or bounds.status is not Status.COMPLETE:
+        return bounds
     moving = (box.upper > box.lower).sum(-1) == 1
-    lower, upper = found.lower.copy(), found.upper.copy()
+    lower, upper = bounds.lower.copy(), bounds.upper.copy()
     examples = np.flatnonzero(moving.cpu().numpy() & _open(lower, upper, settled).any((1, 2)))
     pieces = _Pieces(examples, box.lower[examples], box.upper[examples], lower[examples], upper[examples])
     for _ in range(halvings):
@@ -58,7 +58,7 @@ def halved(
         np.maximum.at(most, pieces.owner, pieces.most)
         lower[examples] = np.maximum(lower[examples], least[examples])
         upper[examples] = np.minimum(upper[examples], most[examples])
-    status = Status.TIME_LIMIT if deadline.missed else found.status
+    status = Status.TIME_LIMIT if deadline.missed else bounds.status
     return EntryBounds(lower, upper, status)
 
 
@@ -108,13 +108,13 @@ def _halves(
     least, most = np.concatenate([pieces.least] * 2), np.concatenate([pieces.most] * 2)
     for start in range(0, len(owner), _PIECES):
         some = slice(start, start + _PIECES)
-        part = dataclasses.replace(
+        halves = dataclasses.replace(
             problem, box=Box(lower[some], upper[some]), functionals=problem.functionals[owner[some]]
         )
-        found = directional_bounds(
-            part, axes, relaxation, tightening=Tightening.CROWN, time_limit=max(deadline.left, 0.0), memory=memory
+        bounds = directional_bounds(
+            halves, axes, relaxation, tightening=Tightening.CROWN, time_limit=max(deadline.left, 0.0), memory=memory
         )
-        if found.status is Status.INTERRUPTED:
+        if bounds.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-        least[some], most[some] = np.maximum(least[some], found.lower), np.minimum(most[some], found.upper)
+        least[some], most[some] = np.maximum(least[some], bounds.lower), np.minimum(most[some], bounds.upper)
     return _Pieces(owner, lower, upper, least, most)

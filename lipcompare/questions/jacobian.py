@@ -43,27 +43,27 @@ def jacobian_bounds(
         time_limit: seconds, after which bounds are left as loose as they are.
     """
     deadline = Deadline.after(time_limit)
-    found = entry_bounds(problem, relaxation, tightening=tightening, time_limit=time_limit, memory=memory)
-    if found.status is not Status.COMPLETE or halvings < 1 or isinstance(problem.box, (NormBall, Space)):
-        return found
+    bounds = entry_bounds(problem, relaxation, tightening=tightening, time_limit=time_limit, memory=memory)
+    if bounds.status is not Status.COMPLETE or halvings < 1 or isinstance(problem.box, (NormBall, Space)):
+        return bounds
     with Ending() as ending:
         axes = torch.eye(problem.network.in_size, dtype=problem.dtype, device=problem.device)
         changing = _changing(problem, memory)
-        found = halved(problem, axes, relaxation, found, changing, halvings, deadline=deadline, memory=memory)
-    return found if ending.status is Status.COMPLETE else dataclasses.replace(found, status=ending.status)
+        bounds = halved(problem, axes, relaxation, bounds, changing, halvings, deadline=deadline, memory=memory)
+    return bounds if ending.status is Status.COMPLETE else dataclasses.replace(bounds, status=ending.status)
 
 
 def _changing(problem: Problem, memory: int) -> np.ndarray:
     """Entries (batch, rows, inputs) that have both signs at points of the line of a box in which one input moves."""
     box, network = problem.box, problem.network
-    found = torch.zeros(problem.batch, problem.rows, network.in_size, dtype=torch.bool)
+    changing = torch.zeros(problem.batch, problem.rows, network.in_size, dtype=torch.bool)
     lines = ((box.upper > box.lower).sum(-1) == 1).nonzero().squeeze(-1)
     each = tensor_bytes(Copies.SAMPLE, _LOOKS * problem.rows * network.widest, box.lower)
-    part = torch.linspace(0, 1, _LOOKS, dtype=problem.dtype, device=problem.device).reshape(-1, 1, 1)
+    share = torch.linspace(0, 1, _LOOKS, dtype=problem.dtype, device=problem.device).reshape(-1, 1, 1)
     for some in lines.split(fitting(memory, each)) if len(lines) else ():
         lower, upper = box.lower[some], box.upper[some]
-        points = torch.lerp(lower, upper, part).transpose(0, 1).unsqueeze(2)  # (some, looks, 1, inputs)
+        points = torch.lerp(lower, upper, share).transpose(0, 1).unsqueeze(2)  # (some, looks, 1, inputs)
         with torch.no_grad():
             entries = network.pull_back(network.slopes(network.values(points)), problem.functionals[some].unsqueeze(1))
-        found[some.cpu()] = ((entries > 0).any(1) & (entries < 0).any(1)).cpu()
-    return found.numpy()
+        changing[some.cpu()] = ((entries > 0).any(1) & (entries < 0).any(1)).cpu()
+    return changing.numpy()

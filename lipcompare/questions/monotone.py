@@ -164,22 +164,23 @@ def _extremes(
     unit[:half] = torch.linspace(0, 1, half, dtype=torch.float64).unsqueeze(-1)
     each = tensor_bytes(Copies.SAMPLE, problem.rows * network.widest, unit)
     examples = fitting(memory, _FEW * each)
-    parts = []
+    chunks = []
     for start in range(0, problem.batch, examples):
-        part = problem.slice(start, min(start + examples, problem.batch))
-        at_once = min(fitting(memory, part.batch * each), _in_time(part, part.batch * (1 + problem.rows)))
-        lower, upper = (v.unsqueeze(1) for v in part.box.window)
-        found: _Extremes | None = None
+        chunk = problem.slice(start, min(start + examples, problem.batch))
+        at_once = min(fitting(memory, chunk.batch * each), _in_time(chunk, chunk.batch * (1 + problem.rows)))
+        lower, upper = (v.unsqueeze(1) for v in chunk.box.window)
+        extremes: _Extremes | None = None
         for start_sample in range(0, samples, at_once):
-            if found is not None and deadline.passed():
+            if extremes is not None and deadline.passed():
                 break
             some = unit[start_sample : start_sample + at_once].to(lower)
-            now = _extremes_at(part, features, part.box.clamp(lower + some * (upper - lower)), start_sample)
-            found = now if found is None else found.further(now)
-        assert found is not None
-        points = part.box.clamp(lower + unit.to(lower) * (upper - lower))  # (batch, samples, inputs)
-        parts.append((found.low, found.high, *(_taken(points, index) for index in (found.highest, found.lowest))))
-    return _Seen(*(torch.cat(p).cpu().double().numpy() for p in zip(*parts, strict=True)))
+            further = _extremes_at(chunk, features, chunk.box.clamp(lower + some * (upper - lower)), start_sample)
+            extremes = further if extremes is None else extremes.further(further)
+        assert extremes is not None
+        points = chunk.box.clamp(lower + unit.to(lower) * (upper - lower))  # (batch, samples, inputs)
+        where = [_taken(points, index) for index in (extremes.highest, extremes.lowest)]
+        chunks.append((extremes.low, extremes.high, *where))
+    return _Seen(*(torch.cat(p).cpu().double().numpy() for p in zip(*chunks, strict=True)))
 
 
 def _taken(points: Tensor, index: Tensor) -> Tensor:

@@ -92,11 +92,11 @@ class WholeSpace:
             named = some[y > _NOISE * y.max(initial=0.0)]
             weights = self._contradiction(slopes, active, named)
             if weights is not None:
-                kept = [(int(g), w) for g, w in zip(named, weights, strict=True) if w > 0]
-                largest = max(w for _, w in kept)
+                proof = [(int(g), w) for g, w in zip(named, weights, strict=True) if w > 0]
+                largest = max(w for _, w in proof)
                 shift = max(0, largest.numerator.bit_length() - largest.denominator.bit_length() - _BITS)
                 return Deepest(
-                    None, -np.inf, True, tuple(g for g, _ in kept), tuple(float(w / 2**shift) for _, w in kept)
+                    None, -np.inf, True, tuple(g for g, _ in proof), tuple(float(w / 2**shift) for _, w in proof)
                 )
         return Deepest(point, depth)
 

@@ -248,13 +248,23 @@ def _study(name: str, frame: pd.DataFrame, trace: pd.DataFrame) -> Section:
     )
     if done.empty:
         summary = f"None of {_count(len(frame), 'cell', 'cells')} finished."
-        return Section(name, summary, 0, [], [], _troubles(done), _cells(done))
+        return Section(
+            name=name, summary=summary, finished=0, tables=[], pictures=[], troubles=_troubles(done), cells=_cells(done)
+        )
     pictures = [Picture.of(title, lambda figure=figure: figure) for title, figure in _drawn(done)]  # type: ignore[misc]  # bound now
     rich = _richest(trace, 3)
     if not rich.empty:
         pictures.append(Picture.of("Interval over time", lambda: over_time(rich, done)))
     tables = [by_group(done, group, "Value and time per method", heading=heading) for group, heading in _groups(done)]
-    return Section(name, summary, len(done), tables, pictures, _troubles(done), _cells(done))
+    return Section(
+        name=name,
+        summary=summary,
+        finished=len(done),
+        tables=tables,
+        pictures=pictures,
+        troubles=_troubles(done),
+        cells=_cells(done),
+    )
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[list[str], str]]:

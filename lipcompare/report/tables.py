@@ -163,8 +163,8 @@ def by_group(frame: pd.DataFrame, group: Sequence[str], caption: str, *, heading
     names = ordered(list(rows["series"]))
     columns = []
     for key in keys:
-        here = rows[(rows[list(group)] == list(key)).all(axis=1)]
-        entries = {name: _Entry.of(here[here["series"] == name]) for name in names}
+        same = rows[(rows[list(group)] == list(key)).all(axis=1)]
+        entries = {name: _Entry.of(same[same["series"] == name]) for name in names}
         # A mean over fewer examples than another's is no better for being smaller.
         full = [e.value for e in entries.values() if e.counts and e.complete]
         best = min(full, default=math.nan)
@@ -218,7 +218,14 @@ class _Entry:
             return cls(of_all=len(rows), word=_WORDS.get(worst, "nothing"))
         value = float((proved["lower"] if only_lower else proved["upper"]).mean())
         short = bool(proved["status"].isin(CUT_SHORT).any())
-        return cls(value, float(proved["seconds"].mean()), only_lower, short, len(proved), len(rows))
+        return cls(
+            value=value,
+            seconds=float(proved["seconds"].mean()),
+            lower=only_lower,
+            short=short,
+            proved=len(proved),
+            of_all=len(rows),
+        )
 
     @property
     def complete(self) -> bool:

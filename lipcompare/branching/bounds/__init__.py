@@ -8,13 +8,23 @@ and a line in the table; one of another package is an entry point of the group `
 """
 
 from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound, TreeBound
-from lipcompare.branching.bounds.lbp import Propagated
+from lipcompare.branching.bounds.lbp import RelaxationBound
 from lipcompare.branching.bounds.sdp import Sdp
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.jacobian import RELAXATIONS
 from solvers.plugins import Registry
 
-__all__ = ["BOUNDS", "Propagated", "Relaxed", "Sdp", "Settings", "SubdomainBound", "TreeBound", "names", "tree_bound"]
+__all__ = [
+    "BOUNDS",
+    "RelaxationBound",
+    "Relaxed",
+    "Sdp",
+    "Settings",
+    "SubdomainBound",
+    "TreeBound",
+    "names",
+    "tree_bound",
+]
 
 
 def _checked(name: str, entry: object) -> TreeBound:
@@ -41,5 +51,5 @@ def tree_bound(name: str) -> TreeBound:
     if name in BOUNDS:
         return BOUNDS[name]
     if name in RELAXATIONS:
-        return Propagated(name)
+        return RelaxationBound(name)
     raise InvalidInput(f"Option 'bound' of 'bab' cannot be {name!r}.{nearest(name, names())}")

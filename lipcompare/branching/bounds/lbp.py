@@ -17,7 +17,7 @@ from lipcompare.problem import Norm
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Propagated:
+class RelaxationBound:
     """A relaxation of the chain rule in the tree; with ``lbp`` it is the paper's (arXiv 2210.07394, section 3.4)."""
 
     sweeps: ClassVar[int] = 1

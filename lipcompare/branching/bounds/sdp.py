@@ -207,9 +207,9 @@ class QuadraticBound:
             data.select(some), maps, batch.select(some), solution.moments[some], goal[some], FIRST
         )
         pay = (before - after >= _PAYS * (before - goal[some])).nonzero().squeeze(-1)
-        kept = some[pay]
+        paying = some[pay]
         upper = upper.index_copy(0, some, torch.minimum(before, after))
-        return upper, _replaced(solution, kept, solved.select(pay)), cuts.select(pay).put(kept, len(upper))
+        return upper, _replaced(solution, paying, solved.select(pay)), cuts.select(pay).put(paying, len(upper))
 
     def _with_cuts(
         self, data: SdpData, maps: GateMaps, batch: Subdomains, moments: Tensor | None, goal: Tensor, rounds: int

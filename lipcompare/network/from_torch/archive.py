@@ -159,7 +159,15 @@ def _read(archive: _Archive, input_shape: Sequence[int] | None) -> TorchGraph:
         name = call.target.split(".")[1] if call.target.startswith("aten.") else ""
         if name.startswith("_") and name not in _INTERNAL:
             archive.refuse(f"a call of the internal operator {name!r}")
-    return TorchGraph(calls, constants, inputs[0], shape, _DTYPES[meta["dtype"]], batched, _argument(outputs[0]))
+    return TorchGraph(
+        calls=calls,
+        constants=constants,
+        input=inputs[0],
+        input_shape=shape,
+        dtype=_DTYPES[meta["dtype"]],
+        batched=batched,
+        output=_argument(outputs[0]),
+    )
 
 
 def _calls(k: int, node: Mapping[str, Any]) -> list[Call]:

@@ -202,7 +202,15 @@ def graph_of(program: ExportedProgram, *, input_shape: Sequence[int] | None = No
     assert isinstance(example, Tensor)
     dims = [n if isinstance(n, int) else None for n in example.shape]
     shape, batched = one_example(dims, input_shape)
-    return TorchGraph(tuple(calls), constants, inputs[0], shape, example.dtype, batched, result[outputs[0]])
+    return TorchGraph(
+        calls=tuple(calls),
+        constants=constants,
+        input=inputs[0],
+        input_shape=shape,
+        dtype=example.dtype,
+        batched=batched,
+        output=result[outputs[0]],
+    )
 
 
 def _argument(item: Any) -> Any:

@@ -20,7 +20,7 @@ from lipcompare.quadratic.solver.dual import Dual, dual_value
 from lipcompare.quadratic.solver.iterate import Iterate, joined
 from lipcompare.quadratic.solver.precision import MARGIN_SINGLE, MOST_SINGLE, SINGLE, SWITCH, pays_single, restored
 from lipcompare.quadratic.solver.start import default_start, feasible_trace, first_iterate
-from lipcompare.quadratic.solver.stopping import Rules, Running, infeasibility
+from lipcompare.quadratic.solver.stopping import Remaining, Rules, infeasibility
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,10 +150,10 @@ class _Run:
             history=[best.clone()],
         )
 
-    def running(self, alive: Tensor) -> Running:
+    def remaining(self, alive: Tensor) -> Remaining:
         """What is known of the problems ``alive`` (some,)."""
         rules = self.rules
-        every = Running(
+        every = Remaining(
             alive=torch.arange(len(self.best), device=alive.device),
             best=self.best,
             y=self.y,
@@ -176,22 +176,22 @@ class _Run:
             alive: (problems of ``iterate``,) which ones they are.
         """
         rules = self.rules
-        running = self.running(alive)
+        remaining = self.remaining(alive)
         margin = MARGIN_SINGLE if iterate.y.dtype == torch.float32 else 0.0
         while True:
             begun = time.perf_counter()
             iterate, healthy = advance(iterate, ask=rules.review == 1)
             iterate = with_loose_trace(iterate)
             self.steps += 1
-            running = running.after(iterate, healthy, tolerance)
-            stop = running.converged | ~healthy
+            remaining = remaining.after(iterate, healthy, tolerance)
+            stop = remaining.converged | ~healthy
             if rules.target is not None:
-                met = running.best <= running.target - margin * running.target.abs()
-                running.stopped.logical_or_(met)
+                met = remaining.best <= remaining.target - margin * remaining.target.abs()
+                remaining.stopped.logical_or_(met)
                 stop |= met
             if rules.group is not None:
-                stop |= self._beaten(running)
-            self.history.append(self.best.index_copy(0, running.alive, running.best))
+                stop |= self._beaten(remaining)
+            self.history.append(self.best.index_copy(0, remaining.alive, remaining.best))
             last = self.steps >= most
             if not last and self.steps % rules.review:
                 continue
@@ -199,27 +199,27 @@ class _Run:
             last |= not every and rules.deadline.passed(time.perf_counter() - begun)
             if not (last or every or bool(stop.any())):
                 continue
-            self._leave(running, iterate, stop | last, final)
+            self._leave(remaining, iterate, stop | last, final)
             if last or every:
                 return
             keep = (~stop).nonzero().squeeze(-1)
-            iterate, running = iterate.select(keep), running.select(keep)
+            iterate, remaining = iterate.select(keep), remaining.select(keep)
 
-    def _beaten(self, running: Running) -> Tensor:
+    def _beaten(self, remaining: Remaining) -> Tensor:
         """Problems (problems,) that end below their group's floor, or below what another of the group is to reach."""
         assert self.rules.floor is not None and self.rules.group is not None
         top = self.rules.floor
         if self.rules.compete:
-            self.expected.index_copy_(0, running.alive, running.expected)
+            self.expected.index_copy_(0, remaining.alive, remaining.expected)
             top = top.scatter_reduce(0, self.rules.group, self.expected, "amax")
-        beaten = (running.best + running.offset) * running.scale < top.index_select(0, running.group)
-        running.stopped.logical_or_(beaten)
+        beaten = (remaining.best + remaining.offset) * remaining.scale < top.index_select(0, remaining.group)
+        remaining.stopped.logical_or_(beaten)
         return beaten
 
-    def _leave(self, running: Running, iterate: Iterate, leaving: Tensor, final: bool) -> None:
+    def _leave(self, remaining: Remaining, iterate: Iterate, leaving: Tensor, final: bool) -> None:
         """Write down the results of the problems at ``leaving`` (problems of ``iterate``,)."""
         which = leaving.nonzero().squeeze(-1)
-        gone, iterate = running.select(which), iterate.select(which)
+        gone, iterate = remaining.select(which), iterate.select(which)
         where = gone.alive
         self.best.index_copy_(0, where, gone.best)
         self.y.index_copy_(0, where, gone.y)

@@ -192,7 +192,7 @@ class NewtonSystem:
             blocks += second.blocks
             slacks += second.slacks
         matrix_diagonal(dm).mul_(c.present)
-        return Step(dy, dtau, blocks, slacks, change, product)
+        return Step(y=dy, tau=dtau, blocks=blocks, slacks=slacks, matrices=change, product=product)
 
     def _change_of_slack(self, dy: Tensor, out: Tensor) -> Tensor:
         """``dS`` into ``out``, and returns ``dS P``; with many zero blocks in ``K`` cheaper from its parts."""

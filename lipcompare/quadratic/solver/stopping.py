@@ -32,7 +32,7 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Running:
+class Remaining:
     """What is known of the problems that still run, one entry each, so that a step needs no indices.
 
     Attributes:
@@ -57,10 +57,10 @@ class Running:
     offset: Tensor
     scale: Tensor
 
-    def select(self, index: Tensor) -> Running:
-        return Running(**{f.name: getattr(self, f.name).index_select(0, index) for f in dataclasses.fields(self)})
+    def select(self, index: Tensor) -> Remaining:
+        return Remaining(**{f.name: getattr(self, f.name).index_select(0, index) for f in dataclasses.fields(self)})
 
-    def after(self, iterate: Iterate, healthy: Tensor, tolerance: float) -> Running:
+    def after(self, iterate: Iterate, healthy: Tensor, tolerance: float) -> Remaining:
         """After an iteration: with the iterate's point, if it is the best so far, and what its gap says."""
         c, y = iterate.coefficients, iterate.y
         signs, rest = (0.25 / iterate.lam * c.signs).sum(-1), (c.linear * y).sum(-1)

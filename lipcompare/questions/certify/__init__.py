@@ -122,8 +122,8 @@ def certified_radius(
     """
     plain = isinstance(method, str) and method in (*FORWARD, EXACT_RADIUS, AUTO)
     if isinstance(method, str) and not plain and method not in METHODS:
-        known = [*FORWARD, EXACT_RADIUS, *METHODS]
-        raise InvalidInput(f"Unknown method {method!r}.{nearest(method, known)}")
+        names = [*FORWARD, EXACT_RADIUS, *METHODS]
+        raise InvalidInput(f"Unknown method {method!r}.{nearest(method, names)}")
     lipschitz = (get(_LIPSCHITZ) if method == AUTO else None) if plain else get(method)
     if lipschitz is not None and lipschitz.proves == "lower":
         raise InvalidInput(f"{lipschitz.name} proves lower bounds only: take 'lbp', 'sdp' or another upper bound.")
@@ -138,21 +138,21 @@ def certified_radius(
         said = moved.forward(points).argmax(-1)
     chosen = said if labels is None else torch.as_tensor(labels).reshape(-1).to(points.device).expand(len(points))
     balls = Balls.of(moved, points, _rows(chosen, targets, network.out_size).to(points), Norm.parse(norm), clip)
-    found = _Found(balls)
+    proved = _Proved(balls)
     with Ending() as ending:
         forward = Tightening(method) if method in FORWARD else Tightening.CROWN if not plain else Tightening.ALPHA_CROWN
-        _forward(found, forward, largest, 2 * steps, memory, deadline)
+        _forward(proved, forward, largest, 2 * steps, memory, deadline)
         if lipschitz is not None:
-            _beside(found, lipschitz, largest, steps, deadline)
+            _beside(proved, lipschitz, largest, steps, deadline)
         if method == EXACT_RADIUS:
-            _exact(found, largest, gap, deadline, memory)
+            _exact(proved, largest, gap, deadline, memory)
     if ending.status is not Status.COMPLETE:
-        found.status = ending.status
-    return found.certificate(chosen, time.perf_counter() - started)
+        proved.status = ending.status
+    return proved.certificate(chosen, time.perf_counter() - started)
 
 
 @dataclasses.dataclass(eq=False)
-class _Found:
+class _Proved:
     """What is proved so far; it stands whatever ends the run."""
 
     balls: Balls
@@ -181,44 +181,44 @@ class _Found:
 
 
 def _forward(
-    found: _Found, tightening: Tightening, largest: float, steps: int, memory: int, deadline: Deadline
+    proved: _Proved, tightening: Tightening, largest: float, steps: int, memory: int, deadline: Deadline
 ) -> None:
     """Bounds of the margins; optimised slopes go on from those that CROWN takes."""
-    balls = found.balls
+    balls = proved.balls
     cheap = Tightening.INTERVAL if tightening is Tightening.INTERVAL else Tightening.CROWN
-    found.take(crown_radius(balls, cheap, largest, _PASSES, memory, deadline), Route.FORWARD)
+    proved.take(crown_radius(balls, cheap, largest, _PASSES, memory, deadline), Route.FORWARD)
     if tightening is Tightening.ALPHA_CROWN:
-        found.take(optimised_radius(balls, found.radius, largest, steps, memory, deadline), Route.FORWARD)
+        proved.take(optimised_radius(balls, proved.radius, largest, steps, memory, deadline), Route.FORWARD)
     if deadline.passed():
-        found.status = Status.TIME_LIMIT
+        proved.status = Status.TIME_LIMIT
 
 
-def _beside(found: _Found, method: Method, largest: float, steps: int, deadline: Deadline) -> None:
+def _beside(proved: _Proved, method: Method, largest: float, steps: int, deadline: Deadline) -> None:
     """Lipschitz constants, where they reach farther."""
-    found.take(lipschitz_radius(found.balls, method, found.radius, largest, steps, deadline), Route.LIPSCHITZ)
+    proved.take(lipschitz_radius(proved.balls, method, proved.radius, largest, steps, deadline), Route.LIPSCHITZ)
     if deadline.passed():
-        found.status = Status.TIME_LIMIT
+        proved.status = Status.TIME_LIMIT
 
 
-def _exact(found: _Found, largest: float, gap: float, deadline: Deadline, memory: int) -> None:
+def _exact(proved: _Proved, largest: float, gap: float, deadline: Deadline, memory: int) -> None:
     """The true radius of one example after another."""
-    balls, open_ = found.balls, False
+    balls, open_ = proved.balls, False
     for b in balls.correct.nonzero().squeeze(-1).tolist():
         one = balls.select(torch.tensor([b], device=balls.points.device))
         waiting = int(balls.correct[b:].sum())
         end = Deadline.after(deadline.left / waiting)
-        nearest_ = exact_radius(one, float(found.radius[b]), largest, gap, end, memory)
-        if nearest_.lower > float(found.radius[b]):
-            found.radius[b], found.route[b] = nearest_.lower, Route.EXACT
-        found.upper[b] = nearest_.upper
-        if nearest_.point is not None:
-            found.points[b] = torch.as_tensor(nearest_.point).to(found.points)
-        open_ |= min(nearest_.upper, largest) > float(found.radius[b]) * (1 + 2 * gap)
-        if nearest_.stop is Stop.INTERRUPTED:
+        interval = exact_radius(one, float(proved.radius[b]), largest, gap, end, memory)
+        if interval.lower > float(proved.radius[b]):
+            proved.radius[b], proved.route[b] = interval.lower, Route.EXACT
+        proved.upper[b] = interval.upper
+        if interval.point is not None:
+            proved.points[b] = torch.as_tensor(interval.point).to(proved.points)
+        open_ |= min(interval.upper, largest) > float(proved.radius[b]) * (1 + 2 * gap)
+        if interval.stop is Stop.INTERRUPTED:
             raise KeyboardInterrupt
-    found.status = Status.EXACT
+    proved.status = Status.EXACT
     if open_:
-        found.status = Status.TIME_LIMIT if deadline.passed() else Status.NUMERICAL
+        proved.status = Status.TIME_LIMIT if deadline.passed() else Status.NUMERICAL
 
 
 def _rows(labels: Tensor, targets: int | Sequence[int] | None, outputs: int) -> Tensor:

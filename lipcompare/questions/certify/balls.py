@@ -36,7 +36,9 @@ class Balls:
 
     @classmethod
     def of(cls, network: Network, points: Tensor, rows: Tensor, norm: Norm, clip: tuple[float, float] | None) -> Balls:
-        return cls(network, points, rows, norm, clip, _proved_gaps(network, points, rows))
+        return cls(
+            network=network, points=points, rows=rows, norm=norm, clip=clip, gaps=_proved_gaps(network, points, rows)
+        )
 
     @property
     def correct(self) -> Tensor:

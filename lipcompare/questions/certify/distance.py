@@ -26,7 +26,7 @@ _NOISE = 1e-9
 """Multipliers under this share of the largest are left out where the others prove as much."""
 
 
-def nearest(
+def nearest_point(
     G: np.ndarray, h: np.ndarray, error: np.ndarray, norm: Norm, time_limit: float
 ) -> tuple[float, np.ndarray | None]:
     """A proved lower bound on the distance (inf where there is no point), and the nearest point that was found.
@@ -65,13 +65,13 @@ def _proved(G: np.ndarray, h: np.ndarray, error: np.ndarray, moves: np.ndarray, 
     if not largest > 0:
         return 0.0
     y = np.ldexp(y, -np.frexp(largest)[1])
-    part, lost = allowance(sum(G.shape) + 8, torch.float64), len(h) * floor(torch.float64)
-    height = float(y @ h - y @ error - part * (y @ (np.abs(h) + error)) - lost)
+    rounding, lost = allowance(sum(G.shape) + 8, torch.float64), len(h) * floor(torch.float64)
+    height = float(y @ h - y @ error - rounding * (y @ (np.abs(h) + error)) - lost)
     if not height > 0:
         return 0.0
-    entries = np.abs(y @ G) + part * (y @ np.abs(G)) + lost * ((y > 0) @ moves)
+    entries = np.abs(y @ G) + rounding * (y @ np.abs(G)) + lost * ((y > 0) @ moves)
     width = float(raised(norm.dual.of(torch.from_numpy(entries)), G.shape[1]))
-    return height / width * (1 - part) if width > 0 else np.inf
+    return height / width * (1 - rounding) if width > 0 else np.inf
 
 
 def _squares(G: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

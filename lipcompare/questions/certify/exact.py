@@ -25,7 +25,7 @@ from lipcompare.preactivation.interval import interval_values
 from lipcompare.preactivation.outputs import functional_planes
 from lipcompare.preactivation.split import HalfSpaces, split_bounds
 from lipcompare.questions.certify.balls import Balls
-from lipcompare.questions.certify.distance import nearest
+from lipcompare.questions.certify.distance import nearest_point
 from lipcompare.result import Witness
 from lipcompare.rounding import SPARE, allowance, raised
 
@@ -53,39 +53,47 @@ class Nearest:
     stop: Stop
 
 
-def exact_radius(balls: Balls, known: float, largest: float, gap: float, deadline: Deadline, memory: int) -> Nearest:
+def exact_radius(balls: Balls, proved: float, largest: float, gap: float, deadline: Deadline, memory: int) -> Nearest:
     """The distance of the nearest input of another class, to a relative gap.
 
     Args:
         balls: one example, of a network with patterns.
-        known: a radius that is proved already.
+        proved: a radius that is proved already.
         largest: nothing farther is looked for.
     """
     double = dataclasses.replace(
         balls, network=balls.network.to(balls.points.device, torch.float64), points=balls.points.double(),
         rows=balls.rows.double(),
     )  # fmt: skip
-    found = _Found(double)
-    found.descend()
-    reach = min(largest, found.distance)
-    if reach <= known:
-        return Nearest(known, found.distance, found.point, Stop.DONE)
+    incumbent = _Incumbent(double)
+    incumbent.descend()
+    reach = min(largest, incumbent.distance)
+    if reach <= proved:
+        return Nearest(proved, incumbent.distance, incumbent.point, Stop.DONE)
     size = torch.full((1,), reach, dtype=torch.float64, device=double.points.device)
     domain = double.domain(size)
     inner = float(double.inner(domain, size)[0])
     bounds = preactivation_bounds(double.network, domain.region, Tightening.CROWN, memory=memory, deadline=deadline)
-    evaluator = _Evaluator(double, domain.interval, bounds, found, inner, memory, deadline)
+    evaluator = _Evaluator(
+        balls=double,
+        box=domain.interval,
+        bounds=bounds,
+        incumbent=incumbent,
+        inner=inner,
+        memory=memory,
+        deadline=deadline,
+    )
     origin = double.points[0].cpu().numpy()
     start = [Witness(row, 1 / reach, origin) for row in range(double.rows.shape[1])]
-    top = 1 / known if known > 0 else np.inf
+    top = 1 / proved if proved > 0 else np.inf
     search = Search.start([top] * double.rows.shape[1], start)
     stop = run(search, evaluator, SearchLimits(gap=gap, seconds=deadline.left, memory=memory, batch=_BATCH))
-    lower = max(known, min(1 / search.upper * (1 - allowance(2, torch.float64)), inner))
-    return Nearest(min(lower, found.distance), found.distance, found.point, stop)
+    lower = max(proved, min(1 / search.upper * (1 - allowance(2, torch.float64)), inner))
+    return Nearest(min(lower, incumbent.distance), incumbent.distance, incumbent.point, stop)
 
 
 @dataclasses.dataclass(eq=False)
-class _Found:
+class _Incumbent:
     """The nearest input of another class that is proved to be one."""
 
     balls: Balls
@@ -155,7 +163,7 @@ class _Evaluator:
     balls: Balls
     box: Interval
     bounds: dict[int, Interval]
-    found: _Found
+    incumbent: _Incumbent
     inner: float
     memory: int
     deadline: Deadline
@@ -201,12 +209,12 @@ class _Evaluator:
         size = G.abs() @ origin.abs() + offset.abs()
         error = allowance(len(origin) + SPARE, size.dtype) * size
         rows, height, loose = (v.cpu().numpy() for v in (G, -(offset + at_origin), error))
-        distance, point = nearest(rows, height, loose, balls.norm, self.deadline.left)
+        distance, point = nearest_point(rows, height, loose, balls.norm, self.deadline.left)
         if point is not None:
-            self.found.take(origin.unsqueeze(0) + torch.as_tensor(point).to(origin))
+            self.incumbent.take(origin.unsqueeze(0) + torch.as_tensor(point).to(origin))
         witnesses: tuple[Witness, ...] = ()
-        if self.found.point is not None:
-            witnesses = (Witness(0, 1 / self.found.distance, self.found.point),)
+        if self.incumbent.point is not None:
+            witnesses = (Witness(0, 1 / self.incumbent.distance, self.incumbent.point),)
         # Planes and half-spaces hold in the ball that was looked at, and say nothing beyond it.
         distance = min(distance, self.inner)
         upper = 1 / distance * (1 + allowance(2, torch.float64)) if distance > 0 else np.inf

@@ -43,19 +43,19 @@ def crown_radius(
     for _ in range(passes):
         if not len(alive) or deadline.passed():
             break
-        some, here = balls.select(alive), radius[alive]
-        domain = some.domain(here)
+        some, tried = balls.select(alive), radius[alive]
+        domain = some.domain(tried)
         with torch.no_grad():
             margins = functional_lower(some.network, domain.region, some.rows, tightening, memory=memory)
         value, holds = margins.double().amin(-1), (margins > 0).all(-1)
-        best[alive] = torch.where(holds, torch.maximum(best[alive], some.inner(domain, here)), best[alive])
+        best[alive] = torch.where(holds, torch.maximum(best[alive], some.inner(domain, tried)), best[alive])
         # Illinois: the end that has stayed twice counts half.
         twice = holds == before[alive]
         kept_low = torch.where(~holds & twice, 0.5 * at_low[alive], at_low[alive])
         kept_high = torch.where(holds & twice, 0.5 * at_high[alive], at_high[alive])
-        low[alive], at_low[alive] = torch.where(holds, here, low[alive]), torch.where(holds, value, kept_low)
+        low[alive], at_low[alive] = torch.where(holds, tried, low[alive]), torch.where(holds, value, kept_low)
         capped = torch.maximum(value, -gap[alive])  # far out bounds fall ever faster
-        high[alive], at_high[alive] = torch.where(holds, high[alive], here), torch.where(holds, kept_high, capped)
+        high[alive], at_high[alive] = torch.where(holds, high[alive], tried), torch.where(holds, kept_high, capped)
         before[alive] = holds
         radius = _next(low, at_low, high, at_high, gap)
         open_ = (low < largest) & ((high - low > _ACCURACY * high) | at_high.isnan())
@@ -87,8 +87,8 @@ def optimised_radius(
     some = (balls.correct & (start > 0) & (start < largest)).nonzero().squeeze(-1)
     if not len(some) or not balls.network.activations:
         return best
-    part = balls.select(some)
-    if not FreeSlopes.fit(part.network, len(some), part.points, memory):
+    chosen = balls.select(some)
+    if not FreeSlopes.fit(chosen.network, len(some), chosen.points, memory):
         if len(some) == 1:
             return best
         half = len(some) // 2
@@ -97,7 +97,7 @@ def optimised_radius(
                 balls.select(index), start[index], largest, steps, memory, Deadline.after(deadline.left / 2)
             )
         return best
-    best[some] = _climb(part, start[some], largest, steps, memory, deadline)
+    best[some] = _climb(chosen, start[some], largest, steps, memory, deadline)
     return best
 
 

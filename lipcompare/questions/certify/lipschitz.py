@@ -42,26 +42,26 @@ def lipschitz_radius(
     for step in range(steps):
         if not len(alive) or deadline.passed():
             break
-        some, known = balls.select(alive), low[alive]
-        radius = torch.where(known > 0, known * _BEYOND, high[alive]) if step == 0 else (known + high[alive]) / 2
+        some, proved = balls.select(alive), low[alive]
+        radius = torch.where(proved > 0, proved * _BEYOND, high[alive]) if step == 0 else (proved + high[alive]) / 2
         radius = torch.minimum(radius, high[alive])
         domain = some.domain(radius)
         problem = Problem(some.network, domain, some.norm, some.rows)
-        found = bound(problem, method, time_limit=deadline.left / (steps - step), progress=False)
-        if found.status in _NO_ANSWER:
-            raise UnsupportedOperation(f"{found.method} cannot certify this: {found.sentence}")
-        upper = torch.as_tensor(found.upper).to(some.gaps)
+        result = bound(problem, method, time_limit=deadline.left / (steps - step), progress=False)
+        if result.status in _NO_ANSWER:
+            raise UnsupportedOperation(f"{result.method} cannot certify this: {result.sentence}")
+        upper = torch.as_tensor(result.upper).to(some.gaps)
         # The quotient is off by one roundoff; the factor takes two off.
         safe = torch.where(upper > 0, some.gaps / upper * (1 - 4 * unit_roundoff(upper.dtype)), torch.inf).amin(-1)
         radius = some.inner(domain, radius)
         best[alive] = torch.maximum(best[alive], torch.minimum(safe, radius))
         holds = safe >= radius
-        if step == 0 and bool((known > 0).any()):
+        if step == 0 and bool((proved > 0).any()):
             # Where not even a little more than what is known holds, this route does not win.
-            alive = alive[holds | (known == 0)]
+            alive = alive[holds | (proved == 0)]
             low[alive] = torch.maximum(low[alive], best[alive])
             continue
-        low[alive] = torch.maximum(torch.where(holds, radius, known), torch.minimum(best[alive], high[alive]))
+        low[alive] = torch.maximum(torch.where(holds, radius, proved), torch.minimum(best[alive], high[alive]))
         high[alive] = torch.where(holds, high[alive], radius)
         alive = alive[(high - low > 1e-4 * high)[alive]]
     return best
