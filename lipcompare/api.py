@@ -9,7 +9,7 @@ import functools
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network, once_per_network, tensors
 from lipcompare.network.load import Source
 from lipcompare.problem import ArrayLike, Problem
-from lipcompare.result import Bound, Status, Witnesses, closed, proved
+from lipcompare.result import Bound, Status, Witnesses, closed
 from lipcompare.rounding import agree
 from lipcompare.witness import check_witnesses
 
@@ -116,28 +116,10 @@ def bound(
                 return chosen.result(problem, clock, status=Status.UNSUPPORTED, detail=reason)
 
             with _watching(progress, chosen.name) as shown:
-
-                def tell(point: TracePoint) -> None:
-                    clock.trace.append(point)
-                    for listener in (on_progress, shown and shown.show):
-                        if listener is not None:
-                            listener(point)
-
-                def note(text: str) -> None:
-                    for listener in (on_note, shown and shown.note):
-                        if listener is not None:
-                            listener(text)
-
                 checking = min(_CHECK * len(problem.network.nodes), _MOST * time_limit)
-                budget = Budget(
-                    time_limit=time_limit - checking,
-                    gap=gap,
-                    memory=memory,
-                    on_progress=tell,
-                    on_note=note,
-                    on_kept=so_far.take,
-                )
-                return _checked(problem, _run(problem, chosen, clock, so_far, budget), gap)
+                budget = Budget(time_limit=time_limit - checking, gap=gap, memory=memory)
+                listeners = (on_progress, shown and shown.show), (on_note, shown and shown.note)
+                return _checked(problem, _run(problem, chosen, budget, clock, so_far, *listeners), gap)
     except KeyboardInterrupt:
         # It came before the run began or when it was over: all that it had told of is kept.
         with computing(threads):
@@ -207,64 +189,6 @@ def refused(problem: Problem, method: Method, error: LipcompareError) -> Bound:
     return method.result(problem, Clock(Budget()), status=status, detail=str(error))
 
 
-def tidy(label: str, result: Bound) -> Iterator[dict[str, Any]]:
-    """One record per example of a result; an end that is not proved is NaN, and so is the gap then."""
-    ends = proved(result.overall_lower, result.overall_upper)
-    for b, (lower, upper) in enumerate(zip(*ends, strict=True)):
-        yield _record({"problem": label, "example": b}, result, lower, upper, result.proves)
-
-
-def tidy_rows(label: str, problem: Problem, result: Bound, gap: float) -> Iterator[dict[str, Any]]:
-    """One record per example and functional of a result on a problem, named in ``functional``.
-
-    Each is said to be proved as far as it is: exactly where its own interval is closed to ``gap``.
-    """
-    ends = proved(result.lower, result.upper)
-    for b in range(problem.batch):
-        for name, lower, upper in zip(problem.row_names(b), ends[0][b], ends[1][b], strict=True):
-            where = {"problem": label, "example": b, "functional": name}
-            yield _record(where, result, lower, upper, row_proves(lower, upper, gap))
-
-
-def row_proves(lower: float, upper: float, gap: float) -> str:
-    """What ends, NaN where nothing is proved, prove of one functional."""
-    if upper - lower <= gap * upper:
-        return "exact"
-    return {(True, True): "interval", (False, True): "upper", (True, False): "lower"}.get(
-        (lower >= 0, upper >= 0), "nothing"
-    )
-
-
-def _record(where: Mapping[str, Any], result: Bound, lower: float, upper: float, proves: str) -> dict[str, Any]:
-    return {
-        **where,
-        "method": result.method,
-        "lower": float(lower),
-        "upper": float(upper),
-        "gap": float(relative_gap(lower, upper)),
-        "proves": proves,
-        "status": result.status.name.lower(),
-        "message": result.sentence,
-        "seconds": result.seconds,
-        "device": result.device,
-        "dtype": result.dtype,
-        "options": options_text(result.options),
-    }
-
-
-def relative_gap(lower: Any, upper: Any) -> Any:
-    """``(upper - lower) / upper`` of ends that are NaN where nothing is proved, and then NaN; 0 for the zero function.
-
-    Of numbers or arrays.
-    """
-    return np.where(upper == 0, 0.0, (upper - lower) / np.where(upper > 0, upper, np.nan))
-
-
-def options_text(options: Mapping[str, Any]) -> str:
-    """A method's options in one line."""
-    return ", ".join(f"{k}={getattr(v, 'value', v)}" for k, v in options.items())
-
-
 def _ordinary(problem: Problem) -> Problem:
     """The problem in tensors that can be written to and differentiated; those of inference mode cannot."""
     asked = any(tensor.is_inference() for tensor in tensors((problem.box, problem.functionals)))
@@ -277,10 +201,35 @@ def _inferred(network: Network) -> bool:
     return any(tensor.is_inference() for tensor in tensors(network.nodes))
 
 
-def _run(problem: Problem, method: Method, clock: Clock, so_far: SoFar, budget: Budget) -> Bound:
-    """What a method returns, or what it had told of when something ended it."""
+def _run(
+    problem: Problem,
+    method: Method,
+    budget: Budget,
+    clock: Clock,
+    so_far: SoFar,
+    of_progress: Iterable[Callable[[TracePoint], None] | None],
+    of_notes: Iterable[Callable[[str], None] | None],
+) -> Bound:
+    """What a method returns, or what it had told of when something ended it.
+
+    Args:
+        of_progress, of_notes: who else is told of points of the trace, and of what the method is doing.
+    """
+
+    def tell(point: TracePoint) -> None:
+        clock.trace.append(point)
+        for listener in of_progress:
+            if listener is not None:
+                listener(point)
+
+    def note(text: str) -> None:
+        for listener in of_notes:
+            if listener is not None:
+                listener(text)
+
+    told = dataclasses.replace(budget, on_progress=tell, on_note=note, on_kept=so_far.take)
     try:
-        return method.run(problem, budget)
+        return method.run(problem, told)
     except KeyboardInterrupt:
         return _ended(problem, method, clock, so_far, Status.INTERRUPTED)
     except LipcompareError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -65,6 +65,21 @@ def look_up(table: Mapping[str, T], name: str, kind: str) -> T:
     if name not in table:
         raise InvalidInput(f"Unknown {kind} {name!r}.{nearest(name, table)}")
     return table[name]
+
+
+def entry_of(kind: type[Any], what: str) -> Callable[[str, object], Any]:
+    """The check of a table whose entries are objects of one kind, each with the name that it has there.
+
+    Args:
+        what: what an entry is called in a sentence.
+    """
+
+    def check(name: str, entry: object) -> Any:
+        if not isinstance(entry, kind) or entry.name != name:
+            raise InvalidInput(f"{entry!r} is no {what} called {name!r}: see {kind.__module__}.{kind.__qualname__}.")
+        return entry
+
+    return check
 
 
 @contextlib.contextmanager

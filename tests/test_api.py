@@ -17,13 +17,10 @@ from scripted import Scripted
 
 import lipcompare
 from lipcompare import Bound, Box, Contradiction, InvalidInput, Method, Problem, Status
-from lipcompare.api import tidy
 from lipcompare.budget import Budget, Clock, Kept, TracePoint
 from lipcompare.cli import asked, options
 from lipcompare.display import progress as display
 from lipcompare.domain import Space
-from lipcompare.result import proved
-from lipcompare.rounding import gap_text, lower_text, signed_lower_text, signed_upper_text, upper_text
 from lipcompare.witness import check_witnesses, make_witnesses
 
 PROBLEM = nets.problem(nets.dense(0), 0.1, batch=2)
@@ -208,18 +205,6 @@ def test_results_print_and_serialise() -> None:
     assert plain["options"]["tightening"] == "alpha-crown"
     nothing = lipcompare.bound(PROBLEM, Scripted("memory"))
     assert nothing.to_dict()["upper"] == [None, None] and "nothing proved" in str(nothing)
-
-
-def test_what_is_not_proved_is_one_thing() -> None:
-    """NaN in arrays for frames, null in JSON, "-" for people; a constant that is proved to be 0 is a number."""
-    lower, upper = proved(np.array([0.0, 0.0, 2.0, 0.0]), np.array([3.0, 0.0, np.inf, np.inf]))
-    np.testing.assert_array_equal(lower, [np.nan, 0, 2, np.nan])
-    np.testing.assert_array_equal(upper, [3, 0, np.nan, np.nan])
-    (record, _) = tidy("p", lipcompare.bound(PROBLEM, "ibp"))
-    assert np.isnan(record["lower"]) and np.isnan(record["gap"]) and record["upper"] > 0
-    for text in (lower_text, upper_text, signed_lower_text, signed_upper_text, gap_text):
-        assert text(float("nan")) == "-"
-    assert "<td>-</td>" in lipcompare.bound(PROBLEM, "ibp")._repr_html_()
 
 
 def test_a_result_is_drawn_and_shown_by_a_notebook() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.budget import Deadline
-from lipcompare.errors import InvalidInput, look_up
+from lipcompare.errors import entry_of, look_up
 from lipcompare.gates import Gates
 from lipcompare.jacobian.interval import reaches
 from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
@@ -211,14 +211,10 @@ class Ibp(Relaxation):
         )
 
 
-def _checked(name: str, entry: object) -> Relaxation:
-    if not isinstance(entry, Relaxation) or entry.name != name:
-        raise InvalidInput(f"{entry!r} is no relaxation called {name!r}: give an object of a subclass of Relaxation.")
-    return entry
-
-
 RELAXATIONS: Registry[Relaxation] = Registry(
-    "lipcompare.relaxations", {entry.name: entry for entry in (Lbp(), Middle(), RecurJac(), Ibp())}, _checked
+    "lipcompare.relaxations",
+    {entry.name: entry for entry in (Lbp(), Middle(), RecurJac(), Ibp())},
+    entry_of(Relaxation, "relaxation"),
 )
 
 

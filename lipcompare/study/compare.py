@@ -13,17 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from lipcompare import methods
-from lipcompare.api import (
-    TIME_LIMIT,
-    bound,
-    options_text,
-    refused,
-    relative_gap,
-    require_limits,
-    row_proves,
-    tidy,
-    tidy_rows,
-)
+from lipcompare.api import TIME_LIMIT, bound, refused, require_limits
 from lipcompare.combine import intersect
 from lipcompare.display.frames import Comparison
 from lipcompare.display.progress import Announce, watched
@@ -36,6 +26,7 @@ from lipcompare.result import Bound, Status
 from lipcompare.store.database import Store
 from lipcompare.study.definition import CellLimits, Option, Setting, Study, Task, plain
 from lipcompare.study.run import run
+from lipcompare.study.tidy import options_text, relative_gap, row_proves, tidy, tidy_rows
 
 Asked = Method | str | tuple[str, Mapping[str, Any]]
 _NAME = "comparison"

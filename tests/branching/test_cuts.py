@@ -116,11 +116,11 @@ def test_cuts_are_found_again_by_name() -> None:
 def test_forms_of_decided_gates_are_gone_and_those_of_decided_signs_are_constants() -> None:
     child = Part.of(3, False, entry=1)
     signed = with_signs(child.data, child.solution.moments, 64)
-    places = module._named_forms(child.data, signed, child.maps, child.entries, NUMBERING).places
+    positions = module._named_forms(child.data, signed, child.maps, child.entries, NUMBERING).positions
     first = 1 + 2 * NUMBERING.gates
-    assert bool((places[:, 0] == 0).all()) and bool((places[:, first + 2] == 0).all())
-    assert bool((places[:, first + 3] == -1).all())  # 1 - s, which is 0
-    gates = places[:, 1:first].unflatten(1, (-1, 2))
+    assert bool((positions[:, 0] == 0).all()) and bool((positions[:, first + 2] == 0).all())
+    assert bool((positions[:, first + 3] == -1).all())  # 1 - s, which is 0
+    gates = positions[:, 1:first].unflatten(1, (-1, 2))
     undecided = torch.zeros_like(gates[..., 0], dtype=torch.bool)
     undecided.scatter_(1, module.gate_numbers(child.data, NUMBERING)[:, 1:], child.data.mask[:, 1:])
     assert bool(((gates >= 0) == undecided.unsqueeze(-1)).all()) and bool((gates < 0).any())

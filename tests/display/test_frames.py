@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lipcompare import Bound, Status
-from lipcompare.api import tidy
 from lipcompare.display.frames import Comparison
+from lipcompare.study.tidy import tidy
 
 PROBLEM = nets.problem(nets.dense(0, (2, 3, 1)), 0.1)
 

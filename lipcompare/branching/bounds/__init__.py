@@ -10,7 +10,7 @@ and a line in the table; one of another package is an entry point of the group `
 from lipcompare.branching.bounds.base import Relaxed, Settings, SubdomainBound, TreeBound
 from lipcompare.branching.bounds.lbp import RelaxationBound
 from lipcompare.branching.bounds.sdp import Sdp
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import InvalidInput, entry_of, nearest
 from lipcompare.jacobian import RELAXATIONS
 from solvers.plugins import Registry
 
@@ -27,13 +27,7 @@ __all__ = [
 ]
 
 
-def _checked(name: str, entry: object) -> TreeBound:
-    if not isinstance(entry, TreeBound) or entry.name != name:
-        raise InvalidInput(f"{entry!r} is no bound called {name!r}: see lipcompare.branching.bounds.TreeBound.")
-    return entry
-
-
-BOUNDS: Registry[TreeBound] = Registry("lipcompare.tree_bounds", {Sdp.name: Sdp()}, _checked)
+BOUNDS: Registry[TreeBound] = Registry("lipcompare.tree_bounds", {Sdp.name: Sdp()}, entry_of(TreeBound, "bound"))
 """Those beyond the relaxations."""
 
 

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lipcompare.api import tidy, tidy_rows
 from lipcompare.budget import counted
 from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
 from lipcompare.combine import intersect
@@ -25,6 +24,7 @@ from lipcompare.network import Network
 from lipcompare.problem import Box, NormBall, Problem
 from lipcompare.result import Bound, Status
 from lipcompare.rounding import gap_text, lower_text, upper_text
+from lipcompare.study.tidy import tidy, tidy_rows
 
 if TYPE_CHECKING:
     import pandas as pd
