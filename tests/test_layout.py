@@ -35,17 +35,14 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "network/activations/base.py", "network/activations/curve.py", "network/activations/functions.py",
         "network/activations/leaky.py", "network/activations/smooth.py",
     ),
-    "network/from_torch/test_importer.py": (
-        "network/from_torch/archive.py", "network/from_torch/graph.py", "network/from_torch/moves.py",
-        "network/from_torch/operations.py",
-    ),
+    "network/from_torch/test_operations.py": ("network/from_torch/graph.py", "network/from_torch/moves.py"),
     "network/from_onnx/test_importer.py": ("network/from_onnx/operations.py",),
     # Steps of one computation.
     "network/lowering/test_products.py": ("network/lowering/native.py",),
     "network/test_smooth_imports.py": ("network/lowering/decomposed.py",),
     "network/test_softmax.py": ("network/lowering/heads.py", "network/lowering/refused.py"),
     "network/test_simplify.py": ("network/compose.py",),
-    "network/test_load.py": ("network/from_npz.py", "network/shapes.py"),
+    "network/test_load.py": ("network/shapes.py",),
     "network/test_damaged_files.py": ("network/arrays.py", "network/room.py"),
     "encoding/test_network.py": (
         "encoding/builder.py", "programs/entries.py", "programs/preactivation.py", "programs/prepared.py",
