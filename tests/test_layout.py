@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 TOGETHER: dict[str, tuple[str, ...]] = {
-    # Entries of a table: one file runs them all.
+    # Entries of a table, which one file runs through, and what they have in common.
     "methods/test_conformance.py": (
         "methods/__init__.py", "methods/attack.py", "methods/base.py", "methods/baselines.py",
         "methods/sdp.py",
@@ -37,49 +37,45 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     ),
     "network/from_torch/test_operations.py": ("network/from_torch/graph.py", "network/from_torch/moves.py"),
     "network/from_onnx/test_importer.py": ("network/from_onnx/operations.py",),
-    # Steps of one computation.
+    # What a source calls an operation and what becomes of it: seen only in a whole import.
     "network/lowering/test_products.py": ("network/lowering/native.py",),
     "network/test_smooth_imports.py": ("network/lowering/decomposed.py",),
     "network/test_softmax.py": ("network/lowering/heads.py", "network/lowering/refused.py"),
-    "network/test_simplify.py": ("network/compose.py",),
     "network/test_load.py": ("network/shapes.py",),
     "network/test_damaged_files.py": ("network/arrays.py", "network/room.py"),
-    "encoding/test_network.py": (
-        "encoding/builder.py", "programs/entries.py", "programs/preactivation.py", "programs/prepared.py",
-    ),
+    # The rules by which maps are composed: seen in the networks that they simplify.
+    "network/test_simplify.py": ("network/compose.py",),
+    # Programs whose parts are right if their optimum is: nothing else says what one of them should be.
+    "programs/test_preactivation.py": ("programs/prepared.py",),
     "methods/test_lipsdp.py": ("encoding/lipsdp.py",),
     "methods/test_milp.py": ("programs/tolerance.py", "programs/witness.py"),
     "jacobian/test_smooth.py": ("preactivation/functionals.py",),
     "quadratic/cuts/test_separation.py": ("quadratic/cuts/forms.py",),
     "quadratic/cuts/test_forward.py": ("quadratic/cuts/pairs.py",),
-    "quadratic/joint/test_joint.py": (
-        "quadratic/joint/bound.py", "quadratic/joint/closed_form.py", "quadratic/joint/program.py",
-        "quadratic/joint/solver.py",
-    ),
+    "quadratic/joint/test_bound.py": ("quadratic/joint/program.py", "quadratic/joint/solver.py"),
+    # Steps of a search, which are right if no point is lost and no bound is too small.
     "branching/test_evaluator.py": (
         "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py", "branching/unsettled.py",
     ),
     "questions/test_operator_norm.py": ("branching/spectral.py",),
+    # Ways to one answer, held against the same truth.
     "questions/certify/test_certify.py": (
         "questions/certify/__init__.py", "questions/certify/balls.py", "questions/certify/exact.py",
         "questions/certify/forward.py", "questions/certify/lipschitz.py",
     ),
-    "questions/test_questions.py": (
-        "questions/entries.py", "questions/halving.py", "questions/jacobian.py", "questions/monotone.py",
-    ),
+    "questions/test_entries.py": ("questions/jacobian.py",),
     "certificates/test_write.py": ("certificates/file.py", "certificates/search.py"),
-    "store/test_database.py": ("store/export.py", "store/filter.py", "store/repair.py", "store/schema.py"),
-    "study/test_run.py": (
-        "study/definition.py", "study/lanes.py", "study/process.py", "study/progress.py", "study/record.py",
-        "study/worker.py",
-    ),
-    "report/test_pages.py": ("report/figures/store.py", "report/tables.py", "report/templating.py"),
+    # What is seen from outside alone: processes of a run, pages, the command line, signals.
+    "study/test_run.py": ("study/lanes.py",),
+    "report/test_pages.py": ("report/templating.py",),
     "cli/commands/test_bounds.py": ("cli/app.py", "cli/options.py"),
     "cli/test_light.py": ("cli/asked.py",),
     "cli/test_entry.py": ("cli/errors.py",),
     "solvers/test_checks.py": ("solvers/ctrl_c.py", "solvers/running.py"),
+    # What is there for tests, shown by the tests that it is for.
     "testing/test_suites.py": ("testing/suites/methods.py", "testing/suites/solvers.py"),
     "testing/test_exact.py": ("testing/hostile.py", "testing/networks.py"),
+    # Names that are handed on.
     "test_api.py": ("__init__.py",),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Tables and the report: the best value is marked, nothing is hidden, the page needs nothing outside itself."""
+"""The report: nothing is hidden, and the page needs nothing outside itself."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import made_up
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from lipcompare import InvalidInput
-from lipcompare.display.style import looks, ordered
+from lipcompare.display.style import looks
 from lipcompare.report import pages
 from lipcompare.report.figures.store import (
-    best_known,
     contradictions,
-    headline,
-    pareto,
-    profile,
-    sweep,
-    tightness,
 )
 from lipcompare.report.pages import PLOTS
-from lipcompare.report.tables import WIDEST, by_group
 from lipcompare.store.database import Store, StoreError
 from lipcompare.store.filter import Filter
 
@@ -40,38 +32,6 @@ def plot(path: Path, kind: str, *, wanted: Filter = Filter()) -> Figure:
         return pages.plot(kept, kind, wanted=wanted)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_up.fill(tmp_path_factory.mktemp("made up") / "r.sqlite")
-
-
-def test_tables_mark_the_best_and_say_what_failed(store: Path, tmp_path: Path) -> None:
-    frame = made_up.frame(store, "images")
-    table = by_group(frame, ["label.model", "label.radius"], "50 % & more_or_less", heading="{}, {}")
-    rows = {name: [c.text for c in cells] for name, cells in table.rows}
-    best = {name for name, cells in table.rows if cells[0].best}
-    assert best == {"bab"}
-    assert rows["bab"][0] == "4" and rows["attack"][0] == "≥ 3.959"
-    assert rows["LipMIP"] == ["2.400 (1/2)", "0.08†"]  # means over what there is, and not marked as best
-    assert list(rows) == ordered(made_up.SERIES)
-    paths = table.save(tmp_path, "t")
-    assert [p.suffix for p in paths] == [".tex", ".md", ".csv"]
-    tex = paths[0].read_text()
-    assert r"50 \% \& more\_or\_less" in tex and r"\textbf{4}" in tex and r"$\geq$ 3.959" in tex
-    assert r"\toprule" in tex and r"\bottomrule" in tex and tex.count(r"\\") == len(made_up.SERIES) + 2
-    assert "**4**" in paths[1].read_text()
-    assert pd.read_csv(paths[2]).set_index("method").loc["bab", "digits, 0.1 best"] == "value"
-
-
-def test_tables_of_cells_without_bounds(store: Path) -> None:
-    frame = made_up.frame(store, "unfinished")
-    table = by_group(frame.assign(**{"label.model": "net"}), ["label.model"], "c")
-    assert [c.text for c in table.rows[0][1]] == ["pending", ""]
-    for status, word in {"unsupported": "n/a", "crashed": "crashed", "time_limit": "time out"}.items():
-        rows = made_up.frame(store, "ablation_cuts").assign(status=status, lower=0.0, upper=float("inf"))
-        assert by_group(rows, ["label.model"], "c").rows[0][1][0].text == word
-
-
 def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = made_up.frame(store, "tiny_depth")
     assert contradictions(frame).empty
@@ -83,42 +43,6 @@ def test_a_contradiction_is_found_and_named(store: Path, tmp_path: Path, monkeyp
     assert contradictions(wrong)["series"].tolist() == ["paper"]
     monkeypatch.setattr(Store, "frame", lambda *_: wrong)
     assert "1 upper bound contradicts" in write_report(store, tmp_path).read_text()
-
-
-def test_wide_tables_are_cut_into_blocks(store: Path) -> None:
-    frame = pd.concat([made_up.frame(store, study) for study in ("radius", "tiny_width", "tiny_depth")])
-    frame = frame.assign(group=frame["task"])
-    table = by_group(frame, ["group"], "c")
-    assert len(table.groups) * len(table.columns) > WIDEST
-    blocks = table.blocks()
-    assert [g for block in blocks for g in block.groups] == list(table.groups)
-    assert all(len(block.groups) * len(block.columns) <= WIDEST for block in blocks)
-    for k, (_, cells) in enumerate(table.rows):
-        assert [c for block in blocks for c in block.rows[k][1]] == list(cells)
-    assert table.markdown().count("| method |") == table.latex().count(r"\toprule") == len(blocks)
-    assert table.html().count("<table>") == len(blocks)
-
-
-def test_notes_explain_what_is_in_the_table_and_nothing_else(store: Path) -> None:
-    frame = made_up.frame(store, "images")
-    note = by_group(frame, ["label.model"], "c").note
-    assert "means over 2 problems" in note and "Limit per problem and method: 10 s" in note
-    assert "≥:" in note and "†:" in note and "(k/n):" in note and "n/a:" not in note and "memory:" not in note
-    one = frame[(frame["label.example"] == 0) & (frame["series"] == "bab")]
-    note = by_group(one, ["label.model"], "c").note
-    assert "means" not in note and "≥:" not in note and "(k/n)" not in note
-
-
-def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None:
-    frame = made_up.frame(store, "tiny_depth")
-    assert len(best_known(frame)) == 3
-    ratios = tightness(frame).groupby("series")["ratio"].mean()
-    assert ratios["paper"] == pytest.approx(1.5 / 0.9999) and "attack" not in ratios
-    nobody = frame.assign(lower=0.0)  # then no upper bound counts as tight because no other is smaller
-    assert best_known(nobody).isna().all() and tightness(nobody).empty
-    for draw in (pareto, lambda frame: profile(frame, made_up.trace(store, "tiny_depth"))):
-        with pytest.raises(InvalidInput, match="nothing to draw"):
-            draw(nobody)
 
 
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,28 +117,6 @@ def test_pictures_that_cannot_be_drawn(store: Path) -> None:
         plot(store, "sweep", wanted=Filter(studies=("images",)))
     with pytest.raises(InvalidInput, match="nothing to draw"):
         plot(store, "pareto", wanted=Filter(studies=("unfinished",)))
-
-
-def test_headlines_say_who_is_tighter_and_at_what_cost() -> None:
-    assert headline({"paper": (3.0, 1.0), "sdp": (2.0, 1.1), "bab": (1.0, 4.0)}) == (
-        "bab is 3 times tighter than paper, in 4 times the time"
-    )
-    assert headline({"lp": (3.0, 1.0), "sdp": (2.0, 1.1)}) == "sdp is 1.5 times tighter than lp, in the same time"
-    assert headline({"paper": (2.001, 1.0), "sdp": (2.0, 1.1)}) == "sdp and paper prove the same"
-    assert headline({"paper": (2.0, 1.0), "sdp": (float("nan"), 1.0)}) == ""
-
-
-def test_a_sweep_tells_lines_apart_and_marks_who_proved_nothing(store: Path) -> None:
-    frame = made_up.frame(store, "tiny_width")
-    figure = sweep(frame, "label.width", "hidden width", title="nets")
-    value, ratio, seconds = figure.axes
-    assert figure.get_suptitle() == "At hidden width 64 bab is 1.5 times tighter than paper, in 4 times the time"
-    assert figure.get_supxlabel() == "nets" and value.get_ylabel() == "local Lipschitz constant for l_inf"
-    silent = [line for line in value.lines if line.get_marker() == "1" and len(line.get_xdata())]
-    assert [list(line.get_xdata()) for line in silent] == [[64]]  # LipMIP, which ran out of memory there
-    drawn = {tuple(np.round(line.get_ydata(), 6)) for line in ratio.lines}
-    assert (1.0, 1.0, 1.0) in drawn and (1.5, 1.5, 1.5) in drawn and (9.0, 9.0, 9.0) in drawn
-    assert any(np.allclose(line.get_ydata(), 10.0) and line.get_linestyle() == ":" for line in seconds.lines)
 
 
 def test_every_series_has_its_own_look() -> None:

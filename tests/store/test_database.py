@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sqlite3
 import subprocess
 import sys
@@ -19,18 +18,11 @@ import torch
 from made_up import member, record
 
 import lipcompare
-from lipcompare import InvalidInput, Norm
+from lipcompare import Norm
 from lipcompare.fingerprint import Fingerprints
-from lipcompare.store import export, repair, schema
 from lipcompare.store.database import Store, StoreError
-from lipcompare.store.filter import Filter
 
 SMOOTH = (torch.nn.Tanh, torch.nn.Sigmoid, torch.nn.ReLU, torch.nn.LeakyReLU)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "new" / "results.sqlite"
 
 
 def test_what_goes_in_comes_out(path: Path) -> None:
@@ -76,32 +68,6 @@ def test_forget_deletes_cells_with_their_traces(path: Path) -> None:
         assert store.forget(["a", "c"]) == 2 and store.trace().empty and store.forget([]) == 0
 
 
-def test_a_filter_selects_rows_and_names_what_is_unknown(path: Path) -> None:
-    with Store(path) as store:
-        store.declare("s", [member(), member("b", task="eps=0.2", series="x"), member("c", task="eps=0.2")])
-        store.put(record())
-        store.put(record("b", method="sdp", status="time_limit"))
-        frame = store.frame()
-
-    def keys(**fields: tuple[str, ...]) -> list[str]:
-        return list(Filter(**fields).select(frame)["key"])
-
-    assert keys() == ["a", "b", "c"]
-    assert keys(methods=("sdp",)) == keys(methods=("x",)) == keys(statuses=("time_limit",)) == ["b"]
-    assert keys(tasks=("0.2",), studies=("s",)) == ["b", "c"] and keys(tasks=("0.2", "0.1"), methods=("lbp",)) == [
-        "a",
-        "c",
-    ]
-    assert keys(statuses=("pending",)) == ["c"] and keys(statuses=("crashed",)) == []
-    for fields, says in (
-        ({"studies": ("S",)}, "Unknown study 'S'"), ({"methods": ("lpb",)}, "Did you mean 'lbp'"),
-        ({"tasks": ("width",)}, "contains 'width'. Such names are: eps=0.1, eps=0.2"),
-        ({"statuses": ("timelimit",)}, "Did you mean 'time_limit'"),
-    ):  # fmt: skip
-        with pytest.raises(InvalidInput, match=re.escape(says)):
-            keys(**fields)
-
-
 def test_members_of_one_name_are_replaced(path: Path) -> None:
     with Store(path) as store:
         store.declare("s", [member("old"), member("other", series="other")])
@@ -109,20 +75,6 @@ def test_members_of_one_name_are_replaced(path: Path) -> None:
         assert sorted(store.frame("s")["key"]) == ["new", "other"]
         store.declare("s", [member("newest", problem="another question"), member("b", task="eps=0.2")])
         assert sorted(store.frame("s")["key"]) == ["b", "newest"]
-
-
-def test_a_store_of_the_first_schema_is_read_and_brought_up_to_date(path: Path) -> None:
-    with Store(path) as store:
-        store.put(record())
-        store.declare("s", [member(), member("pending", series="x")])
-        store._connection.execute("ALTER TABLE members DROP COLUMN problem")
-        store._connection.execute("PRAGMA user_version = 1")
-    with Store(path, read_only=True) as store:
-        assert len(store.frame("s")) == 2
-    with Store(path) as store:
-        assert store._connection.execute("PRAGMA user_version").fetchone()[0] == schema.SCHEMA_VERSION
-        problems = store._connection.execute("SELECT problem FROM members ORDER BY key").fetchall()
-        assert [tuple(row) for row in problems] == [("p",), ("",)]
 
 
 def test_two_writers_share_a_file(path: Path) -> None:
@@ -171,13 +123,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Store(text / "below" / "a.sqlite")
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    with Store(path) as store:
-        store._connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
-    with pytest.raises(StoreError, match=r"schema version 3 .* reads up to 2"):
-        Store(path)
-
-
 def test_a_store_that_may_only_be_read(path: Path) -> None:
     with Store(path) as store:
         store.put(record())
@@ -189,32 +134,6 @@ def test_a_store_that_may_only_be_read(path: Path) -> None:
                 store.put(record("b"))
     finally:
         os.chmod(path.parent, 0o755)
-
-
-@pytest.mark.parametrize("ending", [".csv", ".parquet"])
-def test_export(path: Path, tmp_path: Path, ending: str) -> None:
-    if ending == ".parquet":
-        pytest.importorskip("pyarrow")
-    out = tmp_path / "out" / f"rows{ending}"
-    with Store(path) as store:
-        store.declare("s", [member(), member("pending", series="x")])
-        store.put(record())
-        assert export.export(store, out) == 2
-        read = pd.read_csv(out) if ending == ".csv" else pd.read_parquet(out)
-        assert read["series"].tolist() == ["lbp", "x"] and read["upper"].isna().all()
-        assert export.export(store, out, trace=True, study="s") == 2
-
-
-def test_export_says_what_is_wrong(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store(path) as store:
-        with pytest.raises(InvalidInput, match=r"must be \.csv or \.parquet"):
-            export.export(store, tmp_path / "rows.xls")
-        (tmp_path / "file").write_text("")
-        with pytest.raises(StoreError):
-            export.export(store, tmp_path / "file" / "rows.csv")
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(InvalidInput, match=r"pip install 'lipcompare\[experiments\]'"):
-            export.export(store, tmp_path / "rows.parquet")
 
 
 def test_fingerprints_tell_content_not_names() -> None:
@@ -235,82 +154,3 @@ def test_fingerprints_tell_content_not_names() -> None:
     assert prints.of(partial(max, 1)) != prints.of(partial(max, 2)) != prints.of(partial(min, 2)) != prints.of(max)
     with pytest.raises(TypeError, match="no fingerprint"):
         prints.of(object())
-
-
-def test_texts_in_csv_files_compute_nothing() -> None:
-    cells = {
-        "=1+1": "'=1+1", "+x": "'+x", "-x": "'-x", "@a": "'@a", "a\x00b\n": "a?b?", "\t=1": "?=1",
-        "-": "-", "-3.5": "-3.5", "+1e5": "+1e5", "x=1": "x=1", "": "",
-    }  # fmt: skip
-    for text, safe in cells.items():
-        assert export.csv_cell(text) == safe
-    assert export.csv_cell(1.5) == 1.5 and export.csv_cell(None) is None
-
-
-def damage(path: Path, text: bytes, instead: bytes) -> None:
-    content = path.read_bytes()
-    assert text in content
-    path.write_bytes(content.replace(text, instead))
-
-
-def many(path: Path) -> None:
-    """Hundreds of cells on many pages, without a log beside the file."""
-    with Store(path) as store:
-        store.declare("s", [member(f"k{n:04}", task=f"t{n:04}") for n in range(300)])
-        for n in range(300):
-            store.put(record(f"k{n:04}", message=f"message {n} " * 20))
-        store._connection.execute("PRAGMA journal_mode = DELETE")
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_damaged_store_gives_its_whole_rows_and_is_repaired(path: Path, seed: int) -> None:
-    """Pages are overwritten here and there; every row that is still given is one that was written."""
-    many(path)
-    with Store(path, read_only=True) as store:
-        expected = store.frame().set_index("key")
-    content = bytearray(path.read_bytes())
-    dice = np.random.default_rng(seed)
-    pages = len(content) // 4096
-    for page in dice.choice(np.arange(2, pages), 3, replace=False):
-        content[page * 4096 : (page + 1) * 4096] = dice.bytes(4096)
-    path.write_bytes(bytes(content))
-    with Store(path, read_only=True) as store:
-        frame = store.frame().set_index("key")
-        store.trace()
-    done = frame[frame["status"].notna()]
-    assert len(done) > 20  # where an inner page of the studies is gone, rows are saved that no study names
-    pd.testing.assert_frame_equal(done, expected.loc[done.index], check_dtype=False)
-    kept, saved = repair.repair(path)
-    assert kept.exists() and saved.cells >= max(50, len(done))
-    with Store(path) as store:
-        assert store.saved is None and len(store.done()) == saved.cells
-        assert (store._connection.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
-        store.put(record("another"))
-    with pytest.raises(StoreError, match="move it away"):
-        repair.repair(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "instead"),
-    [(b'{"tightening": "crown"}', b'{"tightening": "crown"!'), (b'{"eps": 0.1', b'{"eps": \xff\xfe1')],
-)
-def test_a_row_whose_text_is_damaged_is_left_out(path: Path, text: bytes, instead: bytes) -> None:
-    with Store(path) as store:
-        store.declare("s", [member(), dataclasses.replace(member("b", task="other"), labels={"x": 1})])
-        store.put(record())
-        store.put(record("b", options={}))
-        store._connection.execute("PRAGMA journal_mode = DELETE")
-    damage(path, text, instead)
-    with Store(path, read_only=True) as store:
-        frame = store.frame()
-        assert store.saved is not None
-        assert list(frame[frame["status"].notna()]["key"]) == ["b"]
-
-
-def test_a_store_of_which_nothing_is_left_is_one_sentence(path: Path) -> None:
-    many(path)
-    path.write_bytes(path.read_bytes()[:100] + bytes(9000))
-    for work in (lambda: Store(path, read_only=True), lambda: Store(path), lambda: repair.repair(path)):
-        with pytest.raises(StoreError, match=re.escape(str(path))):
-            work()
-    assert path.exists()

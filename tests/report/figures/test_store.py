@@ -1,0 +1,53 @@
+"""What pictures of a store show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pytest
+
+from lipcompare import InvalidInput
+from lipcompare.report.figures.store import (
+    best_known,
+    headline,
+    pareto,
+    profile,
+    sweep,
+    tightness,
+)
+
+
+def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None:
+    frame = made_up.frame(store, "tiny_depth")
+    assert len(best_known(frame)) == 3
+    ratios = tightness(frame).groupby("series")["ratio"].mean()
+    assert ratios["paper"] == pytest.approx(1.5 / 0.9999) and "attack" not in ratios
+    nobody = frame.assign(lower=0.0)  # then no upper bound counts as tight because no other is smaller
+    assert best_known(nobody).isna().all() and tightness(nobody).empty
+    for draw in (pareto, lambda frame: profile(frame, made_up.trace(store, "tiny_depth"))):
+        with pytest.raises(InvalidInput, match="nothing to draw"):
+            draw(nobody)
+
+
+def test_headlines_say_who_is_tighter_and_at_what_cost() -> None:
+    assert headline({"paper": (3.0, 1.0), "sdp": (2.0, 1.1), "bab": (1.0, 4.0)}) == (
+        "bab is 3 times tighter than paper, in 4 times the time"
+    )
+    assert headline({"lp": (3.0, 1.0), "sdp": (2.0, 1.1)}) == "sdp is 1.5 times tighter than lp, in the same time"
+    assert headline({"paper": (2.001, 1.0), "sdp": (2.0, 1.1)}) == "sdp and paper prove the same"
+    assert headline({"paper": (2.0, 1.0), "sdp": (float("nan"), 1.0)}) == ""
+
+
+def test_a_sweep_tells_lines_apart_and_marks_who_proved_nothing(store: Path) -> None:
+    frame = made_up.frame(store, "tiny_width")
+    figure = sweep(frame, "label.width", "hidden width", title="nets")
+    value, ratio, seconds = figure.axes
+    assert figure.get_suptitle() == "At hidden width 64 bab is 1.5 times tighter than paper, in 4 times the time"
+    assert figure.get_supxlabel() == "nets" and value.get_ylabel() == "local Lipschitz constant for l_inf"
+    silent = [line for line in value.lines if line.get_marker() == "1" and len(line.get_xdata())]
+    assert [list(line.get_xdata()) for line in silent] == [[64]]  # LipMIP, which ran out of memory there
+    drawn = {tuple(np.round(line.get_ydata(), 6)) for line in ratio.lines}
+    assert (1.0, 1.0, 1.0) in drawn and (1.5, 1.5, 1.5) in drawn and (9.0, 9.0, 9.0) in drawn
+    assert any(np.allclose(line.get_ydata(), 10.0) and line.get_linestyle() == ":" for line in seconds.lines)
