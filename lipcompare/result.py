@@ -183,11 +183,14 @@ class Bound:
             What was written: :class:`lipcompare.certificates.Summary`.
 
         Raises:
-            ValueError: the result does not come from :func:`lipcompare.bound`.
+            ValueError: the result does not come from :func:`lipcompare.bound`, or nothing was proved.
             UnsupportedOperation: certificates do not cover the network or the domain.
         """
         if self.prover is None:
-            raise ValueError("Only results of lipcompare.bound know their problem: use certificates.write_certificate.")
+            raise ValueError(
+                "Only what lipcompare.bound has proved knows its problem; for other results there is "
+                "certificates.write_certificate."
+            )
         return self.prover(self, path, example=example, time_limit=time_limit, memory=memory)
 
     def example(self, b: int) -> Bound:
