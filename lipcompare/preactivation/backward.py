@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lipcompare.budget import Deadline, chunk_size, tensor_bytes
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
+from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
 
 
@@ -87,6 +89,52 @@ class Start(NamedTuple):
         coefficient, constant = backward_planes(network, lines, self.coefficients, chosen, passed)
         own = self.constant if chosen is None else self.constant[chosen]
         return coefficient, own if constant is None else own + constant
+
+
+Further = Callable[[Start, Tensor, Tensor], Tensor]
+"""Better upper bounds (batch, targets) of functionals, from their start, the entries that they are of, and bounds."""
+
+
+def entry_bounds(
+    network: Network,
+    region: Region,
+    lines: Mapping[int, Lines],
+    node: int,
+    wanted: Tensor,
+    current: Interval,
+    *,
+    copies: int,
+    memory: int,
+    deadline: Deadline,
+    further: Further | None = None,
+) -> Interval:
+    """Bounds on entries ``wanted`` (batch, size) of an affine node's value by backward passes, ``current`` elsewhere.
+
+    Not always the better of both: the caller takes that, after rounding.
+
+    Args:
+        lines: of every activation node before, fields (batch, neurons).
+        copies: tensors of the widest node's size that a functional takes.
+        deadline: when it has passed, the entries that are left stay as they are.
+    """
+    batch = len(current.lower)
+    lower, upper = current.lower.clone(), current.upper.clone()
+    widest = max(n.size for n in network.nodes[: node + 1])
+    chunk = chunk_size(memory, lower.device, tensor_bytes(copies, 2 * batch * widest, lower))  # both signs of an entry
+    shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
+    for entries in wanted.any(0).nonzero().squeeze(-1).split(chunk):
+        if not len(entries) or deadline.passed():
+            break
+        start = Start.of_ends(network, node, entries, lower)
+        best = start.upper(network, region, shared)
+        if further is not None:
+            best = further(start, entries, best)
+        high, low = best.tensor_split(2, dim=1)
+        upper.index_copy_(1, entries, high)
+        lower.index_copy_(1, entries, -low)
+    result = Interval(lower, upper)
+    # Of one example, what is not wanted was not touched.
+    return result if batch == 1 else result.select(wanted, current)
 
 
 def backward_upper(network: Network, region: Region, lines: Mapping[int, Lines], node: int, rows: Tensor) -> Tensor:

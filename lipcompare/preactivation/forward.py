@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
+from lipcompare.budget import Copies, Deadline
 from lipcompare.domain import NormBall, Region
 from lipcompare.network.activations import Activation, Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation.backward import Start
+from lipcompare.preactivation.backward import Further, Start, entry_bounds
 from lipcompare.preactivation.deciding import decided, decides, near_zero
 from lipcompare.preactivation.descent import Descent, Watch, descend
 from lipcompare.preactivation.hurry import Hurry
@@ -159,9 +159,7 @@ def _refine(
 
     ``hurry`` says how far back the passes go; None for the input.
     """
-    batch = current.lower.shape[0]
-    targets = undecided.any(0).nonzero().squeeze(-1)
-    if not len(targets) or deadline.passed():
+    if deadline.passed() or not bool(undecided.any()):
         return current
     if descent is None and isinstance(box, Interval):
         pieces = all(network.activation(k).piecewise_linear for k in bounds)
@@ -176,23 +174,14 @@ def _refine(
         if isinstance(box, Interval) and prefers_patches(network, node):
             return decided(network, box, bounds, lines, node, current, descent, memory=memory, deadline=deadline)
         undecided = undecided & near_zero(current)
-        targets = undecided.any(0).nonzero().squeeze(-1)
-    lower, upper = current.lower.clone(), current.upper.clone()
-    one = batch == 1  # then what is not undecided has no target
-    widest = max(n.size for n in network.nodes[: node + 1])
-    copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
-    chunk = chunk_size(memory, lower.device, tensor_bytes(copies, 2 * batch * widest, lower))  # both signs of a target
-    shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
-    for entries in targets.split(chunk):
-        if deadline.passed():
-            break
-        start = Start.of_ends(network, node, entries, lower)
-        best = start.upper(network, box, shared)
-        if descent is not None:
+    further: Further | None = None
+    if descent is not None:
+
+        def further(start: Start, entries: Tensor, upper: Tensor) -> Tensor:
             told = watch(node, entries) if watch else None
-            best = descend(network, box, bounds, start, best, descent, deadline, told)
-        high, low = best.tensor_split(2, dim=1)
-        upper.index_copy_(1, entries, high)
-        lower.index_copy_(1, entries, -low)
-    found = Interval(lower, upper)
-    return found if one else found.select(undecided, current)
+            return descend(network, box, bounds, start, upper, descent, deadline, told)
+
+    copies = Copies.PLANE if descent is None else Copies.DESCENT * (len(lines) + 1)
+    return entry_bounds(
+        network, box, lines, node, undecided, current, copies=copies, memory=memory, deadline=deadline, further=further
+    )

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
+from lipcompare.budget import Copies, Deadline
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_backward, fold_forward, linear_value
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap
-from lipcompare.preactivation.backward import Start
+from lipcompare.preactivation.backward import entry_bounds
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, outward, through_activation
 from lipcompare.preactivation.patches import patch_bounds, prefers_patches
 from lipcompare.preactivation.split import cut_at_kink, decided_slopes
@@ -146,15 +146,6 @@ def _bounded(
     """CROWN's bounds on entries ``wanted`` (subdomains, size) of an affine node's value; ``current`` elsewhere."""
     if prefers_patches(network, node):
         return patch_bounds(network, box, lines, node, wanted, current, memory=memory, deadline=deadline)
-    batch = len(box.lower)
-    widest = max(n.size for n in network.nodes[: node + 1])
-    chunk = chunk_size(memory, wanted.device, tensor_bytes(Copies.PLANE, 2 * batch * widest, current.lower))
-    shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
-    lower, upper = current.lower.clone(), current.upper.clone()
-    for entries in wanted.any(0).nonzero().squeeze(-1).split(chunk):
-        if not len(entries) or deadline.passed():
-            break
-        high, low = Start.of_ends(network, node, entries, lower).upper(network, box, shared).split(len(entries), dim=1)
-        upper.index_copy_(1, entries, torch.minimum(upper.index_select(1, entries), high))
-        lower.index_copy_(1, entries, torch.maximum(lower.index_select(1, entries), -low))
-    return Interval(lower, upper)
+    return entry_bounds(
+        network, box, lines, node, wanted, current, copies=Copies.PLANE, memory=memory, deadline=deadline
+    )
