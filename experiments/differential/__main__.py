@@ -1,9 +1,10 @@
 """Everything against everything, for hours: ``python -m experiments.differential --hours 8``.
 
 Random problems, and on each of them methods, questions and free solvers. Most networks are tiny and attack rounding
-(:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are ordinary small
-networks (dense, convolutional, residual, pooling, leaky, smooth); there, and where a truth takes too long, results are
-held against each other and against derivatives at points, enclosed in float64. Whatever contradicts, crashes, or has a
+(:mod:`lipcompare.testing.hostile`); the truth about them is known in rational arithmetic. The others are the
+same with smooth activations, and ordinary small networks (dense, convolutional, residual, pooling, sorting, leaky,
+smooth), some with weights of extreme sizes; there, and where a truth takes too long, results are held against each
+other and against derivatives at points, of sixty digits or enclosed in float64. Whatever contradicts, crashes, or has a
 wrong status is written to a file from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
@@ -29,13 +30,10 @@ import torch
 
 import lipcompare
 from experiments.differential.cases import BOXES, COSTLY, LINEAR, Spec, named, specs
+from experiments.differential.derivatives import derivatives
 from experiments.differential.questions import GAP, LOOKS, QUESTIONS, Truths
 from lipcompare import Bound, Problem, Status
 from lipcompare.errors import InvalidInput, UnsupportedOperation
-from lipcompare.gates import Gates
-from lipcompare.jacobian import interval_gradient
-from lipcompare.network.interval import Interval
-from lipcompare.preactivation import interval_bounds
 from lipcompare.testing import exact
 
 LATE = 300.0
@@ -109,7 +107,8 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
         return
     truths = [_truth(spec, problem, b, tally) for b in range(spec.boxes)]
     tally.cases[spec.kind, spec.dtype] += spec.boxes
-    seen = _seen(problem)
+    points = derivatives(problem)
+    seen = points.norms(problem)
     lowest, highest = np.zeros_like(seen), np.full_like(seen, np.inf)
     for method, options, examples in spec.runs():
         name = named(method, options)
@@ -138,7 +137,7 @@ def examine(spec: Spec, tally: Tally, only: str | None = None) -> None:
         if only not in (None, question):
             continue
         try:
-            trouble, count = QUESTIONS[question](problem, truths, spec.random)
+            trouble, count = QUESTIONS[question](problem, truths, points, spec.random)
         except UnsupportedOperation:
             continue
         except exact.TooLarge:
@@ -181,26 +180,6 @@ def _troubles(problem: Problem, result: Bound, truths: Truths, seen: np.ndarray)
             yield f"example {b}: upper bound under the truth, {truth.value(row, problem.norm)!r}"
         if not truth.admits_lower(row, problem.norm, float(result.lower[b, row])):
             yield f"example {b}: lower bound above the truth, {truth.value(row, problem.norm)!r}"
-
-
-def _seen(problem: Problem, count: int = 64) -> np.ndarray:
-    """Lower bounds (batch, rows) on the dual norms, from enclosures of the derivatives at points in float64."""
-    generator = torch.Generator().manual_seed(0)
-    unit = torch.rand(count, problem.network.in_size, generator=generator, dtype=torch.float64)
-    unit[: count // 2] = unit[: count // 2].round()
-    lower, upper = (v.unsqueeze(1) for v in problem.box.window)
-    points = problem.box.clamp(lower + unit.to(lower) * (upper - lower)).double()  # (batch, count, inputs)
-    inside = problem.box.contains(points)
-    network = problem.network.to("cpu", torch.float64)
-    flat = points.flatten(0, 1)
-    gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
-    rows = problem.functionals.double().repeat_interleave(count, 0)
-    gradient = interval_gradient(network, gates, rows)
-    least = torch.maximum(gradient.lower, -gradient.upper).clamp(min=0)
-    size = problem.norm.dual.of(least) * (1 - 1e-14 * network.in_size)  # the norm itself is rounded
-    values = size.unflatten(0, (problem.batch, count)) * inside.unsqueeze(-1)
-    attained: np.ndarray = values.amax(1).numpy()
-    return attained
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from experiments.differential.questions import QUESTIONS
 from lipcompare import METHODS, Network, Problem
+from lipcompare.network.activations import smooth
 from lipcompare.network.from_torch import from_module
+from lipcompare.network.graph import Activate, Affine, Node
+from lipcompare.network.linear_maps import Dense
 from lipcompare.testing import hostile
 
 BOXES = 32
@@ -69,12 +72,17 @@ class Spec:
 
     def problem(self) -> Problem:
         dtype: torch.dtype = getattr(torch, self.dtype)
+        if self.kind in SMOOTH:
+            made = hostile.problem(SMOOTH[self.kind], self.seed, self.norm, dtype, self.boxes)
+            return Problem(_smoothed(made.network, self.seed), made.box, made.norm)
         if self.tiny:
             return hostile.problem(self.kind, self.seed, self.norm, dtype, self.boxes)
         generator = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = NETWORKS[self.kind]()
+        if self.seed % 2 and self.kind in EXTREME:
+            network = _stretched(network, generator)
         center = torch.rand(self.boxes, network.in_size, generator=generator, dtype=torch.float64)
         radius = 10 ** (-3 * torch.rand(self.boxes, 1, generator=generator, dtype=torch.float64))
         ball = ("inf", "inf", "inf", "1", "2")[int(torch.randint(5, (), generator=generator))]
@@ -101,6 +109,34 @@ class Spec:
         return self.random.sample(sorted(QUESTIONS), 1)
 
 
+ACTIVATIONS = ("sigmoid", "tanh", "softplus", "elu", "silu", "gelu", "softsign", "arctan", "erf")
+"""Those whose derivatives are known to many digits, but for two that leave every range of numbers."""
+
+
+def _smoothed(network: Network, seed: int) -> Network:
+    """The same network with one smooth activation, or two that alternate."""
+    makers = [smooth.TABLE[ACTIVATIONS[(seed // 3 + number * (seed % 2)) % len(ACTIVATIONS)]] for number in range(2)]
+    nodes = [
+        dataclasses.replace(node, activation=makers[k % 2]()) if isinstance(node, Activate) else node
+        for k, node in enumerate(network.nodes)
+    ]
+    return Network(tuple(nodes), network.input_shape, network.output_shape)
+
+
+def _stretched(network: Network, generator: torch.Generator) -> Network:
+    """The same network with biases, and what dense layers multiply with, of other sizes."""
+    nodes: list[Node] = []
+    for node in network.nodes:
+        if isinstance(node, Affine) and all(isinstance(m, Dense) for m in node.maps):
+            factor = float(10 ** (20 * torch.rand((), generator=generator, dtype=torch.float64) - 10))
+            maps = tuple(Dense(factor * m.matrix()) for m in node.maps)
+            scaled = None if node.bias is None else factor * node.bias
+            nodes.append(dataclasses.replace(node, maps=maps, bias=scaled))
+        else:
+            nodes.append(node)
+    return Network(tuple(nodes), network.input_shape, network.output_shape)
+
+
 def named(method: str, options: dict[str, Any]) -> str:
     """A method with its options, as counts and ``--runs`` call it."""
     return " ".join([method, *(str(v) for v in options.values())])
@@ -115,6 +151,14 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.second(torch.relu(self.first(x))))
+
+
+class Sorted(nn.Module):
+    """GroupSort of pairs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs: Tensor = x.unflatten(-1, (-1, 2)).sort(-1).values
+        return pairs.flatten(-2)
 
 
 def _imported(shape: tuple[int, ...], *layers: nn.Module) -> Network:
@@ -134,13 +178,28 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     ),
     "smooth": lambda: _imported((3,), nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 2)),
     "gelu": lambda: _imported((3,), nn.Linear(3, 5), nn.GELU(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 2)),
+    "softmax": lambda: _imported((3,), nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 3), nn.Softmax(-1)),
+    "log-softmax": lambda: _imported((2,), nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3), nn.LogSoftmax(-1)),
+    "max pooling": lambda: _imported((2,), nn.Linear(2, 6), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(2), nn.Flatten(),
+        nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)),
+    "sorting": lambda: _imported((2,), nn.Linear(2, 4), Sorted(), nn.Linear(4, 4), Sorted(), nn.Linear(4, 2)),
     "elu": lambda: _imported((3,), nn.Linear(3, 5), nn.ELU(), nn.Linear(5, 4), nn.Softplus(), nn.Linear(4, 2)),
 }  # fmt: skip
+SMOOTH = {
+    f"smooth, {family}": family
+    for family in (
+        "plain", "cancelling gradients", "cancelling terms", "large biases", "scales", "balls", "far from the origin",
+        "extreme scales",
+    )
+}  # fmt: skip
+"""Families of tiny problems, with smooth activations in place of those with kinks."""
+EXTREME = ("dense", "leaky", "softmax", "log-softmax", "max pooling", "sorting", "smooth", "gelu", "elu")
+"""Ordinary networks every second of which has layers of extreme sizes."""
 
 
 def specs(seed: int, boxes: int, chosen: str) -> Iterator[Spec]:
     """Batches without end: every kind in turn, half of them in float32."""
-    kinds = [*hostile.FAMILIES, *NETWORKS]
+    kinds = [*hostile.FAMILIES, *NETWORKS, *SMOOTH]
     for number in itertools.count(seed):
         for place, kind in enumerate(kinds):
             norm = ("inf", "2", "1")[(number + place) % 3]

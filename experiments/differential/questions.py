@@ -1,4 +1,4 @@
-"""What questions about a batch answer, held against the truth in rational arithmetic."""
+"""What questions about a batch answer, held against the truth in rational arithmetic, or against points."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from experiments.differential.derivatives import Derivatives
 from lipcompare import Network, Problem
 from lipcompare.domain import Norm, NormBall, Space
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation.interval import interval_values
 from lipcompare.questions import jacobian_bounds
 from lipcompare.questions.certify import AUTO, EXACT_RADIUS, FORWARD, Certificate, certified_radius
 from lipcompare.questions.monotone import Direction, monotonicity
@@ -24,14 +29,16 @@ LOOKS = 2**13
 Truths = list[exact.Truth | None]
 
 
-def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+def _monotone(problem: Problem, truths: Truths, seen: Derivatives, draw: random.Random) -> tuple[str, int]:
     answer = monotonicity(problem)
+    least, largest = seen.ranges()
     for b, row, feature in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
         truth = truths[b]
-        if truth is None:
-            continue
-        low, high = truth.range(row, feature)
         said: Direction = answer.directions.item(b, row, feature)
+        if truth is None and said is Direction.NEITHER:  # points do not say what is nowhere
+            continue
+        # Of points the least upper end and the largest lower one.
+        low, high = (least[b, row, feature], largest[b, row, feature]) if truth is None else truth.range(row, feature)
         wrong = {
             Direction.CONSTANT: low < 0 or high > 0,
             Direction.INCREASING: low < 0,
@@ -43,23 +50,24 @@ def _monotone(problem: Problem, truths: Truths, draw: random.Random) -> tuple[st
     return "", problem.batch
 
 
-def _jacobian(problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+def _jacobian(problem: Problem, truths: Truths, seen: Derivatives, draw: random.Random) -> tuple[str, int]:
     bounding = draw.choice(("ibp", "recurjac", "lbp"))
     bounds = jacobian_bounds(problem, bounding)
+    least, largest = seen.ranges()
     for b, row, entry in np.ndindex(problem.batch, problem.rows, problem.network.in_size):
         lower, upper = float(bounds.lower[b, row, entry]), float(bounds.upper[b, row, entry])
         if np.isnan(lower) or np.isnan(upper) or lower > upper:
             return f"{bounding}: entry {row}, {entry} in [{lower!r}, {upper!r}]", problem.batch
         truth = truths[b]
-        if truth is None:
-            continue
-        low, high = truth.range(row, entry)
+        low, high = (least[b, row, entry], largest[b, row, entry]) if truth is None else truth.range(row, entry)
         if lower > low or upper < high:
             return f"{bounding}: [{lower!r}, {upper!r}] for [{float(low)!r}, {float(high)!r}]", problem.batch
     return "", problem.batch
 
 
-def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+def _operator_norm(
+    bounding: str, problem: Problem, truths: Truths, seen: Derivatives, draw: random.Random
+) -> tuple[str, int]:
     norm = draw.choice(("inf", "1", "2"))
     count = 1 if bounding in (BAB, LIPBAB) else min(4, problem.batch)
     part = problem.slice(0, count)
@@ -75,6 +83,9 @@ def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random
         if not lower <= upper:
             return f"{norm} {bounding}: [{lower!r}, {upper!r}]", count
         if truths[b] is None:
+            attained = _attained(seen, b, norm)
+            if upper < attained:
+                return f"{norm} {bounding}: [{lower!r}, {upper!r}] and {attained!r} at a point", count
             continue
         inner, outer = exact.domains(part, b)
         inside, outside = (
@@ -87,6 +98,21 @@ def _operator_norm(bounding: str, problem: Problem, truths: Truths, draw: random
     return "", count
 
 
+def _attained(seen: Derivatives, b: int, norm: str) -> float:
+    """What the operator norm (of all outputs) is at least, by its enclosures at points."""
+    lower, upper = (v[b][seen.inside[b]] for v in (seen.lower, seen.upper))  # (points, rows, inputs)
+    if not len(lower):
+        return 0.0
+    if norm == "2":
+        middle, radius = lower / 2 + upper / 2, upper / 2 - lower / 2
+        if not np.isfinite(middle).all():
+            return 0.0
+        size = np.linalg.norm(middle, 2, axis=(1, 2)) * (1 - 1e-12) - np.linalg.norm(radius, axis=(1, 2)) * (1 + 1e-12)
+        return float(size.max())
+    least = np.maximum(np.maximum(lower, -upper), 0.0)
+    return float(least.sum(2 if norm == "inf" else 1).max() * (1 - 1e-14 * lower[0].size))
+
+
 def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
     """For p = 2 without the last digits, which a singular value in floating point does not have."""
     if norm == "2":
@@ -96,7 +122,7 @@ def _size(jacobian: exact.Matrix, norm: str) -> Fraction:
     return max(sum(map(abs, line), Fraction(0)) for line in lines)
 
 
-def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random) -> tuple[str, int]:
+def _certify(method: str, problem: Problem, truths: Truths, seen: Derivatives, draw: random.Random) -> tuple[str, int]:
     network, box = problem.network, problem.box
     if network.out_size < 2:
         return "", 0
@@ -116,6 +142,8 @@ def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random)
         if not 0 <= radius <= found.upper[b]:
             return f"{method}, example {b}: radius {radius!r}, at most {found.upper[b]!r}", len(centers)
         if truths[b] is None:
+            if radius > 0 and _crossed(network, centers[b], found, b, norm):
+                return f"{method}, example {b}: another class at a point within {radius!r}", len(centers)
             continue
         wrong = _not_another(network, found, b)
         if wrong:
@@ -135,6 +163,21 @@ def _certify(method: str, problem: Problem, truths: Truths, draw: random.Random)
     return "", len(centers)
 
 
+def _crossed(network: Network, center: Tensor, found: Certificate, b: int, norm: Norm, count: int = 64) -> bool:
+    """Whether a point within the radius surely has another class."""
+    generator = torch.Generator().manual_seed(b)
+    steps = torch.randn(count, len(center), generator=generator, dtype=torch.float64)
+    steps[: count // 2] = steps[: count // 2].sign()
+    radius = float(found.radius[b]) * (1 - 1e-12)
+    points = center.double() + radius * steps / norm.of(steps).unsqueeze(-1)
+    inside = norm.of(points - center.double()) <= radius  # the sum is rounded
+    _, outputs = interval_values(network.to("cpu", torch.float64), Interval(points, points))
+    label = int(found.labels[b])
+    others = [i for i in range(network.out_size) if i != label]
+    above = outputs.lower[:, others] > outputs.upper[:, label : label + 1]
+    return bool((above.any(1) & inside).any())
+
+
 def _not_another(network: Network, found: Certificate, b: int) -> str:
     """What is wrong with an input that is said to have another class; "" if nothing is."""
     if not np.isfinite(found.upper[b]) or not np.isfinite(found.points[b]).all():
@@ -148,7 +191,7 @@ def _not_another(network: Network, found: Certificate, b: int) -> str:
     return "" if min(margins) <= 0 else f"{found.points[b].tolist()} has no other class, by {float(min(margins))!r}"
 
 
-QUESTIONS: dict[str, Callable[[Problem, Truths, random.Random], tuple[str, int]]] = {
+QUESTIONS: dict[str, Callable[[Problem, Truths, Derivatives, random.Random], tuple[str, int]]] = {
     "monotone": _monotone,
     "jacobian": _jacobian,
     **{

@@ -17,6 +17,8 @@ from lipcompare.jacobian import norms
 from lipcompare.jacobian.lines import GateLines, chords, constants
 from lipcompare.network import LeakyReLU
 from lipcompare.network.interval import Interval
+from lipcompare.preactivation import split
+from lipcompare.preactivation.split import HalfSpaces
 from lipcompare.problem import Norm, Problem
 from lipcompare.quadratic.cuts import forms
 from lipcompare.rounding import product_above
@@ -140,6 +142,39 @@ def witnesses_hold(norm: str) -> bool:
     return True
 
 
+def halfspaces(count: int) -> tuple[Interval, HalfSpaces]:
+    """Boxes around 10 (count, inputs) in float32, half-spaces that touch each in one corner.
+
+    Products of float32 are exact in float64, whose own rounding is far below theirs.
+    """
+    random = torch.Generator().manual_seed(0)
+    box = Interval(9 + torch.rand(count, 3, generator=random), 11 + torch.rand(count, 3, generator=random))
+    normal = torch.randn(count, 1, 3, generator=random)
+    ends = torch.maximum(normal[:, 0].double() * box.lower.double(), normal[:, 0].double() * box.upper.double()).sum(-1)
+    offset = (-ends).float()
+    offset = torch.where(offset.double() + ends < 0, torch.nextafter(offset, offset.new_tensor(torch.inf)), offset)
+    index = torch.zeros(count, 1, dtype=torch.int64)
+    return box, HalfSpaces(normal, offset.unsqueeze(1), index, index)
+
+
+def boxes_that_are_touched_are_kept() -> bool:
+    box, spaces = halfspaces(2000)
+    return not bool(split._excluded(box, spaces).any())
+
+
+def maxima_over_half_spaces_hold() -> bool:
+    """``-x`` over ``x in [9, 11], a x + h >= 0``, the sides of the two at ``-h / a`` in between."""
+    count = 2000
+    random = torch.Generator().manual_seed(0)
+    a, x = 1 + torch.rand(count, generator=random), 9.5 + torch.rand(count, generator=random)
+    h = -(a * x)
+    index = torch.zeros(count, 1, dtype=torch.int64)
+    box = Interval(torch.full((count, 1), 9.0), torch.full((count, 1), 11.0))
+    spaces = HalfSpaces(a.view(-1, 1, 1), h.view(-1, 1), index, index)
+    found = split.constrained_maximum(-torch.ones(count, 1, 1), torch.zeros(count, 1), box, spaces, 2)
+    return bool((found[:, 0].double() >= h.double() / a.double()).all())
+
+
 def square(value: Tensor) -> Tensor:
     return value.square()
 
@@ -199,6 +234,12 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
         lambda: chord_holds(norms.square_chord, square),
     ),
     "chords of gates in cuts": ("lipcompare.quadratic.cuts.forms.allowance", nothing, cut_chords_hold),
+    "half-spaces that miss a box": (
+        "lipcompare.preactivation.split.allowance",
+        nothing,
+        boxes_that_are_touched_are_kept,
+    ),
+    "maxima over half-spaces": ("lipcompare.preactivation.split.allowance", nothing, maxima_over_half_spaces_hold),
     "norms": ("lipcompare.jacobian.norms.raised", unchanged, norm_holds),
     "scaled norms": ("lipcompare.domain.euclidean", plain_length, small_norms_hold),
     "products of norms": ("lipcompare.jacobian.norms.product_above", plain_product, products_hold),
