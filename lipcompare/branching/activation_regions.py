@@ -44,10 +44,12 @@ class _Located:
     Attributes:
         point: (inputs,)
         slopes: (neurons,) there; NaN for neurons at their kink, or too near to tell.
+        above: of a region with one Jacobian, the functions of it, rounded upward.
     """
 
     point: np.ndarray
     slopes: np.ndarray
+    above: list[float] | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -114,14 +116,15 @@ class RegionEvaluator:
         made = tuple(node.decisions)
         before = self.located.get(made[:-1]) if made else None
         if made not in self.located and before is not None and _on_side(before, made[-1], high):
-            self._remember(made, before)
+            self._remember(made, dataclasses.replace(before, above=None))
+        known = self.located.get(made)
+        witnesses: tuple[Witness, ...] = ()
         if made in self.located:
-            known = self.located[made]
             if known is None:
                 return Assessment(-np.inf)
-            # At a kink the point may take what slopes this region has.
-            fresh = not chain and bool(np.isnan(known.slopes).any())
-            witnesses = self._attained(known.point, slopes)[0] if fresh else ()
+            if not chain and bool(np.isnan(known.slopes).any()):
+                # At a kink the point may take what slopes this region has.
+                witnesses, _ = self._attained(known.point, slopes)
         elif self.deadline.passed() or not fits(network, len(made), self.memory):
             return Assessment(value, chain)  # without a program nothing is found out, which only costs splits
         else:
@@ -135,13 +138,18 @@ class RegionEvaluator:
             if found.empty:
                 self._remember(made, None)
                 return Assessment(-np.inf)
-            witnesses = ()
             if found.point is not None:
                 witnesses, there = self._attained(found.point, slopes)
-                self._remember(made, _Located(found.point, there))
-        if not chain:
-            return Assessment(min(value, self._values_above(slopes)[node.row]), witnesses=witnesses)
-        return Assessment(value, chain, witnesses=witnesses)
+                known = _Located(found.point, there)
+                self._remember(made, known)
+        if chain:
+            return Assessment(value, chain, witnesses=witnesses)
+        above = None if known is None else known.above
+        if above is None:
+            above = self._values_above(slopes)
+            if known is not None:
+                self._remember(made, dataclasses.replace(known, above=above))
+        return Assessment(min(value, above[node.row]), witnesses=witnesses)
 
     def _remember(self, made: tuple[int, ...], located: _Located | None) -> None:
         each = 8 * (len(made) + self.problem.network.in_size + self.problem.network.neurons) + _ENTRY

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from lipcompare.branching.roots import first_points
+from lipcompare.attack.search import Effort
+from lipcompare.attack.search import search as search_points
+from lipcompare.branching.driver import threshold
+from lipcompare.branching.roots import attained, first_points
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
@@ -19,17 +24,24 @@ from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.lipbab import LipBab
 from lipcompare.methods.milp import Milp
+from lipcompare.preactivation import Tightening, interval_bounds
 from lipcompare.problem import Norm, Problem
-from lipcompare.programs.preactivation import seen_ranges
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witnesses
 from lipcompare.witness import as_witnesses
 
-_FEW, _SEEN = 6, 3
-"""Up to so many gates that CROWN leaves undecided, of which samples see no more than the second both open and closed,
-regions one by one are the fastest: no search for points, no relaxation."""
-_SOME = 10
-"""Up to this many a mixed-integer program is."""
+_FEW, _SEVEN, _SOME = 3, 7, 12
+"""Gates that CROWN leaves undecided. Regions one by one are the fastest up to the second, and up to the first they need
+no points to beat; up to the third they are where no relaxation is near."""
+_NEAR = {Norm.INF: 1.1, Norm.TWO: 1.035, Norm.ONE: 1.2}
+"""Ratio to what samples attain up to which one is: for p = 1 of the linear bound, which integer programming needs no
+better; else of the quadratic-gate bound, which then closes with a few subdomains."""
+_LINEAR = 1.5
+"""The same of the linear bound from which no other is."""
+_FAR = 1.4
+"""Ratio of the quadratic-gate bound from which regions are the fastest up to ``_MORE`` gates."""
+_LOOSELY, _NEURONS = 64, 1000
+"""Gates that interval arithmetic leaves undecided in networks of so many neurons at most where a look is worth it."""
 _MORE, _MOST, _ROWS = 20, 30, 2
 """So it is up to the first, if the quadratic-gate bound leaves no more than so many rows above what points attain (each
 has a program of its own), and up to the second if besides little is open."""
@@ -38,9 +50,9 @@ _LITTLE = 1.08
 _LITTLE_ONE, _MANY = 1.3, 100
 """The same for p = 1, from ``_MOST`` gates up to the second; with more the relaxation takes long, and the program is
 tried anyway."""
-_SAMPLES = 256
-"""Enough to see the signs of a few gates."""
-_TOLERANCE = 1e-2
+_SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
+"""Of the points that regions have to beat."""
+_TOLERANCE = 3e-3
 """Relative, of that relaxation."""
 _SEARCH, _SEARCH_SECONDS = 0.2, 2.0
 """At most this share of the time, and so many seconds, for those points, from which the chosen method goes on."""
@@ -62,19 +74,20 @@ class Choice(NamedTuple):
 class Exact(Method):
     """Picks an exact method by how many gates the linear bounds leave undecided, and how much they leave open.
 
-    1. At most six, at most three of them seen with both signs: ``lipbab``, which tries their regions. For p = 2 at most
-       six.
-    2. At most ten: ``milp`` where it applies; up to twenty too if the quadratic-gate bound leaves at most two rows
-       above what a few points attain, and up to thirty if besides it is within 8 % of that; for p = 1 on any network up
-       to thirty, and beyond if it is within three tenths (there one entry of the gradient decides, a linear objective
-       that integer programming bounds well and where the quadratic relaxation needs a program per entry). What it has
-       not solved after half a minute goes on to ``bab``.
+    1. At most seven: ``lipbab``, which tries their regions; up to twelve where no relaxation is near to what samples
+       attain: the quadratic-gate bound within a tenth for p = inf and 3.5 % for p = 2, for p = 1 the linear one within
+       a fifth. Up to twenty where the quadratic-gate bound is over 1.4 times what a few points attain.
+    2. ``milp`` where it applies: up to twenty if the quadratic-gate bound leaves at most two rows above what a few
+       points attain, and up to thirty if besides it is within 8 % of that; for p = 1 on any network up to thirty, and
+       beyond if it is within three tenths (there one entry of the gradient decides, a linear objective that integer
+       programming bounds well and where the quadratic relaxation needs a program per entry). What it has not solved
+       after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
 
-    What choosing computes (linear bounds, points) is what the chosen method begins with. The rule is from measurements
-    on the reference networks (``python -m experiments.questions --only exact``).
+    What choosing computes (linear and quadratic-gate bounds, points) is what the chosen method begins with. The rule is
+    from measurements on reference networks and random ones (``python -m experiments.questions --only exact``).
     """
 
     name: ClassVar[str] = "exact"
@@ -87,23 +100,16 @@ class Exact(Method):
     def supports(self, problem: Problem) -> str | None:
         return Bab().supports(problem)
 
-    def choose(self, linear: Linear, clock: Clock, known: Witnesses | None = None) -> Choice:
-        """The method that the decision list picks for one example; ``known``: points to beat, if there are any."""
-        problem, memory = linear.problem, clock.budget.memory
-        network, norm = problem.network, problem.norm
-        if not has_patterns(network) or isinstance(problem.box, Space) or linear.leave_little(clock.left):
+    def choose(self, sharper: _Sharper, count: int | None, clock: Clock, known: Witnesses | None) -> Choice:
+        """The method that the decision list picks for one example where it is not regions at once.
+
+        ``count``: undecided gates, None where they decide nothing; ``known``: points to beat, if there are any.
+        """
+        problem, memory = sharper.problem, clock.budget.memory
+        norm = problem.norm
+        if count is None or Milp().supports(problem) is not None:
             return Choice(Bab(), known)
-        if linear.hurried:
-            return Choice(Bab(), known)  # too large for programs
-        if not network.activations:
-            return Choice(LipBab(), known)
-        gates = linear.propagated(memory, _CHOOSING * clock.left).gates
-        count = int(gates.unstable_count.max())
-        if count <= _SEEN or (count <= _FEW and (norm is Norm.TWO or _seen(problem, gates) <= _SEEN)):
-            return Choice(LipBab(), known)
-        if Milp().supports(problem) is not None:
-            return Choice(Bab(), known)
-        if count <= _SOME or (norm is Norm.ONE and not _MOST < count <= _MANY):
+        if norm is Norm.ONE and not _MOST < count <= _MANY:
             return Choice(Milp(), known)
         if norm is not Norm.ONE and count > _MOST:
             return Choice(Bab(), known)
@@ -113,18 +119,26 @@ class Exact(Method):
             known = as_witnesses(problem, [found])
         best = float(known.values.max())
         if norm is Norm.ONE:
-            upper = linear.upper[0]
+            upper = sharper.linear.upper[0]
             if float(upper.max()) > _LITTLE_ONE * best:
-                upper = _lifted(linear, clock)
+                upper = sharper.lifted(best)
             return Choice(Milp() if float(upper.max()) <= _LITTLE_ONE * best else Bab(), known)
-        upper = _lifted(linear, clock)
+        upper = sharper.lifted(best)
+        if count <= _MORE and float(upper.max()) > _FAR * best:
+            return Choice(LipBab(), known)
         few = int((upper > best * (1 + clock.budget.gap)).sum()) <= _ROWS
         little = count <= _MORE or float(upper.max()) <= _LITTLE * best
         return Choice(Milp() if few and little else Bab(), known)
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
-        clock = Clock(budget)
-        return self.after(linear_bounds(problem.double(), clock), problem, clock)
+        clock, double = Clock(budget), problem.double()
+        if _may_be_few(double):
+            # Optimised slopes take longer than a few regions.
+            plain = linear_bounds(double, clock, Tightening.CROWN)
+            count = _undecided(plain, clock)
+            if count is not None and count <= _SOME:
+                return self.after(plain, problem, clock)
+        return self.after(linear_bounds(double, clock), problem, clock)
 
     def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
         """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
@@ -144,40 +158,104 @@ class Exact(Method):
         )  # fmt: skip
 
     def _example(self, linear: Linear, clock: Clock, known: Witnesses | None) -> Bound:
-        problem, budget = linear.problem, clock.budget
-        chosen, points = self.choose(linear, clock, known)
+        problem, gap = linear.problem, clock.budget.gap
+        count, sharper = _undecided(linear, clock), _Sharper(linear, clock)
+        if count is not None and count <= _SOME:
+            seen = known
+            if seen is None and count > _FEW:
+                points = search_points(problem, _SAMPLES, memory=clock.budget.memory)
+                seen = as_witnesses(problem, [Attained(problem.rows, attained(problem, points))])
+            if seen is None or count <= _SEVEN or not sharper.near(float(seen.values.max())):
+                return _taken([LipBab.name], [LipBab().after(linear, problem, within(clock, clock.left), seen)], gap)
+            if problem.norm is not Norm.INF:
+                known = seen  # there programs of single rows are worth a search
+        chosen, known = self.choose(sharper, count, clock, known)
+        linear, names = sharper.known, [chosen.name]
         patient = isinstance(chosen, Milp)
         first = within(clock, min(_PATIENCE, clock.left) if patient else clock.left)
-        if isinstance(chosen, LipBab):
-            results = [chosen.after(linear, problem, first)]
-        elif isinstance(chosen, Bab) or problem.device.type == "cpu":
-            results = [chosen.after(linear, problem, first, points)]
+        if not patient or problem.device.type == "cpu":
+            results = [chosen.after(linear, problem, first, known)]
         else:
             results = [chosen.run(problem, first.budget)]
         if patient and results[0].status is Status.TIME_LIMIT and clock.running():
-            results.append(Bab().after(linear, problem, within(clock, clock.left), points))
-        if len(results) == 1:
-            return dataclasses.replace(results[0], detail=f"Took {chosen.name}. {results[0].detail}".strip())
-        both = intersect(results, gap=budget.gap)
-        status = both.status if both.status is Status.EXACT else results[-1].status
-        return dataclasses.replace(both, status=status, detail=f"Took milp, then bab. {results[-1].detail}")
+            names.append(Bab.name)
+            results.append(Bab().after(linear, problem, within(clock, clock.left), known))
+        return _taken(names, results, gap)
 
 
-def _seen(problem: Problem, gates: Gates) -> int:
-    """How many undecided gates are on either side of their kink on samples of one box."""
+class _Sharper:
+    """Sharper bounds over the whole box of one example, made when they are asked for."""
+
+    def __init__(self, linear: Linear, clock: Clock) -> None:
+        self.problem, self._begun, self._clock = linear.problem, linear, clock
+        self._lifted: Tensor | None = None
+
+    @functools.cached_property
+    def linear(self) -> Linear:
+        """The linear bounds, with optimised slopes."""
+        if self._begun.tightening is Tightening.ALPHA_CROWN:
+            return self._begun
+        sharper = linear_bounds(self.problem, within(self._clock, self._clock.left))
+        return dataclasses.replace(sharper, upper=torch.minimum(sharper.upper, self._begun.upper))
+
+    def lifted(self, best: float) -> Tensor:
+        """The quadratic-gate bound (rows,), no better than it has to be where ``best`` is attained."""
+        if self._lifted is None:
+            linear, memory = self.linear, self._clock.budget.memory
+            found = linear.propagated(memory, _CHOOSING * self._clock.left)
+            enough = linear.upper.new_tensor([threshold(best, self._clock.budget.gap)])
+            with torch.no_grad():
+                bound = sdp_bound(
+                    self.problem.network, found.gates, self.problem.functionals, found.gradients, self.problem.norm,
+                    tolerance=_TOLERANCE, prune_below=enough, target=enough, memory=memory,
+                    deadline=Deadline.after(_CHOOSING * self._clock.left).at,
+                )  # fmt: skip
+            self._lifted = torch.minimum(bound.upper[0], linear.upper[0].to(bound.upper))
+        return self._lifted
+
+    def near(self, best: float) -> bool:
+        """Whether a relaxation is near to what is attained."""
+        norm, linear = self.problem.norm, float(self._begun.upper.max())
+        if linear > _LINEAR * best:
+            return False
+        return (linear if norm is Norm.ONE else float(self.lifted(best).max())) <= _NEAR[norm] * best
+
+    @property
+    def known(self) -> Linear:
+        """The linear bounds, and quadratic-gate bounds of the rows if they were asked for."""
+        if self._lifted is None:
+            return self.linear
+        return dataclasses.replace(self.linear, upper=self._lifted.unsqueeze(0).to(self.linear.upper))
+
+
+def _may_be_few(problem: Problem) -> bool:
+    """Whether it is worth a look how many gates are undecided before slopes are optimised."""
     network = problem.network
-    ranges = seen_ranges(network, problem.box.interval, samples=_SAMPLES)
-    both = [((z.lower < 0) & (z.upper > 0) & gates.unstable(k)[0]).sum() for k, z in ranges.items()]
-    return int(torch.stack(both).sum()) if both else 0
+    if not has_patterns(network) or isinstance(problem.box, Space) or not 0 < network.neurons <= _NEURONS:
+        return False
+    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
+    return int(gates.unstable_count.max()) <= _LOOSELY
 
 
-def _lifted(linear: Linear, clock: Clock) -> Tensor:
-    """The quadratic-gate bound (rows,) over the whole box."""
-    problem, memory = linear.problem, clock.budget.memory
-    found = linear.propagated(memory, _CHOOSING * clock.left)
-    with torch.no_grad():
-        bound = sdp_bound(
-            problem.network, found.gates, problem.functionals, found.gradients, problem.norm,
-            tolerance=_TOLERANCE, memory=memory, deadline=Deadline.after(_CHOOSING * clock.left).at,
-        )  # fmt: skip
-    return bound.upper[0]
+def _undecided(linear: Linear, clock: Clock) -> int | None:
+    """Gates that the linear bounds of one example leave undecided; None where there are none, or no time to count."""
+    problem = linear.problem
+    if not has_patterns(problem.network) or isinstance(problem.box, Space):
+        return None
+    if linear.leave_little(clock.left) or linear.hurried:
+        return None  # too large for programs
+    if not problem.network.activations:
+        return 0
+    gates = linear.propagated(clock.budget.memory, _CHOOSING * clock.left).gates
+    return int(gates.unstable_count.max())
+
+
+def _taken(names: Sequence[str], results: Sequence[Bound], gap: float) -> Bound:
+    """What methods proved one after another."""
+    last = results[-1]
+    detail = f"Took {', then '.join(names)}. {last.detail}".strip()
+    if len(results) == 1:
+        return dataclasses.replace(last, detail=detail)
+    both = intersect(results, gap=gap)
+    status = both.status if both.status is Status.EXACT else last.status
+    return dataclasses.replace(both, status=status, detail=detail)

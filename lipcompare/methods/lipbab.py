@@ -25,7 +25,7 @@ from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.searches import PART, Ended, searched
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
-from lipcompare.result import Bound, Witness
+from lipcompare.result import Bound, Witness, Witnesses
 from lipcompare.rounding import raised
 
 _SEARCH = 0.2
@@ -63,19 +63,24 @@ class LipBab(Method):
         clock = Clock(budget)
         return self.after(linear_bounds(problem.double(), clock, self.tightening), problem, clock)
 
-    def after(self, linear: Linear, problem: Problem, clock: Clock) -> Bound:
-        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time."""
+    def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
+        """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
+
+        ``known``: points to beat.
+        """
 
         def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
-            return self._example(ledger, b, part, clock.budget, deadline)
+            points = [] if known is None else known.example(b)
+            return self._example(ledger, b, part, points, clock.budget, deadline)
 
         return searched(self, problem, linear, clock, search, nodes="region")
 
-    def _example(self, ledger: Ledger, b: int, linear: Linear, budget: Budget, deadline: Deadline) -> Ended:
+    def _example(
+        self, ledger: Ledger, b: int, linear: Linear, known: list[Witness], budget: Budget, deadline: Deadline
+    ) -> Ended:
         problem, norm = linear.problem, linear.problem.norm.dual.of
-        search = Search.start(
-            ledger.upper[b].copy(), attained(problem, problem.box.interval.center.repeat(1, problem.rows, 1))
-        )
+        center = attained(problem, problem.box.interval.center.repeat(1, problem.rows, 1))
+        search = Search.start(ledger.upper[b].copy(), [*center, *known])
         if deadline.passed(linear.ahead + PART * linear.seconds):  # as for bab
             ledger.keep(b, [search])
             return Ended(Stop.TIME, 0, 0)

@@ -8,27 +8,45 @@ import pytest
 from branching.brute import exact_rows
 
 import lipcompare
-from lipcompare import Status
+from lipcompare import Norm, Status
 from lipcompare.budget import Budget, Clock
 from lipcompare.methods.auto import Auto
-from lipcompare.methods.exact import Choice, Exact
+from lipcompare.methods.exact import Choice, Exact, _Sharper, _undecided
 from lipcompare.methods.linear import linear_bounds
 
 
 def choice(problem) -> Choice:
     clock = Clock(Budget())
-    return Exact().choose(linear_bounds(problem.double(), clock), clock)
+    linear = linear_bounds(problem.double(), clock)
+    return Exact().choose(_Sharper(linear, clock), _undecided(linear, clock), clock, None)
 
 
 @pytest.mark.parametrize(
-    ("norm", "eps", "taken"), [("inf", 0.05, "lipbab"), ("inf", 0.8, "milp"), ("1", 0.8, "milp"), ("2", 0.8, "bab")]
+    ("norm", "eps", "some", "taken"),
+    [("inf", 0.05, 12, "lipbab"), ("inf", 0.8, 0, "milp"), ("1", 0.8, 0, "milp"), ("2", 0.8, 0, "bab")],
 )
-def test_exact_takes_what_suits(norm, eps, taken):
+def test_exact_takes_what_suits(monkeypatch, norm, eps, some, taken):
+    monkeypatch.setattr(lipcompare.methods.exact, "_SOME", some)
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), eps, norm=norm)
-    assert choice(problem).method.name == taken
     result = lipcompare.bound(problem, Exact())
-    assert result.status is Status.EXACT and result.method == "exact" and taken in result.detail
+    assert result.status is Status.EXACT and result.method == "exact" and f"Took {taken}. " in f"{result.detail} "
     assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
+
+
+@pytest.mark.parametrize(("norm", "taken"), [("inf", "milp"), ("1", "milp"), ("2", "bab")])
+def test_regions_go_first_unless_a_relaxation_is_near(monkeypatch, norm, taken):
+    problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8, norm=norm)
+    rows = exact_rows(problem)
+    monkeypatch.setattr(lipcompare.methods.exact, "_SEVEN", 0)
+    monkeypatch.setattr(lipcompare.methods.exact, "_LINEAR", np.inf)
+    for near, name in ((0.0, "lipbab"), (np.inf, taken)):
+        monkeypatch.setattr(lipcompare.methods.exact, "_NEAR", dict.fromkeys(Norm, near))
+        result = lipcompare.bound(problem, Exact())
+        assert result.status is Status.EXACT and result.detail.startswith(f"Took {name}.")
+        assert result.overall_upper[0] == pytest.approx(rows.max(), rel=2e-4)
+        assert (result.upper[0] >= rows * (1 - 1e-9)).all() and (result.lower[0] <= rows * (1 + 1e-9)).all()
+    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", 0.0)
+    assert choice(problem).method.name == ("milp" if norm == "1" else "lipbab" if norm == "inf" else "bab")
 
 
 @pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (9.0, "milp")])
@@ -78,6 +96,7 @@ def test_smooth_networks_are_halved():
 
 def test_what_a_program_leaves_open_goes_on_to_branch_and_bound(monkeypatch):
     monkeypatch.setattr(lipcompare.methods.exact, "_PATIENCE", 0.0)
+    monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 0)
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8)
     result = lipcompare.bound(problem, Exact(), time_limit=60)
     assert result.status is Status.EXACT and "Took milp, then bab" in result.detail
