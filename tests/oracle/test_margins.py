@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 import lipcompare
-from lipcompare.jacobian import norms
+from lipcompare.jacobian import norms, relaxations
 from lipcompare.jacobian.lines import GateLines, chords, constants
 from lipcompare.network import LeakyReLU
 from lipcompare.network.interval import Interval
@@ -24,6 +26,8 @@ from lipcompare.quadratic.cuts import forms
 from lipcompare.rounding import product_above
 from lipcompare.testing import exact, hostile
 from lipcompare.witness import check_witnesses, make_witnesses
+from solvers import MixedIntegerProgram, Solution
+from solvers.highs import Highs
 
 
 def nothing(*_: object, **__: object) -> float:
@@ -41,9 +45,9 @@ def interval(count: int = 4000) -> Interval:
     return Interval(-ends[0], ends[1])
 
 
-def bound_holds(family: str, seed: int, norm: str, dtype: torch.dtype, method: str) -> bool:
+def bound_holds(family: str, seed: int, norm: str, dtype: torch.dtype, method: str, **options: str) -> bool:
     problem = hostile.problem(family, seed, norm, dtype)
-    upper, truth = lipcompare.bound(problem, method).upper, exact.truth(problem)
+    upper, truth = lipcompare.bound(problem, method, **options).upper, exact.truth(problem)
     return all(truth.admits_upper(row, problem.norm, float(upper[0, row])) for row in range(problem.rows))
 
 
@@ -175,6 +179,41 @@ def maxima_over_half_spaces_hold() -> bool:
     return bool((found[:, 0].double() >= h.double() / a.double()).all())
 
 
+def combinations_hold() -> bool:
+    """Functionals of known gradients; products of float32 are exact in float64."""
+    random = torch.Generator().manual_seed(0)
+    values, vectors = torch.randn(500, 5, generator=random), torch.randn(4, 5, generator=random)
+    found, true = relaxations.combined(Interval(values, values), vectors), values.double() @ vectors.double().T
+    return bool((found.lower.double() <= true).all() and (found.upper.double() >= true).all())
+
+
+def words_of_solvers_hold() -> bool:
+    """Of one that takes almost all that it says it may be off by; no point makes up for it."""
+    problem = hostile.problem("plain", 4, "inf", torch.float64)
+    truth = exact.truth(problem)
+    kept, solve = "lipcompare.methods.milp._Example", Highs.solve
+
+    def optimistic(self: Highs, program: MixedIntegerProgram, *arguments: Any, **options: Any) -> Solution:
+        found = solve(self, program, *arguments, **{**options, "on_progress": None})
+        can = self.capabilities
+        missed = can.dual_tolerance * float((program.upper - program.lower).sum()) + 0.9 * can.pruning
+        assert found.objective is not None
+        return dataclasses.replace(found, dual_bound=found.objective + missed)
+
+    with (
+        mock.patch(f"{kept}._attack"),
+        mock.patch(f"{kept}._take"),
+        mock.patch("solvers.highs.Highs.solve", optimistic),
+    ):
+        upper = lipcompare.bound(problem, "milp", screen=False, gap=0.0).upper
+    return all(truth.admits_upper(row, problem.norm, float(upper[0, row])) for row in range(problem.rows))
+
+
+def coarse_bounds_say_so() -> bool:
+    problem = hostile.problem("small scales", 1, "inf", torch.float32)
+    return "float64" in lipcompare.bound(problem, "lbp").detail
+
+
 def square(value: Tensor) -> Tensor:
     return value.square()
 
@@ -240,6 +279,19 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
         boxes_that_are_touched_are_kept,
     ),
     "maxima over half-spaces": ("lipcompare.preactivation.split.allowance", nothing, maxima_over_half_spaces_hold),
+    "tangents of all rows": (
+        "lipcompare.jacobian.shared.allowance",
+        nothing,
+        lambda: bound_holds("small scales", 1, "inf", torch.float32, "lbp", relaxation="middle"),
+    ),
+    "combinations of entries": ("lipcompare.jacobian.relaxations.allowance", nothing, combinations_hold),
+    "bounds that rounding makes coarse": ("lipcompare.propagation.allowance", nothing, coarse_bounds_say_so),
+    "what solvers cut off": (
+        "lipcompare.methods.milp.solver_error",
+        lambda solver, program, *_: solver.capabilities.dual_tolerance * (program.upper - program.lower).sum(),
+        words_of_solvers_hold,
+    ),
+    "words of solvers": ("lipcompare.methods.milp.solver_error", nothing, words_of_solvers_hold),
     "norms": ("lipcompare.jacobian.norms.raised", unchanged, norm_holds),
     "scaled norms": ("lipcompare.domain.euclidean", plain_length, small_norms_hold),
     "products of norms": ("lipcompare.jacobian.norms.product_above", plain_product, products_hold),
