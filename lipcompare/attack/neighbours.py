@@ -30,25 +30,36 @@ _PAIRS = 4096
 _ENTRIES = 2**24
 """Gates of all patterns tried at once: about a second of work, and 128 MiB."""
 _CROWN_ENTRIES = 1_000_000
+_PATIENCE = 40
+"""Linear programs one after another that find nothing better, after which the search ends."""
 
 
 def search_regions(
-    problem: Problem, points: Tensor, values: Tensor, regions: int, *, deadline: Deadline, memory: int
+    problem: Problem,
+    points: Tensor,
+    values: Tensor,
+    *,
+    regions: int,
+    deadline: Deadline,
+    memory: int,
+    examples: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Points (batch, rows, starts, inputs) and values (batch, rows, starts), with the better ones found put first.
 
     ``regions`` is the number of linear programs that each example may solve; after ``deadline`` none is begun.
+    ``examples``: (batch,), those that are searched; None for all.
     """
     network = problem.network
     if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
         return points, values
-    if deadline.passed():
+    some = range(problem.batch) if examples is None else examples.nonzero().squeeze(-1).tolist()
+    if not some or deadline.passed():
         return points, values
     # Bounds only decide which neurons may flip; on a large network CROWN would cost more than the search gains.
     tightening = Tightening.CROWN if network.neurons * network.in_size <= _CROWN_ENTRIES else Tightening.INTERVAL
     bounds = preactivation_bounds(network, problem.box.window, tightening, memory=memory, deadline=deadline)
     gates = Gates.from_preactivations(network, bounds)
-    for b in range(problem.batch):
+    for b in some:
         if deadline.passed():
             break
         search = _ExampleSearch(problem.example(b), gates.example(b), regions, deadline)
@@ -72,7 +83,13 @@ class _ExampleSearch:
         entries = max(1, len(self.neurons) * problem.network.in_size)
         self.left = min(regions, int(regions * 2e4 / entries))
         self.deadline = deadline
-        self.best = 0.0
+        self.best, self.idle = 0.0, 0
+
+    @property
+    def over(self) -> bool:
+        """Whether no further program is to be solved."""
+        tired = self.idle >= _PATIENCE and len(self.neurons) > _ALL_PATTERNS
+        return not self.left or tired or self.deadline.passed()
 
     def run(self, points: Tensor, values: Tensor) -> Iterator[tuple[int, Tensor, float]]:
         """Improved (row, point, value) as they are found; points (rows, starts, inputs), values (rows, starts)."""
@@ -83,7 +100,7 @@ class _ExampleSearch:
         seen: set[tuple[int, bytes]] = set()
         optima: list[tuple[int, Tensor, float]] = []
         for flat in order.tolist():
-            if self.deadline.passed():
+            if self.over:
                 return
             row, start = divmod(flat, values.shape[1])
             pattern = self._active(points[row, start])
@@ -94,11 +111,11 @@ class _ExampleSearch:
                 current, pattern = better, self._active(better[1])
                 yield current
             optima.append(current)
-            if len(optima) == 12 or not self.left:
+            if len(optima) == 12:
                 break
         optima.sort(key=lambda optimum: -optimum[2])
         for row, point, value in optima:
-            if self.deadline.passed():
+            if self.over:
                 return
             current = (row, point, value)
             flips = self._everything() if len(self.neurons) <= _ALL_PATTERNS else self._flips(self._active(point), 2)
@@ -146,14 +163,14 @@ class _ExampleSearch:
         functional = self.rows[row].expand(count, -1)
         norms = self.problem.norm.dual.of(self.network.pull_back(slopes, functional))
         for c in norms.argsort(descending=True, stable=True).tolist():
-            if norms[c] <= current[2] * (1 + TIE) or not self.left or self.deadline.passed():
+            if norms[c] <= current[2] * (1 + TIE) or self.over:
                 return None
             pattern = {k: active[c] for k, active in patterns.items()}
             key = (row, self._key(pattern))
             if key in seen:
                 continue
             seen.add(key)
-            self.left -= 1
+            self.left, self.idle = self.left - 1, self.idle + 1
             region = region_of(self.network, self.box, {k: s[c] for k, s in slopes.items()}, pattern, self.open)
             inside = deepest(region, time_limit=self.deadline.left).inside
             if inside is None:
@@ -162,6 +179,8 @@ class _ExampleSearch:
             point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
             value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
             if value > current[2] * (1 + TIE):
+                if value > self.best * (1 + TIE):
+                    self.best, self.idle = value, 0
                 return row, point, value
         return None
 

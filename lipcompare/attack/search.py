@@ -10,6 +10,7 @@ example finds the same points whatever batch it is in.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -127,9 +128,16 @@ def search(
             return points.scatter(1, rows.unsqueeze(-1).expand_as(best), best)
         points, values = _ascend(problem, effort, points, values, deadline)
         report(_best(points, values))
-        points, values = _local_search(problem, effort, points, values, random, deadline)
+        # The regions around gain most for their time: first around what the ascent found, then where that moved on.
+        around = functools.partial(search_regions, problem, regions=effort.regions, deadline=deadline, memory=memory)
+        points, values = around(points, values)
         report(_best(points, values))
-        points, values = search_regions(problem, points, values, effort.regions, deadline=deadline, memory=memory)
+        if effort.rounds and not deadline.passed():
+            before = values.amax(-1)
+            points, values = _local_search(problem, effort, points, values, random, deadline)
+            report(_best(points, values))
+            moved = (values.amax(-1) > before * (1 + TIE)).any(-1)
+            points, values = around(points, values, examples=moved)
     return _best(points, values)
 
 

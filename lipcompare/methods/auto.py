@@ -20,8 +20,8 @@ from lipcompare.methods.sdp import Sdp
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, closed
 
-_ATTACK = 0.15
-"""Share of the time that linear bounds leave for the search for a lower bound."""
+_ATTACK = 0.2
+"""Share of the time that linear bounds leave for the search for a lower bound: what ``bab`` alone takes for it."""
 _FEW = 64
 """Up to this many inputs, halving boxes gains over the best bound on the whole one."""
 
@@ -32,8 +32,8 @@ class Auto(Method):
     """An interval within the time limit, as tight as the time allows.
 
     1. ``lbp``, of all examples together and as it runs alone.
-    2. ``attack`` for at most 15 % of what is left: a lower bound with a witness. Where the time that is left is little
-       for the next step, it comes last.
+    2. ``attack`` for at most a fifth of what is left: a lower bound with a witness. Where the time that is left is
+       little for the next step, it comes last.
     3. Example by example, where the gap is still open, the sharpest method that applies, which goes on from these
        bounds and points: ``exact`` for ReLU-like activations (its interval holds when the time runs out), else ``sdp``,
        and then ``exact`` too where the inputs are few enough to halve.

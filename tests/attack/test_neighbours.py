@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import nets
 import pytest
@@ -40,7 +42,7 @@ def test_from_the_centre_the_largest_region_is_found(seed: int) -> None:
     problem = nets.problem(nets.dense(seed, (3, 5, 4, 2)), 0.5, seed)
     points, values = centre(problem)
     before = values.clone()
-    points, values = search_regions(problem, points, values, 200, deadline=Deadline(), memory=2**30)
+    points, values = search_regions(problem, points, values, regions=200, deadline=Deadline(), memory=2**30)
     assert bool((values >= before).all()) and bool((values > before).any())
     again = gradient_norms(problem.network, problem.functionals.unsqueeze(2), points, problem.norm)
     torch.testing.assert_close(values, again)
@@ -54,10 +56,57 @@ def test_no_program_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch)
     deepest = neighbours.deepest
     monkeypatch.setattr(neighbours, "deepest", lambda *args, **kw: solved.append(1) or deepest(*args, **kw))
     before = centre(problem)
-    after = search_regions(problem, *(t.clone() for t in before), 200, deadline=Deadline.after(-1), memory=2**30)
+    after = search_regions(
+        problem, *(t.clone() for t in before), regions=200, deadline=Deadline.after(-1), memory=2**30
+    )
     assert not solved and bool((after[0] == before[0]).all())
-    search_regions(problem, *(t.clone() for t in before), 5, deadline=Deadline(), memory=2**30)
+    search_regions(problem, *(t.clone() for t in before), regions=5, deadline=Deadline(), memory=2**30)
     assert 0 < len(solved) <= 15  # so many per example
+
+
+def test_a_search_that_finds_nothing_better_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many programs in a row; where few neurons are open every pattern is tried all the same."""
+    wide, few = (nets.problem(nets.dense(1, sizes), 0.5) for sizes in ((3, 20, 20, 2), (3, 4, 4, 2)))
+    solved: list[int] = []
+    deepest = neighbours.deepest
+    monkeypatch.setattr(neighbours, "deepest", lambda *args, **kw: solved.append(1) or deepest(*args, **kw))
+
+    def programs(problem: Problem, patience: int) -> int:
+        monkeypatch.setattr(neighbours, "_PATIENCE", patience)
+        solved.clear()
+        search_regions(problem, *centre(problem), regions=60, deadline=Deadline(), memory=2**30)
+        return len(solved)
+
+    assert 0 < programs(wide, 1) < programs(wide, 60)
+    assert 0 < programs(few, 1) == programs(few, 60)
+
+
+def test_only_the_examples_that_are_asked_for_are_searched() -> None:
+    problem = nets.problem(nets.dense(1, (3, 8, 8, 2)), 0.5, batch=2)
+    before = centre(problem)
+    asked = torch.tensor([False, True])
+    _, values = search_regions(
+        problem, *(t.clone() for t in before), regions=60, deadline=Deadline(), memory=2**30, examples=asked
+    )
+    assert bool((values[0] == before[1][0]).all()) and bool((values[1] > before[1][1]).any())
+
+
+def test_regions_come_before_the_local_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They gain most for their time, and a short search gets no further."""
+    problem = nets.problem(nets.dense(1, (3, 12, 12, 2)), 0.5)
+    order = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        def called(*given: Any, **named: Any) -> Any:
+            order.append(name)
+            return given[2:4] if name == "local" else given[1:3]
+
+        return called
+
+    monkeypatch.setattr("lipcompare.attack.search._local_search", noted("local"))
+    monkeypatch.setattr("lipcompare.attack.search.search_regions", noted("regions"))
+    search(problem, Effort())
+    assert order == ["regions", "local", "regions"]
 
 
 def test_sampling_asks_the_clock_between_small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,5 +139,5 @@ def test_wide_networks_are_not_written_out_flip_by_flip() -> None:
     problem = nets.problem(network, 0.3)
     points, values = centre(problem)
     began = time.process_time()
-    search_regions(problem, points, values, 2, deadline=Deadline.after(1.0), memory=2**30)
+    search_regions(problem, points, values, regions=2, deadline=Deadline.after(1.0), memory=2**30)
     assert time.process_time() - began < 8
