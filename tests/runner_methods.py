@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from lipcompare import Problem, methods
-from lipcompare.budget import Budget, Clock
+from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.methods import Method
 from lipcompare.result import Bound, Status
 from lipcompare.store.database import Store, StoreError
@@ -67,7 +67,7 @@ class Raises(_Test):
 @final
 @dataclasses.dataclass(frozen=True)
 class Hog(_Test):
-    """Takes memory through numpy or torch, or little by little past what the system refuses."""
+    """Takes memory through numpy or torch, or asks for some that it never writes to, with a bound before that."""
 
     name: ClassVar[str] = "hog"
 
@@ -78,6 +78,9 @@ class Hog(_Test):
         if not _warming_up(problem):
             if self.way == "torch":
                 torch.ones(2**30, dtype=torch.float64)
+            elif self.way == "unused":
+                clock.keep(Kept(0, np.full((problem.batch, problem.rows), 7.0)))
+                np.zeros(2**27)
             else:
                 np.ones(2**30)
         return self.result(problem, clock)

@@ -51,6 +51,7 @@ def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -
     limits = CellLimits(time=60.0, grace=0.5, memory=2**29)
     settings = [
         Setting("segfault"), Setting("raises"), Setting("hog"), Setting("hog", {"way": "torch"}),
+        Setting("hog", {"way": "unused"}),
         Setting("deaf", time=1.0), Setting("absent"), Setting("lbp", {"nonsense": 1}), Setting("naive"),
     ]  # fmt: skip
     summary = run([study(*settings, limits=limits)], tmp_path / "r.sqlite", jobs=2, console=QUIET)
@@ -61,6 +62,7 @@ def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -
         "raises": ("crashed", "ZeroDivisionError: an error that nobody expected"),
         "hog": ("out_of_memory", ""),
         "hog way=torch": ("out_of_memory", ""),
+        "hog way=unused": ("out_of_memory", ""),
         "deaf": ("time_limit", "Killed 0.5 s after the limit"),
         "absent": ("unavailable", "No method is called 'absent'"),
         "lbp nonsense=1": ("unsupported", "no option 'nonsense'"),
@@ -69,6 +71,8 @@ def test_everything_that_can_happen_to_a_process_becomes_a_row(tmp_path: Path) -
     for series, (status, words) in expected.items():
         assert frame.loc[series, "status"] == status and words in frame.loc[series, "message"], frame.loc[series]
         assert np.isnan(frame.loc[series, "lower"])  # nothing proved
+    # The system refuses it within the method, so that what this had kept is returned; the runner sees what is in use.
+    assert frame.loc["hog way=unused", "upper"] == 7.0
     assert frame.loc["deaf", "upper"] == 1e6 and "last that it reported" in frame.loc["deaf", "message"]
     assert 1.4 < frame.loc["deaf", "seconds"] < 30
     assert run([study(*settings, limits=limits)], tmp_path / "r.sqlite", console=QUIET).ran == 1  # the absent one
