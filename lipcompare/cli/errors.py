@@ -10,12 +10,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, NoReturn, TextIO, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 
 from lipcompare.errors import Contradiction, LipcompareError, UnsupportedOperation, is_out_of_memory, shown, summary
 
@@ -45,12 +46,23 @@ class _Piped(io.TextIOBase):
         self._stream.flush()
 
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+class _Plain(Console):
+    """Shows control characters as question marks: names may come from whoever sent a file, and terminals obey."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _CONTROL.sub("?", text), style, control)
+
+
 def console(*, stderr: bool = False) -> Console:
     """As wide as the terminal, or 120 columns where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
-        return Console(stderr=stderr, highlight=False, emoji=False)
-    return Console(file=cast(IO[str], _Piped(stream)), width=120, highlight=False, emoji=False)
+        return _Plain(stderr=stderr, highlight=False, emoji=False)
+    return _Plain(file=cast(IO[str], _Piped(stream)), width=120, highlight=False, emoji=False)
 
 
 def note(sentence: str) -> None:

@@ -70,7 +70,7 @@ class Auto(Method):
         if status is not Status.EXACT:
             known = dataclasses.replace(merged, detail="", status=Status.COMPLETE)
             merged = last = example_by_example(
-                known, clock, lambda b, share: self._sharper(linear.part(b), known.example(b), share, ran)
+                problem, known, clock, lambda b, share: self._sharper(linear.part(b), known.example(b), share, ran)
             )
             if hasty:
                 done = [merged]

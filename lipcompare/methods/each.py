@@ -8,14 +8,17 @@ from collections.abc import Callable
 
 from lipcompare.budget import Clock, Kept, TracePoint
 from lipcompare.combine import side_by_side
-from lipcompare.result import Bound, Status, closed
+from lipcompare.problem import Problem
+from lipcompare.result import Attained, Bound, Status, closed
+from lipcompare.witness import as_noted
 
 
-def example_by_example(known: Bound, clock: Clock, run: Callable[[int, Clock], Bound]) -> Bound:
-    """What is ``known`` of a batch, improved by ``run`` for every example in turn.
+def example_by_example(problem: Problem, known: Bound, clock: Clock, run: Callable[[int, Clock], Bound]) -> Bound:
+    """What is ``known`` of a problem, improved by ``run`` for every example in turn.
 
     Each may take an equal share of the time that is left. Those whose interval is closed are left alone, and those that
-    the time does not reach too.
+    the time does not reach too. Where some have witnesses and others none, the middle of their box with the value 0
+    stands in for theirs.
 
     Raises:
         KeyboardInterrupt: the user interrupted one of them; the others do not start, and those done are kept.
@@ -39,6 +42,12 @@ def example_by_example(known: Bound, clock: Clock, run: Callable[[int, Clock], B
         done.append(run(b, Clock(share)))
         if done[-1].status is Status.INTERRUPTED:
             raise KeyboardInterrupt
+    if any(part.witnesses is not None for part in done):
+        none = as_noted(problem, [Attained(problem.rows) for _ in done])
+        done = [
+            part if part.witnesses is not None else dataclasses.replace(part, witnesses=none.part(slice(b, b + 1)))
+            for b, part in enumerate(done)
+        ]
     return side_by_side(done)
 
 

@@ -151,7 +151,7 @@ class Exact(Method):
             points = None if known is None else known.part(slice(b, b + 1))
             return self._example(linear.part(b), share, points)
 
-        merged = example_by_example(start, clock, sharper)
+        merged = example_by_example(problem, start, clock, sharper)
         return self.result(
             problem, clock, lower=merged.lower, upper=merged.upper, status=merged.status, detail=merged.detail,
             witnesses=merged.witnesses,

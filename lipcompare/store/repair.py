@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lipcompare.store.schema import StoreError, connect_raw, create, in_words
+from lipcompare.store.schema import DamagedStore, StoreError, connect_raw, create, in_words
 
 _GIVE_UP = 20_000
 """Row numbers in a row that cannot be read, after which there are no more rows."""
@@ -22,14 +22,16 @@ REAL = ("lower", "upper", "seconds", "radius", "time_limit", "gap")
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """How much of a damaged store is whole."""
+    """How much of a damaged store is whole. Cells that no study names any more are found again by a run of theirs."""
 
     cells: int
     points: int
     members: int
 
     def __str__(self) -> str:
-        return f"whole are {self.cells} cells, {self.points} points of traces and {self.members} entries of studies"
+        text = f"whole are {self.cells} cells, {self.points} points of traces and {self.members} entries of studies"
+        again = " (run the studies again: cells that are whole are found, not computed)"
+        return text + (again if self.members < self.cells else "")
 
 
 def salvage(path: Path) -> tuple[sqlite3.Connection, Saved]:
@@ -59,7 +61,10 @@ def repair(path: str | Path) -> tuple[Path, Saved]:
     damaged = path.with_name(f"{path.name}.damaged")
     if damaged.exists():
         raise StoreError(f"{damaged} is there already: move it away first.")
-    made, saved = salvage(path)
+    try:
+        made, saved = salvage(path)
+    except DamagedStore as error:
+        raise StoreError(f"Nothing of {path} can be read: take a copy of it, or run the studies again.") from error
     new = path.with_name(f"{path.name}.{os.getpid()}.repaired")
     with in_words(path), contextlib.closing(made):
         try:

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 import typer
+from rich.table import Table
 
 from lipcompare.cli import errors
 from lipcompare.errors import InvalidInput
@@ -112,3 +114,14 @@ def test_an_interrupt_while_an_error_is_put_into_words(
     with pytest.raises(typer.Exit) as ended, errors.errors():
         raise OSError
     assert ended.value.exit_code == errors.INTERRUPTED and capsys.readouterr().err == SENTENCE
+
+
+def test_names_do_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """They may come from whoever sent a file; styles of our own stay."""
+    table = Table("name")
+    table.add_row("a\x1b[2Jb\x07c")
+    errors.console().print(table, "d\x9be\rf\ng")
+    errors.note("h\x1b]0;title")
+    out, err = capsys.readouterr()
+    assert "a?[2Jb" in out and "d?e" in out and "\ng" in out and "h?]0;title" in err
+    assert not any(unicodedata.category(c) == "Cc" and c != "\n" for c in out + err)

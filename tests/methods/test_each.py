@@ -11,6 +11,7 @@ from lipcompare import Bound, Status
 from lipcompare.budget import Budget, Clock, Kept
 from lipcompare.combine import SoFar
 from lipcompare.methods.each import example_by_example
+from lipcompare.witness import check_witnesses
 
 PROBLEM = nets.problem(nets.dense(0, (2, 3, 2)), 0.1, batch=3)
 UNKNOWN = Scripted().result(PROBLEM, Clock(Budget()))
@@ -25,7 +26,7 @@ def test_each_may_take_an_equal_share_and_comes_back_in_its_place() -> None:
         value = float(len(limits))
         return Scripted(low=value, high=value + 1).run(PROBLEM.example(example), clock.budget)
 
-    result = example_by_example(UNKNOWN, Clock(Budget(time_limit=30.0)), run)
+    result = example_by_example(PROBLEM, UNKNOWN, Clock(Budget(time_limit=30.0)), run)
     assert result.lower[:, 0].tolist() == [1.0, 2.0, 3.0] and result.upper[:, 1].tolist() == [2.0, 3.0, 4.0]
     np.testing.assert_allclose(limits, [10.0, 15.0, 30.0], rtol=0.05)
 
@@ -43,7 +44,28 @@ def test_an_interrupt_starts_no_other_and_what_was_kept_is_at_its_example() -> N
         return Scripted().run(PROBLEM.example(example), clock.budget)
 
     with pytest.raises(KeyboardInterrupt):
-        example_by_example(UNKNOWN, Clock(Budget(on_kept=so_far.take)), run)
+        example_by_example(PROBLEM, UNKNOWN, Clock(Budget(on_kept=so_far.take)), run)
     so_far.ask()
     assert len(ran) == 2 and so_far.upper[:, 0].tolist()[0] <= 5.0
     assert so_far.upper[1].tolist() == [7.0, 7.0] and np.isinf(so_far.upper[2]).all()
+
+
+def test_the_witnesses_of_some_examples_are_kept_where_the_time_does_not_reach_the_others() -> None:
+    """Found by experiments.faults: the lower end of the first was lost with the witnesses that the second had not."""
+    clock = Clock(Budget(time_limit=30.0))
+
+    def run(example: int, share: Clock) -> Bound:
+        clock.started -= 60.0  # the time is over with the first
+        return Scripted("witness").run(PROBLEM.example(example), share.budget)
+
+    result = example_by_example(PROBLEM, UNKNOWN, clock, run)
+    assert result.witnesses is not None and (result.witnesses.values[0] > 0).all()
+    assert (result.witnesses.values[1:] == 0).all() and (result.lower[1:] == 0).all()
+    assert (check_witnesses(PROBLEM, result.witnesses) >= result.witnesses.values * (1 - 1e-9)).all()
+
+
+def test_where_no_example_has_witnesses_there_are_none() -> None:
+    def run(example: int, share: Clock) -> Bound:
+        return Scripted().run(PROBLEM.example(example), share.budget)
+
+    assert example_by_example(PROBLEM, UNKNOWN, Clock(Budget()), run).witnesses is None

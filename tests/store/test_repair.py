@@ -75,6 +75,21 @@ def test_a_row_whose_text_is_damaged_is_left_out(path: Path, text: bytes, instea
         assert list(frame[frame["status"].notna()]["key"]) == ["b"]
 
 
+def test_a_store_that_is_cut_off_is_not_sent_round_in_circles(path: Path) -> None:
+    """Its repair told to repair it."""
+    many(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StoreError, match="--repair keeps what is whole"):
+        Store(path, read_only=True)
+    with pytest.raises(StoreError, match=r"Nothing of .* can be read: take a copy"):
+        repair.repair(path)
+
+
+def test_cells_that_no_study_names_are_said_to_be_found_again() -> None:
+    assert str(repair.Saved(3, 2, 3)) == "whole are 3 cells, 2 points of traces and 3 entries of studies"
+    assert str(repair.Saved(3, 2, 1)).endswith("(run the studies again: cells that are whole are found, not computed)")
+
+
 def test_a_store_of_which_nothing_is_left_is_one_sentence(path: Path) -> None:
     many(path)
     path.write_bytes(path.read_bytes()[:100] + bytes(9000))
