@@ -1,7 +1,8 @@
-"""Lower bounds: points of large gradient norm, by sampling, smoothed ascent and local search.
+"""Lower bounds: points of large gradient norm, by sampling, smoothed ascent, regions around and local search.
 
 The gradient norm of a piecewise linear network is piecewise constant, so it has no gradient to follow. The ascent
-therefore follows a surrogate in which each gate opens smoothly with its pre-activation; the local search then moves the
+therefore follows a surrogate in which each gate opens smoothly with its pre-activation; linear programs enter regions
+next to the points that it ends at (:mod:`lipcompare.attack.neighbours`); the local search then moves the
 best points by random steps of all sizes, along differences of one another, and keeps a step only if it enters a region
 with a larger norm. Every random number is drawn per row and never per example, and ties are broken by index, so an
 example finds the same points whatever batch it is in.
