@@ -16,6 +16,7 @@ from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.inheritance import inherited_cuts, inherited_multipliers
 from lipcompare.branching.tree import Subdomain
+from lipcompare.budget import Deadline
 from lipcompare.gates import PreactivationBounds
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Norm, Problem
@@ -153,11 +154,11 @@ def _search(
     memory: int,
 ) -> list[Tree]:
     """One tree per row, with one goal for all; arguments as for :func:`proof_trees`."""
-    numbering = Numbering(problem.network)
+    numbering, deadline = Numbering(problem.network), Deadline.after(seconds)
     # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
     bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
     heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
-    settings = Settings(tolerance=_TOLERANCE, memory=memory, cuts=_CUTS)
+    settings = Settings(tolerance=_TOLERANCE, memory=memory, cuts=_CUTS, deadline=deadline)
     evaluator = NetworkEvaluator(
         problem=problem,
         bounds=dict(bounds),
@@ -165,6 +166,7 @@ def _search(
         sweeps=bound.sweeps,
         passes=bound.passes,
         memory=memory,
+        deadline=deadline,
     )
     recorder = _Recorder(evaluator)
     search = Search.start(np.full(problem.rows, np.inf), witnesses)
