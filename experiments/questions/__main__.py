@@ -58,7 +58,8 @@ def show(chosen: Choices, parts: Sequence[str], console: Console) -> None:
         for _, row in rows.iterrows():
             norm = row.get("label.norm")
             case, p = str(row["label.case"]), norm if isinstance(norm, str) else "inf"
-            table.add_row(case, p, row["series"], f"{row['seconds']:.2f}", _said(row))
+            seconds = row["seconds"]
+            table.add_row(case, p, row["series"], f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.4f}", _said(row))
         console.print(table)
         for line in VERDICTS.get(part, lambda frame: [])(rows):
             console.print(line, soft_wrap=True)
