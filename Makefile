@@ -9,7 +9,7 @@ DATA ?= data
 # Threads of torch and BLAS fight over the cores when tests run side by side.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test explore faults lint packages docs install reproduce reproduce-full readme-figures clean
+.PHONY: demo test explore faults lint packages docs install reproduce reproduce-full record readme-figures clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.demo
@@ -50,6 +50,11 @@ reproduce-full: $(STAMP)
 	$(BIN)/python -m experiments.reproduce --full --jobs $(JOBS) --data-root $(DATA) --store results/full/results.sqlite
 	$(BIN)/python -m figures --store results/full/results.sqlite --out results/full/figures
 	$(BIN)/lipcompare report results/full/results.sqlite --out results/full/report
+
+# docs/results, from what `make reproduce-full` (or STORE=file) has: rows, figures, tables and the page in words.
+STORE ?= results/full/results.sqlite
+record: $(STAMP)
+	$(BIN)/python -m figures.record --store $(STORE)
 
 # The two figures of README.md, from the last `make reproduce`.
 readme-figures:

@@ -15,11 +15,12 @@ project, author = "lipcompare", "The lipcompare authors"
 copyright = author  # noqa: A001  # Sphinx's name for it
 version = release = lipcompare.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results/figures"]  # whose tables are on the page of results
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 suppress_warnings = [
     "myst.xref_missing",  # links to files of the repository, which are no pages
+    "toc.empty_glob",  # docs/results is there once the study was run
     "ref.python",  # a word in a docstring that is an attribute of two classes
 ]
 html_theme = "alabaster"

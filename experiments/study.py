@@ -45,6 +45,7 @@ OURS = (Setting("sdp", series="sdp"), Setting("bab", series="bab"), Setting("att
 
 EVERYTHING = (*PAPER, *OURS)
 
+EXACT = ("LipMIP", "LipBaB")
 EXACT_SECONDS, BAB_SECONDS = 1000.0, 60.0
 """The paper's limits for LipMIP and LipBaB, and for branch and bound."""
 
@@ -56,6 +57,8 @@ class Choices:
     Attributes:
         full: the sizes and limits of the paper, not the reduced ones.
         seconds: time limit per cell; 0 takes the script's own.
+        exact_seconds: time limit per cell of LipMIP and LipBaB; 0 takes the paper's in a full run without ``seconds``,
+            else that of the others.
         methods: series or methods to run; empty for all.
         examples: test examples per data set; 0 takes the script's own.
         radii: of the boxes, such as ``8/255``, for the experiments on images; empty for the script's own.
@@ -65,6 +68,7 @@ class Choices:
     store: Path = STORE
     full: bool = False
     seconds: float = 0.0
+    exact_seconds: float = 0.0
     methods: tuple[str, ...] = ()
     examples: int = 0
     data_root: str | None = None
@@ -80,12 +84,12 @@ class Choices:
         return CellLimits(time=self.seconds or (full if self.full else reduced), seed=self.seed)
 
     def settings(self, of: Sequence[Setting]) -> list[Setting]:
-        """The chosen ones, with the paper's limit for exact methods in a full run."""
+        """The chosen ones, the exact methods of the paper with a limit of their own."""
         chosen = [s for s in of if not self.methods or {s.label, s.method} & set(self.methods)]
-        slow = ("LipMIP", "LipBaB")
-        if not self.full or self.seconds:
+        seconds = self.exact_seconds or (EXACT_SECONDS if self.full and not self.seconds else 0.0)
+        if not seconds:
             return chosen
-        return [dataclasses.replace(s, time=EXACT_SECONDS) if s.label in slow else s for s in chosen]
+        return [dataclasses.replace(s, time=seconds) if s.label in EXACT else s for s in chosen]
 
     def count(self, reduced: int, full: int) -> int:
         """How many test examples."""
@@ -173,6 +177,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=default.store, help="results store (default: %(default)s)")
     parser.add_argument("--full", action="store_true", help="the paper's sizes and limits: hours (default: minutes)")
     parser.add_argument("--time-limit", type=float, default=0.0, help="seconds per cell, instead of the script's own")
+    parser.add_argument(
+        "--exact-time-limit",
+        type=float,
+        default=0.0,
+        help="seconds per cell of LipMIP and LipBaB (default with --full: 1000)",
+    )
     parser.add_argument("--methods", default="", help="methods or series separated by semicolons (default: all)")
     parser.add_argument("--examples", type=int, default=0, help="test examples per data set")
     parser.add_argument(
@@ -197,11 +207,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def choices(given: argparse.Namespace) -> Choices:
     """The parsed options as :class:`Choices`."""
-    if given.examples < 0 or given.time_limit < 0:
-        raise InvalidInput("--examples and --time-limit cannot be negative.")
+    if min(given.examples, given.time_limit, given.exact_time_limit) < 0:
+        raise InvalidInput("--examples, --time-limit and --exact-time-limit cannot be negative.")
     methods = tuple(name.strip() for name in given.methods.split(";") if name.strip())
     return Choices(
-        store=given.store, full=given.full, seconds=given.time_limit, methods=methods, examples=given.examples,
+        store=given.store, full=given.full, seconds=given.time_limit,
+        exact_seconds=given.exact_time_limit, methods=methods, examples=given.examples,
         data_root=given.data_root, cache=given.cache, device=given.device, seed=given.seed, clip=given.clip,
         reference=given.reference, radii=tuple(filter(None, map(str.strip, given.eps.split(",")))),
     )  # fmt: skip

@@ -98,9 +98,9 @@ def draw(name: str, settings: Settings) -> Iterator[Path]:
     rows = tight[tight["study"] == name]
     if not rows.empty:  # else its methods are not in this version, as the table says
         with style():
-            yield from save(_figure(name, rows, title), settings.out, name)
+            yield from save(_figure(name, rows, title), settings, name)
     table = by_group(own, ["label.model", "label.eps"], title, heading="{}, radius {}")
-    yield from save_table(table, settings.out, name)
+    yield from save_table(table, settings, name)
 
 
 DRAWS: dict[str, Callable[[Settings], Iterator[Path]]] = {name: partial(draw, name) for name in STUDIES}

@@ -129,8 +129,8 @@ def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
     frame = points(Results.read(settings, "branching"))
     with style():
-        yield from save(figure(frame), settings.out, "branching")
-    yield from save_table(table(frame), settings.out, "branching")
+        yield from save(figure(frame), settings, "branching")
+    yield from save_table(table(frame), settings, "branching")
 
 
 if __name__ == "__main__":

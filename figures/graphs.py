@@ -70,7 +70,7 @@ def draw(settings: Settings) -> Iterator[Path]:
         axes.set_xlim(-0.7, 5 * STEP + 0.7)
         axes.set_ylim(-0.8, 2.0)
         axes.set_axis_off()
-        yield from save(figure, settings.out, "graphs")
+        yield from save(figure, settings, "graphs")
 
 
 if __name__ == "__main__":

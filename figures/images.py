@@ -33,9 +33,9 @@ def draw(settings: Settings) -> Iterator[Path]:
     frame = Results.read(settings, "images").frame
     group = ["label.model", "label.radius"]
     table = by_group(frame, group, caption(frame), heading="{}, radius {}")
-    yield from save_table(table, settings.out, "images")
+    yield from save_table(table, settings, "images")
     with style():
-        yield from save(pareto(frame, title="Image classifiers"), settings.out, "images")
+        yield from save(pareto(frame, title="Image classifiers"), settings, "images")
 
 
 if __name__ == "__main__":

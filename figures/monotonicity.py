@@ -98,8 +98,8 @@ def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
     frame = shares(Results.read(settings, "monotonicity"))
     with style():
-        yield from save(figure(frame), settings.out, "monotonicity")
-    yield from save_table(table(frame), settings.out, "monotonicity")
+        yield from save(figure(frame), settings, "monotonicity")
+    yield from save_table(table(frame), settings, "monotonicity")
 
 
 if __name__ == "__main__":

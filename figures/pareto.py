@@ -22,14 +22,14 @@ def draw_pareto(settings: Settings) -> Iterator[Path]:
     """Tightness against time."""
     frame = Results.read(settings, *STUDIES).frame
     with style():
-        yield from save(pareto(frame, title="MLPs and CNNs of all sweeps, and images"), settings.out, "pareto")
+        yield from save(pareto(frame, title="MLPs and CNNs of all sweeps, and images"), settings, "pareto")
 
 
 def draw_profile(settings: Settings) -> Iterator[Path]:
     """The performance profile."""
     results = Results.read(settings, *STUDIES)
     with style():
-        yield from save(profile(results.frame, results.trace), settings.out, "profile")
+        yield from save(profile(results.frame, results.trace), settings, "profile")
 
 
 DRAWS: dict[str, Callable[[Settings], Iterator[Path]]] = {"pareto": draw_pareto, "profile": draw_profile}

@@ -113,7 +113,7 @@ def draw(settings: Settings) -> Iterator[Path]:
         if frame["exact"].notna().any():
             entries.append(Line2D([], [], color="black", marker="*", linestyle="none", label="exact"))
         figure.legend(handles=entries, loc="outside lower center", ncols=5)
-        yield from save(figure, settings.out, "relaxation_sweeps")
+        yield from save(figure, settings, "relaxation_sweeps")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def draw(settings: Settings) -> Iterator[Path]:
         gate(first, chords, "paper", "Gate: the paper's chords")
         gate(second, constants, "RecurJac", "Gate: RecurJac's interval")
         absolute(third)
-        yield from save(figure, settings.out, "relaxations")
+        yield from save(figure, settings, "relaxations")
 
 
 if __name__ == "__main__":

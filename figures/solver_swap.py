@@ -137,8 +137,8 @@ def draw(settings: Settings) -> Iterator[Path]:
     """The figure and the table."""
     frame = solves(Results.read(settings, "solver_swap"))
     with style():
-        yield from save(figure(frame), settings.out, "solver_swap")
-    yield from save_table(table(frame), settings.out, "solver_swap")
+        yield from save(figure(frame), settings, "solver_swap")
+    yield from save_table(table(frame), settings, "solver_swap")
 
 
 if __name__ == "__main__":

@@ -28,10 +28,11 @@ OUT = Path("results") / "figures"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where results come from and pictures go to."""
+    """Where results come from and pictures go to, and in which formats."""
 
     store: Path = STORE
     out: Path = OUT
+    formats: Sequence[str] = FORMATS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,16 +94,16 @@ def main(draw: Draw | Mapping[str, Draw], about: str | None, arguments: Sequence
     return 0
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """A picture in every format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{ending}" for ending in FORMATS]
+def save(figure: Figure, settings: Settings, name: str) -> list[Path]:
+    """A picture in every format of the settings."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    paths = [settings.out / f"{name}.{ending}" for ending in settings.formats]
     for path in paths:
         date = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
         figure.savefig(path, dpi=200, metadata=date)  # without dates equal data give equal files
     return paths
 
 
-def save_table(table: Table, folder: Path, name: str) -> list[Path]:
+def save_table(table: Table, settings: Settings, name: str) -> list[Path]:
     """A table as LaTeX, Markdown and CSV."""
-    return table.save(folder, name)
+    return table.save(settings.out, name)

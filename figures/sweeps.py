@@ -58,8 +58,8 @@ def draw(name: str, settings: Settings) -> Iterator[Path]:
         title = axis.title.format(text)
         with style():
             figure = sweep(rows, f"label.{axis.x}", axis.words, logarithmic=axis.x != "depth", title=title)
-            yield from save(figure, settings.out, stem)
-        yield from save_table(by_group(rows, [f"label.{axis.x}"], title, heading=axis.heading), settings.out, stem)
+            yield from save(figure, settings, stem)
+        yield from save_table(by_group(rows, [f"label.{axis.x}"], title, heading=axis.heading), settings, stem)
 
 
 DRAWS: dict[str, Callable[[Settings], Iterator[Path]]] = {name: partial(draw, name) for name in AXES}

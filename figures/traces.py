@@ -35,7 +35,7 @@ def draw(settings: Settings) -> Iterator[Path]:
     titles = {r.task: f"{r.network}, radius {r.radius:.2g}" for r in frame.itertuples()}
     with style():
         figure = over_time(trace[trace["series"].isin(kept)], frame, titles=titles)
-        yield from save(figure, settings.out, "traces")
+        yield from save(figure, settings, "traces")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ def test_a_full_run_takes_the_papers_limits() -> None:
     assert limits["LipMIP"] == limits["LipBaB"] == 1000 and limits["paper, BaB"] is None
     assert full.limits(5.0).time == 60 and study.Choices().limits(5.0).time == 5
     quick = study.Choices(full=True, seconds=2.0)
+    own = {s.label: s.time for s in study.Choices(seconds=2.0, exact_seconds=7.0).settings(study.EVERYTHING)}
+    assert own["LipMIP"] == own["LipBaB"] == 7.0 and own["sdp"] is None
     assert quick.limits(5.0).time == 2 and all(s.time is None for s in quick.settings(study.EVERYTHING))
     assert [s.label for s in study.Choices(methods=("lbp", "bab")).settings(study.EVERYTHING)] == [
         "paper", "paper, BaB", "bab",

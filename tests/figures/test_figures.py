@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -25,11 +26,11 @@ OWN = ("branching", "monotonicity", "relaxation_sweeps", "solver_swap")
 
 
 @pytest.mark.parametrize("name", [name for name in everything.DRAWS if name not in OWN])
-def test_figures(settings: style.Settings, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures(settings: style.Settings, name: str) -> None:
     if name != "pareto":  # one of them in all formats
-        monkeypatch.setattr(style, "FORMATS", ("png",))
+        settings = dataclasses.replace(settings, formats=("png",))
     paths = list(everything.DRAWS[name](settings))
-    assert {p.suffix for p in paths} >= {f".{kind}" for kind in style.FORMATS}
+    assert {p.suffix for p in paths} >= {f".{kind}" for kind in settings.formats}
     assert all(p.stat().st_size > 50 for p in paths)
     for path in paths:
         if path.suffix == ".png":
@@ -90,7 +91,6 @@ def test_a_sweep_is_drawn_by_its_name(
 def test_everything_draws_what_there_is(
     settings: style.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "FORMATS", ("svg",))
     draws = {name: everything.DRAWS[name] for name in ("images", "radius", "solver_swap")}
     monkeypatch.setattr(everything, "DRAWS", draws)
     arguments = ["--store", str(settings.store), "--out", str(tmp_path / "out")]
@@ -121,7 +121,7 @@ def test_the_solver_table_counts_what_was_proved(tmp_path: Path) -> None:
     with style.style():
         solver_swap.figure(solves()).savefig(tmp_path / "solver_swap.png")
     assert (tmp_path / "solver_swap.png").stat().st_size > 1000
-    style.save_table(table, tmp_path, "solver_swap")
+    style.save_table(table, style.Settings(out=tmp_path), "solver_swap")
     written = pd.read_csv(tmp_path / "solver_swap.csv").set_index("solver")
     assert written.loc["highs", "big-Ms: lp best"] == "proved"
 

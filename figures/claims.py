@@ -1,0 +1,298 @@
+"""What a store's rows say for and against the paper's claims, and what is new beside them: sentences with numbers.
+
+Every sentence says how many problems it rests on, and how many of their cells were cut short by a limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from figures.pareto import STUDIES
+from lipcompare.display.style import paper_name
+from lipcompare.report.figures.store import CUT_SHORT, RAN, best_known, contradictions, distinct
+
+TINY = ("tiny_width", "tiny_depth", "tiny_cnn", "radius")
+BASELINES = ("NaiveUB", "IBP", "RecurJac", "LipSDP", "LipLP")
+EXACT = ("LipMIP", "LipBaB")
+PROVED = ("increasing", "decreasing", "constant")
+
+EQUAL = 1e-6
+"""Relative difference of two bounds that solvers' tolerances may make."""
+CLOSE = 0.1
+"""Relative excess over the exact constant that is called close."""
+_LEAST_SECONDS = 1e-4
+_NEAR = {1.01: "at most 1.01", 1.1: "at most 1.1", 2.0: "at most 2"}
+_NAMED = 6
+"""Groups of problems that a sentence names at most."""
+
+
+class Verdict(enum.Enum):
+    """What became of a claim."""
+
+    HOLDS = "holds"
+    IN_PART = "holds in part"
+    FAILS = "does not hold"
+    OPEN = "no cells to tell by"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim, what became of it, and the sentences with the numbers."""
+
+    text: str
+    verdict: Verdict
+    sentences: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Two series on the problems that both bounded from above.
+
+    Attributes:
+        ratio: per problem the upper bound of the second over that of the first.
+        times: the seconds of the second over those of the first.
+        group: model and radius.
+        short: problems on which one of the two was cut short.
+        missing: by status, problems that the first bounded and the second did not.
+    """
+
+    ratio: pd.Series
+    times: pd.Series
+    group: pd.Series
+    short: int
+    missing: pd.Series
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, first: str, second: str) -> Pairs:
+        one, other = (distinct(rows[rows["series"] == name]).set_index("problem_hash") for name in (first, second))
+        one = one[_bounded(one)]
+        other = other[other.index.isin(one.index)]
+        missing = other["status"][~_bounded(other)]
+        other = other[_bounded(other)]
+        one = one.loc[other.index]
+        short = int((_short(one) | _short(other)).sum())
+        times = other["seconds"].clip(lower=_LEAST_SECONDS) / one["seconds"].clip(lower=_LEAST_SECONDS)
+        return cls(other["upper"] / one["upper"], times, _group(one), short, missing.value_counts())
+
+    @property
+    def looser(self) -> pd.Series:
+        """Whether the second is looser, beyond tolerances."""
+        return self.ratio > 1 + EQUAL
+
+    @property
+    def tighter(self) -> pd.Series:
+        return self.ratio < 1 - EQUAL
+
+    def verdict(self) -> Verdict:
+        """Of the claim that the first is tighter everywhere."""
+        if self.ratio.empty:
+            return Verdict.OPEN
+        if not self.tighter.any() and _mean(self.ratio) > 1 + EQUAL:
+            return Verdict.HOLDS
+        return Verdict.IN_PART if _mean(self.ratio) > 1 + EQUAL else Verdict.FAILS
+
+    def sentence(self, first: str, second: str) -> str:
+        """How often which is tighter, and by how much."""
+        count = len(self.ratio)
+        if not count:
+            why = f" ({_counted(self.missing)})" if len(self.missing) else ""
+            return f"{second}: it and {first} have no problem that both bounded{why}."
+        equal = count - int(self.looser.sum()) - int(self.tighter.sum())
+        said = (
+            f"{second} is looser than {first} on {int(self.looser.sum())} of {_problems(count)}, equal on {equal}, "
+            f"tighter on {int(self.tighter.sum())}; its value is {_mean(self.ratio):.4g} times that of {first} in the "
+            f"geometric mean ({self.ratio.min():.4g} to {self.ratio.max():.4g}), its time {_mean(self.times):.2g} "
+            "times."
+        )
+        against = self.ratio[self.tighter].groupby(self.group[self.tighter]).min().sort_values()
+        if len(against):
+            named = ", ".join(f"{group} ({1 / r:.3g} times)" for group, r in against.head(_NAMED).items())
+            more = f" and {len(against) - _NAMED} more" if len(against) > _NAMED else ""
+            said += f" It is tighter on {named}{more}."
+        if self.short:
+            said += f" On {self.short} of them one of the two was cut short."
+        if len(self.missing):
+            said += f" It bounded nothing on {_problems(int(self.missing.sum()))} more ({_counted(self.missing)})."
+        return said
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """All of them, from the finished rows of a store."""
+    main = frame[frame["study"].isin(STUDIES)]
+    return [*_paper(frame, main), *_new(frame, main)]
+
+
+def _paper(frame: pd.DataFrame, main: pd.DataFrame) -> Iterator[Claim]:
+    pairs = {name: Pairs.of(main, "paper", name) for name in BASELINES}
+    yield _tighter(
+        "The paper's bound is tighter than NaiveUB, IBP, RecurJac and LipSDP (and LipLP) at every size", "paper", pairs
+    )
+    relaxation = frame[frame["study"] == "ablation_relaxation"]
+    of_gates = {
+        f"{name}, {level}": (f"paper, {level}", Pairs.of(relaxation, f"paper, {level}", f"{name}, {level}"))
+        for level in ("interval", "crown", "alpha-crown")
+        for name in ("IBP", "RecurJac")
+    }
+    yield Claim(
+        "So it is with the same bounds on pre-activations: the relaxation of the gates is what helps",
+        _together([p.verdict() for _, p in of_gates.values()]),
+        [p.sentence(first, name) for name, (first, p) in of_gates.items()],
+    )
+    yield _close_to_exact(frame)
+    found = Pairs.of(main, "paper, BaB", "paper")
+    closed = _closed(main, "paper, BaB")
+    yield Claim(
+        "Branch and bound tightens it further",
+        found.verdict(),
+        [found.sentence("paper, BaB", "paper"), f"Branch and bound closed the gap on {closed} of them."],
+    )
+    yield _scales(main)
+    yield _monotone(frame)
+
+
+def _new(frame: pd.DataFrame, main: pd.DataFrame) -> Iterator[Claim]:
+    sdp = Pairs.of(main, "sdp", "paper")
+    yield Claim("New: the quadratic-gate bound (sdp) is tighter than the paper's", sdp.verdict(),
+                [sdp.sentence("sdp", "paper")])  # fmt: skip
+    bab = Pairs.of(main, "bab", "paper, BaB")
+    counts = {name: _closed(main, name) for name in ("bab", "paper, BaB", *EXACT)}
+    ended = ", ".join(f"{name} {count}" for name, count in counts.items())
+    yield Claim("New: branch and bound on it (bab) is tighter than the paper's", bab.verdict(),
+                [bab.sentence("bab", "paper, BaB"), f"Constants proved exactly: {ended}."])  # fmt: skip
+    yield _intervals(frame)
+
+
+def _tighter(text: str, first: str, pairs: dict[str, Pairs]) -> Claim:
+    verdict = _together([p.verdict() for p in pairs.values()])
+    return Claim(text, verdict, [p.sentence(first, name) for name, p in pairs.items()])
+
+
+def _close_to_exact(frame: pd.DataFrame) -> Claim:
+    text = f"The paper's bound is close to the exact constant on small networks (within {CLOSE:.0%})"
+    exact = frame[frame["status"] == "exact"].groupby("problem_hash")["upper"].min()
+    tiny = distinct(frame[frame["study"].isin(TINY) & (frame["series"] == "paper")])
+    tiny = tiny[_bounded(tiny)].join(exact.rename("constant"), on="problem_hash")
+    known = tiny[tiny["constant"] > 0]
+    if known.empty:
+        return Claim(text, Verdict.OPEN, ["No exact constant was found."])
+    ratio = known["upper"] / known["constant"]
+    close = int((ratio <= 1 + CLOSE).sum())
+    by_radius = known.assign(ratio=ratio).groupby("label.eps")["ratio"]
+    radii = ", ".join(f"{eps:g}: {_mean(r):.4g} ({len(r)})" for eps, r in by_radius)
+    verdict = Verdict.HOLDS if close == len(ratio) else Verdict.IN_PART if close else Verdict.FAILS
+    said = (
+        f"Exact constants are known of {len(known)} of {_problems(len(tiny))}; the paper's bound is within {CLOSE:.0%} "
+        f"on {close} of them, {_mean(ratio):.4g} times the constant in the geometric mean, {ratio.max():.4g} at worst."
+    )
+    return Claim(text, verdict, [said, f"By radius (problems): {radii}."])
+
+
+def _scales(main: pd.DataFrame) -> Claim:
+    text = "It bounds convolutional networks on which LipMIP and LipBaB run out of time"
+    rows = main[main["label.model"].astype(str).str.contains("cnn")] if "label.model" in main else main[:0]
+    sentences, kept = [], []
+    for model, cells in rows.groupby("label.model", sort=False):
+        ours = distinct(cells[cells["series"] == "paper"])
+        if ours.empty:
+            continue
+        bounded = _bounded(ours)
+        parts = [f"paper bounds {int(bounded.sum())} of {_problems(len(ours))}"]
+        if bounded.any():
+            parts[0] += f" in {ours['seconds'][bounded].median():.2g} s (median)"
+        solved = 0
+        for name in EXACT:
+            theirs = distinct(cells[cells["series"] == name])
+            if not theirs.empty:
+                solved += _closed(theirs, name)
+                limit = ", ".join(f"{v:g}" for v in sorted(theirs["time_limit"].unique()))
+                parts.append(f"{name} within {limit} s: {_counted(theirs['status'].value_counts())}")
+        sentences.append(f"{model} ({ours['neurons'].iloc[0]:,.0f} neurons): {'; '.join(parts)}.")
+        kept.append(bool(bounded.all()) and not solved)
+    if not kept:
+        return Claim(text, Verdict.OPEN, ["No convolutional network was run."])
+    verdict = Verdict.HOLDS if all(kept) else Verdict.IN_PART if any(kept) else Verdict.FAILS
+    return Claim(text, verdict, sentences)
+
+
+def _monotone(frame: pd.DataFrame) -> Claim:
+    text = "More examples are proved monotone by the paper's bound than by RecurJac's and interval bounds (Adult)"
+    rows = frame[frame["study"] == "monotonicity"]
+    if rows.empty or "label.answer" not in rows:
+        return Claim(text, Verdict.OPEN, ["The study of monotonicity was not run."])
+    sentences, kept = [], []
+    for data, cells in rows.dropna(subset=["label.answer"]).groupby("label.data", sort=False):
+        shares = {}
+        for series, mine in cells.groupby("series", sort=False):
+            answers = mine["label.answer"].value_counts(normalize=True)
+            name = paper_name(str(series))
+            shares[name] = float(answers.reindex(PROVED).fillna(0.0).sum())
+            parts = ", ".join(f"{answer} {share:.1%}" for answer, share in answers.items())
+            sentences.append(f"{data}, {name}: {parts} of {len(mine)} questions, {mine['seconds'].mean():.3g} s each.")
+        others = [share for name, share in shares.items() if name in ("IBP", "RecurJac", "ibp", "recurjac")]
+        if "paper" in shares and others:
+            kept.append(shares["paper"] > max(others))
+    verdict = Verdict.OPEN if not kept else Verdict.HOLDS if all(kept) else Verdict.FAILS
+    return Claim(text, verdict, sentences)
+
+
+def _intervals(frame: pd.DataFrame) -> Claim:
+    rows = frame[frame["study"].isin(STUDIES) & frame["status"].isin(RAN)]
+    ends = pd.DataFrame({"lower": best_known(rows), "upper": rows.groupby("problem_hash")["upper"].min()}).dropna()
+    wrong = contradictions(frame)
+    within = ", ".join(f"{int((ends['upper'] <= ends['lower'] * far).sum())} {words}" for far, words in _NEAR.items())
+    sentences = [
+        f"Best upper over best lower bound, of {_problems(len(ends))}: {within}.",
+        f"{len(wrong)} of {int(_bounded(frame).sum())} upper bounds are below a lower bound of another method.",
+    ]
+    verdict = Verdict.OPEN if ends.empty else Verdict.FAILS if len(wrong) else Verdict.HOLDS
+    return Claim(
+        "New: both ends of every constant, without a contradiction between any two methods", verdict, sentences
+    )
+
+
+def _together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim about several pairs: those without cells say nothing."""
+    told = {v for v in verdicts if v is not Verdict.OPEN}
+    if not told:
+        return Verdict.OPEN
+    return told.pop() if len(told) == 1 else Verdict.IN_PART
+
+
+def _closed(rows: pd.DataFrame, series: str) -> int:
+    return int((distinct(rows[rows["series"] == series])["status"] == "exact").sum())
+
+
+def _bounded(rows: pd.DataFrame) -> pd.Series:
+    return rows["status"].isin(RAN) & np.isfinite(rows["upper"]) & (rows["upper"] > 0)
+
+
+def _short(rows: pd.DataFrame) -> pd.Series:
+    return rows["status"].isin(CUT_SHORT)
+
+
+def _group(rows: pd.DataFrame) -> pd.Series:
+    """Model and radius in words."""
+    radius = pd.Series("", index=rows.index, dtype=object)
+    for label in ("label.eps", "label.radius"):
+        if label in rows:
+            here = rows[label].notna()
+            radius[here] = [f"{v:g}" if isinstance(v, float) else str(v) for v in rows.loc[here, label]]
+    return rows.get("label.model", rows["network"]).astype(str) + " at " + radius
+
+
+def _mean(ratios: pd.Series) -> float:
+    """Geometric."""
+    return float(np.exp(np.log(ratios).mean()))
+
+
+def _problems(count: int) -> str:
+    return f"{count} problem{'' if count == 1 else 's'}"
+
+
+def _counted(statuses: pd.Series) -> str:
+    return ", ".join(f"{str(status).replace('_', ' ')} {count}" for status, count in statuses.items())
