@@ -20,7 +20,6 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 suppress_warnings = [
     "myst.xref_missing",  # links to files of the repository, which are no pages
-    "toc.empty_glob",  # docs/results is there once the study was run
     "ref.python",  # a word in a docstring that is an attribute of two classes
 ]
 html_theme = "alabaster"
@@ -69,6 +68,13 @@ def _methods(app: Sphinx) -> None:
             page.write_text(text)
 
 
+def _results(app: Sphinx, page: str, source: list[str]) -> None:
+    """Leave the page of results out of the contents where no study was recorded (``python -m figures.record``)."""
+    if page == "index" and not (Path(app.srcdir) / "results" / "index.md").exists():
+        source[0] = source[0].replace("results/index\n", "")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", _results)
     app.connect("builder-inited", _methods)
