@@ -70,6 +70,14 @@ def test_what_the_rows_may_be_off_by_is_allowed_for(gap: float) -> None:
     assert not deepest(region(*single, error=2 * gap)).empty
 
 
+def test_a_row_that_holds_everywhere_but_for_its_error_is_attended_to() -> None:
+    """``x + 1.0005`` is positive on the box, but what it stands for may not be."""
+    row = [[1.0]], [1.0005]
+    assert deepest(region(*row)).depth == np.inf
+    near = deepest(region(*row, error=1e-3))
+    assert not near.empty and near.depth < 3
+
+
 def test_no_rows_and_rows_that_hold_everywhere() -> None:
     for trivial in (region(np.zeros((0, 2)), []), region([[1.0, 0.0]], [5.0])):
         found = deepest(trivial)

@@ -8,6 +8,7 @@ import torch
 from lipcompare import Network
 from lipcompare.network import Affine
 from lipcompare.network.linear_maps import Composed, Dense, LinearMap, Transposed
+from lipcompare.regions.program import Deepest
 from lipcompare.regions.unbounded import WholeSpace
 
 
@@ -41,3 +42,37 @@ def test_a_neuron_without_a_kink_restricts_nothing() -> None:
     (k,) = network.activations
     found = WholeSpace(network).deepest({k: tensor([1, 1])}, {k: torch.tensor([True, True])})
     assert not found.empty and found.point is not None and found.point[0] <= -1
+
+
+def chain(*layers: tuple[list[list[float]], list[float]], alpha: float = 0.0) -> Network:
+    """Dense layers with an activation after each, and one more."""
+    b = nets.Builder(len(layers[0][0][0]), 0)
+    for weight, bias in layers:
+        b.nodes.append(Affine((b.last,), (Dense(tensor(weight)),), tensor(bias)))
+        b.activate(alpha)
+    b.dense(1)
+    return b.build()
+
+
+def pattern(network: Network, slopes: list[list[float]], active: list[list[bool]]) -> Deepest:
+    ks = network.activations
+    return WholeSpace(network).deepest(
+        {k: tensor(v) for k, v in zip(ks, slopes, strict=True)},
+        {k: torch.tensor(v) for k, v in zip(ks, active, strict=True)},
+    )
+
+
+def test_a_constant_row_is_wrong_if_its_exact_value_is() -> None:
+    """1 + 1e-16 - 1 - 5e-17 is positive, and -5e-17 in floating point; without the 1e-16 it is negative in truth."""
+    for lost, empty in ((1e-16, False), (0.0, True)):
+        network = chain(*(([[w]], [b]) for w, b in ((0.0, 1.0), (1.0, lost), (1.0, -1.0), (1.0, -5e-17))))
+        found = pattern(network, [[1.0]] * 4, [[True]] * 4)
+        assert found.empty == empty and (not empty or found.conflict == (3,))
+
+
+def test_biases_and_products_are_summed_in_one_unit() -> None:
+    """``0.5 x + 0.75 >= 0`` and ``-0.5 x - 1 >= 0``, of which the second comes through a slope of 0.5: none satisfies
+    both, which is proved with the whole bias, and not with an eighth of it."""
+    network = chain(([[0.5], [0.5]], [0.75, 0.0]), ([[0.0, -2.0]], [-1.0]), alpha=0.5)
+    found = pattern(network, [[1.0, 0.5], [1.0]], [[True, False], [True]])
+    assert found.empty and set(found.conflict) == {0, 2}
