@@ -181,6 +181,7 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
     leaves: list[Leaf] = []
     without: dict[int, tuple[int, ...]] = {}  # decisions of the leaves that hold no input
     blank = _leaf(numbering, b"", 0.0)
+    bounded = {decisions for number, decisions in recorder.said if number == row}
 
     def visit(decisions: tuple[int, ...], above: Leaf) -> Iterator[tuple[tuple[int, ...], Leaf]]:
         """Writes a node; yields the cases that follow it. Without multipliers of its own a case has its parent's."""
@@ -190,7 +191,8 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
         if said is not None and said.inherited:
             found = _leaf(numbering, said.inherited, own.bound)
             own = found if found.multipliers.any() else own
-        if said is None or not said.chain or upper <= goal:
+        # A part that was not bounded any more has its parent's bound, and of its cuts only some: the parent is a case.
+        if said is None or not said.chain or upper <= goal or not _parted(said, decisions) <= bounded:
             nodes.append(-1)
             if upper == -np.inf:
                 without[len(leaves)] = decisions
@@ -218,6 +220,12 @@ def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, go
     for i, conflict in zip(without, conflicts, strict=True):
         leaves[i] = dataclasses.replace(leaves[i], conflict=conflict)
     return Tree(nodes, leaves)
+
+
+def _parted(said: Assessment, decisions: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """The parts into which a case is split that are not closed at once."""
+    parts = {(*decisions, *said.chain[:m], last ^ 1) for m, last in enumerate(said.chain)}
+    return parts if said.closed else {*parts, (*decisions, *said.chain)}
 
 
 def _leaf(numbering: Numbering, inherited: bytes, bound: float) -> Leaf:
