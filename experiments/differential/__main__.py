@@ -34,6 +34,7 @@ from experiments.differential.derivatives import derivatives
 from experiments.differential.questions import GAP, LOOKS, QUESTIONS, Truths
 from lipcompare import Bound, Problem, Status
 from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.result import closed
 from lipcompare.testing import exact
 
 LATE = 300.0
@@ -168,6 +169,10 @@ def _troubles(problem: Problem, result: Bound, truths: Truths, seen: np.ndarray)
         yield "crash"
     if (result.lower > result.upper).any():
         yield "crossed"
+    proves = lipcompare.METHODS[result.method].proves
+    known = closed(result.lower, result.upper, GAP) if proves in ("exact", "interval") else np.isfinite(result.upper)
+    if proves != "lower" and result.status is Status.COMPLETE and not result.detail and not np.all(known):
+        yield "a gap without a reason"
     if result.status is Status.EXACT and not (result.gap <= GAP).all():
         yield "not exact"
     if (seen > result.upper).any():

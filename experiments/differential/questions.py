@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.differential.derivatives import Derivatives
-from lipcompare import Network, Problem
+from lipcompare import Network, Problem, Status
 from lipcompare.domain import Norm, NormBall, Space
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.interval import interval_values
@@ -82,6 +82,9 @@ def _operator_norm(
         lower, upper = float(found.lower[b]), float(found.upper[b])
         if not lower <= upper:
             return f"{norm} {bounding}: [{lower!r}, {upper!r}]", count
+        open_ = bounding in (BAB, LIPBAB) and not upper - lower <= GAP * upper
+        if open_ and found.status in (Status.COMPLETE, Status.EXACT) and not found.detail:
+            return f"{norm} {bounding}: [{lower!r}, {upper!r}] without a reason", count
         if truths[b] is None:
             attained = _attained(seen, b, norm)
             if upper < attained:

@@ -22,6 +22,8 @@ from lipcompare.result import Bound, Status, Witnesses
 
 HURRIED = "Some intervals are those of interval arithmetic: more time, or a cheaper tightening, may help."
 """Detail of a result whose refinements did not all fit in the time."""
+INFINITE = "Some bounds are infinite: numbers on the way to them are out of range, or slopes have no bound."
+"""Detail of a result that ran to its end and has no number."""
 
 
 class Method(ABC):
@@ -75,6 +77,8 @@ class Method(ABC):
         shape = (problem.batch, problem.rows)
         low = np.zeros(shape) if lower is None else as_array(lower)
         high = np.full(shape, np.inf) if upper is None else as_array(upper)
+        if upper is not None and status is Status.COMPLETE and not detail and not np.isfinite(high).all():
+            detail = INFINITE
         clock.keep(Kept(0, high, witnesses))
         if not clock.trace or clock.trace[-1][1:] != (low.max(), high.max()):
             clock.record(float(low.max()), float(high.max()))

@@ -101,6 +101,12 @@ class MethodConformance:
         assert result.proves == "nothing"
         return None
 
+    def test_an_infinite_bound_has_a_reason(self) -> None:
+        """Gradients of this problem are in range, and what bounds them by absolute values is not."""
+        result = self.run(hostile.problem("extreme scales", 260, "1", torch.float64))
+        if result is not None and self.made().proves != "lower" and result.status is Status.COMPLETE:
+            assert result.detail or np.isfinite(result.upper).all()
+
     def test_it_says_what_it_is(self) -> None:
         method = self.made()
         assert method.proves in ("upper", "lower", "exact", "interval")
