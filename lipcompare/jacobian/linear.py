@@ -144,8 +144,8 @@ def gradient_intervals(
         step = arrived(k, step)
         if k in constant:
             value = _constant_gradient(network, gates, functionals, k)
-            error = allowance(network.operations, value.dtype) * scales[k]
-            intervals[k] = Interval(value - error, value + error)
+            share = allowance(network.operations, value.dtype)
+            intervals[k] = Interval(value.sub(scales[k], alpha=share), value.add(scales[k], alpha=share))
         else:
             open_, entries = gates.unstable(k).unsqueeze(1), step.interval
             wanted = open_ & _mixed(entries) if forward is None else open_.expand_as(entries.lower)
@@ -205,12 +205,11 @@ def norm_bound(
         pushed = scaled(pushed, -exponent.squeeze(-1))
     constant = total_above(intercept)
     bound = (pushed + constant).clamp(min=0)
-    bound = bound + 2 * unit_roundoff(bound.dtype) * (pushed.abs() + constant.abs())
+    bound = bound.add(pushed.abs() + constant.abs(), alpha=2 * unit_roundoff(bound.dtype))
     if norm is Norm.TWO:
         bound = scaled(raised(bound.sqrt(), 1), exponent.squeeze(-1))
-    bound = torch.minimum(bound, box)
     # Slopes without a bound (an exponential far out) multiply zeros.
-    return torch.where(bound.isnan(), torch.inf, bound)
+    return torch.minimum(bound, box).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def functional_bound(
@@ -233,7 +232,7 @@ def functional_bound(
         joint = push_forward(network, gates, functionals, gradients, source, weights, forward)
         bound = torch.minimum(bound, joint)
     size = dot(weights.abs(), gradients.scales[source]) + _underflow(network, gradients, source, forward)
-    return bound + allowance(2 * network.operations, bound.dtype) * size
+    return bound.add(size, alpha=allowance(2 * network.operations, bound.dtype))
 
 
 def entry_bounds(
@@ -254,8 +253,8 @@ def entry_bounds(
         return Interval(-low, high)
     lower, upper = push_ends(network, functionals, gradients, source, entries)
     size = gradients.scales[source].index_select(-1, entries) + _underflow(network, gradients, source)
-    error = size * allowance(2 * network.operations, size.dtype)
-    return Interval(lower - error, upper + error)
+    share = allowance(2 * network.operations, size.dtype)
+    return Interval(lower.sub(size, alpha=share), upper.add(size, alpha=share))
 
 
 def _underflow(network: Network, gradients: Gradients, source: int, forward: Forward | None = None) -> Tensor:

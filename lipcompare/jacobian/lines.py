@@ -21,7 +21,10 @@ def dot(weights: Tensor, vectors: Tensor) -> Tensor:
         return vectors @ weights.T
     if weights.shape[1] == 1:
         return vectors @ weights.squeeze(1).mT
-    batch, rows, targets, size = weights.shape  # three dimensions: matmul makes four into these by more calls
+    batch, rows, targets, size = weights.shape
+    if targets == 1:
+        return (weights.squeeze(2) * vectors).sum(-1, keepdim=True)
+    # Three dimensions: matmul makes four into these by more calls.
     flat = weights.reshape(batch * rows, targets, size), vectors.reshape(batch * rows, size, 1)
     return torch.bmm(*flat).view(batch, rows, targets)
 

@@ -62,9 +62,9 @@ def absolute_chord(gradient: Interval) -> tuple[Tensor, Tensor]:
     width, under = above - below, -below
     slope = ((above + below) / width).nan_to_num_(nan=0.0)
     mixed = torch.minimum(above, under).sign()
-    error = 16 * unit_roundoff(width.dtype) * torch.maximum(above, under) * mixed
     # Divided first: the product of two small numbers may underflow.
-    intercept = torch.addcmul(error, above, (under / width).nan_to_num_(nan=0.0), value=2)
+    intercept = 2 * above * (under / width).nan_to_num_(nan=0.0)
+    intercept.addcmul_(torch.maximum(above, under), mixed, value=16 * unit_roundoff(width.dtype))
     return slope, intercept
 
 

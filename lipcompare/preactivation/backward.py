@@ -245,5 +245,7 @@ def _dot(coefficient: Tensor, vector: Tensor) -> Tensor:
     if vector.shape[-2] == 1:
         if coefficient.ndim == 2 and vector.ndim == 3:
             return vector.squeeze(-2) @ coefficient.mT
+        if coefficient.ndim == vector.ndim == 3 and len(coefficient) == len(vector):
+            return torch.bmm(coefficient, vector.mT).squeeze(-1)  # as matmul, in fewer steps
         return torch.matmul(coefficient, vector.mT).squeeze(-1)
     return (coefficient * vector).sum(-1)

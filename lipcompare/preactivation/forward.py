@@ -63,7 +63,7 @@ def preactivation_bounds(
         Per activation node an interval (batch, neurons).
     """
     around = box.interval if isinstance(box, NormBall) else box
-    if bool(torch.isinf(around.lower).any() | torch.isinf(around.upper).any()):
+    if bool(torch.isinf(around.magnitude).any()):
         return _free(network, around)
     deadline = deadline or Deadline()
     if tightening is not Tightening.ALPHA_CROWN:
