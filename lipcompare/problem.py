@@ -158,7 +158,12 @@ class Problem:
         return self.box.lower.dtype
 
     def double(self, device: torch.device | str | None = None) -> Problem:
-        """The same problem in float64, where its numbers are exactly representable, on the same or another device."""
+        """The same problem in float64, where its numbers are exactly representable, on the same or another device.
+
+        Itself where it is so already.
+        """
+        if self.dtype is torch.float64 and (device is None or torch.device(device) == self.device):
+            return self
         return dataclasses.replace(self, box=self.box.to(self.device if device is None else device, torch.float64))
 
     def example(self, b: int) -> Problem:

@@ -68,7 +68,13 @@ class Reach(NamedTuple):
 
 def _covered(size: Tensor, sides: Tensor) -> Tensor:
     """A sum of absolute values with what covers underflow in its terms, nothing where there are none."""
-    return size.add(sides.sum(0), alpha=floor(size.dtype))
+    return size.add(_either(sides), alpha=floor(size.dtype))
+
+
+def _either(sides: Tensor) -> Tensor:
+    """Positive where any term is not 0."""
+    falls, rises = sides.unbind()  # quicker than a sum over so short an axis
+    return falls + rises
 
 
 def interval_gradient(network: Network, gates: Gates, functionals: Tensor) -> Interval:
@@ -187,7 +193,7 @@ class _Image(NamedTuple):
 def _by_signs(apart: Tensor, gradient: Reach) -> _Image:
     """All in one product with the entries of either sign ``apart``; what multiplies a zero adds nothing to a sum."""
     ends, size, sides = gradient
-    both = torch.stack([ends.amax(0), size]).add_(sides.sum(0), alpha=floor(size.dtype))
+    both = torch.stack([ends.amax(0), size]).add_(_either(sides), alpha=floor(size.dtype))
     of_positive = torch.cat([ends, both, sides])
     of_negative = of_positive.index_select(0, _swapped(size.device))
     ends, both, sides = (torch.cat([of_positive, of_negative], -1) @ apart).split_with_sizes((2, 2, 2))
@@ -205,7 +211,7 @@ def _by_absolute_values(m: LinearMap, gradient: Reach) -> _Image:
     """By middle and radius, for maps where a product with the entries of either sign is not cheap."""
     down, up = gradient.ends.unbind()
     absolute = up.new_empty(3, *up.shape)  # no copies: these are large
-    lost = gradient.sides.sum(0).mul_(floor(up.dtype))
+    lost = _either(gradient.sides).mul_(floor(up.dtype))
     torch.add(down, up, out=absolute[0])
     torch.maximum(down, up, out=absolute[1]).add_(lost)
     torch.add(gradient.size, lost, out=absolute[2])

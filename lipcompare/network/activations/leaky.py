@@ -61,10 +61,11 @@ class LeakyReLU(Activation):
     def slope_range(self, z: Interval) -> Interval:
         # A neuron that only touches its kink keeps both slopes: every Clarke derivative counts. So do bounds that are
         # NaN. (No tensor is made of alpha: that would make a GPU wait.)
-        return Interval(self.slopes(z.lower > 0, z.lower.dtype), self._highest(z))
+        # (Signs, as masks of booleans take several times as long to make numbers of. The sign of NaN is 0.)
+        return Interval(self._slope(z.lower.sign().clamp_(min=0)), self._highest(z))
 
     def _highest(self, z: Interval) -> Tensor:
-        return self.slopes(~(z.upper < 0), z.upper.dtype)
+        return self._slope(1 + z.upper.sign().clamp_(max=0))
 
     def steepest(self, z: Interval) -> Tensor:
         return self._highest(z) if self.increasing else super().steepest(z)
