@@ -3,10 +3,11 @@
     python -m experiments.speed [--data ../shared/reference] [--repeats 30] [--trees 3] [--against CHECKOUT]
 
 Every entry is timed in turn, round after round, so that a disturbance of the machine hits all of them; the tables show
-the median, which the targets are held against, and the quickest run, in CPU seconds. Then, ``--trees`` times, how many
-subdomains a second branch and bound gets done on four networks: the time of a search of 140 subdomains less that of one
-of 40, which takes what comes before the search out. Without the reference networks, networks of the same shapes with
-random weights are timed. Exits with 1 on a miss.
+the median, which the targets are held against, and the quickest run, in CPU seconds, and how many operators of torch a
+run calls: small networks take their time for those, and no load of the machine changes their number. Then, ``--trees``
+times, how many subdomains a second branch and bound gets done on four networks: the time of a search of 140 subdomains
+less that of one of 40, which takes what comes before the search out. Without the reference networks, networks of the
+same shapes with random weights are timed. Exits with 1 on a miss.
 
 ``--against`` times the code of another checkout of this repository in turn with this one, each in a process of its own,
 and shows the median of the ratios instead of targets.
@@ -27,6 +28,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lipcompare
 from experiments.models import mlp
@@ -88,6 +90,26 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+class Calls(TorchDispatchMode):
+    """Counts the operators that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def calls(work: Callable[[], object]) -> int:
+    """Operators of torch that a piece of work calls."""
+    with Calls() as counted:
+        work()
+    made: int = counted.count
+    return made
+
+
 def rate(problem: Problem) -> float:
     """Subdomains that branch and bound gets done in a CPU second."""
 
@@ -98,10 +120,12 @@ def rate(problem: Problem) -> float:
 
 
 def serve(data: Path) -> None:
-    """Answers every number of an entry that comes in with the milliseconds that it takes."""
+    """Answers every number of an entry that comes in with the milliseconds that it takes, or after a minus with its
+    calls of operators."""
     timed = entries(data)
     for line in sys.stdin:
-        print(1e3 * seconds(timed[int(line)][2]), flush=True)
+        work = timed[int(line.lstrip("-"))][2]
+        print(calls(work) if line.startswith("-") else 1e3 * seconds(work), flush=True)
 
 
 def started(checkout: Path, data: Path) -> subprocess.Popen[str]:
@@ -117,17 +141,19 @@ def compare(checkout: Path, data: Path, repeats: int, console: Console) -> None:
     """Both revisions in turn."""
     both = [started(where, data) for where in (checkout, Path(__file__).parents[1])]
 
-    def ask(process: subprocess.Popen[str], number: int) -> float:
+    def ask(process: subprocess.Popen[str], number: int | str) -> float:
         assert process.stdin is not None and process.stdout is not None
         print(number, file=process.stdin, flush=True)
         return float(process.stdout.readline())
 
-    table = Table("what", f"{checkout} ms", "here ms", "ratio", title="One CPU thread, float64, ten rows, medians")
+    title = f"One CPU thread, float64, ten rows, medians: {checkout}, and here"
+    table = Table("what", "there ms", "here ms", "ratio", "there calls", "here calls", title=title)
     for number, (what, _, _) in enumerate(entries(data)):
         pairs = [[ask(process, number) for process in both] for _ in range(repeats + 1)][1:]  # the first warms up
         before, here = (statistics.median(times) for times in zip(*pairs, strict=True))
         ratio = statistics.median(b / a for a, b in pairs)
-        table.add_row(what, f"{before:.1f}", f"{here:.1f}", f"{ratio:.2f}")
+        counts = [f"{ask(process, f'-{number}'):,.0f}" for process in both]
+        table.add_row(what, f"{before:.1f}", f"{here:.1f}", f"{ratio:.2f}", *counts)
     for process in both:
         process.communicate()
     console.print(table)
@@ -156,24 +182,26 @@ def main() -> int:
     for _ in range(arguments.repeats):
         for times, (_, _, work) in zip(taken, timed, strict=True):
             times.append(1e3 * seconds(work))
-    table = Table("what", "median ms", "quickest ms", "target ms", "result", title="One CPU thread, float64, ten rows")
-    for (what, target, _), times in zip(timed, taken, strict=True):
+    title = "One CPU thread, float64, ten rows"
+    table = Table("what", "median ms", "quickest ms", "target ms", "result", "calls", title=title)
+    for (what, target, work), times in zip(timed, taken, strict=True):
         median = statistics.median(times)
         missed = target is not None and median > target
         verdict = "-" if target is None else "MISS" if missed else "pass"
         misses += missed
-        table.add_row(what, f"{median:.1f}", f"{min(times):.1f}", "-" if target is None else f"{target:g}", verdict)
+        goal = "-" if target is None else f"{target:g}"
+        table.add_row(what, f"{median:.1f}", f"{min(times):.1f}", goal, verdict, f"{calls(work):,}")
     console.print(table)
     if arguments.trees:
         table = Table("bab", "median a second", "most a second", "target", "result", title="Subdomains")
         problems = {key: Problem.around(network(arguments.data, key[0]), 0.5, key[1]) for key in TREES}
         rates = {key: [rate(problem) for _ in range(arguments.trees)] for key, problem in problems.items()}
-        for (name, eps), goal in TREES.items():
+        for (name, eps), wanted in TREES.items():
             found = rates[name, eps]
             median = statistics.median(found)
-            misses += median < goal
-            verdict = "pass" if median >= goal else "MISS"
-            table.add_row(f"{name} at {eps:g}", f"{median:.0f}", f"{max(found):.0f}", f"{goal}", verdict)
+            misses += median < wanted
+            verdict = "pass" if median >= wanted else "MISS"
+            table.add_row(f"{name} at {eps:g}", f"{median:.0f}", f"{max(found):.0f}", f"{wanted}", verdict)
         console.print(table)
     return 1 if misses else 0
 
