@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, final
 
@@ -31,8 +32,8 @@ from lipcompare.result import Attained, Bound, Status, Witnesses
 from lipcompare.witness import as_witnesses
 
 _FEW, _SEVEN, _SOME = 3, 7, 12
-"""Gates that CROWN leaves undecided. Regions one by one are the fastest up to the second, and up to the first they need
-no points to beat; up to the third they are where no relaxation is near."""
+"""Gates that CROWN leaves undecided. Regions one by one are the fastest up to the second, or where few inputs allow no
+more of them, and up to the first they need no points to beat; up to the third they are where no relaxation is near."""
 _NEAR = {Norm.INF: 1.1, Norm.TWO: 1.035, Norm.ONE: 1.2}
 """Ratio to what samples attain up to which one is: for p = 1 of the linear bound, which integer programming needs no
 better; else of the quadratic-gate bound, which then closes with a few subdomains."""
@@ -74,9 +75,10 @@ class Choice(NamedTuple):
 class Exact(Method):
     """Picks an exact method by how many gates the linear bounds leave undecided, and how much they leave open.
 
-    1. At most seven: ``lipbab``, which tries their regions; up to twelve where no relaxation is near to what samples
-       attain: the quadratic-gate bound within a tenth for p = inf and 3.5 % for p = 2, for p = 1 the linear one within
-       a fifth. Up to twenty where the quadratic-gate bound is over 1.4 times what a few points attain.
+    1. At most seven: ``lipbab``, which tries their regions; up to twelve where the inputs allow no more regions than of
+       seven, and where no relaxation is near to what samples attain: the quadratic-gate bound within a tenth for p =
+       inf and 3.5 % for p = 2, for p = 1 the linear one within a fifth. Up to twenty where the quadratic-gate bound is
+       over 1.4 times what a few points attain.
     2. ``milp`` where it applies: up to twenty if the quadratic-gate bound leaves at most two rows above what a few
        points attain, and up to thirty if besides it is within 8 % of that; for p = 1 on any network up to thirty, and
        beyond if it is within three tenths (there one entry of the gradient decides, a linear objective that integer
@@ -165,7 +167,11 @@ class Exact(Method):
             if seen is None and count > _FEW:
                 points = search_points(problem, _SAMPLES, memory=clock.budget.memory)
                 seen = as_witnesses(problem, [Attained(problem.rows, attained(problem, points))])
-            if seen is None or count <= _SEVEN or not sharper.near(float(seen.values.max())):
+            if (
+                seen is None
+                or _cells(count, problem.network.in_size) <= 2**_SEVEN
+                or not sharper.near(float(seen.values.max()))
+            ):
                 return _taken([LipBab.name], [LipBab().after(linear, problem, within(clock, clock.left), seen)], gap)
             if problem.norm is not Norm.INF:
                 known = seen  # there programs of single rows are worth a search
@@ -248,6 +254,11 @@ def _undecided(linear: Linear, clock: Clock) -> int | None:
         return 0
     gates = linear.propagated(clock.budget.memory, _CHOOSING * clock.left).gates
     return int(gates.unstable_count.max())
+
+
+def _cells(gates: int, inputs: int) -> int:
+    """The most regions that so many planes cut a space of inputs into."""
+    return sum(math.comb(gates, chosen) for chosen in range(inputs + 1))
 
 
 def _taken(names: Sequence[str], results: Sequence[Bound], gap: float) -> Bound:

@@ -11,7 +11,7 @@ import lipcompare
 from lipcompare import Norm, Status
 from lipcompare.budget import Budget, Clock
 from lipcompare.methods.auto import Auto
-from lipcompare.methods.exact import Choice, Exact, _Sharper, _undecided
+from lipcompare.methods.exact import Choice, Exact, _cells, _Sharper, _undecided
 from lipcompare.methods.linear import linear_bounds
 
 
@@ -31,6 +31,10 @@ def test_exact_takes_what_suits(monkeypatch, norm, eps, some, taken):
     result = lipcompare.bound(problem, Exact())
     assert result.status is Status.EXACT and result.method == "exact" and f"Took {taken}. " in f"{result.detail} "
     assert result.overall_upper[0] == pytest.approx(exact_rows(problem).max(), rel=2e-4)
+
+
+def test_planes_cut_a_space_into_cells():
+    assert [_cells(3, inputs) for inputs in (1, 2, 3, 9)] == [4, 7, 8, 8]
 
 
 @pytest.mark.parametrize(("norm", "taken"), [("inf", "milp"), ("1", "milp"), ("2", "bab")])
