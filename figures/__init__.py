@@ -1,1 +1,1 @@
-"""One script per figure and table of the study: python -m figures.<name>. They read results and compute nothing."""
+"""One script per figure and table of the study: python -m figures NAME. They read results and compute nothing."""

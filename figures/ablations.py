@@ -116,7 +116,7 @@ def _figure(name: str, rows: pd.DataFrame, title: str) -> Figure:
         left, right = figure.subplots(1, 2)
         relaxations(left, rows, "ratio")
         relaxations(right, rows, "seconds")
-        left.set_ylabel("upper bound / best known lower bound")
+        left.set_ylabel("upper / best known lower bound")
         right.set_ylabel("seconds")
         plain_log(left, "y")
         plain_log(right, "y")

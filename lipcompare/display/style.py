@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 COLUMN, PAGE = 3.5, 7.2
 """Widths in inches: one column of a paper, and both."""
@@ -162,6 +162,7 @@ def plain_log(axes: Axes, which: str) -> None:
     decades = high / low if low > 0 else float("inf")
     subs = tuple(range(1, 10)) if decades < 4 else (1, 1.5, 2, 3, 4, 5, 7) if decades < 12 else (1, 2, 5)
     subs = subs if decades < 200 else (1,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    narrow = decades < 3  # multiples of powers of ten are too far apart there
+    axis.set_major_locator(MaxNLocator(5) if narrow else LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -29,3 +29,13 @@ def test_a_logarithmic_axis_has_plain_numbers() -> None:
     axes.plot([1, 30], [1, 1])
     plain_log(axes, "x")
     assert axes.get_xscale() == "log" and axes.xaxis.get_major_formatter()(20.0, 0) == "20"
+
+
+def test_a_narrow_axis_has_several_ticks() -> None:
+    """Values from 1 to 1.6 have one multiple of a power of ten between them."""
+    figure = new_figure(2.0, 2.0)
+    axes = figure.subplots()
+    axes.plot([1.01, 1.55], [1, 2])
+    plain_log(axes, "x")
+    low, high = axes.get_xlim()
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 3
