@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop, run
+from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop, run, threshold
 from lipcompare.branching.state import load, save
 from lipcompare.result import Witness
 
@@ -134,3 +134,7 @@ def test_subdomains_that_an_evaluator_left_out_keep_waiting(at_most):
     search = start(table)
     assert run(search, table, SearchLimits(batch=8, gap=1e-9)) is Stop.DONE
     assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)
+
+
+def test_the_threshold_leaves_the_gap_that_was_asked_for() -> None:
+    assert threshold(3.0, 0.25) == 4.0 and threshold(1.0, 1.0) == float("inf")

@@ -17,6 +17,7 @@ from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import HEURISTICS, Area, Babsr, Candidates, Heuristic, Moment
+from lipcompare.branching.heuristics.linear import _area
 from lipcompare.branching.heuristics.weights import gate_weights
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.gates import Gates
@@ -146,3 +147,9 @@ def test_a_registered_heuristic_works_and_an_unknown_one_is_refused() -> None:
     assert result.status is same.status is Status.EXACT
     assert result.overall_upper[0] == pytest.approx(same.overall_upper[0], rel=2e-4)
     assert result.detail != same.detail
+
+
+def test_the_area_by_hand() -> None:
+    """Twice that between the lines ``0`` and ``J``, over [-1, 2] and, where J has a sign, over [1, 2]."""
+    ends = torch.tensor([[-1.0, 2.0], [1.0, 2.0], [-2.0, -1.0]]).T
+    assert _area(*ends).tolist() == [5.0, 3.0, 3.0]
