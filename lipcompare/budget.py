@@ -56,6 +56,14 @@ class Budget:
     on_note: Callable[[str], None] | None = None
     on_kept: Callable[[Kept | Callable[[], Kept]], None] | None = None
 
+    def __post_init__(self) -> None:
+        # Numbers of numpy hand their types on to whatever is computed from them: a comparison of times becomes a
+        # numpy.bool, which torch takes for a number when it meets a mask.
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+
 
 class Clock:
     """Time since the start of a run, against its limit; collects the trace and hands on what is proved so far."""
@@ -112,7 +120,7 @@ class Deadline:
     @classmethod
     def after(cls, seconds: float) -> Deadline:
         """The moment so many seconds from now."""
-        return cls(time.perf_counter() + seconds)
+        return cls(time.perf_counter() + float(seconds))
 
     @property
     def left(self) -> float:

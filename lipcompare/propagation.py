@@ -19,7 +19,7 @@ from lipcompare.jacobian.patches import plan
 from lipcompare.jacobian.relaxations import Lbp
 from lipcompare.jacobian.shared import intersected, shared_gradients
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
+from lipcompare.preactivation import Enough, ForwardBound, Tightening, preactivation_bounds
 from lipcompare.preactivation.interval import pass_errors
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
@@ -47,6 +47,7 @@ class Propagated:
 
     Attributes:
         upper: (batch, rows).
+        tightening: of the pre-activations.
         hurried: whether the time ran out, so that some intervals are not as tight as they could be.
     """
 
@@ -54,6 +55,7 @@ class Propagated:
     gates: Gates
     gradients: Gradients
     upper: Tensor
+    tightening: Tightening
     hurried: bool = False
 
     def part(self, some: slice) -> Propagated:
@@ -63,6 +65,7 @@ class Propagated:
             gates=self.gates.of(some),
             gradients=self.gradients.part(some),
             upper=self.upper[some],
+            tightening=self.tightening,
             hurried=self.hurried,
         )
 
@@ -88,6 +91,7 @@ def propagate(
     joint: bool,
     memory: int,
     seconds: float = math.inf,
+    enough: Enough | None = None,
     report: Callable[[Tensor], None] = lambda upper: None,
 ) -> Propagated:
     """Problem -> pre-activation bounds -> gates -> gradient intervals -> norm bound (arXiv 2210.07394, section 3).
@@ -98,6 +102,8 @@ def propagate(
     ``seconds``: time for refining intervals, most of it for those of pre-activations: where both do not fit, they
     matter more. What interval arithmetic gives takes as long as it takes.
 
+    ``enough`` says of CROWN's pre-activations whether they will do; images that go through in stages do not ask.
+
     ``report`` is given bounds (batch, rows) on the way where there are any: on large images (:func:`_in_stages`), where
     rows that are not the largest keep the bound of an early stage.
     """
@@ -105,7 +111,16 @@ def propagate(
         return _in_stages(problem, tightening, memory=memory, seconds=seconds, report=report)
     first, second = Deadline.after(_FIRST * seconds), Deadline.after(seconds)
     network, region, functionals = problem.network, problem.box.region, problem.functionals
-    bounds = preactivation_bounds(network, region, tightening, memory=memory, deadline=first)
+    reached = tightening
+
+    def will_do(crown: PreactivationBounds) -> bool:
+        nonlocal reached
+        if enough is None or not enough(crown):
+            return False
+        reached = Tightening.CROWN
+        return True
+
+    bounds = preactivation_bounds(network, region, tightening, memory=memory, enough=will_do, deadline=first)
     bounded = not isinstance(problem.box, Space)  # elsewhere pre-activations say nothing about slopes
     gates = Gates.from_preactivations(network, bounds, lines=joint and bounded and relaxation.planes)
     forward = ForwardBound.of(network, region, bounds) if gates.lines else None
@@ -114,7 +129,7 @@ def propagate(
     )
     upper = relaxation.norms(network, gates, functionals, gradients, problem.norm, forward)
     hurried = first.missed or second.missed
-    return Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried)
+    return Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, tightening=reached, hurried=hurried)
 
 
 def _costs_much(problem: Problem, relaxation: Relaxation) -> bool:
@@ -165,7 +180,7 @@ def _in_stages(
             report(upper)
         upper = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
         hurried |= first.missed
-        propagated = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper)
+        propagated = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, tightening=level)
     assert propagated is not None
     return dataclasses.replace(propagated, hurried=hurried or deadline.missed or late.missed)
 
@@ -230,5 +245,7 @@ def coupled(
     upper = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
     hurried = propagated.hurried or first.missed or second.missed
     upper = torch.minimum(upper, propagated.upper)
-    probed = Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried)
+    probed = dataclasses.replace(
+        propagated, bounds=bounds, gates=gates, gradients=gradients, upper=upper, hurried=hurried
+    )
     return probed, Coupling(box, bounds, conflicts)

@@ -17,7 +17,7 @@ from scripted import Scripted
 
 import lipcompare
 from lipcompare import Bound, Box, Contradiction, InvalidInput, Method, Problem, Status
-from lipcompare.budget import Budget, Clock, Kept, TracePoint
+from lipcompare.budget import Budget, Clock, Deadline, Kept, TracePoint
 from lipcompare.cli import asked, options
 from lipcompare.display import progress as display
 from lipcompare.domain import Space
@@ -353,3 +353,13 @@ def test_the_check_of_a_result_has_its_time(depth: int, least: float, most: floa
     assert least < float(lipcompare.bound(problem, _Asks(), time_limit=10.0).detail) < most
     assert float(lipcompare.bound(problem, _Asks(), time_limit=0.01).detail) >= 0.008
     assert float(lipcompare.bound(problem, _Asks(), time_limit=float("inf")).detail) == float("inf")
+
+
+def test_limits_may_be_numbers_of_numpy() -> None:
+    """Their comparisons made a number of a mask in the interior point method."""
+    problem = nets.problem(nets.dense(4, (6, 12, 12, 3)), 0.3)
+    result = lipcompare.bound(problem, "bab", time_limit=np.float64(0.5), gap=np.float64(1e-4), memory=np.int64(2**30))
+    assert result.status in (Status.EXACT, Status.TIME_LIMIT), result.sentence
+    budget = Budget(time_limit=np.float64(3), memory=np.int64(2**20))
+    assert type(budget.time_limit) is float and type(budget.memory) is int
+    assert type(Deadline.after(np.float64(1)).passed()) is bool

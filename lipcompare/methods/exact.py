@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -18,14 +18,15 @@ from lipcompare.branching.roots import attained, first_points
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.combine import intersect
 from lipcompare.domain import Space
-from lipcompare.gates import Gates, has_patterns
+from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
 from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.lipbab import LipBab
 from lipcompare.methods.milp import Milp
-from lipcompare.preactivation import Tightening, interval_bounds
+from lipcompare.network.interval import Interval
+from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witnesses
@@ -41,8 +42,6 @@ _LINEAR = 1.5
 """The same of the linear bound from which no other is."""
 _FAR = 1.4
 """Ratio of the quadratic-gate bound from which regions are the fastest up to ``_MORE`` gates."""
-_LOOSELY, _NEURONS = 64, 1000
-"""Gates that interval arithmetic leaves undecided in networks of so many neurons at most where a look is worth it."""
 _MORE, _MOST, _ROWS = 20, 30, 2
 """So it is up to the first, if the quadratic-gate bound leaves no more than so many rows above what points attain (each
 has a program of its own), and up to the second if besides little is open."""
@@ -134,13 +133,9 @@ class Exact(Method):
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock, double = Clock(budget), problem.double()
-        if _may_be_few(double):
-            # Optimised slopes take longer than a few regions.
-            plain = linear_bounds(double, clock, Tightening.CROWN)
-            count = _undecided(plain, clock)
-            if count is not None and count <= _SOME:
-                return self.after(plain, problem, clock)
-        return self.after(linear_bounds(double, clock), problem, clock)
+        # Optimised slopes take longer than a few regions.
+        regions = has_patterns(double.network) and not isinstance(double.box, Space)
+        return self.after(linear_bounds(double, clock, enough=_are_few if regions else None), problem, clock)
 
     def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
         """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
@@ -234,13 +229,11 @@ class _Sharper:
         return dataclasses.replace(self.linear, upper=self._lifted.unsqueeze(0).to(self.linear.upper))
 
 
-def _may_be_few(problem: Problem) -> bool:
-    """Whether it is worth a look how many gates are undecided before slopes are optimised."""
-    network = problem.network
-    if not has_patterns(network) or isinstance(problem.box, Space) or not 0 < network.neurons <= _NEURONS:
-        return False
-    gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    return int(gates.unstable_count.max()) <= _LOOSELY
+def _are_few(bounds: Mapping[int, Interval]) -> bool:
+    """Whether these bounds of a network of patterns leave so few gates open that regions may be the fastest."""
+    lower = torch.cat([z.lower for z in bounds.values()], -1)
+    upper = torch.cat([z.upper for z in bounds.values()], -1)
+    return int((lower * upper < 0).sum(-1).max()) <= _SOME
 
 
 def _undecided(linear: Linear, clock: Clock) -> int | None:

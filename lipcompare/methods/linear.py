@@ -20,7 +20,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import RELAXATIONS, Relaxation, interval_gradient
 from lipcompare.jacobian.norms import interval_norm
 from lipcompare.methods.base import REFINING, as_array, pieces, propagation_bytes
-from lipcompare.preactivation import Tightening, preactivation_bounds
+from lipcompare.preactivation import Enough, Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated, propagate
 
@@ -34,6 +34,7 @@ class Linear:
 
     Attributes:
         problem: what was bounded, in the precision of the bounds.
+        tightening: of the pre-activations, at least.
         upper: (batch, rows).
         hurried: whether the time ran out before they were as tight as they could be.
         remarks: what there is to say of their precision.
@@ -99,13 +100,14 @@ def linear_bounds(
     relaxation: Relaxation = RELAXATIONS[LBP],
     *,
     joint: bool = True,
+    enough: Enough | None = None,
 ) -> Linear:
     """Problem -> pre-activations -> gates -> Jacobian bound of every example, each of which is kept at once.
 
     Where single precision costs much of the bounds and double precision costs little, the better of both.
 
     Args:
-        joint: as for :func:`~lipcompare.propagation.propagate`.
+        joint, enough: as for :func:`~lipcompare.propagation.propagate`.
 
     Raises:
         BeyondMemory: the gradients of one example are more than fit; what interval arithmetic says is kept.
@@ -114,7 +116,7 @@ def linear_bounds(
     uppers: list[Tensor] = []
     remarks: set[str] = set()
     stages: Propagated | None = None
-    hurried = False
+    reached, hurried = tightening, False
     _require_room(problem, clock)
     for piece in pieces(problem, clock, propagation_bytes(problem)):
 
@@ -124,7 +126,9 @@ def linear_bounds(
                 clock.record(0.0, float(upper.max()))
 
         def passed(part: Problem, seconds: float, report: Callable[[Tensor], None] = told) -> Propagated:
-            return propagate(part, tightening, relaxation, joint=joint, memory=memory, seconds=seconds, report=report)
+            return propagate(
+                part, tightening, relaxation, joint=joint, memory=memory, seconds=seconds, enough=enough, report=report
+            )
 
         ends = Deadline.after(REFINING * piece.seconds)
         stages = passed(piece.problem, ends.left)
@@ -138,10 +142,12 @@ def linear_bounds(
         clock.keep(Kept(piece.first, as_array(upper)))
         uppers.append(upper)
         hurried |= stages.hurried
+        if stages.tightening is not tightening:
+            reached = stages.tightening
     clock.record(0.0, float(max(upper.max() for upper in uppers)))
     return Linear(
         problem=problem,
-        tightening=tightening,
+        tightening=reached,
         relaxation=relaxation,
         joint=joint,
         upper=torch.cat(uppers),
