@@ -42,10 +42,19 @@ def test_a_problem_against_is_named() -> None:
     claim = told(rows, "The paper's bound is tighter")
     assert claim.verdict is Verdict.IN_PART
     said = next(s for s in claim.sentences if s.startswith("IBP"))
-    assert "tighter on 1" in said and "It is tighter on other at 0.3 (2 times)." in said
+    assert "tighter on 1" in said and "It is tighter on other at 0.3 (by 100.00%)." in said
     assert "On 1 of them one of the two was cut short." in said
     assert "It bounded nothing on 1 problem more (out of memory 1)." in said
     assert any(s.startswith("RecurJac is looser than paper on 0 of 1 problem, equal on 1") for s in claim.sentences)
+
+
+def test_as_tight_as_the_linear_program() -> None:
+    rows = [row("LipLP", "a", 1.0, seconds=5.0), row("paper", "a", 1.09)]
+    assert told(rows, "It is about as tight").verdict is Verdict.HOLDS
+    rows += [row("LipLP", "b", 1.0, seconds=5.0), row("paper", "b", 1.101)]
+    assert told(rows, "It is about as tight").verdict is Verdict.IN_PART
+    slow = [{**r, "seconds": 9.0} if r["series"] == "paper" else r for r in rows]
+    assert told(slow, "It is about as tight").verdict is Verdict.FAILS
 
 
 def test_close_to_the_exact_constant() -> None:
@@ -83,6 +92,8 @@ def test_shares_proved_monotone() -> None:
     claim = told(rows, "More examples are proved monotone")
     assert claim.verdict is Verdict.HOLDS
     assert claim.sentences[0] == "adult, paper: increasing 50.0%, decreasing 50.0% of 2 questions, 0.5 s each."
+    synthetic = [{**r, "label.data": "synthetic"} for r in rows]
+    assert told(synthetic, "More examples are proved monotone").verdict is Verdict.OPEN
     rows = [*answers("lbp", "neither", "increasing"), *answers("ibp", "increasing", "undecided")]
     assert told(rows, "More examples are proved monotone").verdict is Verdict.FAILS
 
