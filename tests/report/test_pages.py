@@ -16,6 +16,7 @@ from lipcompare.display.style import looks
 from lipcompare.report import pages
 from lipcompare.report.figures.store import (
     contradictions,
+    over_time,
 )
 from lipcompare.report.pages import PLOTS
 from lipcompare.store.database import Store, StoreError
@@ -151,3 +152,16 @@ def test_names_are_names_and_no_formulas(tmp_path: Path, monkeypatch: pytest.Mon
         rows = pd.read_csv(tmp_path / "out" / "rows.csv", keep_default_na=False)
         for text in (rows["series"][0], rows["study"][0], rows["label.model"][0]):
             assert text[0] not in "=+-@" and "\x1b" not in text
+
+
+def test_what_is_far_above_leaves_the_interval_in_view() -> None:
+    """The axis began at 1e-300 where the first curve drawn lay so far above that a linear one would begin below 0."""
+    points = [("far", 0.0, 400.0), ("far", 0.0, 399.0), ("near", 13.0, 15.0), ("near", 13.5, 14.0)]
+    trace = pd.DataFrame(
+        {"study": "s", "task": "t", "series": n, "seconds": 0.1 * (k + 1), "lower": low, "upper": high}
+        for k, (n, low, high) in enumerate(points)
+    )
+    frame = pd.DataFrame({"study": "s", "task": "t", "series": ["far", "near"], "seconds": 1.0, "norm": "inf",
+                          "proves": "upper"})  # fmt: skip
+    bottom, top = over_time(trace, frame).axes[0].get_ylim()
+    assert 5 < bottom < 13 and 14 < top < 60

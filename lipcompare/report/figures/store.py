@@ -345,6 +345,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
     for axes, (study, task) in zip(panels, tasks, strict=True):
         curves = trace[(trace["study"] == study) & (trace["task"] == task)]
         rows = frame[(frame["study"] == study) & (frame["task"] == task)].set_index("series")
+        axes.set_yscale("log")  # before limits are set: those of a linear axis may begin below 0
         for name in names:
             curve = curves[curves["series"] == name]
             if curve.empty:
