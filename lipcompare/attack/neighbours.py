@@ -50,7 +50,7 @@ def search_regions(
     ``examples``: (batch,), those that are searched; None for all.
     """
     network = problem.network
-    if not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
+    if not regions or not all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
         return points, values
     some = range(problem.batch) if examples is None else examples.nonzero().squeeze(-1).tolist()
     if not some or deadline.passed():

@@ -231,6 +231,8 @@ class _Sharper:
 
 def _are_few(bounds: Mapping[int, Interval]) -> bool:
     """Whether these bounds of a network of patterns leave so few gates open that regions may be the fastest."""
+    if not bounds:
+        return True
     lower = torch.cat([z.lower for z in bounds.values()], -1)
     upper = torch.cat([z.upper for z in bounds.values()], -1)
     return int((lower * upper < 0).sum(-1).max()) <= _SOME
