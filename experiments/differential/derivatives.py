@@ -154,7 +154,13 @@ def _density(z: mp.mpf) -> mp.mpf:
     return mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
 
 
+_BEYOND = 1e8
+"""From here on the normal distribution is 0 or 1 up to exp(-5e15), which nothing that it is multiplied with undoes."""
+
+
 def _normal(z: mp.mpf) -> mp.mpf:
+    if abs(z) > _BEYOND:  # mpmath's erfc decides by a float how it goes on, and overflows
+        return mp.mpf(1) if z > 0 else mp.mpf(0)
     return mp.erfc(-z / mp.sqrt(2)) / 2
 
 
