@@ -38,7 +38,7 @@ def write_record(store: Path, out: Path) -> list[str]:
     """Make the folder; the names of the figures whose results are missing.
 
     Raises:
-        InvalidInput: ``out`` is a folder of something else, or the store has no finished cell.
+        InvalidInput: ``out`` is something else, or the store lies in it or has no finished cell.
         StoreError: the store cannot be read.
     """
     with Store(store, read_only=True) as opened:
@@ -46,7 +46,34 @@ def write_record(store: Path, out: Path) -> list[str]:
     done = frame[frame["status"].notna()] if not frame.empty else frame
     if done.empty:
         raise InvalidInput(f"{store} has no finished cell: run python -m experiments.reproduce first.")
-    _clear(out)
+    _require_record(out, store)
+    made = out.with_name(out.name + ".partial")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        missing = _fill(made, store, frame, done)
+    except BaseException:
+        shutil.rmtree(made)
+        raise
+    if out.exists():
+        shutil.rmtree(out)
+    made.rename(out)
+    return missing
+
+
+def _require_record(out: Path, store: Path) -> None:
+    """Raises InvalidInput unless the folder is an earlier record, empty, or not there: it is removed with all in it."""
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"{out} is a file: give --out a folder.")
+    page = out / "index.md"
+    earlier = page.is_file() and page.read_text(encoding="utf-8").startswith(MARK)
+    if out.exists() and any(out.iterdir()) and not earlier:
+        raise InvalidInput(f"{out} is not empty, and what is in it was not made by python -m figures.record.")
+    if store.resolve().is_relative_to(out.resolve()):
+        raise InvalidInput(f"{store} lies in {out}, which is made anew: keep the store elsewhere.")
+
+
+def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame) -> list[str]:
     export.write(frame, out / "rows.csv")
     drawn: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
@@ -58,16 +85,6 @@ def write_record(store: Path, out: Path) -> list[str]:
     text = "\n\n".join(_page(frame, done, claims(done), drawn, missing)) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
     return list(missing)
-
-
-def _clear(out: Path) -> None:
-    """Remove an earlier record, and nothing else."""
-    page = out / "index.md"
-    if out.exists() and any(out.iterdir()):
-        if not page.is_file() or not page.read_text(encoding="utf-8").startswith(MARK):
-            raise InvalidInput(f"{out} is not empty, and what is in it was not made by python -m figures.record.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _page(

@@ -56,9 +56,11 @@ class Leaf:
     def unscaled(self, scale: float, norm: Norm) -> Leaf:
         """For a row, of one for ``scale`` times the row: its gates have coordinates that are ``scale`` times as large.
 
-        The terms of a bound on a square (p = 2) and the square itself grow alike; forms of cuts have no unit.
+        The terms of a bound on a square (p = 2) and the square itself grow alike; forms of cuts have no unit. In
+        double precision, as rows of very small or large weights leave the range of single precision here.
         """
-        multipliers = self.multipliers if norm is Norm.TWO else self.multipliers * scale
+        multipliers = self.multipliers.astype(np.float64)
+        multipliers = multipliers if norm is Norm.TWO else multipliers * scale
         return dataclasses.replace(self, multipliers=multipliers, nu=self.nu / scale, bound=self.bound / scale)
 
 
@@ -103,8 +105,9 @@ def proof_trees(
 ) -> list[Tree]:
     """One tree per row of a problem with one example, which prove ``upper`` if the time suffices.
 
-    A search knows one goal for all rows. The first one's is the largest row's end, which is what a result is about. In
-    the time that is left a second one takes the rows that are not proved so far, each divided by its end.
+    A search knows one goal for all rows. The first one's is the largest row's end, which is what a result is about, and
+    by which it divides all rows. In the time that is left a second one takes the rows that are not proved so far, each
+    divided by its own end.
 
     Args:
         bounds: over the whole box, as a checker derives them.
@@ -132,7 +135,8 @@ def proof_trees(
         ]
 
     largest = float(upper.max())
-    trees = searched(list(range(problem.rows)), np.ones(problem.rows), largest)
+    # Multipliers are handed on in single precision: those of a row of about one fit there.
+    trees = searched(list(range(problem.rows)), np.full(problem.rows, 1 / largest if largest > 0 else 1.0), 1.0)
     behind = [
         row
         for row, tree in enumerate(trees)

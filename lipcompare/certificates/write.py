@@ -106,7 +106,8 @@ def write_certificate(
     size = writer.save(header, path)
     short = False
     proved = checked(path)
-    for row, high in zip(rows, [0.0] * len(rows) if proved is None else proved.upper, strict=True):
+    unread = [0.0 if proved is None else float("inf")] * len(rows)  # what cannot be read proves nothing
+    for row, high in zip(rows, (proved and proved.upper) or unread, strict=True):
         if row["claim"][1] is not None and row["claim"][1] < high:
             # Re-propagation there may find less than the search did: claim what is proved.
             row["claim"][1], short = high * (1 + _OVER) if np.isfinite(high) else None, True
@@ -175,9 +176,15 @@ def _upper(number: int, tree: Tree, problem: Problem, writer: Writer) -> dict[st
         proof[part] = [
             writer.add(f"{name}.{part}.start", np.searchsorted(leaf, np.arange(len(table) + 1)), np.int32),
             writer.add(f"{name}.{part}.index", index, np.int64 if part == "cuts" else np.int32),
-            writer.add(f"{name}.{part}.value", values, np.float32),
+            writer.add(f"{name}.{part}.value", values, np.float32 if _fits_single(values) else np.float64),
         ]
     return proof
+
+
+def _fits_single(values: np.ndarray) -> bool:
+    """Whether numbers keep single precision's accuracy there: multipliers of rows of very small weights do not."""
+    size, range_ = np.abs(values[values != 0]), np.finfo(np.float32)
+    return not size.size or bool(size.min() >= range_.tiny and size.max() <= range_.max)
 
 
 def _flat(leaves: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

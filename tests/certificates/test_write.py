@@ -148,3 +148,15 @@ def test_a_result_that_was_put_together_knows_no_problem(tmp_path: Path) -> None
     result = dataclasses.replace(lipcompare.bound(nets.problem(NETWORKS["dense"], 0.3), "naive"), prover=None)
     with pytest.raises(ValueError, match="write_certificate"):
         result.certificate(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e35])
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_weights_beyond_single_precision(scale: float, norm: str, tmp_path: Path) -> None:
+    """Multipliers left its range: the file could not be read and its writer ended with an error."""
+    problem = nets.problem(nets.dense(0, (3, 8, 8, 1)), 0.2, norm=norm)
+    problem = dataclasses.replace(problem, functionals=problem.functionals * scale)
+    result = lipcompare.bound(problem, "sdp")
+    result.certificate(tmp_path / "c.npz", time_limit=20)
+    (row,) = check(read(tmp_path / "c.npz"))
+    assert not row.failures and row.upper <= 1.5 * float(result.upper[0, 0])

@@ -39,3 +39,26 @@ def test_what_is_no_record_is_left(tmp_path: Path, capsys: pytest.CaptureFixture
     made_up.Store(tmp_path / "empty.sqlite").close()
     assert record.main(["--store", str(tmp_path / "empty.sqlite"), "--out", str(tmp_path / "new")]) == 2
     assert "has no finished cell" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_nothing_is_lost_by_making_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "DRAWS", {"images": everything.DRAWS["images"]})
+    store, out = made_up.fill(tmp_path / "r.sqlite", only=("images",)), tmp_path / "results"
+    assert record.main(["--store", str(store), "--out", str(out)]) == 0
+    page = (out / "index.md").read_text()
+
+    def fails(settings: object) -> list[Path]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record, "DRAWS", {"images": fails})
+    with pytest.raises(KeyboardInterrupt):
+        record.main(["--store", str(store), "--out", str(out)])
+    assert (out / "index.md").read_text() == page and {p.name for p in tmp_path.iterdir()} >= {"r.sqlite", "results"}
+    assert not (tmp_path / "results.partial").exists()
+    inside = made_up.fill(out / "r.sqlite", only=("images",))
+    assert record.main(["--store", str(inside), "--out", str(out)]) == 2
+    assert inside.exists() and "keep the store elsewhere" in capsys.readouterr().err
+    assert record.main(["--store", str(store), "--out", str(store)]) == 2
+    assert "is a file" in capsys.readouterr().err
