@@ -34,8 +34,8 @@ from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
 
 _FEASIBILITY = 1e-9
-"""What a point of a MILP may violate, and what its reduced costs may have the wrong sign by (HiGHS asks its linear
-programs for a tenth of it, 1e-10, the least that it knows)."""
+"""What a point of a MILP may violate, and by what reduced costs may have the wrong sign (those of a MILP's linear
+programs by a tenth of it, 1e-10, the least that HiGHS knows)."""
 _EPSILON = 1e-9
 """Bounds of MILPs of that size are reported as 0."""
 _AGGREGATOR = 1 << 12
@@ -166,6 +166,7 @@ def _solve(
         "time_limit": limits.time_limit,
         "mip_rel_gap": limits.relative_gap,
         "mip_abs_gap": limits.absolute_gap,
+        "dual_feasibility_tolerance": _FEASIBILITY,
     }
     if program.is_mip:
         # What is better than the best point by less than the former is cut off: in programs of small objectives an

@@ -60,7 +60,8 @@ class Reach(NamedTuple):
         return self._replace(ends=torch.stack([-interval.lower, interval.upper]))
 
     def decided(self) -> Reach:
-        """``sides`` are 0 also where the interval says so, which must allow for underflow."""
+        """``sides`` are 0 also where the interval says so, which must allow for underflow: as a map's does, and not
+        what comes straight from a gate, whose product may be 0 by underflow alone."""
         beyond = torch.empty_like(self.ends)
         torch.gt(self.ends, 0, out=beyond)
         return self._replace(sides=beyond.mul_(self.sides))
@@ -122,7 +123,7 @@ def reaches(network: Network, gates: Gates, functionals: Tensor) -> dict[int, Re
 
     def activation(k: int, node: Activate, gradient: Reach) -> Reach:
         reached[k] = gradient.of_all(len(functionals))
-        return through_gate(node.activation, gates.slopes[k], gradient.decided())
+        return through_gate(node.activation, gates.slopes[k], gradient)
 
     last = len(network.nodes) - 1
     start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)
@@ -176,7 +177,7 @@ def through_maps(k: int, node: Affine, maps: Sequence[LinearMap], gradient: Reac
         ends = ends.add(_covered(terms, sides), alpha=allowance(m.fan_out + SPARE, dtype))
         # A sum of terms of one sign has that sign, whatever rounding may do to its size.
         # Interpolation with 0 or 1 selects several times as fast as where() does with mixed masks.
-        yield Reach(torch.lerp(ends.clamp(max=0), ends, sides), size, sides)
+        yield Reach(torch.lerp(ends.clamp(max=0), ends, sides), size, sides).decided()
 
 
 class _Image(NamedTuple):

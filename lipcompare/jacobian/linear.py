@@ -159,7 +159,10 @@ def gradient_intervals(
             reached = forward.scales[k].unsqueeze(1)
             joint[k] = gate_planes(intervals[k], slope, steep, reached)
             size = torch.maximum(size, joint[k].size(scales[k], reached))
-        return through_gate(node.activation, gates.slopes[k], step.within(intervals[k]).decided(), size)
+        step = step.within(intervals[k])
+        if all(isinstance(network.nodes[reader], Affine) for reader in network.consumers[k]):
+            step = step.decided()
+        return through_gate(node.activation, gates.slopes[k], step, size)
 
     last = len(network.nodes) - 1
     start = fold_backward(network, {last: at_output(functionals)}, activation, through_maps, add=sum_of)

@@ -68,7 +68,7 @@ def interval_affine(node: Affine, terms: Terms[Reach]) -> Reach:
     # taken from a factor is multiplied by the weight, and what it may take from a product is not.
     least = floor(dtype)
     sizes = [
-        (m.absolute, torch.stack([value.upper - middle, value.magnitude, size]).add_(least))
+        (m.absolute, torch.stack([value.upper - middle, value.magnitude + least, size + least]))
         for (m, (value, size, _)), middle in zip(terms, centers, strict=True)
     ]
     radius, magnitude, size = linear_value(sizes).unbind()

@@ -142,6 +142,18 @@ def test_what_underflows_is_multiplied_by_a_steep_side(method: str, alphas: tupl
     check(interval(Network(tuple(nodes), (1,), (1,)), -1.5, -0.5, torch.float64), method)
 
 
+@pytest.mark.parametrize("method", ["ibp", "recurjac", "lbp", "sdp", "lipbab", "bab", "exact"])
+def test_what_underflows_between_gates_is_multiplied_by_steep_weights(method: str) -> None:
+    """Three gates one after another take 1 to 5e-401, and the weight that to 5e-101: 0 was called exact."""
+    nodes: list[Node] = [
+        Input(1),
+        Affine((0,), (Dense(torch.tensor([[1e300]], dtype=torch.float64)),), -torch.ones(1, dtype=torch.float64)),
+    ]
+    nodes += [Activate(k + 1, LeakyReLU(alpha), 1) for k, alpha in enumerate((0.5, 1e-200, 1e-200))]
+    nodes.append(Affine((4,), (Dense(torch.ones(1, 1, dtype=torch.float64)),), None))
+    check(interval(Network(tuple(nodes), (1,), (1,)), -1e-301, 1e-301, torch.float64), method)
+
+
 @pytest.mark.parametrize("method", ["sdp", "bab", "milp"])
 def test_programs_with_numbers_out_of_range_leave_the_linear_bound(method: str) -> None:
     """Eigenvalues of a matrix with infinite entries ended these in a crash."""
