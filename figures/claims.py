@@ -27,6 +27,7 @@ CLOSE = 0.1
 """Relative excess over the exact constant that is called close."""
 _LEAST_SECONDS = 1e-4
 _NEAR = {1.01: "at most 1.01", 1.1: "at most 1.1", 2.0: "at most 2"}
+_RAN_OUT = frozenset((*CUT_SHORT, "out_of_memory"))
 _NAMED = 6
 """Groups of problems that a sentence names at most."""
 
@@ -57,27 +58,38 @@ class Pairs:
         ratio: per problem the upper bound of the second over that of the first.
         times: the seconds of the second over those of the first.
         group: model and radius.
-        short: problems on which one of the two was cut short.
+        short: whether the time or the memory of one of the two ended before it did.
         missing: by status, problems that the first bounded and the second did not.
+        lost: by status, problems that the second bounded and the first did not.
+        closed: problems, of these, that the first proved exactly.
+        anytime: whether values at the limit are what is compared; else they decide nothing, as a method that was cut
+            short may have handed on what another one had.
     """
 
     ratio: pd.Series
     times: pd.Series
     group: pd.Series
-    short: int
+    short: pd.Series
     missing: pd.Series
+    lost: pd.Series
+    closed: int
+    anytime: bool
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, first: str, second: str) -> Pairs:
+    def of(cls, rows: pd.DataFrame, first: str, second: str, *, anytime: bool = False) -> Pairs:
         one, other = (distinct(rows[rows["series"] == name]).set_index("problem_hash") for name in (first, second))
-        one = one[_bounded(one)]
-        other = other[other.index.isin(one.index)]
-        missing = other["status"][~_bounded(other)]
-        other = other[_bounded(other)]
-        one = one.loc[other.index]
-        short = int((_short(one) | _short(other)).sum())
+        both = one.index.intersection(other.index)
+        one, other = one.loc[both], other.loc[both]
+        mine, theirs = _bounded(one), _bounded(other)
+        missing, lost = other["status"][mine & ~theirs], one["status"][theirs & ~mine]
+        one, other = one[mine & theirs], other[mine & theirs]
         times = other["seconds"].clip(lower=_LEAST_SECONDS) / one["seconds"].clip(lower=_LEAST_SECONDS)
-        return cls(other["upper"] / one["upper"], times, _group(one), short, missing.value_counts())
+        # Of two constants that are 0 neither is tighter.
+        ratio = (other["upper"] / one["upper"]).where((one["upper"] > 0) | (other["upper"] > 0), 1.0)
+        return cls(
+            ratio, times, _group(one), _short(one) | _short(other), missing.value_counts(), lost.value_counts(),
+            int((one["status"] == "exact").sum()), anytime,
+        )  # fmt: skip
 
     @property
     def looser(self) -> pd.Series:
@@ -88,13 +100,23 @@ class Pairs:
     def tighter(self) -> pd.Series:
         return self.ratio < 1 - EQUAL
 
+    @property
+    def deciding(self) -> Pairs:
+        """Those that tell by how much one is tighter."""
+        if self.anytime:
+            return self
+        some = ~self.short
+        parts = {name: getattr(self, name)[some] for name in ("ratio", "times", "group", "short")}
+        return dataclasses.replace(self, **parts)
+
     def verdict(self) -> Verdict:
         """Of the claim that the first is tighter everywhere."""
-        if self.ratio.empty:
-            return Verdict.OPEN
-        if not self.tighter.any() and _mean(self.ratio) > 1 + EQUAL:
-            return Verdict.HOLDS
-        return Verdict.IN_PART if _mean(self.ratio) > 1 + EQUAL else Verdict.FAILS
+        told = self.deciding
+        if told.ratio.empty:
+            return Verdict.FAILS if len(self.lost) else Verdict.OPEN
+        if not told.looser.any() or _mean(told.ratio) <= 1 + EQUAL:
+            return Verdict.FAILS
+        return Verdict.HOLDS if told.looser.all() and not len(self.lost) else Verdict.IN_PART
 
     def sentence(self, first: str, second: str) -> str:
         """How often which is tighter, and by how much."""
@@ -114,10 +136,14 @@ class Pairs:
             named = ", ".join(f"{group} (by {1 / r - 1:.2%})" for group, r in against.head(_NAMED).items())
             more = f" and {len(against) - _NAMED} more" if len(against) > _NAMED else ""
             said += f" It is tighter on {named}{more}."
-        if self.short:
-            said += f" On {self.short} of them one of the two was cut short."
+        if short := int(self.short.sum()):
+            counted = "its value at the limit counts" if self.anytime else "those decide nothing"
+            said += f" On {_problems(short)} one of the two was cut short ({counted})."
         if len(self.missing):
             said += f" It bounded nothing on {_problems(int(self.missing.sum()))} more ({_counted(self.missing)})."
+        if len(self.lost):
+            count = _problems(int(self.lost.sum()))
+            said += f" On {count} more it has a bound and {first} has none ({_counted(self.lost)})."
         return said
 
 
@@ -131,12 +157,13 @@ def _paper(frame: pd.DataFrame, main: pd.DataFrame) -> Iterator[Claim]:
     pairs = {name: Pairs.of(main, "paper", name) for name in BASELINES}
     yield _tighter("The paper's bound is tighter than NaiveUB, IBP, RecurJac and LipSDP at every size", "paper", pairs)
     linear = Pairs.of(main, "LipLP", "paper")
-    loss = linear.ratio.max() - 1 if len(linear.ratio) else np.inf
+    told = linear.deciding
+    loss = told.ratio.max() - 1 if len(told.ratio) else np.inf
     yield Claim(
         f"It is about as tight as the linear program of LipMIP (LipLP; within {CLOSE:.0%}), and faster",
-        Verdict.OPEN if linear.ratio.empty
-        else Verdict.HOLDS if loss <= CLOSE and _mean(linear.times) < 1
-        else Verdict.IN_PART if _mean(linear.ratio) <= 1 + CLOSE and _mean(linear.times) < 1
+        Verdict.OPEN if told.ratio.empty
+        else Verdict.HOLDS if loss <= CLOSE and _mean(told.times) < 1 and not len(linear.missing)
+        else Verdict.IN_PART if _mean(told.ratio) <= 1 + CLOSE and _mean(told.times) < 1
         else Verdict.FAILS,
         [linear.sentence("LipLP", "paper")],
     )  # fmt: skip
@@ -152,24 +179,22 @@ def _paper(frame: pd.DataFrame, main: pd.DataFrame) -> Iterator[Claim]:
         [p.sentence(first, name) for name, (first, p) in of_gates.items()],
     )
     yield _close_to_exact(frame)
-    found = Pairs.of(main, "paper, BaB", "paper")
-    closed = _closed(main, "paper, BaB")
+    found = Pairs.of(main, "paper, BaB", "paper", anytime=True)
+    closed = f"Branch and bound closed the gap on {found.closed} of these {_problems(len(found.ratio))}."
     yield Claim(
-        "Branch and bound tightens it further",
-        found.verdict(),
-        [found.sentence("paper, BaB", "paper"), f"Branch and bound closed the gap on {closed} of them."],
+        "Branch and bound tightens it further", found.verdict(), [found.sentence("paper, BaB", "paper"), closed]
     )
     yield _scales(main)
     yield _monotone(frame)
 
 
 def _new(frame: pd.DataFrame, main: pd.DataFrame) -> Iterator[Claim]:
-    sdp = Pairs.of(main, "sdp", "paper")
+    sdp = Pairs.of(main, "sdp", "paper", anytime=True)
     yield Claim("New: the quadratic-gate bound (sdp) is tighter than the paper's", sdp.verdict(),
                 [sdp.sentence("sdp", "paper")])  # fmt: skip
-    bab = Pairs.of(main, "bab", "paper, BaB")
-    counts = {name: _closed(main, name) for name in ("bab", "paper, BaB", *EXACT)}
-    ended = ", ".join(f"{name} {count}" for name, count in counts.items())
+    bab = Pairs.of(main, "bab", "paper, BaB", anytime=True)
+    counts = {name: (_closed(main, name), _count(main, name)) for name in ("bab", "paper, BaB", *EXACT)}
+    ended = ", ".join(f"{name} {closed} of {count}" for name, (closed, count) in counts.items())
     yield Claim("New: branch and bound on it (bab) is tighter than the paper's", bab.verdict(),
                 [bab.sentence("bab", "paper, BaB"), f"Constants proved exactly: {ended}."])  # fmt: skip
     yield _intervals(frame)
@@ -184,26 +209,33 @@ def _close_to_exact(frame: pd.DataFrame) -> Claim:
     text = f"The paper's bound is close to the exact constant on small networks (within {CLOSE:.0%})"
     exact = frame[frame["status"] == "exact"].groupby("problem_hash")["upper"].min()
     tiny = distinct(frame[frame["study"].isin(TINY) & (frame["series"] == "paper")])
-    tiny = tiny[_bounded(tiny)].join(exact.rename("constant"), on="problem_hash")
+    tiny = tiny.join(exact.rename("constant"), on="problem_hash")
     known = tiny[tiny["constant"] > 0]
+    without = int((~_bounded(known)).sum())
+    known = known[_bounded(known)]
     if known.empty:
-        return Claim(text, Verdict.OPEN, ["No exact constant was found."])
+        return Claim(text, Verdict.OPEN, ["No exact constant was found of what the paper's method bounded."])
     ratio = known["upper"] / known["constant"]
     close = int((ratio <= 1 + CLOSE).sum())
-    by_radius = known.assign(ratio=ratio).groupby("label.eps")["ratio"]
+    by_radius = ratio.groupby(known["label.eps"]) if "label.eps" in known else ()
     radii = ", ".join(f"{eps:g}: {_mean(r):.4g} ({len(r)})" for eps, r in by_radius)
-    verdict = Verdict.HOLDS if close == len(ratio) else Verdict.IN_PART if close else Verdict.FAILS
+    whole = close == len(ratio) and not without
+    verdict = Verdict.HOLDS if whole else Verdict.IN_PART if close else Verdict.FAILS
     said = (
-        f"Exact constants are known of {len(known)} of {_problems(len(tiny))}; the paper's bound is within {CLOSE:.0%} "
-        f"on {close} of them, {_mean(ratio):.4g} times the constant in the geometric mean, {ratio.max():.4g} at worst."
+        f"Exact constants are known of {len(known) + without} of {_problems(len(tiny))}; the paper's bound is within "
+        f"{CLOSE:.0%} on {close} of them, {_mean(ratio):.4g} times the constant in the geometric mean, "
+        f"{ratio.max():.4g} at worst."
     )
+    if without:
+        said += f" On {without} of them it bounded nothing."
     return Claim(text, verdict, [said, f"By radius (problems): {radii}."])
 
 
 def _scales(main: pd.DataFrame) -> Claim:
     text = "It bounds convolutional networks on which LipMIP and LipBaB run out of time"
     rows = main[main["label.model"].astype(str).str.contains("cnn")] if "label.model" in main else main[:0]
-    sentences, kept = [], []
+    sentences, kept = [], list[bool]()
+    tried = dict.fromkeys(EXACT, 0)
     for model, cells in rows.groupby("label.model", sort=False):
         ours = distinct(cells[cells["series"] == "paper"])
         if ours.empty:
@@ -212,17 +244,20 @@ def _scales(main: pd.DataFrame) -> Claim:
         parts = [f"paper bounds {int(bounded.sum())} of {_problems(len(ours))}"]
         if bounded.any():
             parts[0] += f" in {ours['seconds'][bounded].median():.2g} s (median)"
-        solved = 0
+        ended = True
         for name in EXACT:
             theirs = distinct(cells[cells["series"] == name])
             if not theirs.empty:
-                solved += _closed(theirs, name)
+                tried[name] += 1
+                ended &= bool(theirs["status"].isin(_RAN_OUT).all())
                 limit = ", ".join(f"{v:g}" for v in sorted(theirs["time_limit"].unique()))
                 parts.append(f"{name} within {limit} s: {_counted(theirs['status'].value_counts())}")
         sentences.append(f"{model} ({ours['neurons'].iloc[0]:,.0f} neurons): {'; '.join(parts)}.")
-        kept.append(bool(bounded.all()) and not solved)
+        kept.append(bool(bounded.all()) and ended)
     if not kept:
         return Claim(text, Verdict.OPEN, ["No convolutional network was run."])
+    if not all(tried.values()):
+        return Claim(text, Verdict.OPEN, [*sentences, "Not both of LipMIP and LipBaB were run on them."])
     verdict = Verdict.HOLDS if all(kept) else Verdict.IN_PART if any(kept) else Verdict.FAILS
     return Claim(text, verdict, sentences)
 
@@ -233,10 +268,10 @@ def _monotone(frame: pd.DataFrame) -> Claim:
     if rows.empty or "label.answer" not in rows:
         return Claim(text, Verdict.OPEN, ["The study of monotonicity was not run."])
     sentences, verdict = [], Verdict.OPEN
-    for data, cells in rows.dropna(subset=["label.answer"]).groupby("label.data", sort=False):
+    for data, cells in rows.groupby("label.data", sort=False):
         shares = {}
         for series, mine in cells.groupby("series", sort=False):
-            answers = mine["label.answer"].value_counts(normalize=True)
+            answers = mine["label.answer"].fillna("no answer").value_counts(normalize=True)
             name = paper_name(str(series))
             shares[name] = float(answers.reindex(PROVED).fillna(0.0).sum())
             parts = ", ".join(f"{answer} {share:.1%}" for answer, share in answers.items())
@@ -250,24 +285,27 @@ def _monotone(frame: pd.DataFrame) -> Claim:
 
 def _intervals(frame: pd.DataFrame) -> Claim:
     rows = frame[frame["study"].isin(STUDIES) & frame["status"].isin(RAN)]
-    ends = pd.DataFrame({"lower": best_known(rows), "upper": rows.groupby("problem_hash")["upper"].min()}).dropna()
-    wrong = contradictions(frame)
+    ends = pd.DataFrame({"lower": best_known(rows), "upper": rows.groupby("problem_hash")["upper"].min()})
+    count, ends = len(ends), ends[ends["lower"].notna() & np.isfinite(ends["upper"])]
+    cells = distinct(frame)
+    wrong = contradictions(cells)
     within = ", ".join(f"{int((ends['upper'] <= ends['lower'] * far).sum())} {words}" for far, words in _NEAR.items())
     sentences = [
-        f"Best upper over best lower bound, of {_problems(len(ends))}: {within}.",
-        f"{len(wrong)} of {int(_bounded(frame).sum())} upper bounds are below a lower bound of another method.",
+        f"{len(ends)} of {_problems(count)} have both ends. Best upper over best lower bound: {within}.",
+        f"{len(wrong)} of {int(_bounded(cells).sum())} upper bounds are below a lower bound of another method.",
     ]
-    verdict = Verdict.OPEN if ends.empty else Verdict.FAILS if len(wrong) else Verdict.HOLDS
+    whole = Verdict.HOLDS if len(ends) == count else Verdict.IN_PART
+    verdict = Verdict.OPEN if ends.empty else Verdict.FAILS if len(wrong) else whole
     return Claim(
         "New: both ends of every constant, without a contradiction between any two methods", verdict, sentences
     )
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a claim about several pairs: those without cells say nothing."""
-    told = {v for v in verdicts if v is not Verdict.OPEN}
-    if not told:
-        return Verdict.OPEN
+    """Of a claim about several pairs: where some have no cells to tell by, it holds in part at most."""
+    told = set(verdicts)
+    if told == {Verdict.OPEN, Verdict.FAILS}:
+        return Verdict.FAILS
     return told.pop() if len(told) == 1 else Verdict.IN_PART
 
 
@@ -275,8 +313,12 @@ def _closed(rows: pd.DataFrame, series: str) -> int:
     return int((distinct(rows[rows["series"] == series])["status"] == "exact").sum())
 
 
+def _count(rows: pd.DataFrame, series: str) -> int:
+    return len(distinct(rows[rows["series"] == series]))
+
+
 def _bounded(rows: pd.DataFrame) -> pd.Series:
-    return rows["status"].isin(RAN) & np.isfinite(rows["upper"]) & (rows["upper"] > 0)
+    return rows["status"].isin(RAN) & np.isfinite(rows["upper"])
 
 
 def _short(rows: pd.DataFrame) -> pd.Series:

@@ -82,7 +82,8 @@ def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame) -> li
             drawn[name] = list(draw(Settings(store, out / "figures", FORMATS)))
         except LipcompareError as error:
             missing[name] = str(error).replace(str(store), "the store")  # the page is the same wherever it is made
-    text = "\n\n".join(_page(frame, done, claims(done), drawn, missing)) + "\n"
+    cells, finished = (rows.drop_duplicates("key") for rows in (frame, done))  # some are in two studies
+    text = "\n\n".join(_page(cells, finished, claims(done), drawn, missing)) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
     return list(missing)
 

@@ -180,8 +180,8 @@ def _verified(frame: pd.DataFrame, folder: Path) -> list[str]:
             words[row.key] = "REFUSED"
         else:
             lower, upper = max(found.lower), max(found.upper)
-            # A row without a lower end has NaN there, which nothing is below.
-            whole = not lower < row.lower * (1 - _ROOM) and upper <= row.upper * (1 + _ROOM)
+            # A row without an end has NaN there, which nothing is below or above.
+            whole = not lower < row.lower * (1 - _ROOM) and not upper > row.upper * (1 + _ROOM)
             words[row.key] = "verified" if whole else f"verified {interval_text(lower, upper)}"
     return [words.get(key, "") for key in frame["key"]]
 
