@@ -176,7 +176,7 @@ def _in_stages(
         upper = bound if upper is None else torch.minimum(upper, bound)
         report(upper)
         if not deadline.passed():
-            upper = torch.minimum(upper, norm_bound(network, gates, problem.functionals, gradients, problem.norm))
+            upper = torch.minimum(upper, norm_bound(network, problem.functionals, gradients, problem.norm))
             report(upper)
         upper = _largest_rows(problem, gates, gradients, upper, memory, deadline, report)
         hurried |= first.missed
@@ -214,7 +214,7 @@ def _largest_rows(
             problem.network, some_gates, functionals, chords,
             norm=problem.norm, within=within, memory=memory, deadline=deadline,
         )  # fmt: skip
-        bound = norm_bound(problem.network, some_gates, functionals, refined, problem.norm)
+        bound = norm_bound(problem.network, functionals, refined, problem.norm)
         for k, interval in refined.intervals.items():
             intervals[k].lower[index], intervals[k].upper[index] = interval
         for k, line in refined.lines.items():
@@ -242,7 +242,7 @@ def coupled(
     gradients = gradient_intervals(
         network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=second
     )
-    upper = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    upper = norm_bound(network, problem.functionals, gradients, problem.norm)
     hurried = propagated.hurried or first.missed or second.missed
     upper = torch.minimum(upper, propagated.upper)
     probed = dataclasses.replace(

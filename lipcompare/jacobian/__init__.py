@@ -5,9 +5,11 @@ extension: cuts of the semidefinite bound may know the box and the pre-activatio
 (:class:`~lipcompare.gates.Coupling`).
 """
 
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.interval import interval_gradient
-from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
+from lipcompare.jacobian.linear import gradient_intervals, norm_bound
 from lipcompare.jacobian.norms import interval_norm, norm_product, pattern_bound
+from lipcompare.jacobian.passes import functional_bound
 from lipcompare.jacobian.relaxations import RELAXATIONS, Relaxation, relaxation_named
 
 __all__ = [

@@ -147,3 +147,8 @@ def gate_planes(
         forward=middle.preactivation,
         forward_spread=spread.preactivation,
     )
+
+
+def total(first: Tensor, second: Tensor) -> Tensor:
+    """The sum of all entries of two vectors (batch, rows, size), (batch, rows, 1)."""
+    return (first + second).sum(-1, keepdim=True)

@@ -16,10 +16,12 @@ from torch import Tensor
 from lipcompare.budget import Deadline
 from lipcompare.errors import entry_of, look_up
 from lipcompare.gates import Gates
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.interval import reaches
-from lipcompare.jacobian.linear import Gradients, functional_bound, gradient_intervals, norm_bound
+from lipcompare.jacobian.linear import gradient_intervals, norm_bound
 from lipcompare.jacobian.lines import LineRule, chords, constants
 from lipcompare.jacobian.norms import interval_norm
+from lipcompare.jacobian.passes import functional_bound
 from lipcompare.jacobian.shared import shared_gradients
 from lipcompare.jacobian.smooth import Forward
 from lipcompare.network.graph import Network
@@ -122,7 +124,7 @@ class Linear(Relaxation):
         norm: Norm,
         forward: Forward | None = None,
     ) -> Tensor:
-        return norm_bound(network, gates, functionals, gradients, norm, forward)
+        return norm_bound(network, functionals, gradients, norm, forward)
 
     def along(
         self,
@@ -134,7 +136,7 @@ class Linear(Relaxation):
         forward: Forward | None = None,
     ) -> Interval:
         both = torch.cat([vectors, -vectors])
-        bound = functional_bound(network, gates, functionals, gradients, 0, both, forward)
+        bound = functional_bound(network, functionals, gradients, 0, both, forward)
         upper, lower = bound.split(len(vectors), dim=-1)
         apart = combined(gradients.intervals[0], vectors)
         return Interval(torch.maximum(-lower, apart.lower), torch.minimum(upper, apart.upper))

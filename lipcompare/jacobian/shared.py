@@ -22,8 +22,9 @@ from torch import Tensor
 
 from lipcompare.budget import Copies, Deadline, chunk_size, pass_bytes, tensor_bytes
 from lipcompare.gates import Gates
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.interval import scales
-from lipcompare.jacobian.linear import Gradients, without_undecided_gates
+from lipcompare.jacobian.linear import without_undecided_gates
 from lipcompare.jacobian.lines import GateLines, chords
 from lipcompare.network.graph import Activate, Affine, Network, adjoints, fold_backward
 from lipcompare.network.grids import Grid, grids

@@ -56,7 +56,7 @@ def prepare(
     gradients = gradient_intervals(
         problem.network, gates, problem.functionals, norm=problem.norm, memory=memory, deadline=deadline
     )
-    upper = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
+    upper = norm_bound(problem.network, problem.functionals, gradients, problem.norm)
     return Prepared(problem=problem, bounds=bounds, gates=gates, gradients=gradients, upper=upper[0])
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline, fitting
 from lipcompare.gates import Coupling, Gates
-from lipcompare.jacobian.linear import Gradients, norm_bound
+from lipcompare.jacobian.gradients import Gradients
+from lipcompare.jacobian.linear import norm_bound
 from lipcompare.network.graph import Network
 from lipcompare.problem import Norm
 from lipcompare.quadratic.cuts.separation import tighten, tightened_bytes
@@ -165,7 +166,7 @@ def sdp_bound(
     network = network.to(functionals.device, torch.float64)
     gates, gradients = gates.double(), gradients.double()
     functionals = functionals.to(torch.float64)
-    linear = norm_bound(network, gates, functionals, gradients, norm)
+    linear = norm_bound(network, functionals, gradients, norm)
     aim = None if target is None else _power(target.to(linear), norm)
     compete = only_maximum or norm is Norm.ONE or prune_below is not None
     setting = _Setting(

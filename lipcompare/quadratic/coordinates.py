@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.gates import Gates
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, fold_backward
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import LinearMap

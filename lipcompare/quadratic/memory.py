@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lipcompare.budget import CACHED_ENTRIES, core_seconds, fitting
 from lipcompare.gates import Gates
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.coordinates import Lifted, coordinate_count, undecided_gates
 

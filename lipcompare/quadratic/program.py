@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.budget import BLOCK_ENTRIES, fitting
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps, coordinate_count, gate_maps

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.problem import Norm
 from lipcompare.rounding import raised
 

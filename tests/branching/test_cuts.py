@@ -55,7 +55,7 @@ class Part:
             lower = lower.clone()
             lower[..., entry].clamp_(min=0)
             gradients = dataclasses.replace(gradients, intervals={**gradients.intervals, 0: Interval(lower, upper)})
-        linear = norm_bound(PROBLEM.network, gates, functionals, gradients, PROBLEM.norm)[:, 0]
+        linear = norm_bound(PROBLEM.network, functionals, gradients, PROBLEM.norm)[:, 0]
         maps = gate_maps(PROBLEM.network, gates, functionals, gradients)
         data = l1_data(maps, gradients, linear, torch.arange(PROBLEM.rows), torch.zeros(PROBLEM.rows).long())
         return cls(gradients, maps, data, solve(data, tolerance=1e-4))

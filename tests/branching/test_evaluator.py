@@ -19,7 +19,7 @@ from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.roots import whole_box
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.patches import Plan, _costs
 from lipcompare.network import Affine
 from lipcompare.network.interval import Interval

@@ -27,7 +27,7 @@ NUMBERING = Numbering(PROBLEM.network)
 
 def data_of(gates: Gates) -> SdpData:
     gradients = gradient_intervals(PROBLEM.network, gates, PROBLEM.functionals)
-    linear = norm_bound(PROBLEM.network, gates, PROBLEM.functionals, gradients, PROBLEM.norm)
+    linear = norm_bound(PROBLEM.network, PROBLEM.functionals, gradients, PROBLEM.norm)
     maps = gate_maps(PROBLEM.network, gates, PROBLEM.functionals, gradients)
     rows = torch.arange(PROBLEM.rows)
     return l1_data(maps, gradients, linear[0], torch.zeros_like(rows), rows)

@@ -18,14 +18,14 @@ def test_a_selection_is_bounded_as_in_the_batch() -> None:
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     functionals = problem.functionals[:, :1]
     gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)
-    linear = norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1)
+    linear = norm_bound(network, functionals, gradients, problem.norm).squeeze(1)
     multipliers = torch.arange(4.0).unsqueeze(-1).expand(-1, 1 + network.neurons + network.in_size)
     batch = Subdomains(gates=gates, functionals=functionals, gradients=gradients, linear=linear,
                        multipliers=multipliers, cuts=NamedCuts(torch.zeros(4, 1, 2).long(), multipliers[:, :1]),
                        depth=torch.arange(4))  # fmt: skip
     index = torch.tensor([3, 1])
     some = batch.select(index)
-    again = norm_bound(network, some.gates, some.functionals, some.gradients, problem.norm).squeeze(1)
+    again = norm_bound(network, some.functionals, some.gradients, problem.norm).squeeze(1)
     torch.testing.assert_close(again, linear[index])
     assert torch.equal(some.linear, linear[index]) and some.depth.tolist() == [3, 1]
     assert some.multipliers[:, 0].tolist() == [3.0, 1.0] and some.cuts.nu.tolist() == [[3.0], [1.0]]

@@ -49,7 +49,7 @@ def test_intervals_hold_all_patterns_and_norms_are_above(family: str, rule: Line
         assert bool((gradient >= entries.lower - 1e-12).all())
         assert bool((gradient <= entries.upper + 1e-12).all())
         assert float((entries.upper - step.upper).max()) < 1e-9
-        upper = norm_bound(problem.network, gates, rows, found, norm)
+        upper = norm_bound(problem.network, rows, found, norm)
         assert bool((upper >= norm.dual.of(gradient) - 1e-12).all())
 
 
@@ -75,10 +75,10 @@ def test_without_undecided_gates_the_gradient_is_one_number() -> None:
         found = gradient_intervals(problem.network, gates, rows)
         assert found.constant == frozenset(problem.network.activations)
         for norm in Norm:
-            upper = norm_bound(problem.network, gates, rows, found, norm)
+            upper = norm_bound(problem.network, rows, found, norm)
             torch.testing.assert_close(upper, norm.dual.of(exact), rtol=1e-9, atol=1e-12)
         weights = torch.randn(3, problem.network.in_size, generator=torch.Generator().manual_seed(0)).double()
-        pushed = functional_bound(problem.network, gates, rows, found, 0, weights)
+        pushed = functional_bound(problem.network, rows, found, 0, weights)
         torch.testing.assert_close(pushed, exact @ weights.T, rtol=1e-9, atol=1e-12)
 
 
@@ -131,5 +131,5 @@ def test_weights_that_underflow_on_the_way_meet_large_gradients(norm: Norm) -> N
     problem = Problem(network, Box(-torch.ones(1, 1).double(), torch.ones(1, 1).double()), norm)
     gates, rows = gates_of(problem), problem.functionals
     gradients = gradient_intervals(network, gates, rows, norm=norm)
-    upper = norm_bound(network, gates, rows, gradients, norm)
+    upper = norm_bound(network, rows, gradients, norm)
     assert exact.truth(problem).admits_upper(0, norm, float(upper))

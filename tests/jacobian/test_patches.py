@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lipcompare import Network
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian import gradient_intervals, linear, patches
+from lipcompare.jacobian import gradient_intervals, linear, passes, patches
 from lipcompare.network import Interval
 from lipcompare.preactivation import interval_bounds
 
@@ -38,7 +38,7 @@ def test_equal_to_whole_images(network: Network, dtype: torch.dtype, batch: int)
         far = torch.full_like(interval.lower, 1e9)
         asked = torch.rand(far.shape, generator=random) < 0.5
         eye = torch.eye(far.shape[-1], dtype=dtype)
-        upper = linear.push_forward(network, gates, functionals, whole, k, torch.cat([eye, -eye]))
+        upper = passes.push_forward(network, functionals, whole, k, torch.cat([eye, -eye]))
         high, low = upper.split(far.shape[-1], dim=-1)
         scale = max(1.0, float(upper.abs().max()))
         for period in patches._periods(network, k):

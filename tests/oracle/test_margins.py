@@ -238,7 +238,7 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
         lambda: bound_holds("small scales", 1, "2", torch.float32, "ibp"),
     ),
     "functionals of gradients": (
-        "lipcompare.jacobian.linear.allowance",
+        "lipcompare.jacobian.passes.allowance",
         nothing,
         lambda: bound_holds("small scales", 1, "2", torch.float32, "lbp"),
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 from lipcompare import Problem
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.preactivation import interval_bounds
 from lipcompare.problem import Norm
 from lipcompare.quadratic.coordinates import GateMaps, Lifted, gate_maps
@@ -23,7 +23,7 @@ def propagated(problem: Problem) -> tuple[Gates, Gradients, Tensor]:
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, problem.functionals, norm=problem.norm)
-    return gates, gradients, norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    return gates, gradients, norm_bound(network, problem.functionals, gradients, problem.norm)
 
 
 def maps_of(problem: Problem, lifted: Lifted | None = None) -> GateMaps:

@@ -20,7 +20,7 @@ from lipcompare import Box, Network, Problem
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals, norm_bound
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
@@ -52,7 +52,7 @@ def bound(problem: Problem, **options: object) -> SdpBound:
 def data_of(problem: Problem) -> SdpData:
     """Data of every row of every example, p = inf."""
     gates, gradients = setting(problem)
-    linear = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
+    linear = norm_bound(problem.network, problem.functionals, gradients, problem.norm)
     maps = gate_maps(problem.network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
@@ -261,7 +261,7 @@ def test_past_the_memory_budget_more_memory_is_tighter() -> None:
 def test_the_widest_signs_are_kept_when_not_all_fit() -> None:
     problem = nets.problem(nets.dense(4, (24, 12, 12, 2)), 0.5)
     gates, gradients = setting(problem)
-    linear = norm_bound(problem.network, gates, problem.functionals, gradients, problem.norm)
+    linear = norm_bound(problem.network, problem.functionals, gradients, problem.norm)
     maps = gate_maps(problem.network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     bounds = []

@@ -25,28 +25,19 @@ def push_on(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
 
 def _adjoint(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
     """``A^T`` for a map that is no product."""
-    if isinstance(m, Transposed):
-        return _forward(m.base, patches, grid)
-    if isinstance(m, Identity) and grid == patches.grid:
+    base, turned = m, False
+    while isinstance(base, Transposed):
+        base, turned = base.base, not turned
+    if isinstance(base, Identity) and grid == patches.grid:
         return patches
-    if isinstance(m, Scale) and grid == patches.grid:
-        return _scaled(m, patches)
-    if isinstance(m, Conv) and m.in_shape == grid and m.out_shape == patches.grid:
-        return conv_adjoint(m, patches.cleaned())
+    if isinstance(base, Scale) and grid == patches.grid:
+        return _scaled(base, patches)
+    if isinstance(base, Conv):
+        if turned and (base.in_shape, base.out_shape) == (patches.grid, grid):
+            return conv_forward(base, patches.cleaned())
+        if not turned and (base.in_shape, base.out_shape) == (grid, patches.grid):
+            return conv_adjoint(base, patches.cleaned())
     return Patches.from_flat(m.adjoint(patches.flat()), patches.items, grid)
-
-
-def _forward(m: LinearMap, patches: Patches, grid: Grid) -> Patches:
-    """``A`` for a map that is no product."""
-    if isinstance(m, Transposed):
-        return _adjoint(m.base, patches, grid)
-    if isinstance(m, Identity) and grid == patches.grid:
-        return patches
-    if isinstance(m, Scale) and grid == patches.grid:
-        return _scaled(m, patches)
-    if isinstance(m, Conv) and m.in_shape == patches.grid and m.out_shape == grid:
-        return conv_forward(m, patches.cleaned())
-    return Patches.from_flat(m.forward(patches.flat()), patches.items, grid)
 
 
 def _scaled(m: Scale, patches: Patches) -> Patches:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
-from lipcompare.jacobian.linear import Gradients
+from lipcompare.jacobian.gradients import Gradients
 from lipcompare.network.graph import Network
 from lipcompare.quadratic.coordinates import coordinate_count, gate_maps
 from lipcompare.quadratic.joint.closed_form import closed_form

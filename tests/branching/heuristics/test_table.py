@@ -37,7 +37,7 @@ def subdomains(problem: Problem) -> Subdomains:
         gates=gates,
         functionals=functionals,
         gradients=gradients,
-        linear=norm_bound(network, gates, functionals, gradients, problem.norm).squeeze(1),
+        linear=norm_bound(network, functionals, gradients, problem.norm).squeeze(1),
         multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size),
         cuts=NamedCuts.none(problem.rows, problem.functionals),
         depth=torch.zeros(problem.rows, dtype=torch.int64),

@@ -35,7 +35,7 @@ def setting(problem: Problem) -> tuple[SdpData, GateMaps, Coupling, Gates]:
     bounds, conflicts = probe(network, box, preactivation_bounds(network, box, Tightening.CROWN))
     gates = Gates.from_preactivations(network, bounds)
     gradients = gradient_intervals(network, gates, problem.functionals)
-    linear = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    linear = norm_bound(network, problem.functionals, gradients, problem.norm)
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)

@@ -31,7 +31,7 @@ def setting(problem: Problem) -> tuple[SdpData, GateMaps]:
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, problem.functionals)
-    linear = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    linear = norm_bound(network, problem.functionals, gradients, problem.norm)
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)

@@ -28,7 +28,7 @@ def data_of(sizes: tuple[int, ...] = (3, 6, 6, 2), eps: float = 0.5) -> SdpData:
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, problem.functionals)
-    linear = norm_bound(network, gates, problem.functionals, gradients, problem.norm)
+    linear = norm_bound(network, problem.functionals, gradients, problem.norm)
     maps = gate_maps(network, gates, problem.functionals, gradients)
     example, row = (linear > 0).nonzero(as_tuple=True)
     data = l1_data(maps, gradients, linear[example, row], example, row)
