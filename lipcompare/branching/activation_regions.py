@@ -25,7 +25,7 @@ from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
-from lipcompare.regions.program import deepest, fits, region_of
+from lipcompare.regions.program import Deepest, deepest, fits, region_of
 from lipcompare.result import Witness
 from lipcompare.rounding import raised
 from lipcompare.witness import clarke
@@ -101,40 +101,28 @@ class RegionEvaluator:
             if value <= target:
                 results.append(Assessment(value))
                 continue
-            results.append(self._settle(numbering, node, value, low[i], high[i], split.gates, i, target))
+            results.append(self._settle(numbering, node, value, low[i], high[i]))
         return results
 
-    def _settle(
-        self, numbering: Numbering, node: Subdomain, value: float, low: Tensor, high: Tensor, gates: Gates, i: int,
-        target: float,
-    ) -> Assessment:  # fmt: skip
-        network = self.problem.network
+    def _settle(self, numbering: Numbering, node: Subdomain, value: float, low: Tensor, high: Tensor) -> Assessment:
+        """What becomes of a region that its interval bound ``value`` does not close; slopes (neurons,) of its gates."""
         undecided = (high > low).nonzero().squeeze(-1)
-        slopes = numbering.split(high)
-        active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
         chain = (2 * int(undecided[0]) + 1,) if len(undecided) else ()
-        made = tuple(node.decisions)
-        before = self.located.get(made[:-1]) if made else None
-        if made not in self.located and before is not None and _on_side(before, made[-1], high):
-            self._remember(made, dataclasses.replace(before, above=None))
+        slopes, made = numbering.split(high), tuple(node.decisions)
+        if made not in self.located:
+            self._inherit(made, high)
         known = self.located.get(made)
         witnesses: tuple[Witness, ...] = ()
-        if made in self.located:
-            if known is None:
-                return Assessment(-np.inf)
+        if known is not None:
             if not chain and bool(np.isnan(known.slopes).any()):
                 # At a kink the point may take what slopes this region has.
                 witnesses, _ = self._attained(known.point, slopes)
-        elif self.deadline.passed() or not fits(network, len(made), self.memory):
+        elif made in self.located:
+            return Assessment(-np.inf)
+        elif self.deadline.passed() or not fits(self.problem.network, len(made), self.memory):
             return Assessment(value, chain)  # without a program nothing is found out, which only costs splits
         else:
-            rows = torch.zeros(numbering.gates, dtype=torch.bool, device=low.device)
-            if made:
-                rows[[d >> 1 for d in made]] = True
-            box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
-            self.programs += 1
-            region = region_of(network, box, slopes, active, numbering.split(rows))
-            found = deepest(region, time_limit=self.deadline.left)
+            found = self._program(numbering, made, slopes)
             if found.empty:
                 self._remember(made, None)
                 return Assessment(-np.inf)
@@ -150,6 +138,24 @@ class RegionEvaluator:
             if known is not None:
                 self._remember(made, dataclasses.replace(known, above=above))
         return Assessment(min(value, above[node.row]), witnesses=witnesses)
+
+    def _program(self, numbering: Numbering, made: tuple[int, ...], slopes: Mapping[int, Tensor]) -> Deepest:
+        """What a linear program says of the region of these decisions."""
+        network, problem = self.problem.network, self.problem
+        active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
+        rows = torch.zeros(numbering.gates, dtype=torch.bool, device=problem.device)
+        if made:
+            rows[[d >> 1 for d in made]] = True
+        box = Interval(problem.box.lower[0], problem.box.upper[0])
+        self.programs += 1
+        region = region_of(network, box, slopes, active, numbering.split(rows))
+        return deepest(region, time_limit=self.deadline.left)
+
+    def _inherit(self, made: tuple[int, ...], slopes: Tensor) -> None:
+        """A region needs no program if the point of the one that it was split from is on its side of the last gate."""
+        before = self.located.get(made[:-1]) if made else None
+        if before is not None and before.slopes[made[-1] >> 1] == float(slopes[made[-1] >> 1]):
+            self._remember(made, dataclasses.replace(before, above=None))
 
     def _remember(self, made: tuple[int, ...], located: _Located | None) -> None:
         each = 8 * (len(made) + self.problem.network.in_size + self.problem.network.neurons) + _ENTRY
@@ -187,9 +193,3 @@ class RegionEvaluator:
         """The functions of the Jacobian under slopes (neurons,) per activation node."""
         values: list[float] = self.exact(self.problem.network.pull_back(slopes, self.problem.functionals[0])).tolist()
         return values
-
-
-def _on_side(located: _Located, decision: int, slopes: Tensor) -> bool:
-    """Whether the point is on the side of a gate that was decided last; ``slopes`` (neurons,) are the region's."""
-    gate = decision >> 1
-    return bool(located.slopes[gate] == float(slopes[gate]))
