@@ -136,16 +136,21 @@ def proof_trees(
 
     largest = float(upper.max())
     # Multipliers are handed on in single precision: those of a row of about one fit there.
-    trees = searched(list(range(problem.rows)), np.full(problem.rows, 1 / largest if largest > 0 else 1.0), 1.0)
+    trees = searched(list(range(problem.rows)), _inverse(np.full(problem.rows, largest)), 1.0)
     behind = [
         row
         for row, tree in enumerate(trees)
         if largest * _SMALLEST < upper[row] < min(largest, tree.bound * (1 - _ENOUGH))
     ]
     if behind and time.perf_counter() - begun < time_limit:
-        for row, tree in zip(behind, searched(behind, 1 / np.where(upper > 0, upper, 1.0), 1.0), strict=True):
+        for row, tree in zip(behind, searched(behind, _inverse(upper), 1.0), strict=True):
             trees[row] = tree if tree.bound < trees[row].bound else trees[row]
     return trees
+
+
+def _inverse(ends: np.ndarray) -> np.ndarray:
+    """Factors that take rows with these ends to one; 1 where that is out of range."""
+    return 1 / np.where(ends >= np.finfo(ends.dtype).tiny, ends, 1.0)
 
 
 def _search(

@@ -160,3 +160,11 @@ def test_weights_beyond_single_precision(scale: float, norm: str, tmp_path: Path
     result.certificate(tmp_path / "c.npz", time_limit=20)
     (row,) = check(read(tmp_path / "c.npz"))
     assert not row.failures and row.upper <= 1.5 * float(result.upper[0, 0])
+
+
+def test_weights_beyond_doubles_are_said_to_be(tmp_path: Path) -> None:
+    problem = nets.problem(nets.dense(0, (3, 8, 8, 1)), 0.2)
+    problem = dataclasses.replace(problem, functionals=problem.functionals * 1e-310)
+    lipcompare.bound(problem, "sdp").certificate(tmp_path / "c.npz", time_limit=20)
+    (row,) = check(read(tmp_path / "c.npz"))
+    assert row.upper == float("inf") and "too large or too small for doubles" in row.failures[0]
