@@ -14,8 +14,12 @@ from lipcompare.methods import METHODS
 project, author = "lipcompare", "The lipcompare authors"
 copyright = author  # noqa: A001  # Sphinx's name for it
 version = release = lipcompare.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "results/figures"]  # whose tables are on the page of results
+nb_execution_mode = "force"  # notebooks are kept as text, without outputs
+nb_execution_in_temp = True  # where the files go that they write
+nb_execution_timeout = 300  # seconds for a cell: an idle machine takes a few
+nb_execution_raise_on_error = True
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 suppress_warnings = [

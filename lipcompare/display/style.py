@@ -66,17 +66,21 @@ _MARKS: tuple[tuple[str, str | tuple[int, tuple[int, ...]]], ...] = (
 def looks(series: Sequence[str]) -> dict[str, Look]:
     """A look per series: the method's own where the name is known, else the next marker and line of a cycle.
 
-    A variant, called ``method, what is varied``, keeps the method's colour.
+    A variant, called ``method, what is varied`` or ``method(option=value)``, keeps the method's colour. Others take
+    colours and markers that no method beside them has, while there are any.
     """
+    own = [_LOOKS[paper_name(name)] for name in series if paper_name(name) in _LOOKS]
+    colors = [c for c in _COLORS if c not in {look.color for look in own}] or _COLORS
+    marks = [m for m in _MARKS if m[0] not in {look.marker for look in own}] or _MARKS
     chosen, others = {}, 0
     for name in series:
         look = _LOOKS.get(paper_name(name))
         if look is None:
-            base = _LOOKS.get(paper_name(re.split("[,:]", name)[0]))
-            turn, mark = divmod(others, len(_MARKS))
-            marker, line = _MARKS[mark][0], _MARKS[(mark + turn // 2) % len(_MARKS)][1]
+            base = _LOOKS.get(paper_name(re.split("[,:(]", name)[0]))
+            turn, mark = divmod(others, len(marks))
+            marker, line = marks[mark][0], marks[(mark + turn // 2) % len(marks)][1]
             hollow = turn % 2 == 1
-            look = Look(base.color if base else _COLORS[others % len(_COLORS)], marker, line, hollow)
+            look = Look(base.color if base else colors[others % len(colors)], marker, line, hollow)
             others += 1
         chosen[name] = look
     return chosen
@@ -94,23 +98,33 @@ def paper_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 7, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
+    "grid.linewidth": 0.5, "axes.axisbelow": True, "hatch.linewidth": 0.5, "axes.titlelocation": "left",
+    "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "lipcompare",
+}  # fmt: skip
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's settings for every figure made inside."""
-    with mpl.rc_context(
-        {
-            "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-            "legend.fontsize": 7, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
-            "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
-            "grid.linewidth": 0.5, "axes.axisbelow": True, "hatch.linewidth": 0.5, "axes.titlelocation": "left",
-            "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "lipcompare",
-        }
-    ):  # fmt: skip
+    """matplotlib's settings for every figure made inside; also a decorator of what makes one."""
+    with mpl.rc_context(_SETTINGS):
         yield
 
 
 class Picture(Figure):
-    """A figure that needs no display, and that a notebook shows by itself."""
+    """A figure that needs no display, that a notebook shows by itself, and that is drawn with the settings under which
+    it was made: matplotlib makes ticks as it draws."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._made_with = {name: mpl.rcParams[name] for name in _SETTINGS}
+
+    def draw(self, renderer: Any) -> None:
+        with mpl.rc_context(self._made_with):
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         out = io.BytesIO()

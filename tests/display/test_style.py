@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipcompare.display.style import literal, looks, new_figure, ordered, paper_name, plain_log
+from lipcompare.display.style import literal, looks, new_figure, ordered, paper_name, plain_log, style
 
 
 def test_a_method_has_its_look_by_either_name_and_a_variant_its_colour() -> None:
@@ -39,3 +39,22 @@ def test_a_narrow_axis_has_several_ticks() -> None:
     plain_log(axes, "x")
     low, high = axes.get_xlim()
     assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 3
+
+
+def test_ones_own_series_look_like_no_method_beside_them() -> None:
+    chosen = looks(["sdp", "paper", "milp", "mine", "yours", "milp(solver=pulp)"])
+    assert chosen["milp(solver=pulp)"].color == chosen["milp"].color
+    known = [chosen[name] for name in ("sdp", "paper", "milp")]
+    for name in ("mine", "yours"):
+        assert chosen[name].color not in {look.color for look in known}
+        assert chosen[name].marker not in {look.marker for look in known}
+
+
+def test_a_picture_is_drawn_as_it_was_made() -> None:
+    """Ticks are made when it is drawn, which may be in a notebook, far from the settings."""
+    with style():
+        figure = new_figure(3, 2)
+        axes = figure.subplots()
+    axes.plot([0, 1], [0, 1])
+    figure.draw_without_rendering()
+    assert {label.get_fontsize() for label in axes.get_xticklabels()} == {7}

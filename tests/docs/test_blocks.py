@@ -43,3 +43,13 @@ def test_links_between_pages_lead_somewhere() -> None:
             continue
         for target in re.findall(r"\]\(([\w/.-]+\.md)(?:#[\w-]+)?\)", path.read_text()):
             assert (path.parent / target).is_file(), f"{path.name}: {target}"
+
+
+def test_notebooks_are_run_by_the_build_of_the_documentation() -> None:
+    """There, once: ``make docs`` fails where a cell does. A page with cells that is no notebook only shows them."""
+    settings = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    assert settings["nb_execution_mode"] == "force" and settings["nb_execution_raise_on_error"]
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if "{code-cell}" in path.read_text()]
+    assert {path.stem for path in pages} == {"cnn", "twenty"}
+    for path in pages:
+        assert path.read_text().startswith("---\nfile_format: mystnb\n") and path not in PAGES

@@ -1,8 +1,8 @@
 """Pictures of any results store: sweeps, tightness against time, performance profiles, intervals over time, statuses.
 
 All take frames of :class:`~lipcompare.store.database.Store` and draw what is in them; a number is averaged or divided
-by the best known one at most. A cell that proves nothing leaves no point in a plot of values, and a ringed one at the
-time it took in a plot of times.
+by the best known one at most. ``pareto`` and ``profile`` take what :func:`lipcompare.compare` returns, too. A cell that
+proves nothing leaves no point in a plot of values, and a ringed one at the time it took in a plot of times.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lipcompare.display.style import (
     new_figure,
     ordered,
     plain_log,
+    style,
 )
 from lipcompare.errors import InvalidInput
 
@@ -66,6 +67,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+@style()
 def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, title: str = "") -> Figure:
     """Value, tightness and time of every series against the column ``x``; several tasks of equal ``x`` are averaged.
 
@@ -80,16 +82,16 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     rows = finished(frame)
     _require(rows)
     names = ordered(list(rows["series"]))
-    style = looks(names)
+    look_of = looks(names)
     figure = new_figure(PAGE, 3.4, between=0.05)
     panels = figure.subplots(1, 3)
     points = {name: _points(rows[rows["series"] == name], x) for name in names}
     best = smallest({name: p for name, p in points.items() if _upper(rows, name)})
     for name, size in zip(names, np.linspace(1.5, 0.85, len(names)), strict=True):
-        _value_line(panels[0], points[name], style[name], size)
+        _value_line(panels[0], points[name], look_of[name], size)
         ratio = (points[name]["value"] / best.reindex(points[name].index)).dropna()
-        panels[1].plot(ratio.index, ratio, **line_style(style[name]), linewidth=1.1 * size, markersize=4.5 * size)
-        _time_line(panels[2], points[name], style[name])
+        panels[1].plot(ratio.index, ratio, **line_style(look_of[name]), linewidth=1.1 * size, markersize=4.5 * size)
+        _time_line(panels[2], points[name], look_of[name])
     for axes, what in zip(panels, (constant_label(rows), "bound / smallest upper bound", "seconds"), strict=True):
         axes.set_xlabel(label)
         axes.set_ylabel(what)
@@ -101,7 +103,7 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
         axes.minorticks_off()
     for limit in sorted(rows["time_limit"].unique()):
         panels[2].axhline(limit, color=GREY, linewidth=0.8, linestyle=":")
-    handles = [legend_handle(name, style[name], rows) for name in names]
+    handles = [legend_handle(name, look_of[name], rows) for name in names]
     if rows["status"].isin((*CUT_SHORT, "out_of_memory", "crashed")).any():
         ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 0.7}
         handles.append(Line2D([], [], label="cut short", color=GREY, linestyle="none", **ring))
@@ -185,6 +187,7 @@ def _ring(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     axes.plot(x, y, linestyle="none", marker="o", markersize=8, markerfacecolor="none", color=GREY, markeredgewidth=0.7)
 
 
+@style()
 def values(frame: pd.DataFrame) -> Figure:
     """The interval and the time of every series: means over the tasks, where each of them has a value."""
     rows = distinct(finished(frame))
@@ -193,6 +196,14 @@ def values(frame: pd.DataFrame) -> Figure:
     problems = rows["problem_hash"].nunique()
     title = str(rows["task"].iloc[0]) if problems == 1 else f"means over {problems} problems"
     return comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a store, or those of a comparison in its columns: a problem is known by its name and the example."""
+    if "series" in frame:
+        return frame
+    task = frame["problem"] + " #" + frame["example"].astype(str)
+    return pd.DataFrame(frame).assign(study="", task=task, problem_hash=task, series=frame["method"], time_limit=np.nan)
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
@@ -222,22 +233,23 @@ def tightness(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ratio=rows["upper"] / rows["best"])
 
 
+@style()
 def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     """Tightness against time: a faint point per cell, a large one per series at the geometric means.
 
     Tightness is what the upper bound has too much, as a share or multiple of the best known lower bound; less than
     ``_LEAST_EXCESS`` is drawn there.
     """
-    rows = distinct(tightness(frame))
+    rows = distinct(tightness(_cells(frame)))
     _require(rows)
     names = ordered(list(rows["series"]))
-    style = looks(names)
+    look_of = looks(names)
     tasks = rows["problem_hash"].nunique()
     figure = new_figure(PAGE * 0.75, 3.4)
     axes = figure.subplots()
     handles, means, whole = [], [], {}
     for name in names:
-        cells, look = rows[rows["series"] == name], style[name]
+        cells, look = rows[rows["series"] == name], look_of[name]
         seconds, ratio = cells["seconds"].clip(lower=_LEAST_SECONDS), cells["ratio"].clip(lower=1.0)
         small: dict[str, Any] = {"s": 9, "marker": look.marker, "color": look.color, "alpha": 0.3, "linewidths": 0.7}
         if look.hollow:
@@ -260,9 +272,11 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     ticks = [t for t in (10.0**k for k in range(-4, 9)) if t < 2 * axes.get_ylim()[1]]
     words = [f"{100 * t:,g}%" for t in ticks]
     axes.set_yticks(ticks, [f"≤ {w}" if t == _LEAST_EXCESS else w for t, w in zip(ticks, words, strict=True)])
-    for limit in sorted(rows["time_limit"].unique()):
+    limits = sorted(rows["time_limit"].dropna().unique())  # a comparison does not say
+    for limit in limits:
         axes.axvline(limit, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="time limit"))
+    if limits:
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="time limit"))
     axes.set_xlabel("seconds per problem")
     axes.set_ylabel("upper bound over best lower bound, less 1")
     figure.legend(handles=handles, loc="outside right center", title="geometric means", alignment="left")
@@ -285,18 +299,28 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] = (0.01, 0.1, 0.5)) -> Figure:
-    """Share of the problems whose upper bound is within a gap of the best known value, against time."""
-    best = best_known(frame)
-    problems = distinct(frame)[["study", "task", "series", "problem_hash"]].join(best, on="problem_hash")
-    points = trace.merge(problems, on=["study", "task", "series"])
+@style()
+def profile(
+    frame: pd.DataFrame, trace: pd.DataFrame | None = None, *, gaps: Sequence[float] = (0.01, 0.1, 0.5)
+) -> Figure:
+    """Share of the problems whose upper bound is within a gap of the best known value, against time.
+
+    Args:
+        frame: of a store, or what :func:`lipcompare.compare` returned.
+        trace: of the same store; without it a bound is there from the end of its run on.
+    """
+    frame = _cells(frame)
+    cells = distinct(frame).join(best_known(frame), on="problem_hash")
+    keys = ["study", "task", "series"]
+    problems = cells[[*keys, "problem_hash", "best"]]
+    points = (cells[[*keys, "seconds", "upper"]] if trace is None else trace).merge(problems, on=keys)
     tasks = problems[problems["best"].notna()]["problem_hash"].nunique()
     points = points[np.isfinite(points["upper"]) & points["best"].notna()]
     proving = frame[frame["proves"].isin(["upper", "interval", "exact"])]
     names = ordered(list(proving["series"]))
     if not names or not tasks:
         raise InvalidInput("There is nothing to draw: no problem has a certified upper and a certified lower bound.")
-    style = looks(names)
+    look_of = looks(names)
     figure = new_figure(PAGE, 2.7)
     panels = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
     solved: list[dict[str, int]] = []
@@ -309,7 +333,7 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
             found = np.sort(times.loc[name].to_numpy()) if name in times.index.get_level_values(0) else np.array([])
             x = np.concatenate([[begin], found.clip(min=begin), [ends]])
             y = np.concatenate([np.arange(len(found) + 1), [len(found)]]) / tasks * 100
-            look = style[name]
+            look = look_of[name]
             axes.step(x, y, where="post", **{**line_style(look), "markevery": [len(x) - 1]}, clip_on=False)
         axes.set_title(f"within {gap:.0%} of the best known")
         axes.set_xlim(begin, ends)
@@ -325,10 +349,11 @@ def profile(frame: pd.DataFrame, trace: pd.DataFrame, *, gaps: Sequence[float] =
         entitle(
             figure, message, "Share of the problems whose upper bound is within a gap of the best known value, by time"
         )
-    figure.legend(handles=[legend_handle(n, style[n], frame) for n in names], loc="outside right center")
+    figure.legend(handles=[legend_handle(n, look_of[n], frame) for n in names], loc="outside right center")
     return figure
 
 
+@style()
 def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
     """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise.
 
@@ -339,7 +364,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
         raise InvalidInput("There is nothing to draw: no trace points.")
     said = (np.isfinite(trace["upper"]) & (trace["upper"] > 0)) | (trace["lower"] > 0)
     names = ordered(list(trace.loc[said, "series"]))
-    style = looks(names)
+    look_of = looks(names)
     figure = new_figure(PAGE, 2.9)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, (study, task) in zip(panels, tasks, strict=True):
@@ -357,7 +382,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
                     continue
                 x = np.append(proved["seconds"].to_numpy(), max(last, proved["seconds"].iloc[-1])).clip(min=1e-3)
                 y = np.append(proved[end].to_numpy(), proved[end].iloc[-1])
-                drawn = {**line_style(style[name]), "linestyle": _ENDS[end], "markevery": [len(x) - 1]}
+                drawn = {**line_style(look_of[name]), "linestyle": _ENDS[end], "markevery": [len(x) - 1]}
                 axes.step(x, y, where="post", **drawn)
         _near(axes, curves)
         axes.set_title(textwrap.fill(literal((titles or {}).get(task, task)), 72 // len(tasks)))
@@ -365,7 +390,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
         plain_log(axes, "x")
         plain_log(axes, "y")
     panels[0].set_ylabel(constant_label(frame))
-    handles = [legend_handle(n, dataclasses.replace(style[n], line="-"), frame) for n in names]
+    handles = [legend_handle(n, dataclasses.replace(look_of[n], line="-"), frame) for n in names]
     handles += [Line2D([], [], color=GREY, linestyle=line, label=f"{end} bound") for end, line in _ENDS.items()]
     figure.legend(handles=handles, loc="outside right center")
     return figure
@@ -389,6 +414,7 @@ _STATUS_LOOKS = {
 }  # fmt: skip
 
 
+@style()
 def statuses(frame: pd.DataFrame) -> Figure:
     """Per series how many cells ended in which way."""
     rows = frame.assign(status=frame["status"].fillna("pending"))
