@@ -3,7 +3,7 @@
 python -m experiments.ablations
 python -m experiments.ablations --full --jobs 8
 
-Then: python -m figures.ablations. The solvers of LipMIP are compared by python -m experiments.solver_swap.
+Then: python -m figures.ablation_cuts and so on. LipMIP's solvers are compared by python -m experiments.solver_swap.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 python -m experiments.branching
 python -m experiments.branching --reference ../shared/reference --time-limit 60
 
-By default the networks are small random ones, made here; --reference takes trained ones. Then: python -m
-figures.branching
+By default the networks are small random ones, made here; --reference takes trained ones. Then:
+python -m figures.branching
 """
 
 from __future__ import annotations

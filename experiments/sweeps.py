@@ -4,7 +4,7 @@
     python -m experiments.sweeps tiny_width tiny_cnn
     python -m experiments.sweeps radius --full --jobs 8
 
-Then: python -m figures.sweeps. The sweeps are the rows of SWEEPS.
+Then: python -m figures.NAME with the name of the sweep. The sweeps are the rows of SWEEPS.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One script per figure and table of the study: python -m figures NAME. They read results and compute nothing."""
+"""One script per figure of the study, python -m figures.NAME; python -m figures draws all. They compute nothing."""

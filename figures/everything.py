@@ -4,6 +4,7 @@ python -m figures
 python -m figures profile ablation_cuts
 python -m figures --store results/results.sqlite --out results/figures
 
+Each is also a script of its own: ``python -m figures.profile``.
 Figures whose results are missing are named and left out; the exit code is then 1.
 """
 
@@ -15,32 +16,33 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from figures import (
-    ablations,
+    ablation_branching,
+    ablation_cuts,
+    ablation_relaxation,
     branching,
     graphs,
     images,
     monotonicity,
     pareto,
+    profile,
+    radius,
     relaxation_sweeps,
     relaxations,
     solver_swap,
-    sweeps,
+    tiny_cnn,
+    tiny_depth,
+    tiny_width,
     traces,
 )
 from figures.style import OUT, STORE, Settings
 from lipcompare.errors import LipcompareError, nearest
 
 DRAWS: dict[str, Callable[[Settings], Iterable[Path]]] = {
-    **sweeps.DRAWS,
-    **ablations.DRAWS,
-    **pareto.DRAWS,
-    **{
-        m.__name__.partition(".")[2]: m.draw
-        for m in (
-            images, traces, relaxations, graphs, monotonicity, solver_swap, branching,
-            relaxation_sweeps,
-        )
-    },
+    m.__name__.partition(".")[2]: m.draw
+    for m in (
+        tiny_width, tiny_depth, tiny_cnn, radius, ablation_relaxation, ablation_cuts, ablation_branching, pareto,
+        profile, images, traces, relaxations, graphs, monotonicity, solver_swap, branching, relaxation_sweeps,
+    )
 }  # fmt: skip
 """By name."""
 

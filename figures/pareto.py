@@ -1,38 +1,28 @@
-"""Over all problems of the study: tightness against time, and how many problems are solved to a gap in what time.
+"""Tightness against time over all problems of the sweeps and images.
 
-python -m figures.pareto            # both
-python -m figures.pareto profile
+python -m figures.pareto
 
-Reads what the scripts in experiments computed.
+Reads what ``python -m experiments.sweeps`` and ``python -m experiments.images`` computed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from figures.style import Results, Settings, main, save, style
-from lipcompare.report.figures.store import pareto, profile
+from lipcompare.report.figures.store import pareto
 
 STUDIES = ("tiny_width", "tiny_depth", "tiny_cnn", "radius", "images")
 
 
-def draw_pareto(settings: Settings) -> Iterator[Path]:
-    """Tightness against time."""
+def draw(settings: Settings) -> Iterator[Path]:
+    """The figure."""
     frame = Results.read(settings, *STUDIES).frame
     with style():
         yield from save(pareto(frame, title="MLPs and CNNs of all sweeps, and images"), settings, "pareto")
 
 
-def draw_profile(settings: Settings) -> Iterator[Path]:
-    """The performance profile."""
-    results = Results.read(settings, *STUDIES)
-    with style():
-        yield from save(profile(results.frame, results.trace), settings, "profile")
-
-
-DRAWS: dict[str, Callable[[Settings], Iterator[Path]]] = {"pareto": draw_pareto, "profile": draw_profile}
-
 if __name__ == "__main__":
-    sys.exit(main(DRAWS, __doc__))
+    sys.exit(main(draw, __doc__))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lipcompare.display.style import COLUMN, GREY, GRID, PAGE, Look, handle, line_style, looks, new_figure, style
-from lipcompare.errors import InvalidInput, LipcompareError, nearest
+from lipcompare.errors import LipcompareError
 from lipcompare.report.tables import Table
 from lipcompare.store.database import Store
 
@@ -68,25 +68,14 @@ class Results:
 Draw = Callable[[Settings], Iterable[Path]]
 
 
-def main(draw: Draw | Mapping[str, Draw], about: str | None, arguments: Sequence[str] | None = None) -> int:
-    """Draw from a store, of several pictures by name those that the command line names; 2 if there is nothing to draw
-    from."""
+def main(draw: Draw, about: str | None, arguments: Sequence[str] | None = None) -> int:
+    """Draw from a store; 2 if there is nothing to draw from."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=STORE, help="results store (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the pictures (default: %(default)s)")
-    if isinstance(draw, Mapping):
-        parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(draw)} (default: all)")
     chosen = parser.parse_args(arguments)
-    settings = Settings(chosen.store, chosen.out)
     try:
-        if isinstance(draw, Mapping):
-            unknown = next((name for name in chosen.names if name not in draw), None)
-            if unknown is not None:
-                raise InvalidInput(f"Unknown figure {unknown!r}.{nearest(unknown, draw)}")
-            wanted = [draw[name] for name in chosen.names or draw]
-        else:
-            wanted = [draw]
-        written = [str(path) for each in wanted for path in each(settings)]
+        written = [str(path) for path in draw(Settings(chosen.store, chosen.out))]
     except LipcompareError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,19 @@
+"""Heuristics and schedules of branch and bound: figure and table.
+
+python -m figures.ablation_branching
+
+Reads what ``python -m experiments.ablations`` computed.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from figures.ablations import draw_ablation, variants
+from figures.style import main
+
+draw = partial(draw_ablation, "ablation_branching", "Branching heuristics", variants)
+
+if __name__ == "__main__":
+    sys.exit(main(draw, __doc__))
