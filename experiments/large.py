@@ -5,15 +5,14 @@
 The radius is in pixels of 255 and divided by the data's deviation; boxes are not clipped. One thread, float64, input 0.
 Without the reference networks, networks of the same shapes with random weights are bounded at the same radii around a
 random image, which says something of time and nothing of values. A line per point of the trace: seconds, the largest
-upper bound; then the processor's seconds and the peak memory of the whole process.
+upper bound; then the processor's seconds and the peak memory of the whole process. With ``--device cuda`` these are
+seconds of the clock, and the memory on the device.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lipcompare
+from experiments.device import add_device, clock, described, peak_bytes
 from experiments.models import cnn
 from experiments.reference import DEFAULT_DATA
 from lipcompare import Network, Problem
@@ -51,7 +51,7 @@ SHAPES = {
 CASES = ("mnist_cnn@2", "cifar_cnn4@2", "tiny_cnn4@2", "tiny_cnn6@2", "cifar_cnn6@1", "cifar_cnn6@2")
 
 
-def problem(data: Path, case: str) -> Problem:
+def problem(data: Path, case: str, device: str = "cpu") -> Problem:
     """The case ``NAME@RADIUS``.
 
     Raises:
@@ -66,7 +66,7 @@ def problem(data: Path, case: str) -> Problem:
         network, center = lipcompare.load(path), torch.as_tensor(np.load(data / f"{name}_inputs.npy")[0]).double()
     else:
         network, center = stand_in(shape), torch.rand(shape.image, generator=torch.Generator().manual_seed(0))
-    return Problem.around(network, center.double().reshape(1, -1), float(radius) / 255 / shape.deviation)
+    return Problem.around(network, center.double().reshape(1, -1), float(radius) / 255 / shape.deviation, device=device)
 
 
 def stand_in(shape: Shape) -> Network:
@@ -85,22 +85,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", default="lbp", help="names of methods, separated by commas")
     parser.add_argument("--tightening", default="crown", help="of the methods that have one")
     parser.add_argument("--seconds", type=float, default=100.0, help="time limit of each")
+    add_device(parser)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     console = Console(width=None if sys.stdout.isatty() else 120)
     for case in chosen.cases.split(","):
-        posed = problem(chosen.data, case)
+        posed = problem(chosen.data, case, chosen.device)
         for method in chosen.methods.split(","):
             options = {"tightening": chosen.tightening} if method in ("lbp", "sdp", "recurjac", "bab") else {}
-            start = time.process_time()
+            start = clock(chosen.device)
             bound = lipcompare.bound(posed, method, time_limit=chosen.seconds, **options)
-            spent = time.process_time() - start
+            spent = clock(chosen.device) - start
             table = Table("seconds", "at least", "at most", title=f"{case}, {method}")
             for point in bound.trace:
                 table.add_row(f"{point.seconds:.1f}", f"{point.lower:.6g}", f"{point.upper:.8g}")
             console.print(table)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            console.print(f"{spent:.1f} s of the processor, {peak:.2f} GiB at most so far; {bound.status.value}")
+            peak, where = peak_bytes(chosen.device) / 2**30, described(chosen.device)
+            console.print(f"{where}: {spent:.1f} s, {peak:.2f} GiB at most so far; {bound.status.value}")
     return 0
 
 

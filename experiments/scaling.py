@@ -5,18 +5,18 @@
 Networks have random weights; one size is varied at a time. Every point is a process of its own, one thread, float64, so
 that its peak memory is its own; what importing the package takes is measured apart and left out of both. A power is the
 slope of the logarithms over the larger half of the points, where what does not grow counts least. A point that the time
-limit stopped counts with the time it took and is marked.
+limit stopped counts with the time it took and is marked. With ``--device cuda`` seconds are those of the clock after
+a first run that warms up, and memory is that of the device.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lipcompare
+from experiments.device import add_device, clock, described, peak_bytes
 from experiments.models import cnn, mlp
 from lipcompare import Problem
 
@@ -74,24 +75,26 @@ AXES = {
 }
 
 
-def measure(axis: str, value: int, method: str, seconds: float) -> Point:
+def measure(axis: str, value: int, method: str, seconds: float, device: str) -> Point:
     """One point, in a process of its own."""
     command = [sys.executable, "-m", "experiments.scaling", "--one", axis, str(value), method, str(seconds)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  # our own
+    done = subprocess.run([*command, "--device", device], check=True, capture_output=True, text=True)  # noqa: S603
     found = json.loads(done.stdout)
     return Point(value, found["seconds"], found["bytes"], found["complete"])
 
 
-def run_one(axis: str, value: int, method: str, seconds: float) -> dict[str, float | bool]:
-    """Seconds and bytes beyond those of building the problem."""
+def run_one(axis: str, value: int, method: str, seconds: float, device: str) -> dict[str, float | bool]:
+    """Seconds and bytes beyond those of building the problem; on a GPU, of a second run, as the first loads kernels."""
     torch.set_num_threads(1)
-    problem = AXES[axis].build(value)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    built = AXES[axis].build(value)
+    problem = dataclasses.replace(built, box=built.box.to(device, built.dtype))
+    if device != "cpu":
+        lipcompare.bound(AXES[axis].build(AXES[axis].values[0]).double(device), method, time_limit=seconds)
+    before, start = peak_bytes(device), clock(device)
     bound = lipcompare.bound(problem, method, time_limit=seconds)
-    spent = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent = clock(device) - start
     stopped = bound.status is lipcompare.Status.TIME_LIMIT
-    return {"seconds": spent, "bytes": 1024.0 * (peak - before), "complete": not stopped}
+    return {"seconds": spent, "bytes": peak_bytes(device) - before, "complete": not stopped}
 
 
 def power(sizes: list[int], costs: list[float]) -> float:
@@ -116,7 +119,7 @@ def draw(found: dict[tuple[str, str], list[Point]], path: Path) -> None:
         for row, costs in enumerate(([p.seconds for p in points], [max(p.bytes, 1.0) / 2**20 for p in points])):
             grid[row][column].loglog(sizes, costs, marker="o", markersize=3, label=method)
         grid[1][column].set_xlabel(axis)
-    grid[0][0].set_ylabel("seconds of the processor")
+    grid[0][0].set_ylabel("seconds")
     grid[1][0].set_ylabel("MiB")
     grid[0][0].legend(fontsize=7)
     figure.tight_layout()
@@ -130,17 +133,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--axes", default=",".join(AXES), help="what is varied, separated by commas")
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of each point")
     parser.add_argument("--figure", type=Path, help="file to draw the curves to")
+    add_device(parser)
     parser.add_argument("--one", nargs=4, metavar=("AXIS", "VALUE", "METHOD", "SECONDS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.one:
         axis, value, method, seconds = chosen.one
-        print(json.dumps(run_one(axis, int(value), method, float(seconds))))
+        print(json.dumps(run_one(axis, int(value), method, float(seconds), chosen.device)))
         return 0
     found: dict[tuple[str, str], list[Point]] = {}
-    table = Table("varied", "method", "seconds", "MiB", "power of time", "power of memory")
+    heads = ("varied", "method", "seconds", "MiB", "power of time", "power of memory")
+    table = Table(*heads, title=described(chosen.device))
     for axis in chosen.axes.split(","):
         for method in chosen.methods.split(","):
-            points = [measure(axis, value, method, chosen.seconds) for value in AXES[axis].values]
+            points = [measure(axis, value, method, chosen.seconds, chosen.device) for value in AXES[axis].values]
             found[axis, method] = points
             sizes = [p.value for p in points]
             table.add_row(

@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from lipcompare import Box, Problem
+
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,6 +21,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("explore", deadline=None)
 settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the problems of all tests are: cpu or cuda")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def placed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """``pytest --device cuda``: every problem that a test poses is moved there first, however it was made."""
+    device = request.config.getoption("--device")
+    if device == "cpu":
+        yield
+        return
+    made = Problem.__post_init__
+
+    def moved(problem: Problem) -> None:
+        if isinstance(problem.box, Box):
+            object.__setattr__(problem, "box", problem.box.to(device, problem.box.lower.dtype))
+        made(problem)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Problem, "__post_init__", moved)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -198,6 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--runs", nargs="+", default=[], choices=(*RUNS, "costly"), metavar="NAME",
         help="what runs on every batch; 'costly' stands for all costly methods. Names: " + ", ".join(RUNS),
     )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="where problems are: cpu or cuda (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("differential"), help="folder for findings")
     parser.add_argument("--replay", type=Path, help="a finding to make again")
     chosen = parser.parse_args(arguments)
@@ -212,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [name for name in chosen.runs if name != "costly"]
     if "costly" in chosen.runs:
         names += [named(*run) for run in COSTLY]
-    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names))):
+    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names)), chosen.device):
         if time.monotonic() > end or tally.cases.total() >= chosen.cases:
             break
         faulthandler.dump_traceback_later(LATE)  # where it is, should it hang

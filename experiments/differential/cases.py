@@ -51,6 +51,7 @@ class Spec:
         norm, dtype: by name.
         boxes: domains, each of which is a case.
         chosen: what runs, by name and separated by commas; what is drawn if empty.
+        device: where it runs.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Spec:
     dtype: str
     boxes: int = BOXES
     chosen: str = ""
+    device: str = "cpu"
 
     @property
     def tiny(self) -> bool:
@@ -71,6 +73,10 @@ class Spec:
         return random.Random(f"{self.kind} {self.seed}")  # noqa: S311  # no secret
 
     def problem(self) -> Problem:
+        made = self._made()
+        return dataclasses.replace(made, box=made.box.to(self.device, made.dtype))
+
+    def _made(self) -> Problem:
         dtype: torch.dtype = getattr(torch, self.dtype)
         if self.kind in SMOOTH:
             made = hostile.problem(SMOOTH[self.kind], self.seed, self.norm, dtype, self.boxes)
@@ -197,11 +203,11 @@ EXTREME = ("dense", "leaky", "softmax", "log-softmax", "max pooling", "sorting",
 """Ordinary networks every second of which has layers of extreme sizes."""
 
 
-def specs(seed: int, boxes: int, chosen: str) -> Iterator[Spec]:
+def specs(seed: int, boxes: int, chosen: str, device: str) -> Iterator[Spec]:
     """Batches without end: every kind in turn, half of them in float32."""
     kinds = [*hostile.FAMILIES, *NETWORKS, *SMOOTH]
     for number in itertools.count(seed):
         for place, kind in enumerate(kinds):
             norm = ("inf", "2", "1")[(number + place) % 3]
             dtype = ("float32", "float64")[(number // 3 + place) % 2]
-            yield Spec(kind, number, norm, dtype, 1 if kind == "everywhere" else boxes, chosen)
+            yield Spec(kind, number, norm, dtype, 1 if kind == "everywhere" else boxes, chosen, device)

@@ -66,7 +66,8 @@ def derivatives(problem: Problem) -> Derivatives:
     unit[-1] = 0.5
     lower, upper = (v.unsqueeze(1) for v in problem.box.window)
     points = problem.box.clamp(lower + unit.to(lower) * (upper - lower)).double()  # (batch, points, inputs)
-    inside = problem.box.contains(points).numpy()
+    inside = problem.box.contains(points).cpu().numpy()
+    points = points.cpu()
     network = problem.network.to("cpu", torch.float64)
     found = _digits(problem, network, points) if exact else _enclosed(problem, network, points)
     return Derivatives(*found, inside)
@@ -75,7 +76,7 @@ def derivatives(problem: Problem) -> Derivatives:
 def _enclosed(problem: Problem, network: Network, points: Tensor) -> tuple[np.ndarray, np.ndarray]:
     flat = points.flatten(0, 1)
     gates = Gates.from_preactivations(network, interval_bounds(network, Interval(flat, flat)))
-    rows = problem.functionals.double().repeat_interleave(points.shape[1], 0)
+    rows = problem.functionals.cpu().double().repeat_interleave(points.shape[1], 0)
     gradient = interval_gradient(network, gates, rows)
     lower, upper = (v.unflatten(0, tuple(points.shape[:2])).numpy() for v in gradient)
     return lower, upper

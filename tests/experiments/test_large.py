@@ -24,7 +24,7 @@ def test_stand_ins_have_the_shapes_of_the_references(tmp_path: Path) -> None:
 def test_values_against_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert large.main(["--data", str(tmp_path), "--cases", "mnist_cnn@0.1", "--methods", "ibp"]) == 0
     out = capsys.readouterr().out
-    assert "mnist_cnn@0.1, ibp" in out and "of the processor" in out
+    assert "mnist_cnn@0.1, ibp" in out and "One CPU thread: " in out
 
 
 def test_powers_are_slopes_of_logarithms() -> None:
@@ -38,10 +38,10 @@ def test_a_point_and_its_figure(
     """One point in a process of its own, as all are in earnest, and one here."""
     apart = scaling.measure
 
-    def measure(axis: str, value: int, method: str, seconds: float) -> scaling.Point:
+    def measure(axis: str, value: int, method: str, seconds: float, device: str) -> scaling.Point:
         if value == 32:
-            return apart(axis, value, method, seconds)
-        return scaling.Point(value, **scaling.run_one(axis, value, method, seconds))
+            return apart(axis, value, method, seconds, device)
+        return scaling.Point(value, **scaling.run_one(axis, value, method, seconds, device))
 
     monkeypatch.setattr(scaling, "measure", measure)
     monkeypatch.setitem(scaling.AXES, "width", scaling.AXES["width"]._replace(values=(32, 64)))
