@@ -332,7 +332,7 @@ def _group(rows: pd.DataFrame) -> pd.Series:
         if label in rows:
             here = rows[label].notna()
             radius[here] = [f"{v:g}" if isinstance(v, float) else str(v) for v in rows.loc[here, label]]
-    return rows.get("label.model", rows["network"]).astype(str) + " at " + radius
+    return rows.get("label.model", rows["network"]).astype(str) + " at " + radius.astype(str)
 
 
 def _mean(ratios: pd.Series) -> float:

@@ -87,7 +87,7 @@ class Problem:
         functionals: ArrayLike | None = None,
         clip: tuple[float, float] | None = None,
         input_shape: Sequence[int] | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> Problem:
         """The problem on the ball of radius ``eps`` around ``center``.
@@ -100,6 +100,7 @@ class Problem:
             ball: the norm of the ball, l_inf (a box) unless said otherwise, whatever ``norm`` is.
             functionals: (rows, outputs) or (batch, rows, outputs); one row per output if None.
             clip: the range of valid inputs, such as ``(0, 1)``, which cuts the ball.
+            device: where to compute; by default where ``center`` is, and on the CPU if that is no tensor.
             input_shape: shape of one example, for a model that does not say and a ``center`` that does not either.
 
         Raises:
@@ -111,7 +112,7 @@ class Problem:
         _require(dtype, torch.dtype, "dtype", "torch.float64 or torch.float32")
         network = load(network, input_shape=input_shape)
         points = as_batch(center, network, device=device, dtype=dtype)
-        radius = _numbers(eps, "eps").to(device=device, dtype=dtype)
+        radius = _numbers(eps, "eps").to(points)
         shape = Norm.parse(ball)
         if shape is not Norm.INF:
             return cls(network, NormBall.around(points, radius, shape, clip), Norm.parse(norm), functionals)  # type: ignore[arg-type]
@@ -178,9 +179,12 @@ class Problem:
 
 @ordinary()
 def as_batch(
-    values: ArrayLike, network: Network, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
+    values: ArrayLike, network: Network, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Inputs as a tensor (batch, in_size): a number, one input of any shape with the right size, or a batch."""
+    """Inputs as a tensor (batch, in_size): a number, one input of any shape with the right size, or a batch.
+
+    On ``device``, which by default is where they are.
+    """
     x = _numbers(values, "center").to(device=device, dtype=dtype)
     if x.ndim == 0:
         return x.expand(1, network.in_size).clone()

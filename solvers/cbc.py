@@ -8,7 +8,6 @@ is PuLP's driver.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 import re
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 
 from solvers.interface import Capabilities, Solver, package_version
 from solvers.mps import write_mps
+from solvers.packages import missing
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import POLL, Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -120,7 +120,7 @@ class Cbc(Solver):
 
 def _binary() -> str | None:
     """The CBC that PuLP ships, else one on the PATH."""
-    if importlib.util.find_spec("pulp") is not None:
+    if not missing("pulp"):
         from pulp.apis import coin_api
 
         shipped = shutil.which(str(getattr(coin_api, "pulp_cbc_path", "")))

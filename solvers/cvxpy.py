@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from solvers import gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
+from solvers.packages import missing
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, one_sided, smat_operator, svec
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -79,7 +79,7 @@ class Cvxpy(Solver):
         return "That of the solver behind cvxpy; cvxpy itself is Apache 2.0."
 
     def version(self) -> str:
-        return f"cvxpy {package_version('cvxpy')}" if importlib.util.find_spec("cvxpy") is not None else ""
+        return "" if missing("cvxpy") else f"cvxpy {package_version('cvxpy')}"
 
     def _run(self, program: Program, limits: Limits, start: Vector | None, cutoff: float, progress: Progress) -> Claim:
         cp: Any = importlib.import_module("cvxpy")
@@ -133,10 +133,9 @@ reason."""
 
 def found() -> tuple[str, ...]:
     """The names of the solvers that cvxpy finds on this machine; empty without cvxpy."""
-    if importlib.util.find_spec("cvxpy") is None:
+    if missing("cvxpy"):
         return ()
     cp: Any = importlib.import_module("cvxpy")
-
     return tuple(str(name) for name in cp.installed_solvers() if name not in _EXCLUDED)
 
 

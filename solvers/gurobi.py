@@ -6,7 +6,6 @@ Every solve has an environment of its own, so solves in several threads share no
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,6 +14,7 @@ import numpy as np
 
 from solvers import ctrl_c
 from solvers.interface import Capabilities, Solver, package_version
+from solvers.packages import missing
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -50,7 +50,7 @@ def error_status(code: int) -> SolveStatus:
 
 def raised() -> tuple[type[Any], ...]:
     """What gurobipy raises, also through packages that call it; nothing where it is not installed."""
-    if importlib.util.find_spec("gurobipy") is None:
+    if missing("gurobipy"):
         return ()
     import gurobipy as gp
 
@@ -71,7 +71,7 @@ class Gurobi(Solver):
         )
 
     def is_available(self) -> bool:
-        return importlib.util.find_spec("gurobipy") is not None
+        return not missing("gurobipy")
 
     def version(self) -> str:
         return package_version("gurobipy") if self.is_available() else ""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import math
 import warnings
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from solvers import ctrl_c, gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
+from solvers.packages import missing
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -62,7 +62,7 @@ class Pulp(Solver):
         return "That of the solver behind PuLP; PuLP itself is BSD."
 
     def version(self) -> str:
-        return f"PuLP {package_version('pulp')}" if importlib.util.find_spec("pulp") is not None else ""
+        return "" if missing("pulp") else f"PuLP {package_version('pulp')}"
 
     def _run(self, program: Program, limits: Limits, start: Vector | None, cutoff: float, progress: Progress) -> Claim:
         assert isinstance(program, MixedIntegerProgram)
@@ -123,7 +123,7 @@ def found() -> tuple[str, ...]:
 
     Looked for once a process: PuLP tries each solver, which starts an environment of Gurobi.
     """
-    if importlib.util.find_spec("pulp") is None:
+    if missing("pulp"):
         return ()
     import pulp
 

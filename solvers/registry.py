@@ -12,6 +12,7 @@ from solvers.cbc import Cbc
 from solvers.gurobi import Gurobi
 from solvers.highs import Highs
 from solvers.interface import Capabilities, Solver
+from solvers.packages import missing
 from solvers.plugins import Registry
 
 
@@ -71,6 +72,8 @@ def get(name: str) -> Solver:
         members = {solver.lower(): solver for solver in found()}
         if member in members:
             return make(members[member])
+        if reason := missing(family):
+            raise ValueError(f"no solver called {name!r} on this machine: {reason}.")
     known_names = names()
     lowered = {solver.lower(): solver for solver in known_names}
     near = [lowered[key] for key in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import elsewhere
 import forked
 import pytest
 import torch
@@ -24,26 +27,42 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="where the problems of all tests are: cpu or cuda")
+    parser.addoption("--device", default="cpu", help="where the problems of all tests are: cpu, cuda, elsewhere")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def placed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """``pytest --device cuda``: every problem that a test poses is moved there first, however it was made."""
-    device = request.config.getoption("--device")
-    if device == "cpu":
+@pytest.fixture(autouse=True)
+def placed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``pytest --device cuda``: every problem that a test poses is moved there first, however it was made.
+
+    On the device ``elsewhere`` (:mod:`elsewhere`) they are where a test is that is marked so.
+    """
+    name = "elsewhere" if request.node.get_closest_marker("elsewhere") else request.config.getoption("--device")
+    if name == "cpu":
         yield
         return
+    device = elsewhere.DEVICE if name == "elsewhere" else torch.device(name)
     made = Problem.__post_init__
 
     def moved(problem: Problem) -> None:
-        if isinstance(problem.box, Box):
+        if isinstance(problem.box, Box) and _posed():
             object.__setattr__(problem, "box", problem.box.to(device, problem.box.lower.dtype))
         made(problem)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Problem, "__post_init__", moved)
+    monkeypatch.setattr(Problem, "__post_init__", moved)
+    with elsewhere.Device() if name == "elsewhere" else contextlib.nullcontext():
         yield
+
+
+def _posed() -> bool:
+    """Whether the problem that is being made is one of a test, and not of the program itself."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _MAKERS:
+        frame = frame.f_back
+    name = str(frame.f_globals.get("__name__"))
+    return not name.startswith("lipcompare") or name.startswith("lipcompare.testing")
+
+
+_MAKERS = ("dataclasses", "contextlib", "lipcompare.problem", "lipcompare.network.environment")
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ def write_certificate(
         raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
     if type(problem.box) is not Box:
         raise UnsupportedOperation("Certificates cover boxes only, neither balls nor the whole space.")
-    one = problem.example(example).double()
+    one = problem.example(example).double("cpu")
     writer = Writer()
     header = describe(one, writer)
     rows: list[dict[str, Any]] = [{"claim": [0.0, None]} for _ in range(one.rows)]

@@ -171,7 +171,7 @@ def sampled_norms(problem: Problem, samples: int = 300, seed: int = 1) -> Tensor
     lower, upper = problem.box.interval
     best = torch.zeros(problem.batch, problem.rows, dtype=torch.float64)
     for b in range(problem.batch):
-        x = (lower[b] + unit * (upper[b] - lower[b])).requires_grad_()
+        x = (lower[b] + unit.to(lower.device) * (upper[b] - lower[b])).requires_grad_()
         with torch.enable_grad():
             values = problem.network.forward(x) @ problem.functionals[b].T
             for row in range(problem.rows):

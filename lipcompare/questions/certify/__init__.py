@@ -97,7 +97,7 @@ def certified_radius(
     time_limit: float = float("inf"),
     memory: int = 2**30,
     clip: tuple[float, float] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Certificate:
     """The largest radius that can be certified around every example, all examples of a batch together.
@@ -115,6 +115,7 @@ def certified_radius(
         gap: relative gap at which ``exact`` ends.
         time_limit: seconds for everything; each part may leave some of it to the next. What is proved by then holds.
         clip: range of valid inputs; radii then hold against inputs within it.
+        device: where to compute; by default where ``inputs`` are, and on the CPU if these are no tensor.
 
     Raises:
         InvalidInput: a method that proves no upper bounds, or numbers out of range.
