@@ -47,7 +47,6 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "network/test_simplify.py": ("network/compose.py",),
     # Programs whose parts are right if their optimum is: nothing else says what one of them should be.
     "programs/test_preactivation.py": ("programs/prepared.py",),
-    "methods/test_lipsdp.py": ("encoding/lipsdp.py",),
     "methods/test_milp.py": ("programs/tolerance.py", "programs/witness.py"),
     "jacobian/test_smooth.py": ("preactivation/functionals.py",),
     "quadratic/cuts/test_separation.py": ("quadratic/cuts/forms.py",),
@@ -60,8 +59,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "questions/test_operator_norm.py": ("branching/spectral.py",),
     # Ways to one answer, held against the same truth.
     "questions/certify/test_certify.py": (
-        "questions/certify/__init__.py", "questions/certify/balls.py", "questions/certify/exact.py",
-        "questions/certify/forward.py", "questions/certify/lipschitz.py",
+        "questions/certify/__init__.py", "questions/certify/forward.py", "questions/certify/lipschitz.py",
     ),
     "questions/test_entries.py": ("questions/jacobian.py",),
     "certificates/test_write.py": ("certificates/file.py", "certificates/search.py"),

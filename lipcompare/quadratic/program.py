@@ -12,7 +12,7 @@ from lipcompare.jacobian.gradients import Gradients
 from lipcompare.jacobian.norms import absolute_chord
 from lipcompare.network.interval import Interval
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps, coordinate_count, gate_maps
-from lipcompare.rounding import allowance, raised
+from lipcompare.rounding import raised
 
 __all__ = [
     "Coordinates",
@@ -24,6 +24,7 @@ __all__ = [
     "gate_maps",
     "l1_data",
     "l2_data",
+    "squares_error",
 ]
 
 
@@ -278,9 +279,7 @@ def l2_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor) -> SdpD
         entries = entries * radius[some].unsqueeze(-1)
         cost[some] = entries @ entries.mT / scale[some].view(-1, 1, 1)
         error = maps.entry_error[example[some], row[some]] + maps.entry_drift[example[some], row[some]]
-        size = entries.abs().sum(1)
-        products = allowance(entries.shape[-1] + 4, cost.dtype)
-        slack[some] = ((2 * size + error) * error + products * size.square()).sum(-1) / scale[some]
+        slack[some] = squares_error(entries, error) / scale[some]
     return _without_entries(gates, maps, cost, slack, scale, example, row)
 
 
@@ -296,6 +295,18 @@ def entry_data(maps: GateMaps, scale: Tensor, example: Tensor, row: Tensor, entr
     cost[:, :, 0] += 0.5 * linear
     slack = (3 * maps.entry_error[example, row, entry] + maps.entry_drift[example, row, entry]) / scale
     return _without_entries(gates, maps, cost, slack, scale, example, row)
+
+
+def squares_error(entries: Tensor, error: Tensor) -> Tensor:
+    """What may be missing from the sum of the squares of entries (problems, n, inputs), ``|w_i| <= 1``, (problems,).
+
+    ``error`` (problems, inputs) is that of the entries: ``entry_error`` of :class:`GateMaps` at least, an allowance of
+    twice ``gamma`` for ``inputs + 3`` operations more than an entry takes, of a sum of absolute values that is at least
+    a third of ``size``. It counts twice here. So it covers the ``inputs + 2`` operations of ``entries @ entries.mT /
+    scale``, which are off by at most ``gamma(inputs + 2)`` times the square of ``size``.
+    """
+    size = entries.abs().sum(1)
+    return ((2 * size + error) * error).sum(-1)
 
 
 def _chunks(maps: GateMaps, problems: int) -> tuple[Tensor, ...]:

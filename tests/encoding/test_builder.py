@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from unittest import mock
+
 import nets
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from encoding.piecewise import PIECEWISE
 
@@ -29,6 +33,30 @@ def test_expressions() -> None:
     np.testing.assert_allclose(high, [5, 0], atol=1e-12)
     with pytest.raises(OutOfRange):
         builder.add_columns(np.array([-np.inf]), np.array([0.0]))
+
+
+def _reaches_hold() -> bool:
+    """Intervals of sums over columns far from 0, whose terms cancel, against rational arithmetic."""
+    random = np.random.default_rng(0)
+    lower = 10.0 ** random.integers(0, 12, 5) * random.normal(size=5)
+    upper, weights = lower + np.abs(random.normal(size=5)), random.normal(size=(30, 5))
+    program = ProgramBuilder()
+    columns = Expression.columns(program.add_columns(lower, upper))
+    constant = -weights @ lower
+    low, high = program.reach(columns.mapped(sp.csr_matrix(weights)) + Expression.of(constant))
+    for i, row in enumerate(weights.tolist()):
+        terms = [sorted((Fraction(w) * Fraction(a), Fraction(w) * Fraction(b)))
+                 for w, a, b in zip(row, lower.tolist(), upper.tolist(), strict=True)]  # fmt: skip
+        ends = [Fraction(float(constant[i])) + sum(side) for side in zip(*terms, strict=True)]
+        if not Fraction(float(low[i])) <= ends[0] <= ends[1] <= Fraction(float(high[i])):
+            return False
+    return True
+
+
+def test_the_rounding_of_reaches_is_needed() -> None:
+    assert _reaches_hold()
+    with mock.patch("lipcompare.encoding.builder.allowance", return_value=0.0):
+        assert not _reaches_hold()
 
 
 @pytest.mark.parametrize("groups", [1, 2])

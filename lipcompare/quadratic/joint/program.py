@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from lipcompare.quadratic.coordinates import Coordinates, GateMaps
-from lipcompare.quadratic.program import Cuts, SdpData
-from lipcompare.rounding import allowance, raised
+from lipcompare.quadratic.program import Cuts, SdpData, squares_error
+from lipcompare.rounding import raised
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class JointData:
     @classmethod
     def of(cls, maps: GateMaps, nothing: Tensor) -> JointData:
         """The programs of all examples; ``nothing`` is as in the class."""
-        examples, rows, inputs = maps.entry_constant.shape
+        examples, rows, _ = maps.entry_constant.shape
         # |K_i(c, v)| <= |c|_2 times the l2 norm of the rows' reaches; the same of the gradient's errors in l1.
         reach = raised(torch.linalg.vector_norm(maps.reach[:, :, 1:], dim=1), rows)
         gates = reach.shape[-1]
@@ -72,9 +72,6 @@ class JointData:
         entries = torch.cat([maps.entry_constant, maps.entry_linear[:, 1:]], 1) * radius.unsqueeze(-1)
         cost = entries @ entries.mT
         scale = cost.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-290)
-        size = entries.abs().sum(1)
-        error = (maps.entry_error + maps.entry_drift).sum(1)
-        products = allowance(inputs + 4, cost.dtype)
         return cls(
             rows=rows,
             gates=linear,
@@ -82,7 +79,7 @@ class JointData:
             mask=mask,
             ranges=tuple((start + rows - 1, stop + rows - 1) for start, stop in maps.coordinates.ranges),
             scale=scale,
-            slack=((2 * size + error) * error + products * size.square()).sum(-1) / scale,
+            slack=squares_error(entries, (maps.entry_error + maps.entry_drift).sum(1)) / scale,
             gate_slack=torch.cat([radius.new_zeros(examples, rows), maps.gate_error[:, :, 1:].sum(1)], -1)
             / safe
             * mask,

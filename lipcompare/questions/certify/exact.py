@@ -111,8 +111,7 @@ class _Incumbent:
         rows = self.balls.rows[0]
         _, outputs = interval_values(self.balls.network, Interval(moved, moved))
         up, down = rows.clamp(min=0), -rows.clamp(max=0)
-        most = outputs.upper @ up.T - outputs.lower @ down.T
-        most = most + allowance(rows.shape[-1] + SPARE, rows.dtype) * (outputs.magnitude @ rows.abs().T)
+        most = outputs.upper @ up.T - outputs.lower @ down.T  # differences of two numbers: their signs are right
         away = raised(self.balls.norm.of(moved - origin), len(origin))
         away = torch.where((most <= 0).any(-1), away, torch.inf)
         best = int(away.argmin())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+from unittest import mock
+
 import nets
 import numpy as np
 import pytest
@@ -26,6 +30,7 @@ from lipcompare.quadratic.patterns import explore
 from lipcompare.quadratic.program import Cuts, GateMaps, SdpData, gate_maps, l1_data
 from lipcompare.quadratic.scaling import rescaled
 from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.testing import exact, hostile
 
 KINKED = ("concatenation", "conv", "dense", "leaky", "pooling", "residual")
 
@@ -232,3 +237,43 @@ def test_little_memory_changes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None
     little = lipcompare.bound(problem, method, memory=2**22).upper
     assert set(batches) == {1}
     np.testing.assert_allclose(plenty, little, rtol=1e-6)
+
+
+def _value(network: Network, node: int, x: list[Fraction]) -> list[Fraction]:
+    """What a node is at a point, in rational arithmetic."""
+    part = Network(network.nodes[: node + 1], network.input_shape, (network.nodes[node].size,))
+    outputs, _ = next(exact.pieces(part, exact.box_polytope(x, x)))
+    return [f.at(tuple(x)) for f in outputs]
+
+
+def _maps_hold(problem: Problem) -> bool:
+    """Whether pre-activations at the corners of a box are what the maps say, within the error that they state."""
+    network, box = problem.network, problem.box.interval
+    bounds = preactivation_bounds(network, box, Tightening.CROWN)
+    maps = forward_maps(network, Coupling(box, bounds, Conflicts.none(box.lower.device)))
+    names = [(int(n), int(i)) for n, i in zip(maps.coordinates.node, maps.coordinates.neuron[0], strict=True)]
+    constant, error, least = (list(map(Fraction, v[0].tolist())) for v in (maps.constant, maps.error, maps.least))
+    linear = [list(map(Fraction, column)) for column in maps.linear[0].T.tolist()]
+    for unit in itertools.product((0, 1), repeat=network.in_size):
+        ends = (Fraction(float(end[0, i])) for i, end in enumerate(box[u] for u in unit))
+        x, w = list(ends), [Fraction(0)] * len(names)
+        for c in maps.coordinates.present[0].nonzero().squeeze(-1).tolist():
+            node, neuron = names[c]
+            if node == INPUT:
+                w[c] = Fraction(unit[neuron])
+                continue
+            parent = network.nodes[OUTPUT - node].parents[0]
+            top = Fraction(float(bounds[OUTPUT - node].upper[0, neuron]))
+            z = _value(network, parent, x)[neuron] / top
+            said = constant[c] + sum(a * b for a, b in zip(linear[c], w, strict=True))
+            if abs(said - z) > error[c] or least[c] > z + error[c]:
+                return False
+            w[c] = max(z, Fraction(0))
+    return True
+
+
+def test_the_error_of_the_maps_is_needed() -> None:
+    problems = [hostile.problem(family, 3, "inf", torch.float64) for family in ("plain", "cancelling pre-activations")]
+    assert all(_maps_hold(p) for p in problems)
+    with mock.patch("lipcompare.quadratic.cuts.forward.allowance", return_value=0.0):
+        assert not any(_maps_hold(p) for p in problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest import mock
 
 import nets
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from quadratic.joint.programs import bound_of
 
 import lipcompare
-from lipcompare import Network, Problem, Space
+from lipcompare import Network, Norm, Problem, Space
 from lipcompare.network import Affine
 from lipcompare.network.linear_maps import Dense
 from lipcompare.quadratic.joint.program import slack_matrix
+from lipcompare.testing import exact
 
 
 @settings(max_examples=6, deadline=None)
@@ -79,3 +81,26 @@ def test_squares_that_underflow_are_no_zeros(scale: float) -> None:
         assert float(bound_of(problem, solve=solve).upper[0]) >= 4.72 * scale**2
     zero = dataclasses.replace(problem, functionals=torch.zeros_like(problem.functionals))
     assert float(bound_of(zero).upper[0]) == 0.0
+
+
+def _cancelling(seed: int) -> Problem:
+    """Active neurons whose terms of the gradient cancel, but for a part in 10^12."""
+    random = torch.Generator().manual_seed(seed)
+    first, last = (torch.randn(*size, generator=random, dtype=torch.float64) for size in ((8, 1), (1, 8)))
+    last[0, -1] = 1e-12 - (last[0, :-1] @ first[:-1, 0]) / first[-1, 0]
+    b = nets.Builder(1, 0)
+    b.nodes.append(Affine((0,), (Dense(first),), torch.full((8,), 100.0, dtype=torch.float64)))
+    b.activate()
+    b.nodes.append(Affine((b.last,), (Dense(last),), None))
+    return Problem.around(b.build(), 0.0, 1.0, norm="2")
+
+
+def _bounds_hold() -> bool:
+    problems = [_cancelling(seed) for seed in range(6)]
+    return all(exact.truth(p).admits_upper(0, Norm.TWO, float(bound_of(p, solve=False).upper[0])) for p in problems)
+
+
+def test_the_error_of_the_entries_is_needed() -> None:
+    assert _bounds_hold()
+    with mock.patch("lipcompare.quadratic.joint.program.squares_error", lambda entries, error: 0 * error.sum(-1)):
+        assert not _bounds_hold()

@@ -18,7 +18,6 @@ from lipcompare.network import Affine, Input
 from lipcompare.network.activations import smooth
 from lipcompare.network.linear_maps import Dense
 from lipcompare.questions import Route, certified_radius
-from lipcompare.questions.certify.balls import Balls
 from lipcompare.result import Status
 from lipcompare.testing import exact
 
@@ -120,19 +119,6 @@ def test_targets_and_shares() -> None:
         certified_radius(network, x[:1], targets=int(said[0]))
     with pytest.raises(InvalidInput, match=r"Targets must lie in 0..3"):
         certified_radius(network, x, targets=[4])
-
-
-def test_radii_are_those_of_the_stored_box() -> None:
-    """In float32 the ends of a box round to either side; the radius is one that fits inside."""
-    x = torch.tensor([[0.3, 0.7]], dtype=torch.float32)
-    balls = Balls.of(_linear().to("cpu", torch.float32), x, margins([1], 2).to(x), Norm.INF, None)
-    radius = torch.tensor([0.1], dtype=torch.float64)
-    domain = balls.domain(radius)
-    inner = balls.inner(domain, radius)
-    assert bool(
-        (x.double() - inner >= domain.lower.double()).all() and (x.double() + inner <= domain.upper.double()).all()
-    )
-    assert float(inner) == pytest.approx(0.1, rel=1e-6)
 
 
 def test_bad_questions_are_named() -> None:
