@@ -17,6 +17,7 @@ from lipcompare.network import Interval
 from lipcompare.quadratic import program
 from lipcompare.quadratic.patterns import evaluate, random_patterns
 from lipcompare.quadratic.program import Cuts, SdpData, l1_data
+from lipcompare.rounding import allowance
 
 NETWORK = nets.dense(7, (3, 7, 6, 2), 0.2)
 
@@ -113,12 +114,16 @@ def test_errors_of_gates_are_in_the_scaled_units() -> None:
 
 
 def test_rounding_of_a_squares_coefficients_is_in_the_slack() -> None:
-    """``C0`` is a product of matrices: against rational arithmetic, at a corner in the worst direction."""
+    """``C0`` is a product of matrices: against rational arithmetic, at a corner in the worst direction.
+
+    What :func:`squares_error` has for it is the part of the entries' error that is for their sums.
+    """
     problem = nets.problem(NETWORK, 0.4, norm="2")
     maps = maps_of(problem)
-    exact_maps = dataclasses.replace(
-        maps, entry_error=torch.zeros_like(maps.entry_error), entry_drift=torch.zeros_like(maps.entry_drift)
-    )
+    size = maps.entry_constant.abs() + maps.reach[:, :, 1:] @ maps.entry_linear[:, 1:].abs()
+    sums = allowance(problem.network.in_size + 3, torch.float64) * size / 3
+    assert bool((maps.entry_error > sums).all())
+    exact_maps = dataclasses.replace(maps, entry_error=sums, entry_drift=torch.zeros_like(maps.entry_drift))
     example, row = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     data = program.l2_data(exact_maps, torch.ones(1, dtype=torch.float64), example, row)
     linear = maps.entry_linear[0].clone()
