@@ -87,7 +87,7 @@ SOLVED = 1e-7
 that solvers are asked for (:class:`solvers.Capabilities`).
 
 Within it a bound and a value that it meets tell nothing apart: when a solve may end, and what is not taken. What is
-taken is lowered by the tolerance times the ranges of all columns (:func:`lipcompare.programs.tolerance.solver_error`).
+taken is lowered by the tolerance times the ranges of all columns and rows (:func:`lipcompare.programs.tolerance.solver_error`).
 """
 
 DISPUTED = 1e-6

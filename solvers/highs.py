@@ -34,8 +34,10 @@ from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
 
 _FEASIBILITY = 1e-9
-"""What a point of a MILP may violate, and by what reduced costs may have the wrong sign (those of a MILP's linear
-programs by a tenth of it, 1e-10, the least that HiGHS knows)."""
+"""What a point of a MILP may violate."""
+_REDUCED = 1e-10
+"""By what reduced costs and multipliers may have the wrong sign: the least that HiGHS knows. It gives a MILP's linear
+programs a tenth of what points may violate, and takes this for presolve and for other linear programs."""
 _EPSILON = 1e-9
 """Bounds of MILPs of that size are reported as 0."""
 _AGGREGATOR = 1 << 12
@@ -83,7 +85,7 @@ class Highs(Solver):
     def capabilities(self) -> Capabilities:
         return Capabilities(
             lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True,
-            dual_tolerance=_FEASIBILITY, pruning=_FEASIBILITY + _EPSILON,
+            dual_tolerance=_REDUCED, pruning=_FEASIBILITY + _EPSILON,
         )  # fmt: skip
 
     def is_available(self) -> bool:
@@ -166,12 +168,12 @@ def _solve(
         "time_limit": limits.time_limit,
         "mip_rel_gap": limits.relative_gap,
         "mip_abs_gap": limits.absolute_gap,
-        "dual_feasibility_tolerance": _FEASIBILITY,
+        "dual_feasibility_tolerance": _REDUCED,
     }
     if program.is_mip:
-        # What is better than the best point by less than the former is cut off: in programs of small objectives an
-        # optimum may be. Presolve takes reduced costs under the latter for zero.
-        options |= {"mip_feasibility_tolerance": _FEASIBILITY, "dual_feasibility_tolerance": 0.1 * _FEASIBILITY}
+        # What is better than the best point by less than this is cut off: in programs of small objectives an optimum
+        # may be.
+        options["mip_feasibility_tolerance"] = _FEASIBILITY
     if math.isfinite(limits.time_limit) and program.A.nnz > _AGGREGATED:
         options["presolve_rule_off"] = _AGGREGATOR
     if limits.node_limit is not None:

@@ -109,6 +109,10 @@ class RegionEvaluator:
         undecided = (high > low).nonzero().squeeze(-1)
         chain = (2 * int(undecided[0]) + 1,) if len(undecided) else ()
         slopes, made = numbering.split(high), tuple(node.decisions)
+        if len(undecided) and any(d >> 1 > int(undecided[0]) for d in made):
+            # Bounds decided a gate where the region was split and leave it open here, by the rounding of another batch.
+            # Later pre-activations are not affine until it is decided, so no program may speak of them.
+            return Assessment(value, chain)
         if made not in self.located:
             self._inherit(made, high)
         known = self.located.get(made)

@@ -100,7 +100,7 @@ class Milp(Method):
     Solvers work with tolerances. A violated constraint or a fraction of a binary only makes their optimum larger, which
     leaves an upper bound valid (and no such point counts as a lower bound: every incumbent's pattern is given a point
     that attains it in exact arithmetic). A reduced cost of the wrong sign within the dual tolerance can make their
-    bound too small, by at most the tolerance times the sum of the columns' ranges, and they cut off what is better than
+    bound too small, by at most the tolerance times the sum of the columns' and rows' ranges, and they cut off what is better than
     their best point by too little to matter to them; both is added to every upper bound, with what rounding in the
     program's coefficients may do. It limits the gap that can be reached on large networks.
     Cuts and presolve are trusted, after the checks above.

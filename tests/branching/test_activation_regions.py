@@ -13,6 +13,8 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.roots import root_bounds
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
+from lipcompare.network import Affine
+from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening
 
 
@@ -67,6 +69,21 @@ def test_the_first_undecided_neuron_is_next() -> None:
     assert said.upper == -np.inf or said.chain[0] >> 1 > open_[0]
     (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 1e9)
     assert said.chain == () and np.isfinite(said.upper)
+
+
+def test_no_program_speaks_of_a_neuron_behind_an_undecided_one() -> None:
+    """``relu(x) + relu(-x) - 0.5`` is positive at both ends of [-1, 1], and -0.5 where both gates pass everything."""
+    b = nets.Builder(1, 0)
+    for weight, bias in (([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [-0.5]), ([[1.0]], [0.0])):
+        weights, biases = (torch.tensor(v, dtype=torch.float64) for v in (weight, bias))
+        b.nodes.append(Affine((b.last,), (Dense(weights),), biases))
+        if len(b.nodes) < 6:
+            b.activate()
+    evaluator = evaluator_of(Problem.around(b.build(), 0.0, 1.0))
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0, (5,))], 0.0, 0.0)
+    assert said.upper >= 1 and said.chain == (1,) and evaluator.programs == 0
+    said, _ = evaluator.evaluate([Subdomain(np.inf, 0, (5, 1)), Subdomain(np.inf, 0, (5, 0))], 0.0, 0.0)
+    assert said.upper >= 1
 
 
 def test_rows_share_programs_and_a_part_with_the_point_needs_none() -> None:

@@ -22,6 +22,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import split
 from lipcompare.preactivation.split import HalfSpaces
 from lipcompare.problem import Norm, Problem
+from lipcompare.programs.tolerance import solver_error
 from lipcompare.quadratic.cuts import forms
 from lipcompare.rounding import product_above
 from lipcompare.testing import exact, hostile
@@ -195,8 +196,7 @@ def words_of_solvers_hold() -> bool:
 
     def optimistic(self: Highs, program: MixedIntegerProgram, *arguments: Any, **options: Any) -> Solution:
         found = solve(self, program, *arguments, **{**options, "on_progress": None})
-        can = self.capabilities
-        missed = can.dual_tolerance * float((program.upper - program.lower).sum()) + 0.9 * can.pruning
+        missed = solver_error(self, program) - 0.1 * self.capabilities.pruning
         assert found.objective is not None
         return dataclasses.replace(found, dual_bound=found.objective + missed)
 
@@ -288,7 +288,7 @@ MARGINS: dict[str, tuple[str, Callable[..., object], Callable[[], bool]]] = {
     "bounds that rounding makes coarse": ("lipcompare.propagation.allowance", nothing, coarse_bounds_say_so),
     "what solvers cut off": (
         "lipcompare.methods.milp.solver_error",
-        lambda solver, program, *_: solver.capabilities.dual_tolerance * (program.upper - program.lower).sum(),
+        lambda solver, program, *_: solver_error(solver, program) - solver.capabilities.pruning,
         words_of_solvers_hold,
     ),
     "words of solvers": ("lipcompare.methods.milp.solver_error", nothing, words_of_solvers_hold),
