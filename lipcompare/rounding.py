@@ -75,6 +75,9 @@ def function_error(size: Tensor) -> Tensor:
     return FUNCTION * 2 * unit_roundoff(size.dtype) * size
 
 
+DIVISOR = 1e-300
+"""In place of a divisor that is zero or nearly, where what comes of it is a score or a guess: no bound depends on it."""
+
 TIE = 1e-9
 """Relative difference under which two values that points attain count as equal.
 
@@ -87,7 +90,8 @@ SOLVED = 1e-7
 that solvers are asked for (:class:`solvers.Capabilities`).
 
 Within it a bound and a value that it meets tell nothing apart: when a solve may end, and what is not taken. What is
-taken is lowered by the tolerance times the ranges of all columns and rows (:func:`lipcompare.programs.tolerance.solver_error`).
+taken is lowered by the tolerance times the ranges of all columns and rows
+(:func:`lipcompare.programs.tolerance.solver_error`).
 """
 
 DISPUTED = 1e-6

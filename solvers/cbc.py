@@ -49,6 +49,7 @@ STATUSES: tuple[tuple[str, SolveStatus], ...] = (
 """How the first line of CBC's solution file starts, in the order to try."""
 
 _INCREMENT = 1e-9
+"""What it may cut off, and what reduced costs may be: as for HiGHS."""
 _BOUND = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
 _NODES = re.compile(r"^Enumerated nodes:\s+(\d+)", re.MULTILINE)
 _VERSION = re.compile(r"^Version:\s+(\S+)", re.MULTILINE)
@@ -84,6 +85,7 @@ class Cbc(Solver):
             files = Path(folder)
             rows = one_sided(program)
             write_mps(files / "model.mps", program, rows)
+            # Tighter than the tolerance of our own check, so that an honest point passes it.
             arguments = ["-timeMode", "elapsed", "-primalTolerance", "1e-8", "-integerTolerance", "1e-7"]
             # CBC 2.10 with its integer preprocessing called -1.489 optimal where -1.748 is feasible (53 columns, 11 of
             # them binary; HiGHS reads the right optimum from the same file, and so does CBC without preprocessing).

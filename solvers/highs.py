@@ -138,6 +138,7 @@ def _agreed(program: MixedIntegerProgram, first: Claim, second: Claim) -> Claim:
         proved = min(first.dual_bound, second.dual_bound)
         if second.status is not SolveStatus.OPTIMAL:
             return replace(second, x=best.x, dual_bound=proved, nodes=nodes)
+        # Both may be off by the gap asked for and by their tolerances; wrong optima were off by far more.
         values = [program.objective(_point(c)) for c in (first, second)]
         if abs(values[0] - values[1]) <= 1e-5 * (1.0 + abs(values[0])):
             return replace(best, dual_bound=proved, nodes=nodes)

@@ -32,9 +32,9 @@ class Capabilities:
     program has one at its optimum in any case). start: takes a MIP start. cutoff: prunes with it (others
     apply it afterwards, with the same answer but no time saved). callbacks: streams incumbents and bounds
     into the trace while it runs. dual_tolerance: the reduced cost that it takes for zero, so that its dual
-    bound may be too large by this times the ranges of the columns and of the rows. pruning: how much better than its best
-    point a point of a MILP may be, whatever gap was asked for, and still be cut off unseen; the default is
-    that of CBC, the largest of those known."""
+    bound may be too large by this times the ranges of the columns and of the rows. pruning: how much better
+    than its best point a point of a MILP may be, whatever gap was asked for, and still be cut off unseen; the
+    default is that of CBC, the largest of those known."""
 
     lp: bool = False
     mip: bool = False

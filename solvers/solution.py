@@ -89,6 +89,7 @@ class Limits:
     """
 
     time_limit: float = math.inf
+    # As tight as the check of points (solvers.checks.TOLERANCE): beyond it a solver's word says nothing.
     relative_gap: float = 1e-6
     absolute_gap: float = 1e-6
     threads: int = 1

@@ -20,7 +20,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.regions.program import deepest, region_of
-from lipcompare.rounding import TIE
+from lipcompare.rounding import DIVISOR, TIE
 from lipcompare.witness import gradient_norms
 
 _ALL_PATTERNS = 11
@@ -96,7 +96,7 @@ class _ExampleSearch:
         if not self.neurons or not self.left:
             return
         self.best = float(values.max())
-        order = (values.flatten() / max(self.best, 1e-300) / TIE).round().argsort(descending=True, stable=True)
+        order = (values.flatten() / max(self.best, DIVISOR) / TIE).round().argsort(descending=True, stable=True)
         seen: set[tuple[int, bytes]] = set()
         optima: list[tuple[int, Tensor, float]] = []
         for flat in order.tolist():

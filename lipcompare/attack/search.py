@@ -221,6 +221,7 @@ def _ascend(
     radius = problem.box.window.radius[:, None, None, :]
     rows = problem.functionals.unsqueeze(2)
     with torch.no_grad():
+        # The width of a smoothed gate: positive where a pre-activation does not move.
         spread = {k: (z.upper - z.lower)[:, None, None, :] + 1e-12 for k, z in _reach(problem).items()}
     x = points
     for step in range(effort.ascent_steps):

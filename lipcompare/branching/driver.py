@@ -166,6 +166,7 @@ def run(
         while True:
             _prune(search, limits.enough(search.best))
             if report is not None:
+                # A rate of the first moment, when the clock has not moved.
                 elapsed = max(time.perf_counter() - started, 1e-9)
                 report(
                     SearchProgress(

@@ -18,6 +18,7 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.quadratic.program import SdpData
 from lipcompare.quadratic.solver.dual import Dual
 from lipcompare.quadratic.solver.start import default_start
+from lipcompare.rounding import DIVISOR
 
 _SHARE = 0.8
 """Weight of the inherited point. Fewest iterations; a start nearer to the boundary costs some."""
@@ -36,7 +37,7 @@ def remember(data: SdpData, dual: Dual, numbering: Numbering) -> Tensor:
     Zero where a problem has none, so a row is never all zeros.
     """
     scale = data.scale.unsqueeze(-1)
-    theta = torch.where(data.mask, dual.theta / data.radius.square().clamp(min=1e-300), 0.0) * scale
+    theta = torch.where(data.mask, dual.theta / data.radius.square().clamp(min=DIVISOR), 0.0) * scale
     by_name = theta.new_zeros(data.problems, 1 + numbering.gates + numbering.network.in_size)
     column = (1 + gate_numbers(data, numbering)).clamp(max=by_name.shape[-1] - 1)
     by_name.scatter_add_(1, torch.where(data.mask, column, 0)[:, 1:], theta[:, 1:])
@@ -61,7 +62,7 @@ def recall(data: SdpData, by_name: Tensor, numbering: Numbering) -> Dual:
     lam = signs.gather(1, data.entry) * scale
     undecided = torch.zeros_like(signs, dtype=torch.bool)
     undecided.scatter_(1, data.entry, data.entry_mask)
-    lost = torch.where((signs > 0) & ~undecided, 0.25 / signs.clamp(min=1e-300), 0.0)
+    lost = torch.where((signs > 0) & ~undecided, 0.25 / signs.clamp(min=DIVISOR), 0.0)
     theta[:, 0] += lost.sum(-1) / data.scale
     share = _SHARE * (by_name != 0).any(-1, keepdim=True).to(theta)
     # What was not there before has the cold multiplier.

@@ -126,6 +126,7 @@ def _matrices(tangent: Tangents) -> tuple[Vector, Vector, Vector, float]:
     Raises:
         OutOfRange: a number of them is not finite.
     """
+    # Any larger numbers are reaches too: that no coordinate is scaled up from next to nothing, and no divisor is 0.
     reach, size = tangent.reach()
     reach, size = np.maximum(reach, 1e-12 * max(size, 1e-300)), max(size, 1e-300)
     rows = np.hstack([tangent.gates_input, tangent.gates_gates * reach]) / reach[:, None]

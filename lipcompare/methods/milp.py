@@ -100,9 +100,9 @@ class Milp(Method):
     Solvers work with tolerances. A violated constraint or a fraction of a binary only makes their optimum larger, which
     leaves an upper bound valid (and no such point counts as a lower bound: every incumbent's pattern is given a point
     that attains it in exact arithmetic). A reduced cost of the wrong sign within the dual tolerance can make their
-    bound too small, by at most the tolerance times the sum of the columns' and rows' ranges, and they cut off what is better than
-    their best point by too little to matter to them; both is added to every upper bound, with what rounding in the
-    program's coefficients may do. It limits the gap that can be reached on large networks.
+    bound too small, by at most the tolerance times the sum of the columns' and rows' ranges, and they cut off what is
+    better than their best point by too little to matter to them; both is added to every upper bound, with what rounding
+    in the program's coefficients may do. It limits the gap that can be reached on large networks.
     Cuts and presolve are trusted, after the checks above.
 
     Attributes:
@@ -294,7 +294,7 @@ class _Example:
             problem.functionals,
             prepared.gradients,
             problem.norm,
-            tolerance=1e-3,
+            tolerance=1e-3,  # it decides which rows can be the largest, and each program then closes its own
             only_maximum=False,
             prune_below=floor,
             target=floor,
@@ -345,7 +345,7 @@ class _Example:
             solvers.Limits(
                 time_limit=max(self.left * share, 0.01),
                 relative_gap=gap / 4,
-                absolute_gap=1e-9,
+                absolute_gap=1e-9,  # next to what tolerances cost: only constants of that size are met by it
                 threads=self.method.threads,
             ),
             start=start,

@@ -275,6 +275,7 @@ def _halve(
     for j, loss in losses.items():
         if j in planes:
             open_, slopes = planes[j]
+            # A score alone: what is decided has a loss of 0 and any width.
             width = (bounds[j].upper - bounds[j].lower)[:, open_].clamp(min=1e-9)
             share = (loss[..., open_] * weight.unsqueeze(-1)).sum(1) / width
             moved = torch.matmul(share.unsqueeze(1), slopes.expand(len(share), -1, -1)).squeeze(1)

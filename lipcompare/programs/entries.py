@@ -13,6 +13,7 @@ from lipcompare.programs.prepared import Prepared
 from lipcompare.quadratic.program import coordinate_count, entry_data, gate_maps
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.interior_point import solve
+from lipcompare.rounding import DIVISOR
 
 """Matrix entries of a batch of programs that still fit in a processor's caches."""
 
@@ -29,7 +30,7 @@ def entry_intervals(prepared: Prepared, row: int, *, memory: int = 2**30, deadli
     """
     linear = prepared.gradients.intervals[0]
     lower, upper = linear.lower[0, row].clone(), linear.upper[0, row].clone()
-    chord = torch.where((lower < 0) & (upper > 0), -lower * upper / (upper - lower).clamp(min=1e-300), 0.0)
+    chord = torch.where((lower < 0) & (upper > 0), -lower * upper / (upper - lower).clamp(min=DIVISOR), 0.0)
     entries = chord.argsort(descending=True, stable=True)[: int((chord > 0).sum())]
     count = int(coordinate_count(prepared.gates, prepared.gradients)[0])
     each = 8 * Copies.PROGRAM * count * count

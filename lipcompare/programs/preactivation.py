@@ -142,6 +142,7 @@ class _Refiner:
         def decided(_seconds: float, objective: float, bound: float) -> bool:
             return self.refinement is Refinement.SIGNS and (objective < 0 or bound > SOLVED * (1 + abs(objective)))
 
+        # A bound that is closer than that decides no more signs, and what is taken is the bound whatever the gap is.
         limits = solvers.Limits(time_limit=min(self.seconds, max(self.left(), 0.01)), relative_gap=1e-4)
         program = program if exact else program.relaxed()
         solution = self.solver.solve(program, limits, on_progress=decided)

@@ -49,7 +49,8 @@ def tasks_of(gradients: Gradients, linear: Tensor, norm: Norm, only_maximum: boo
     ends = torch.stack([interval.upper, -interval.lower], -1).nan_to_num(nan=torch.inf, posinf=torch.inf)
     example, row, entry, side = (ends > 0).nonzero(as_tuple=True)
     # An end is the linear bound on a signed entry up to the rounding that norm_bound allows for.
-    slack = (linear / interval.magnitude.amax(-1).clamp(min=1e-300)).clamp(min=1.0)
+    largest = interval.magnitude.amax(-1)
+    slack = torch.where(largest > 0, linear / largest, 1.0).clamp(min=1.0)
     value = ends[example, row, entry, side] * slack[example, row]  # ends are (examples, rows, inputs, 2)
     value = torch.where(linear[example, row].isfinite(), value, torch.inf)
     sign = 1.0 - 2.0 * side.to(linear)

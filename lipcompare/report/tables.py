@@ -241,6 +241,7 @@ class _Entry:
             return Cell(self.word), Cell("")
         text = f"≥ {lower_text(self.value, 4)}" if self.lower else upper_text(self.value, 4)
         text += "" if self.complete else f" ({self.proved}/{self.of_all})"
+        # As good as the best within the gap at which exact methods stop.
         is_best = self.counts and self.complete and self.value <= best * (1 + 1e-4)
         return Cell(text, is_best), Cell(f"{self.seconds:.2g}{'†' if self.short else ''}")
 

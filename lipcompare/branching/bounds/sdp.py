@@ -31,6 +31,8 @@ from lipcompare.quadratic.solver.dual import Dual
 from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
 from lipcompare.rounding import raised, root_above
 
+_UNDER = 1 - 1e-9
+"""Share of a target that is aimed at: what comes out is raised by its rounding and must still not be above it."""
 _PARTS = 10
 """At least so many programs must fit in the time that is left for one of a part of the box to be worth its time."""
 _WORTH = 1.03
@@ -125,7 +127,7 @@ class QuadraticBound:
 
     def _entries(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         """p = 1: one program for every signed entry that might be above the target."""
-        aim = torch.full_like(batch.linear, target * (1 - 1e-9))
+        aim = torch.full_like(batch.linear, target * _UNDER)
         solved = sdp_bound(
             self.numbering.network,
             batch.gates,
@@ -153,7 +155,7 @@ class QuadraticBound:
         else:
             data = l1_data(maps, batch.gradients, linear, index, row)
         patterns = explore(data)
-        goal = target * (1 - 1e-9) / data.scale - data.offset
+        goal = target * _UNDER / data.scale - data.offset
         if bool((batch.cuts.nu > 0).any()):
             again = int(bool((batch.depth % _AGAIN == 0).any()))
             upper, solution, cuts = self._with_cuts(data, maps, batch, None, goal, again)

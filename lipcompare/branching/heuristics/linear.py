@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lipcompare.branching.heuristics.base import Candidates
 from lipcompare.branching.heuristics.weights import gate_weights
+from lipcompare.rounding import DIVISOR
 
 _FREE = 1e-6
 """Score, per unit of its gradient, of a gate that costs the linear bound nothing: its decision may settle others."""
@@ -50,7 +51,7 @@ def _area(lower: Tensor, upper: Tensor) -> Tensor:
 def _intercept(lower: Tensor, upper: Tensor) -> Tensor:
     """The constant of the upper chord around ``a J`` per unit of the slope's range."""
     below, above = lower.clamp(max=0), upper.clamp(min=0)
-    return above * -below / (above - below).clamp(min=1e-300)
+    return above * -below / (above - below).clamp(min=DIVISOR)
 
 
 def _scores(candidates: Candidates, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

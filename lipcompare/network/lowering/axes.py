@@ -73,6 +73,7 @@ def probed(b: Builder, x: Value, op: Callable[[Tensor], Tensor]) -> Operand:
         nothing.view(-1)[i] = 0.0
     matrix = torch.stack(columns, 1)  # (results, entries)
     some = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # In float64 of size one; what is linear is off by roundoffs, and what is not by its size at a random point.
     if not torch.allclose(op(some) - at_zero, (matrix @ some.reshape(-1)).reshape(at_zero.shape), rtol=1e-9, atol=1e-9):
         raise NotLinear("it is not linear in what depends on the input")
     taps = max(1, int((matrix != 0).sum(1).max()))

@@ -182,6 +182,7 @@ def _softplus(b: Builder, condition: Comparison, above: Operand, below: Operand)
     if not isinstance(item, Activate) or not _is(item, "softplus"):
         return None
     inner, asked = (products.as_scaled(b, node, above.node) for node in (item.parent, condition.x.node))
+    # Scales that are inverse to each other are so up to float32, in which they may have been stored.
     straight = all(part.node == above.node and part.shift == 0 for part in (inner, asked))
     if not straight or outer.shift != 0 or not math.isclose(outer.scale * inner.scale, 1, rel_tol=1e-6):
         return None

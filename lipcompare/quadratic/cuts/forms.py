@@ -190,6 +190,7 @@ def _constant(joined: Joined, g: _Gates) -> tuple[Tensor, Tensor]:
     """``K`` of the gates without a side, which is constant (1 for the others), and where it is far enough from 0."""
     plain = joined.side[:, 1:] == 0
     k = torch.where(plain, g.k[:, 0], 1.0)
+    # Coordinates are at most 1: of a smaller K the quotient, and so its error, is larger than any cut gains.
     far = k.abs() > 1e-3 * g.exists
     return torch.where(far, k, 1.0), far & (g.exists > 0)
 

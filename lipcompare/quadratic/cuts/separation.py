@@ -227,6 +227,7 @@ def lifted_moments(data: SdpData, moments: Tensor, augmented: SdpData) -> Tensor
     n = data.size
     g = 2 * augmented.cost[:, :n, n:]
     image = moments @ g
+    # Only what is separated depends on it, and what is lost where a sign's entry has no variance is nothing.
     cross = image / (image * g).sum(1, keepdim=True).clamp(min=1e-12).sqrt()
     lifted = torch.nn.functional.pad(moments, (0, augmented.size - n, 0, augmented.size - n))
     lifted[:, :n, n:] = cross

@@ -71,6 +71,7 @@ class JointData:
         linear = linear * radius.unsqueeze(-1) / safe.unsqueeze(-2) * mask.unsqueeze(-2)
         entries = torch.cat([maps.entry_constant, maps.entry_linear[:, 1:]], 1) * radius.unsqueeze(-1)
         cost = entries @ entries.mT
+        # A scale, so any will do; of squares next to underflow the root says that nothing is known (root_above).
         scale = cost.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-290)
         return cls(
             rows=rows,

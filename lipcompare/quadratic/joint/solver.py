@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lipcompare.budget import Deadline
 from lipcompare.quadratic.joint.program import JointData, slack_matrix
+from lipcompare.rounding import DIVISOR
 
 _GROWTH = 12.0
 """Of ``t`` once the point is near the centre."""
@@ -43,7 +44,7 @@ def minimised(
     rows, n = data.rows, data.mask.sum(-1).to(data.scale)
     gates = data.mask.clone()
     gates[:, :rows] = False
-    rho = _INSIDE * start[0].clamp(min=1e-12)
+    rho = _INSIDE * start[0].clamp(min=1e-12)  # of a trace of 1: positive where the Jacobian is almost 0
     theta = _INSIDE * start[1]
     columns, free = data.columns, gates.to(theta)
     slack = slack_matrix(data, rho, theta)
@@ -84,6 +85,7 @@ def minimised(
         done = centred & (n / t <= tolerance * rho)
         if target is not None:
             done |= rho <= target
+        # Outside and no longer moving, as Newton's decrement is a distance: nothing more comes of it.
         alive = alive & ~done & ~(out & (decrement < 1e-6))
         t = torch.where(centred & ~done, _GROWTH * t, t)
     # At the centre for t, M = P / t: then M_cc has trace 1.
@@ -107,8 +109,9 @@ def _newton(rows: int, inverse: Tensor, columns: Tensor, free: Tensor, t: Tensor
         [ends.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True), 2 * pk.diagonal(dim1=-2, dim2=-1) * free], -1
     )
     pull[:, 0] -= t
-    scaling = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).rsqrt()
+    scaling = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=DIVISOR).rsqrt()
     scaled = matrix * scaling.unsqueeze(-1) * scaling.unsqueeze(-2)
+    # Some hundred roundoffs of the unit diagonal, for directions that only rounding tells from none.
     scaled.diagonal(dim1=-2, dim2=-1).add_(1e-13)
     factor, info = torch.linalg.cholesky_ex(scaled)
     usable = (info == 0).view(-1, 1)

@@ -42,6 +42,7 @@ def restored(data: SdpData, single: Iterate) -> Iterate:
     slack = slack_matrix(data, Dual.of_row(y, c.size, c.sign_count))
     matrices = torch.stack([single.matrices[0].to(dtype), slack])
     inverses, inside = inverse_factor(matrices)
+    # From the roundoff of single precision on: what that takes for the inside of the cone may be outside by as much.
     for relative in (1e-7, 1e-6, 1e-5, 1e-4, 1e-3):
         if bool(inside.all()):
             break

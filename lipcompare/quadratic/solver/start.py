@@ -29,6 +29,7 @@ def default_start(data: SdpData) -> Dual:
     extra = data.right.clone()
     extra[:, 0] = 0
     theta = torch.where(extra > 0, _CONSTANT / extra.sum(-1, keepdim=True).clamp(min=1), theta)
+    # A start: any multipliers will do, and entries of size one have the usual ones.
     sizes = torch.linalg.vector_norm(data.entries, dim=-2).clamp(min=1e-9)
     lam = torch.where(data.entry_mask, _SIGNS / sizes, 1.0)
     return feasible_trace(data, Dual(theta, lam, torch.zeros_like(data.trace), default_cuts(data)))

@@ -69,6 +69,7 @@ class Remaining:
         balanced = torch.where(t == 1, value, t * rest + signs / t)
         better = healthy & (balanced < self.best)
         distance = gap(iterate)
+        # Values are about one (rescaled); those of next to nothing are not solved to their own size.
         done = healthy & (distance <= tolerance * value.abs().clamp(min=1e-3)) & (iterate.infeasible <= _FEASIBLE)
         trusted = healthy & (iterate.infeasible <= _TRUSTED)
         guess = torch.where(trusted, value - 1.5 * distance - 0.5 * iterate.infeasible, -torch.inf).to(self.best)

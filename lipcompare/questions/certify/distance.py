@@ -82,6 +82,7 @@ def _squares(G: np.ndarray, h: np.ndarray) -> tuple[np.ndarray | None, np.ndarra
         y = scipy.optimize.nnls(system, right)[0]
     if y is None:
         return None, None
+    # The last entry is minus the square of what is left, which is 0 up to rounding where there is no point.
     rest = system @ y - right
     return (rest[:-1] / -rest[-1] if rest[-1] < -1e-12 else None), y
 

@@ -27,12 +27,13 @@ from lipcompare.preactivation.split import HalfSpaces, split_bounds
 from lipcompare.questions.certify.balls import Balls
 from lipcompare.questions.certify.distance import nearest_point
 from lipcompare.result import Witness
-from lipcompare.rounding import SPARE, allowance, raised
+from lipcompare.rounding import DIVISOR, SPARE, allowance, raised
 
 _ROUNDS = 30
 """Steps of the search for a near input of another class."""
 _STRETCHES = (0.0, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3)
-"""By how much a point on the boundary is moved outward until its class is proved."""
+"""By how much a point on the boundary is moved outward until its class is proved: from rounding to where float32 and
+cancelling biases are far behind. The first that is proved counts, with its own distance."""
 _BATCH = 32
 
 
@@ -131,7 +132,7 @@ class _Incumbent:
             # margin + slope (x' - x) = 0 for the x' nearest to the example.
             height = margin - (slope * (x - origin)).sum(-1)
             size = balls.norm.dual.of(slope)
-            step = torch.where(size > 0, height / size.clamp(min=1e-300), 0.0)
+            step = torch.where(size > 0, height / size.clamp(min=DIVISOR), 0.0)
             x = origin - 1.01 * step.clamp(min=0).unsqueeze(-1) * _steepest(slope, balls.norm)
             if balls.clip is not None:
                 x = x.clamp(*balls.clip)
@@ -149,7 +150,7 @@ def _steepest(slope: Tensor, norm: Norm) -> Tensor:
     if norm is Norm.INF:
         return slope.sign()
     if norm is Norm.TWO:
-        unit: Tensor = slope / torch.linalg.vector_norm(slope, dim=-1, keepdim=True).clamp(min=1e-300)
+        unit: Tensor = slope / torch.linalg.vector_norm(slope, dim=-1, keepdim=True).clamp(min=DIVISOR)
         return unit
     largest = slope.abs().argmax(-1, keepdim=True)
     return torch.zeros_like(slope).scatter(-1, largest, slope.gather(-1, largest).sign())
@@ -180,7 +181,7 @@ class _Evaluator:
         # Gates that are undecided by much come first; a network without any has one polyhedron.
         score = plane.new_zeros(len(nodes), 1)
         if network.activations:
-            room = {k: torch.minimum(z.upper, -z.lower).clamp(min=1e-300) for k, z in split.bounds.items()}
+            room = {k: torch.minimum(z.upper, -z.lower).clamp(min=DIVISOR) for k, z in split.bounds.items()}
             score = numbering.join({k: room[k] * (s.upper > s.lower) for k, s in split.gates.slopes.items()})
         results = []
         for i, empty in enumerate(split.empty.tolist()):

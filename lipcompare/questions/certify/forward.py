@@ -14,6 +14,7 @@ from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.adam import Moments, adam_step
 from lipcompare.preactivation.outputs import FreeSlopes, functional_lower, joint_lower
 from lipcompare.questions.certify.balls import Balls
+from lipcompare.rounding import DIVISOR
 
 _ACCURACY = 1e-3
 """Relative width of the bracket at which a search for a radius ends."""
@@ -67,7 +68,7 @@ def _next(low: Tensor, at_low: Tensor, high: Tensor, at_high: Tensor, gap: Tenso
     """Where to ask next: between the ends, or beyond the lower one while nothing is known of the upper."""
     share = (at_low / (at_low - at_high)).clamp(0.02, 0.98)
     between = low + share * (high - low)
-    beyond = low * (gap / (gap - at_low).clamp(min=1e-300)).clamp(1.1, 4.0)
+    beyond = low * (gap / (gap - at_low).clamp(min=DIVISOR)).clamp(1.1, 4.0)
     return torch.where(at_high.isnan(), torch.minimum(beyond, high), between)
 
 
@@ -128,7 +129,7 @@ def _climb(balls: Balls, start: Tensor, largest: float, steps: int, memory: int,
         margins = margins.detach()
         value, holds = margins.double().amin(-1), (margins > 0).all(-1)
         best = torch.where(holds, torch.maximum(best, balls.inner(_detached(domain), radius)), best)
-        # Newton's method on the radius, within what the bounds at the start cover.
+        # Newton's method on the radius, within what the bounds at the start cover; flat margins go to the end of it.
         moved = radius + value / (-steep.double()).clamp(min=1e-12)
         # Where numbers are out of range there is no step.
         radius = torch.minimum(torch.maximum(torch.where(moved.isfinite(), moved, best), 0.9 * best), most)

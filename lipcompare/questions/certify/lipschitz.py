@@ -63,5 +63,5 @@ def lipschitz_radius(
             continue
         low[alive] = torch.maximum(torch.where(holds, radius, proved), torch.minimum(best[alive], high[alive]))
         high[alive] = torch.where(holds, high[alive], radius)
-        alive = alive[(high - low > 1e-4 * high)[alive]]
+        alive = alive[(high - low > 1e-4 * high)[alive]]  # as close as exact answers are asked for
     return best

@@ -40,6 +40,7 @@ RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numeric
 
 CUT_SHORT = ("time_limit", "node_limit", "memory_limit")
 _LEAST_SECONDS = 1e-4
+"""Where axes of seconds begin at the least: no method is done sooner."""
 _SAME = 5e-3
 """Relative difference of two bounds that nobody would call tighter."""
 _LEAST_EXCESS = 1e-4
@@ -326,7 +327,7 @@ def profile(
     solved: list[dict[str, int]] = []
     begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
     for axes, gap in zip(panels, gaps, strict=True):
-        reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + 1e-9)]
+        reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + _ROUNDING)]
         times = reached.groupby(["series", "problem_hash"])["seconds"].min()
         solved.append({name: len(times.loc[name]) for name in names if name in times.index.get_level_values(0)})
         for name in names:
