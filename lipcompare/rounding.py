@@ -76,7 +76,7 @@ def function_error(size: Tensor) -> Tensor:
 
 
 DIVISOR = 1e-300
-"""In place of a divisor that is zero or nearly, where what comes of it is a score or a guess: no bound depends on it."""
+"""In place of a divisor that is zero or nearly, where what comes of it is a score or a guess: it decides no bound."""
 
 TIE = 1e-9
 """Relative difference under which two values that points attain count as equal.

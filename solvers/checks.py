@@ -88,8 +88,8 @@ def lp_bound(program: MixedIntegerProgram, y: Vector) -> float:
     rows = float(y[y != 0] @ side[y != 0])
     reduced = program.cost - program.A.T @ y
     size = np.abs(program.cost) + abs(program.A).T @ np.abs(y)
-    # A thousand times the rounding of the sums. Nothing can pay for it where a column has no bound: alone here the bound
-    # holds to rounding only. Columns of the programs of lipcompare are bounded.
+    # A thousand times the rounding of the sums. Nothing can pay for it where a column has no bound: here alone the
+    # bound holds to rounding only. Columns of the programs of lipcompare are bounded.
     noise = 1e-12 * (1.0 + size)
     at = np.where(reduced > 0, program.lower, program.upper)
     reduced = np.where(~np.isfinite(at) & (np.abs(reduced) <= noise), 0.0, reduced)

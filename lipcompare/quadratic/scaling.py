@@ -26,8 +26,8 @@ def rescaled(data: SdpData, patterns: Patterns) -> SdpData:
     for start, stop in data.ranges:
         exists = data.mask[:, start:stop].to(square)
         mean = (square[:, start:stop] * exists).sum(-1, keepdim=True) / exists.sum(-1, keepdim=True).clamp(min=1)
-        # Patterns that all leave a node at zero say nothing of its size: the interval's it is then. Units are a matter of
-        # conditioning, and those of more than 10^4 lose half of the digits.
+        # Patterns that all leave a node at zero say nothing of its size: the interval's it is then. Units are a matter
+        # of conditioning, and those of more than 10^4 lose half of the digits.
         unit[:, start:stop] = torch.where(mean > 0, mean.clamp(min=1e-8), 1.0).sqrt()
     best = patterns.values.amax(-1)
     value = torch.where(best > 1e-8, _OVER * best, 0.1)

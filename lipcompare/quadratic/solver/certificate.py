@@ -38,7 +38,7 @@ def certify(data: SdpData, dual: Dual, *, refinements: int = 6) -> Tensor:
     weight = (slack.diagonal(dim1=-2, dim2=-1).abs() * data.mask).sum(-1)
     least = cholesky_shift(n, weight + n * dual.d.abs())
     value, bound = dual_value(data, plain), data.bound
-    # A multiplier is small enough once it costs a ten millionth of the value, a hundredth of what programs are solved to.
+    # A multiplier is small enough once it costs a ten millionth of the value: far less than programs are solved to.
     enough = 1e-7 * value.abs() / bound
 
     def proved(delta: Tensor) -> Tensor:

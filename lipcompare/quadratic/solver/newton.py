@@ -125,7 +125,7 @@ class NewtonSystem:
     def _factor(self, matrix: Tensor) -> None:
         """Scale to a unit diagonal and factor."""
         diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-        # Coordinates that a problem lacks have no diagonal; the smallest that others have is a square in single precision.
+        # Coordinates that a problem lacks have no diagonal; below that others have lost theirs in single precision.
         self.scaling = diagonal.clamp(min=1e-30).rsqrt()
         matrix.mul_(self.scaling.unsqueeze(-1)).mul_(self.scaling.unsqueeze(-2))
         diagonal += _RIDGE
