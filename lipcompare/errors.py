@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
-
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -47,13 +48,33 @@ _AS_NEAR = 0.1
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A sentence that lists ``choices`` and suggests those that are like ``name``, the most like first."""
+    """A sentence that lists ``choices`` and suggests those that are like ``name`` or begin with it, the most like
+    first."""
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=3)
     likeness = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
     close = [other for other, like in zip(close, likeness, strict=True) if like > likeness[0] - _AS_NEAR]
+    close += [other for other in names if name and other.startswith(name) and other not in close]
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"{hint} Known: {', '.join(names) or 'none'}."
+
+
+def known_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that says of a keyword which it does not have what it may have been meant to be, as a decorator.
+
+    Raises:
+        InvalidInput: when it is called with one.
+    """
+    names = [name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.POSITIONAL_ONLY]
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        unknown = next((name for name in kwargs if name not in names), None)
+        if unknown is not None:
+            raise InvalidInput(f"{function.__name__}() has no argument {unknown!r}.{nearest(unknown, names)}")
+        return function(*args, **kwargs)
+
+    return called
 
 
 def look_up(table: Mapping[str, T], name: str, kind: str) -> T:
@@ -95,6 +116,8 @@ def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[No
         kind: what it should be, as in "is not a readable ...".
         advice: what to do about it.
     """
+    import numpy as np  # not on top: a wrong path is answered without it
+
     try:
         with np.errstate(all="ignore"):
             yield
@@ -126,6 +149,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+SOLVER_EXTRAS = ("gurobi", "pulp", "cvxpy")
+"""Extras of this package that bring solvers; what comes with one is called so, or ``extra:name``."""
+
+
 def install(extra: str) -> str:
     """How to get what an extra of this package brings, quoted as shells need it."""
     return f"pip install 'lipcompare[{extra}]'"
@@ -133,9 +160,12 @@ def install(extra: str) -> str:
 
 def require_file(path: str | os.PathLike[str]) -> None:
     """Raises InvalidInput if a path is not that of a file."""
-    with reading(path, "file", "check the path"):
-        if not Path(path).is_file():
-            raise InvalidInput(f"{shown(path)} is not a file: check the path.")
+    try:
+        there = Path(path).is_file()
+    except OSError as error:  # a name that is too long, for instance
+        raise InvalidInput(f"{shown(path)} is not a readable file ({summary(error)}): check the path.") from error
+    if not there:
+        raise InvalidInput(f"{shown(path)} is not a file: check the path.")
 
 
 def summary(error: BaseException) -> str:

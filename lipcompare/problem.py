@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lipcompare.domain import Box, Norm, NormBall
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, known_keywords
 from lipcompare.network.environment import ordinary
 from lipcompare.network.from_torch import example_shape
 from lipcompare.network.graph import Network
@@ -75,6 +75,7 @@ class Problem:
         object.__setattr__(self, "network", network.to(lower.device, lower.dtype))
 
     @classmethod
+    @known_keywords
     @ordinary()
     def around(
         cls,

@@ -70,6 +70,9 @@ class Registry(Mapping[str, T]):
                 continue
             yield name
 
+    def __repr__(self) -> str:
+        return f"<{self.group}: {', '.join(self)}>"
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 

@@ -77,8 +77,8 @@ def get(name: str) -> Solver:
     known_names = names()
     lowered = {solver.lower(): solver for solver in known_names}
     near = [lowered[key] for key in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known_names)}."
-    raise ValueError(f"no solver called {name!r} on this machine; {hint}")
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known here: {', '.join(known_names)}."
+    raise ValueError(f"No solver called {name!r} on this machine. {hint}")
 
 
 def names() -> tuple[str, ...]:

@@ -229,7 +229,7 @@ class MethodsOptions:
     method: Annotated[
         str | None,
         typer.Argument(
-            metavar="[METHOD]", help="Explain this one and its options.", show_default=False,
+            metavar="METHOD", help="Explain this one and its options.", show_default=False,
             autocompletion=options.method_names,
         ),
     ] = None  # fmt: skip

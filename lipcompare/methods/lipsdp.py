@@ -15,13 +15,13 @@ from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.domain import Space
 from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
-from lipcompare.errors import UnsupportedOperation
+from lipcompare.errors import UnsupportedOperation, install
 from lipcompare.gates import Gates
 from lipcompare.jacobian import norm_product
 from lipcompare.jacobian.interval import scales
 from lipcompare.jacobian.norms import norm_above, spectral_norm
 from lipcompare.methods.base import Method, as_array, pieces
-from lipcompare.methods.milp import FATAL, STATUSES
+from lipcompare.methods.milp import FATAL, STATUSES, said
 from lipcompare.network.graph import Network
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Norm, Problem
@@ -30,6 +30,8 @@ from lipcompare.rounding import allowance, sum_above
 
 _REFINING = 0.3
 """Share of the time for the bounds that slopes come from; the programs take most of it, unlike elsewhere."""
+
+_CONIC = f"LipSDP needs a conic solver: {install('cvxpy')}."
 
 
 class Multipliers(enum.Enum):
@@ -108,8 +110,7 @@ class LipSdp(Method):
         try:
             solver = solvers.get(self.solver)
         except ValueError as error:
-            advice = f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy]."
-            return self.result(problem, clock, status=Status.UNAVAILABLE, detail=advice)
+            return self.result(problem, clock, status=Status.UNAVAILABLE, detail=f"{error} {_CONIC}")
         double = problem.double("cpu")
         # What holds for rows without a program of their own, where the time ends before their turn.
         upper = as_array(norm_product(double.network, double.functionals, double.norm))
@@ -160,10 +161,10 @@ class LipSdp(Method):
         solution = solver.solve(program, solvers.Limits(time_limit=max(seconds, 0.01)))
         outcome = STATUSES[solution.status]
         if solution.x is None:
-            return math.inf, outcome, solution.message
+            return math.inf, outcome, said(solution)
         value = certified(reduced, groups, solution.x, diagonal=diagonal)
         scaled = norm is Norm.INF and not diagonal
-        return value * (math.sqrt(inputs) if scaled else 1.0), outcome, solution.message
+        return value * (math.sqrt(inputs) if scaled else 1.0), outcome, said(solution)
 
     def operator_norm(self, problem: Problem, deadline: Deadline) -> tuple[np.ndarray, Status, str]:
         """Upper bounds (batch,) on the largest singular value of the Jacobian of all functionals: one program with all
@@ -179,7 +180,7 @@ class LipSdp(Method):
         try:
             solver = solvers.get(self.solver)
         except ValueError as error:
-            raise UnsupportedOperation(f"{error} LipSDP needs a conic solver: install lipcompare[cvxpy].") from None
+            raise UnsupportedOperation(f"{error} {_CONIC}") from None
         upper, ended, said = np.full(problem.batch, np.inf), Status.COMPLETE, ""
         for b in range(problem.batch):
             example = dataclasses.replace(double.example(b), norm=Norm.TWO)

@@ -14,7 +14,7 @@ from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.builder import OutOfRange
 from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
 from lipcompare.methods.linear import linear_bounds
-from lipcompare.methods.milp import FATAL, STATUSES, get_solver
+from lipcompare.methods.milp import FATAL, STATUSES, get_solver, said
 from lipcompare.problem import Problem
 from lipcompare.programs.preactivation import Refinement, refined_bounds
 from lipcompare.programs.prepared import encodable, encode_rows, prepare, prepared_from
@@ -112,7 +112,7 @@ class Lp(Method):
                 if outcome is Status.INTERRUPTED:
                     raise KeyboardInterrupt  # the solver turned it into a status
                 if outcome is not Status.COMPLETE:
-                    status, detail = outcome, solution.message
+                    status, detail = outcome, said(solution)
                     if outcome in FATAL:
                         return self.result(problem, clock, upper=upper, status=status, detail=detail)
         return self.result(problem, clock, upper=upper, status=status, detail=detail)

@@ -18,7 +18,7 @@ from lipcompare.attack.search import SHORT, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.network import Encoding
-from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.errors import SOLVER_EXTRAS, Contradiction, InvalidInput, install
 from lipcompare.gates import by_node
 from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
 from lipcompare.methods.linear import Linear, linear_bounds
@@ -56,6 +56,14 @@ STATUSES: dict[solvers.SolveStatus, Status] = {
 }
 """What a solver's status means for the method. A word is no bound: only a finite dual bound that agrees with bounds of
 our own counts, whatever the status."""
+
+
+def said(solution: solvers.Solution) -> str:
+    """What a solver says of how it ended; of one that is not there, how to get it."""
+    extra = solution.solver.partition(":")[0]
+    missing = solution.status is solvers.SolveStatus.NOT_INSTALLED and extra in SOLVER_EXTRAS
+    return f"{install(extra)} brings {solution.solver}." if missing else solution.message
+
 
 FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Status.INTERRUPTED)
 """Statuses after which trying the next row is pointless."""
@@ -354,7 +362,7 @@ class _Example:
         self.upper = before
         status = Status.COMPLETE if decided else STATUSES[solution.status]
         if status is not Status.COMPLETE:
-            self.status, self.detail = status, solution.message
+            self.status, self.detail = status, said(solution)
         if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.export import ExportedProgram
 
-from lipcompare.errors import InvalidInput, nearest, require_file, shown
+from lipcompare.errors import InvalidInput, known_keywords, nearest, require_file, shown
 from lipcompare.network.environment import ordinary
 from lipcompare.network.from_npz import from_npz
 from lipcompare.network.from_onnx import from_onnx
@@ -24,6 +24,7 @@ Source = Network | nn.Module | ExportedProgram | str | os.PathLike[str]
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 
 
+@known_keywords
 @ordinary()
 def load(
     source: Source,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
 from lipcompare.domain import Norm, Space
-from lipcompare.errors import InvalidInput
+from lipcompare.errors import InvalidInput, known_keywords
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.relaxations import combined
@@ -63,6 +63,7 @@ def entry_bounds(
     return _as_arrays(entries, ending.status)
 
 
+@known_keywords
 @computing()
 def directional_bounds(
     problem: Problem,

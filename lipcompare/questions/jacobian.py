@@ -9,6 +9,7 @@ import torch
 
 from lipcompare.budget import Copies, Deadline, fitting, tensor_bytes
 from lipcompare.domain import NormBall, Space
+from lipcompare.errors import known_keywords
 from lipcompare.network.environment import computing
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
@@ -21,6 +22,7 @@ _LOOKS = 17
 """Points of a line at which entries are looked at before it is cut."""
 
 
+@known_keywords
 @computing()
 def jacobian_bounds(
     problem: Problem,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
-from lipcompare.errors import Contradiction, InvalidInput
+from lipcompare.errors import Contradiction, InvalidInput, known_keywords
 from lipcompare.gates import Gates
 from lipcompare.jacobian import interval_gradient
 from lipcompare.network.environment import computing
@@ -78,6 +78,7 @@ class Monotonicity:
         return result
 
 
+@known_keywords
 @computing()
 def monotonicity(
     problem: Problem,

@@ -20,7 +20,7 @@ from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.branching.driver import Stop
 from lipcompare.budget import Budget, Clock, Copies, Deadline, TracePoint, fitting, tensor_bytes
 from lipcompare.domain import Box, Norm, NormBall, Space
-from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation, nearest
+from lipcompare.errors import Contradiction, InvalidInput, UnsupportedOperation, known_keywords, nearest
 from lipcompare.gates import Gates, by_node, has_patterns
 from lipcompare.jacobian import Relaxation, interval_gradient, relaxation_named
 from lipcompare.jacobian.norms import interval_norm, layer_product, norm_above, spectral_norm
@@ -86,6 +86,7 @@ class OperatorNorm:
     trace: tuple[TracePoint, ...] = ()
 
 
+@known_keywords
 @computing()
 def operator_norm_bounds(
     network: Network,
@@ -145,6 +146,7 @@ def operator_norm_bounds(
     return OperatorNorm(norm, low, high, where, kinks.cpu().numpy(), clock.elapsed, status, detail, tuple(clock.trace))
 
 
+@known_keywords
 @computing()
 def exact_operator_norms(
     network: Network,

@@ -18,7 +18,7 @@ from lipcompare.combine import intersect
 from lipcompare.display.frames import Comparison
 from lipcompare.display.progress import Announce, watched
 from lipcompare.display.progress import progress as news
-from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
+from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, known_keywords
 from lipcompare.methods import METHODS, Method
 from lipcompare.methods.base import changed_options, options_of
 from lipcompare.problem import Problem
@@ -32,6 +32,7 @@ Asked = Method | str | tuple[str, Mapping[str, Any]]
 _NAME = "comparison"
 
 
+@known_keywords
 def compare(
     problems: Problem | Iterable[Problem] | Mapping[str, Problem],
     methods_: Iterable[Asked] | None = None,

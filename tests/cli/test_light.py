@@ -1,4 +1,4 @@
-"""What answers without loading torch or pandas: modules are counted, as time depends on the machine."""
+"""What answers without loading torch, numpy or pandas: modules are counted, as time depends on the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lipcompare.questions import NAIVE
 from lipcompare.report import pages
 from lipcompare.store import filter as store_filter
 
-HEAVY = ("torch", "pandas", "scipy", "matplotlib", "onnx")
+HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib", "onnx")
 RUN = f"""
 import sys
 from lipcompare.cli.entry import main

@@ -180,7 +180,7 @@ def test_unsupported_problems_say_why() -> None:
 
 
 def test_an_unknown_solver_is_refused_at_once() -> None:
-    with pytest.raises(InvalidInput, match="no solver called 'higs'"):
+    with pytest.raises(InvalidInput, match="No solver called 'higs'"):
         Milp(solver="higs")
 
 
@@ -301,3 +301,12 @@ def test_rows_under_the_best_one_need_no_entry_above_it() -> None:
     result = lipcompare.bound(problem, "milp")
     assert result.status is Status.EXACT
     assert result.overall_upper[0] == pytest.approx(0.24567, abs=2e-5)
+
+
+def test_a_solver_that_is_not_there_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solvers.gurobi.Gurobi.is_available", lambda self: False)
+    problem = nets.problem(nets.dense(0), 1.0)
+    for method in (Milp(solver="gurobi"), Lp(solver="gurobi")):
+        result = lipcompare.bound(problem, method)
+        assert result.status is Status.UNAVAILABLE and np.isfinite(result.overall_upper[0])
+        assert result.detail == "pip install 'lipcompare[gurobi]' brings gurobi."

@@ -234,11 +234,11 @@ def test_registry():
     assert listed["highs"].available and listed["highs"].capabilities.callbacks
     assert all(info.licence and isinstance(info.version, str) for info in listed.values())
     assert solvers.get("HiGHS").name == "highs" and solvers.get("cvxpy:clarabel").name == "cvxpy:CLARABEL"
-    with pytest.raises(ValueError, match="did you mean highs"):
+    with pytest.raises(ValueError, match="Did you mean highs"):
         solvers.get("hihgs")
-    with pytest.raises(ValueError, match="did you mean cvxpy:CLARABEL"):
+    with pytest.raises(ValueError, match="Did you mean cvxpy:CLARABEL"):
         solvers.get("cvxpy:CLARABLE")
-    with pytest.raises(ValueError, match="known here: highs"):
+    with pytest.raises(ValueError, match="Known here: highs"):
         solvers.get("zzzzzz")
 
 

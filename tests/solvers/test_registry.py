@@ -16,9 +16,9 @@ def test_names_are_found_in_any_case_and_every_one_can_be_made() -> None:
 
 @pytest.mark.parametrize("name", ["higs", "pulp:NO_SUCH", "nothing:like it"])
 def test_a_wrong_name_is_answered_with_others(name: str) -> None:
-    with pytest.raises(ValueError, match=f"no solver called '{name}'") as raised:
+    with pytest.raises(ValueError, match=f"No solver called '{name}'") as raised:
         registry.get(name)
-    assert ("did you mean highs" in str(raised.value)) == (name == "higs")
+    assert ("Did you mean highs" in str(raised.value)) == (name == "higs")
 
 
 def test_what_makes_no_solver_of_that_name_is_refused() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from lipcompare.cli.asked import MethodsOptions
-from lipcompare.cli.errors import console
+from lipcompare.cli.errors import console, note
 from lipcompare.cli.printing import registries as printing
 from lipcompare.cli.printing.bounds import json_text
-from lipcompare.errors import InvalidInput, nearest
+from lipcompare.errors import SOLVER_EXTRAS, InvalidInput, install, nearest
 from lipcompare.methods import METHODS
 from solvers import all_solvers
 
@@ -28,4 +28,9 @@ def methods(given: MethodsOptions) -> None:
 
 def solvers() -> None:
     """Print the table of solvers."""
-    console().print(printing.solvers_table(all_solvers()))
+    found = all_solvers()
+    console().print(printing.solvers_table(found))
+    here = {info.name.partition(":")[0] for info in found if info.available}
+    for extra in SOLVER_EXTRAS:
+        if extra not in here:
+            note(f"{install(extra)} brings {extra}.")

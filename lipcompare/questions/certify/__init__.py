@@ -18,7 +18,7 @@ from torch import Tensor
 from lipcompare.branching.driver import Stop
 from lipcompare.budget import Deadline
 from lipcompare.domain import Norm
-from lipcompare.errors import InvalidInput, UnsupportedOperation, nearest
+from lipcompare.errors import InvalidInput, UnsupportedOperation, known_keywords, nearest
 from lipcompare.gates import has_patterns
 from lipcompare.methods import METHODS, Method, get
 from lipcompare.network.environment import computing
@@ -82,6 +82,7 @@ class Certificate:
         return float((self.correct & (self.radius >= radius)).mean())
 
 
+@known_keywords
 @computing()
 def certified_radius(
     network: Network,

@@ -40,3 +40,13 @@ def test_names_of_methods_complete() -> None:
 def test_lines_of_a_pipe_end_where_they_end(command: str) -> None:
     lines = ok(command).splitlines()
     assert all(line == line.rstrip() for line in lines) and max(map(len, lines)) <= 120
+
+
+def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "pip install" not in run("solvers").stderr
+    monkeypatch.setattr("solvers.gurobi.Gurobi.is_available", lambda self: False)
+    assert "pip install 'lipcompare[gurobi]' brings gurobi." in run("solvers").stderr
+
+
+def test_the_table_of_methods_says_what_is_in_it() -> None:
+    assert repr(METHODS).startswith("<lipcompare.methods: naive, ibp, recurjac, lbp, ")
