@@ -172,8 +172,9 @@ def _crossed(network: Network, center: Tensor, found: Certificate, b: int, norm:
     steps = torch.randn(count, len(center), generator=generator, dtype=torch.float64)
     steps[: count // 2] = steps[: count // 2].sign()
     radius = float(found.radius[b]) * (1 - 1e-12)
-    points = center.double() + radius * steps / norm.of(steps).unsqueeze(-1)
-    inside = norm.of(points - center.double()) <= radius  # the sum is rounded
+    middle = center.cpu().double()
+    points = middle + radius * steps / norm.of(steps).unsqueeze(-1)
+    inside = norm.of(points - middle) <= radius  # the sum is rounded
     _, outputs = interval_values(network.to("cpu", torch.float64), Interval(points, points))
     label = int(found.labels[b])
     others = [i for i in range(network.out_size) if i != label]

@@ -43,13 +43,13 @@ class WholeSpace:
     network: Network
 
     def __post_init__(self) -> None:
-        network = self.network
+        network = self.network.to("cpu", torch.float64)
         self._matrices: dict[int, tuple[np.ndarray, int]] = {}
-        device = torch.device("cpu")
-        for node in network.nodes:
-            for m in node.maps if isinstance(node, Affine) else ():
-                if id(m) not in self._matrices:
-                    self._matrices[id(m)] = whole_matrix(m.to(device, torch.float64))
+        for node, here in zip(self.network.nodes, network.nodes, strict=True):
+            if isinstance(node, Affine) and isinstance(here, Affine):
+                for m, moved in zip(node.maps, here.maps, strict=True):
+                    if id(m) not in self._matrices:
+                        self._matrices[id(m)] = whole_matrix(moved)
         # A neuron with one slope everywhere has no sides: its sign restricts no region.
         zeros = {k: torch.zeros(network.nodes[k].size, dtype=torch.float64) for k in network.activations}
         ends = [network.activation(k).slopes_anywhere(zero) for k, zero in zeros.items()]
