@@ -62,7 +62,7 @@ def _posed() -> bool:
     return not name.startswith("lipcompare") or name.startswith("lipcompare.testing")
 
 
-_MAKERS = ("dataclasses", "contextlib", "lipcompare.problem", "lipcompare.network.environment")
+_MAKERS = ("dataclasses", "contextlib", "lipcompare.problem", "lipcompare.errors", "lipcompare.network.environment")
 
 
 @pytest.fixture(autouse=True)
