@@ -147,15 +147,22 @@ def origin() -> Origin:
 
 
 def _revision(git: Path) -> str:
-    """The commit that a checkout is at, read from its files; nothing outside a checkout."""
+    """The commit that a checkout is at, read from its files; nothing outside a checkout.
+
+    Args:
+        git: its folder ``.git``; in a further worktree a file that says where the worktree's part of it is.
+    """
     try:
+        if git.is_file():
+            git = git.parent / git.read_text().strip().removeprefix("gitdir: ")
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
             return head
-        name = head.removeprefix("ref: ")
-        if (git / name).exists():
-            return (git / name).read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
+        name, common = head.removeprefix("ref: "), git / "commondir"
+        shared = git / common.read_text().strip() if common.exists() else git
+        if (shared / name).exists():
+            return (shared / name).read_text().strip()
+        packed = (shared / "packed-refs").read_text().splitlines()
     except OSError:
         return ""
     return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")

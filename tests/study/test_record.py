@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import nets
 import numpy as np
@@ -14,7 +15,7 @@ from lipcompare import api
 from lipcompare.budget import TracePoint
 from lipcompare.result import Status
 from lipcompare.study.definition import plan
-from lipcompare.study.record import from_bound, without_result
+from lipcompare.study.record import _revision, from_bound, without_result
 from lipcompare.study.run import Setting
 
 pytestmark = pytest.mark.usefixtures("misbehaving")
@@ -35,3 +36,21 @@ def test_a_trace_after_a_kill_proves_no_lower_bound() -> None:
     (cell,) = plan([study(Setting("naive"))]).cells.values()
     record = without_result(cell, Status.TIME_LIMIT, "Killed.")
     assert (record.lower, record.upper, record.proves) == (0.0, float("inf"), "nothing")
+
+
+def test_the_commit_of_a_checkout_and_of_a_worktree_is_known(tmp_path: Path) -> None:
+    git = tmp_path / "main" / ".git"
+    part = git / "worktrees" / "other"
+    for folder in (git / "refs" / "heads", part, tmp_path / "other", tmp_path / "detached" / ".git"):
+        folder.mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "packed-refs").write_text("# pack-refs\nc0ffee refs/heads/main\n")
+    (git / "refs" / "heads" / "other").write_text("deadbeef\n")
+    (part / "HEAD").write_text("ref: refs/heads/other\n")
+    (part / "commondir").write_text("../..\n")
+    (tmp_path / "other" / ".git").write_text(f"gitdir: {part}\n")
+    (tmp_path / "detached" / ".git" / "HEAD").write_text("f00d\n")
+    found = [_revision(tmp_path / name / ".git") for name in ("main", "other", "detached", "nowhere")]
+    assert found == ["c0ffee", "deadbeef", "f00d", ""]
+    (part / "HEAD").write_text("ref: refs/heads/main\n")  # whose commit is packed
+    assert _revision(tmp_path / "other" / ".git") == "c0ffee"
