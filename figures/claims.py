@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from figures.pareto import STUDIES
+from lipcompare.display.frames import seconds_cell
 from lipcompare.display.style import paper_name
 from lipcompare.report.figures.store import CUT_SHORT, RAN, best_known, contradictions, distinct
 
@@ -243,7 +244,7 @@ def _scales(main: pd.DataFrame) -> Claim:
         bounded = _bounded(ours)
         parts = [f"paper bounds {int(bounded.sum())} of {_problems(len(ours))}"]
         if bounded.any():
-            parts[0] += f" in {ours['seconds'][bounded].median():.2g} s (median)"
+            parts[0] += f" in {seconds_cell(ours['seconds'][bounded].median())} s (median)"
         ended = True
         for name in EXACT:
             theirs = distinct(cells[cells["series"] == name])
@@ -275,7 +276,9 @@ def _monotone(frame: pd.DataFrame) -> Claim:
             name = paper_name(str(series))
             shares[name] = float(answers.reindex(PROVED).fillna(0.0).sum())
             parts = ", ".join(f"{answer} {share:.1%}" for answer, share in answers.items())
-            sentences.append(f"{data}, {name}: {parts} of {len(mine)} questions, {mine['seconds'].mean():.3g} s each.")
+            sentences.append(
+                f"{data}, {name}: {parts} of {len(mine)} questions, {seconds_cell(mine['seconds'].mean())} s each."
+            )
         others = [shares[name] for name in ("IBP", "RecurJac") if name in shares]
         if data == "adult" and "paper" in shares and others:  # a made-up table neither keeps nor breaks the claim
             above = [shares["paper"] > share for share in others]

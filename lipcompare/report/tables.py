@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lipcompare.display.frames import seconds_cell
 from lipcompare.display.style import ordered
 from lipcompare.report.figures.store import CUT_SHORT, RAN
 from lipcompare.report.templating import render
@@ -243,7 +244,7 @@ class _Entry:
         text += "" if self.complete else f" ({self.proved}/{self.of_all})"
         # As good as the best within the gap at which exact methods stop.
         is_best = self.counts and self.complete and self.value <= best * (1 + 1e-4)
-        return Cell(text, is_best), Cell(f"{self.seconds:.2g}{'†' if self.short else ''}")
+        return Cell(text, is_best), Cell(f"{seconds_cell(self.seconds)}{'†' if self.short else ''}")
 
 
 def _short(value: object) -> str:
