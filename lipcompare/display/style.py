@@ -71,19 +71,28 @@ def looks(series: Sequence[str]) -> dict[str, Look]:
     """
     own = [_LOOKS[paper_name(name)] for name in series if paper_name(name) in _LOOKS]
     colors = [c for c in _COLORS if c not in {look.color for look in own}] or _COLORS
-    marks = [m for m in _MARKS if m[0] not in {look.marker for look in own}] or _MARKS
-    chosen, others = {}, 0
+    marks, chosen, others = _marks(own), {}, 0
     for name in series:
         look = _LOOKS.get(paper_name(name))
         if look is None:
             base = _LOOKS.get(paper_name(re.split("[,:(]", name)[0]))
-            turn, mark = divmod(others, len(marks))
-            marker, line = marks[mark][0], marks[(mark + turn // 2) % len(marks)][1]
-            hollow = turn % 2 == 1
-            look = Look(base.color if base else colors[others % len(colors)], marker, line, hollow)
-            others += 1
+            color = base.color if base else colors[others % len(colors)]
+            look, others = Look(color, *marks[others % len(marks)]), others + 1
         chosen[name] = look
     return chosen
+
+
+def _marks(own: Sequence[Look]) -> list[tuple[str, str | tuple[int, tuple[int, ...]], bool]]:
+    """Marker, line and whether it is hollow, of none of these: first with markers that they do not have."""
+    count, taken = len(_MARKS), {(look.marker, look.line, look.hollow) for look in own}
+    every = [
+        (marker, _MARKS[(k + turn // 2) % count][1], turn % 2 == 1)
+        for turn in range(2 * count)
+        for k, (marker, _) in enumerate(_MARKS)
+    ]
+    used = {look.marker for look in own}
+    fresh = [mark for mark in every[:count] if mark[0] not in used]
+    return fresh + [mark for mark in every if mark not in taken and mark not in fresh]
 
 
 def ordered(series: Sequence[str]) -> list[str]:

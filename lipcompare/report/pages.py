@@ -337,8 +337,8 @@ def _cells(frame: pd.DataFrame) -> Listing:
     """The cells, the first of them if they are very many."""
     lines = [
         [
-            r.task, r.series, lower_text(r.lower), upper_text(r.upper), seconds_cell(r.seconds), r.status.replace("_", " "),
-            r.verified,
+            r.task, r.series, lower_text(r.lower), upper_text(r.upper), seconds_cell(r.seconds),
+            r.status.replace("_", " "), r.verified,
         ]
         for r in frame.head(_MOST_ROWS).itertuples()
     ]  # fmt: skip
