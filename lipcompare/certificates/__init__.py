@@ -2,6 +2,6 @@
 
 from lipcompare.certificates.checked import Checked, checked
 from lipcompare.certificates.file import differs
-from lipcompare.certificates.write import Summary, write_certificate
+from lipcompare.certificates.write import Summary, check_covered, write_certificate
 
-__all__ = ["Checked", "Summary", "checked", "differs", "write_certificate"]
+__all__ = ["Checked", "Summary", "check_covered", "checked", "differs", "write_certificate"]

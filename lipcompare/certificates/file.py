@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lipcompare.errors import UnsupportedOperation, reading
+from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Network
 from lipcompare.problem import Problem
@@ -50,9 +51,16 @@ def differs(path: str | os.PathLike[str], network: Network) -> str | None:
         UnsupportedOperation: no certificate covers this network.
         InvalidInput: the file is no certificate.
     """
+    check_network(network)
     own = Writer()
     nodes = [_node(network, k, own) for k in range(1, len(network.nodes))]
+    said = f"{shown(path)} is no certificate: it is"
+    with reading(path, "certificate", "write it again"), Path(path).open("rb") as opened:
+        if not zipfile.is_zipfile(opened):
+            raise InvalidInput(f"{said} no .npz file, which --certificate writes, or only a part of one.")
     with reading(path, "certificate", "write it again"), np.load(path, allow_pickle=False) as file:
+        if "certificate" not in file.files:
+            raise InvalidInput(f"{said} an .npz file of {', '.join(map(shown, file.files[:4])) or 'nothing'}.")
         header = json.loads(file["certificate"].tobytes().decode())
         if header["inputs"] != network.in_size or header["nodes"] != nodes:
             return "the nodes, their sizes or their order"
@@ -62,13 +70,24 @@ def differs(path: str | os.PathLike[str], network: Network) -> str | None:
     return None
 
 
-def describe(problem: Problem, writer: Writer) -> dict[str, Any]:
-    """The header's part on the question, of a problem with one example, in float64.
+def check_network(network: Network) -> None:
+    """Whether a network can be written out.
 
     Raises:
-        UnsupportedOperation: activations without kinks at the origin, a domain that is no box, or matrices that are too
-            large to write out.
+        UnsupportedOperation: activations without kinks at the origin, or matrices that are too large.
     """
+    for node in network.nodes:
+        if isinstance(node, Activate) and not isinstance(node.activation, LeakyReLU):
+            raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
+        for linear in node.maps if isinstance(node, Affine) else ():
+            if linear.in_size * linear.out_size > _DENSE_LIMIT:
+                raise UnsupportedOperation(
+                    f"A map {linear.in_size} -> {linear.out_size} is too large to write out in a certificate."
+                )
+
+
+def describe(problem: Problem, writer: Writer) -> dict[str, Any]:
+    """The header's part on the question, of a problem with one example, in float64, of a network that was checked."""
     network = problem.network
     return {
         "format": "lipcompare certificate",
@@ -84,17 +103,12 @@ def describe(problem: Problem, writer: Writer) -> dict[str, Any]:
 def _node(network: Network, k: int, writer: Writer) -> dict[str, Any]:
     node = network.nodes[k]
     if isinstance(node, Activate):
-        if not isinstance(node.activation, LeakyReLU):
-            raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
+        assert isinstance(node.activation, LeakyReLU)
         alpha = torch.as_tensor(node.activation.alpha, dtype=torch.float64).cpu().expand(node.size)
         return {"kind": "kink", "size": node.size, "parent": node.parent, "alpha": writer.add(f"{k}.alpha", alpha)}
     assert isinstance(node, Affine)
     terms = []
     for i, (parent, linear) in enumerate(node.terms):
-        if linear.in_size * linear.out_size > _DENSE_LIMIT:
-            raise UnsupportedOperation(
-                f"A map {linear.in_size} -> {linear.out_size} is too large to write out in a certificate."
-            )
         matrix = linear.matrix(device=torch.device("cpu"), dtype=torch.float64)
         terms.append({"parent": parent, "matrix": writer.add(f"{k}.{i}", matrix)})
     bias = np.zeros(node.size) if node.bias is None else node.bias.cpu()

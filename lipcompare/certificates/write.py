@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from lipcompare.certificates.checked import checked
-from lipcompare.certificates.file import Writer, describe
+from lipcompare.certificates.file import Writer, check_network, describe
 from lipcompare.certificates.search import Leaf, Tree, proof_trees
 from lipcompare.certificates.slopes import bounds_with_slopes
 from lipcompare.domain import Box
 from lipcompare.errors import UnsupportedOperation
-from lipcompare.gates import Gates, PreactivationBounds, has_patterns
+from lipcompare.gates import Gates, PreactivationBounds
 from lipcompare.jacobian import relaxation_named
 from lipcompare.jacobian.norms import norm_product
 from lipcompare.problem import Problem
@@ -50,6 +50,17 @@ class Summary:
     leaves: int
 
 
+def check_covered(problem: Problem) -> None:
+    """Whether a certificate can be written of results on this problem, which need not be known for that.
+
+    Raises:
+        UnsupportedOperation: smooth activations, kinks elsewhere than at the origin, balls, or a network too large.
+    """
+    if type(problem.box) is not Box:
+        raise UnsupportedOperation("Certificates cover boxes only, neither balls nor the whole space.")
+    check_network(problem.network)
+
+
 def write_certificate(
     problem: Problem,
     result: Bound,
@@ -73,10 +84,7 @@ def write_certificate(
     Raises:
         UnsupportedOperation: smooth activations, kinks elsewhere than at the origin, balls, or a network too large.
     """
-    if not has_patterns(problem.network):
-        raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
-    if type(problem.box) is not Box:
-        raise UnsupportedOperation("Certificates cover boxes only, neither balls nor the whole space.")
+    check_covered(problem)
     one = problem.example(example).double("cpu")
     writer = Writer()
     header = describe(one, writer)

@@ -129,9 +129,18 @@ class Network:
         return self.nodes[-1].size
 
     @cached_property
+    def used(self) -> tuple[bool, ...]:
+        """For every node whether the output depends on it."""
+        used = [k == len(self.nodes) - 1 for k in range(len(self.nodes))]
+        for k in range(len(self.nodes) - 1, 0, -1):
+            for p in self.nodes[k].parents:
+                used[p] |= used[k]
+        return tuple(used)
+
+    @cached_property
     def activations(self) -> tuple[int, ...]:
-        """Indices of the activation nodes, from input to output."""
-        return tuple(k for k, node in enumerate(self.nodes) if isinstance(node, Activate))
+        """Indices of the activation nodes, from input to output, without those that the output does not depend on."""
+        return tuple(k for k, node in enumerate(self.nodes) if isinstance(node, Activate) and self.used[k])
 
     @cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:
@@ -207,16 +216,11 @@ class Network:
     def values(self, x: Tensor) -> list[Tensor]:
         """Value of every node for inputs ``x`` of shape (..., in_size)."""
         values = [x]
-
-        def activation(k: int, node: Activate, z: Tensor) -> Tensor:
-            values.append(node.activation.value(z))
-            return values[k]
-
-        def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
-            values.append(affine_value(node, terms))
-            return values[k]
-
-        fold_forward(self, {0: x}, activation, affine)
+        for node in self.nodes[1:]:
+            if isinstance(node, Activate):
+                values.append(node.activation.value(values[node.parent]))
+            elif isinstance(node, Affine):
+                values.append(affine_value(node, [(m, values[p]) for p, m in node.terms]))
         return values
 
     def forward(self, x: Tensor) -> Tensor:
@@ -288,7 +292,8 @@ def fold_forward(
         activation: ``(k, node, value of the parent)`` to the value of activation node ``k``; None where nothing is to
             go on from there.
         affine: ``(k, node, terms)``, at least one of them, to the value of affine node ``k``.
-        stop: the node whose value is wanted (None: the output). Nodes after it are not visited.
+        stop: the node whose value is wanted (None: the output). Nodes after it are not visited, nor those that the
+            output does not depend on.
 
     Returns:
         Its value, None if it depends on no given one.
@@ -308,7 +313,7 @@ def fold_forward(
 
     for k in range(min(given) + 1, stop + 1):
         node = network.nodes[k]
-        if k not in given:
+        if k not in given and network.used[k]:
             visit(k, node)
         for p in node.parents:
             if network.consumers[p][-1] == k:

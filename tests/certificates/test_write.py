@@ -140,8 +140,19 @@ def test_the_network_is_compared_number_by_number(tmp_path: Path) -> None:
     whole[whole.index(b"certificate.npy") + 60] ^= 255  # in the compressed numbers
     for damaged in (b"PK", bytes(whole)):
         (tmp_path / "no.npz").write_bytes(damaged)
-        with pytest.raises(InvalidInput, match="not a readable certificate"):
+        said = "it is no .npz file" if damaged == b"PK" else "not a readable certificate"
+        with pytest.raises(InvalidInput, match=said):
             differs(tmp_path / "no.npz", network)
+
+
+def test_what_is_no_certificate_is_said_to_be_something_else(tmp_path: Path) -> None:
+    network, model, text = nets.dense(0), tmp_path / "model.npz", tmp_path / "text.npz"
+    np.savez(model, W0=np.ones(2), b0=np.ones(2))
+    text.write_text("a certificate")
+    with pytest.raises(InvalidInput, match=r"model.npz is no certificate: it is an .npz file of W0, b0."):
+        differs(model, network)
+    with pytest.raises(InvalidInput, match=r"text.npz is no certificate: it is no .npz file"):
+        differs(text, network)
 
 
 def test_a_result_that_was_put_together_knows_no_problem(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
 
-from lipcompare import Network
+import lipcompare
+from lipcompare import Network, Problem
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.graph import adjoints, affine_value, fold_backward, fold_forward, linear_value, tensors
 from lipcompare.network.linear_maps import Dense, Identity, Scale
@@ -134,6 +136,23 @@ def test_unused_nodes_take_no_part_backward_and_are_computed_forward() -> None:
     assert seen == [5, 3, 2, 1]
     x = torch.tensor([[3.0]], dtype=torch.float64)
     assert [float(v) for v in larger.values(x)] == [3.0, 6.5, 6.5, 6.5, 45.5, 72215.0]
+
+
+def test_activations_that_no_output_uses_are_none() -> None:
+    """lbp and what stands on it ended with a KeyError: gates were asked for in a pass that goes to the output."""
+    network = nets.dense(4, (2, 3, 2))
+    first, kink, last = network.nodes[1:]
+    assert isinstance(kink, Activate) and isinstance(last, Affine)
+    dead = Activate(1, LeakyReLU(0.1), kink.size)
+    tail = Affine((3,), (Dense(torch.ones(1, kink.size, dtype=torch.float64)),), None)
+    larger = Network((network.nodes[0], first, kink, dead, tail, last), (2,), (2,))
+    assert larger.activations == (2,) and larger.neurons == network.neurons
+    for method in ("naive", "ibp", "lbp", "sdp", "enumerate", "milp"):
+        small, large = (lipcompare.bound(Problem.around(n, 0.1, 0.5), method, time_limit=20) for n in (network, larger))
+        assert large.status is small.status
+        # Rounding is allowed for by the number of nodes.
+        np.testing.assert_allclose(large.upper, small.upper, rtol=1e-12)
+        np.testing.assert_allclose(large.lower, small.lower, rtol=1e-12)
 
 
 def test_an_output_that_depends_on_no_given_node_has_no_value() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,7 +22,7 @@ FORMAT, VERSION = "lipcompare certificate", 1
 
 
 class Malformed(Exception):
-    """The file is no certificate; the message says where it fails first."""
+    """The file is not what it should be; the message says what it is instead, or where it fails first."""
 
 
 class Proof(NamedTuple):
@@ -68,17 +69,23 @@ class Certificate:
 
 
 @contextlib.contextmanager
-def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[Any]:
+def opened(file: str | os.PathLike[str] | BinaryIO, what: str) -> Iterator[Any]:
     """The members of an ``.npz``, by its path or open; what fails inside, while they are read, is said of the file.
+
+    Args:
+        what: the file should be, in words.
 
     Raises:
         Malformed: anything did. Damaged archives make zipfile, zlib and numpy raise whatever there is.
     """
     try:
-        with np.load(file, allow_pickle=False) as members:
+        # numpy leaves a file open that is broken.
+        source = contextlib.nullcontext(file) if hasattr(file, "read") else os.fdopen(os.open(file, os.O_RDONLY), "rb")
+        with source as whole, np.load(whole, allow_pickle=False) as members:
             yield members
     except Exception as error:
-        raise Malformed(f"{type(error).__name__}: {error}") from error
+        said = getattr(error, "strerror", None) or (error if zipfile.is_zipfile(file) else "it is no whole .npz file")
+        raise Malformed(f"{'the file' if hasattr(file, 'read') else file} is no {what}: {said}") from error
 
 
 def read(file: str | os.PathLike[str] | BinaryIO) -> Certificate:
@@ -87,7 +94,9 @@ def read(file: str | os.PathLike[str] | BinaryIO) -> Certificate:
     Raises:
         Malformed: something in it is not as docs/certificates.md says.
     """
-    with opened(file) as members:
+    with opened(file, "certificate") as members:
+        if "certificate" not in members.files:
+            raise ValueError(f"it is an .npz file of {', '.join(members.files[:4]) or 'nothing'}")
         arrays = {name: members[name] for name in members.files}
         header = json.loads(arrays.pop("certificate").tobytes().decode())
         return _Parser(arrays).certificate(header)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 import time
 
@@ -18,8 +19,8 @@ from lipverify.numbers import Array
 def differs(network: Network, path: str) -> str | None:
     """Where a network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
     wanted: list[tuple[tuple[int, ...], tuple[Array, ...]]] = []
-    with opened(path) as file:
-        for k in range(sum(name.startswith("W") for name in file.files)):
+    with opened(path, "model of layers W0, b0, W1, b1, ...") as file:
+        for k in range(max(1, sum(re.fullmatch(r"W\d+", name) is not None for name in file.files))):
             wanted += [((2 * k,), (file[f"W{k}"], file[f"b{k}"])), ((2 * k + 1,), (np.zeros(len(file[f"b{k}"])),))]
     own = [(node.parents, node.numbers) for node in network.nodes]
     for number, (mine, other) in enumerate(itertools.zip_longest(own, wanted[:-1]), 1):
@@ -34,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("certificate", help="what `lipcompare bound ... --certificate FILE` wrote")
     parser.add_argument("model", nargs="?", help=".npz with W0, b0, W1, b1, ...: the network must equal this one")
     parser.add_argument("--exact", action="store_true", help="rational arithmetic instead of doubles with error bounds")
-    options = parser.parse_args(arguments)
-    started = time.perf_counter()
+    started, options = time.perf_counter(), parser.parse_args(arguments)
     try:
         certificate = read(options.certificate)
         reason = differs(certificate.question.network, options.model) if options.model else None

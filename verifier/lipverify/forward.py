@@ -125,13 +125,10 @@ def forward(
         wanted = np.flatnonzero(((lower <= 0) & (upper >= 0) | (sign != 0)).any(0))
         if len(wanted):
             below = given.get(node.parent)
-            for neurons, own in (
-                (wanted, lines),
-                *([(below.neurons, below.instead(arithmetic, network, lines))] if below else []),
-            ):
-                normal, offset = _functions(
-                    question, own, node.parent, both_signs(arithmetic, neurons, len(node.alpha))
-                )
+            more = [(below.neurons, below.instead(arithmetic, network, lines))] if below else []
+            for neurons, own in [(wanted, lines), *more]:
+                signs = both_signs(arithmetic, neurons, len(node.alpha))
+                normal, offset = _functions(question, own, node.parent, signs)
                 offset = offset + arithmetic.error(network.length, np.tile(sums[node.parent][:, neurons], 2))
                 if own is lines:
                     planes[k] = _own(normal, offset, sign[:, wanted], network.first_gate[k] + wanted)
@@ -262,9 +259,7 @@ def maximum(
 
 def _multipliers(arithmetic: Arithmetic, cases: Cases, normal: Array, walls: Planes, sweeps: int = 4) -> Array:
     """Coordinate descent on the multipliers, each to its optimum, in floating point: (cases, t, m)."""
-    lower, upper, c, a, h = (
-        arithmetic.floats(v) for v in (cases.lower, cases.upper, normal, walls.normal, walls.offset)
-    )
+    lower, upper, c, a, h = map(arithmetic.floats, (cases.lower, cases.upper, normal, walls.normal, walls.offset))
     center, radius = ((lower + upper) / 2)[:, None], ((upper - lower) / 2)[:, None]
     rest, a, h = c * radius, a * radius, h + (a * center).sum(-1)  # in units of the box
     found = np.zeros((*rest.shape[:-1], h.shape[-1]))

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lipcompare.api import bound as run_method
 from lipcompare.api import refused
-from lipcompare.certificates import differs, write_certificate
+from lipcompare.certificates import check_covered, differs, write_certificate
 from lipcompare.cli.asked import BoundOptions, CertificateOptions, CompareOptions
 from lipcompare.cli.errors import console, note
 from lipcompare.cli.input import Question, input_shape, setting, settings
@@ -32,6 +32,8 @@ def bound(given: BoundOptions) -> None:
     """One method on one question; its exit code."""
     chosen = _chosen(given.method, given.option or [])
     problem = _problem(given)
+    if given.certificate is not None:
+        check_covered(problem)  # before the run, not after it
     result = _run(problem, chosen, given.limits)
     if given.json:
         typer.echo(printing.json_text(printing.as_json(problem, result)))

@@ -371,7 +371,10 @@ def _linear_regressor(b: Builder, node: OnnxNode, x: Operand) -> Operand:
     a = node.attributes
     if a.get("post_transform", "NONE") != "NONE":
         raise NotLinear(f"its post_transform {a['post_transform']!r} is not supported")
-    weight = torch.tensor(a["coefficients"], dtype=torch.float64).reshape(a.get("targets", 1), -1)
+    given, targets = a["coefficients"], a.get("targets", 1)
+    if len(given) != targets * as_value(b, x).shape[-1]:
+        raise NotLinear(f"it has {len(given)} coefficients for {targets} x {as_value(b, x).shape[-1]} weights")
+    weight = torch.tensor(given, dtype=torch.float64).reshape(targets, -1)
     bias = torch.tensor(a["intercepts"], dtype=torch.float64) if a.get("intercepts") else None
     return arithmetic.dense(b, x, weight, bias)
 

@@ -228,9 +228,11 @@ def _is(item: Activate, what: str | float) -> bool:
 
 
 def power(b: Builder, x: Operand, exponent: float) -> Operand | Cubic:
-    """``x^2``, and ``x^3`` for tanh-GELU."""
+    """``x^0``, ``x^1`` and ``x^2``, and ``x^3`` for tanh-GELU."""
     if isinstance(x, Tensor):
         return x.to(torch.float64) ** exponent
+    if exponent == 0:
+        return torch.ones(x.shape, dtype=torch.float64)
     if exponent == 1:
         return x
     if exponent not in (2, 3):

@@ -348,6 +348,13 @@ def test_a_certificate_is_written_and_checked(tmp_path) -> None:
     assert [failure for row in check(read(out)) for failure in row.failures] == []
 
 
+def test_what_no_certificate_covers_is_refused_before_the_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("lipcompare.cli.commands.bounds.run_method", None)
+    out = tmp_path / "c.npz"
+    result = run("bound", "net.npz", *BALL, "--ball", "2", "-m", "bab", "--certificate", str(out))
+    assert result.exit_code == 3 and "Certificates cover boxes only" in result.stderr and not out.exists()
+
+
 def test_a_certificates_network_is_compared_with_a_model(tmp_path) -> None:
     out = tmp_path / "c.npz"
     run("bound", "net.npz", *BALL, "-m", "naive", "--certificate", str(out))

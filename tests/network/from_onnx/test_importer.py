@@ -212,6 +212,20 @@ def test_a_linear_regressor() -> None:
     torch.testing.assert_close(network.forward(x), torch.tensor([-1.0, 6.5], dtype=torch.float64))
 
 
+def test_a_linear_regressor_with_too_few_coefficients() -> None:
+    node = _node("LinearRegressor", ["x"], "y", domain="ai.onnx.ml", coefficients=[1.0, -2.0], targets=1)
+    model = _model([node], {}, [1, 3], 1)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    with pytest.raises(UnsupportedOperation, match="it has 2 coefficients for 1 x 3 weights"):
+        from_onnx(model)
+
+
+def test_the_power_0_is_1() -> None:
+    nodes = [_node("Pow", ["x", "none"], "p"), _node("Add", ["x", "p"], "y")]
+    network = from_onnx(_model(nodes, {"none": np.array(0, np.float32)}, [1, 3], 3))
+    assert network.forward(torch.tensor([0.0, -1.0, 2.0], dtype=torch.float64)).tolist() == [1.0, 0.0, 3.0]
+
+
 def test_shapes_without_the_batch_axis() -> None:
     model, _ = CASES["gemm"]()
     network = from_onnx(model)
