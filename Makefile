@@ -51,10 +51,10 @@ reproduce-full: $(STAMP)
 	$(BIN)/python -m figures --store results/full/results.sqlite --out results/full/figures
 	$(BIN)/lipcompare report results/full/results.sqlite --out results/full/report
 
-# docs/results, from what `make reproduce-full` (or STORE=file) has: rows, figures, tables and the page in words.
+# docs/results, from what `make reproduce-full` (or STORE=file) has: rows, figures, tables and the page in words, with NOTE on it.
 STORE ?= results/full/results.sqlite
 record: $(STAMP)
-	$(BIN)/python -m figures.record --store $(STORE)
+	$(BIN)/python -m figures.record --store $(STORE) --note '$(NOTE)'
 
 # The two figures of README.md, from the last `make reproduce`.
 readme-figures:

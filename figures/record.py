@@ -34,8 +34,11 @@ MARK = "<!-- Made by python -m figures.record: change nothing here. -->"
 """The first line of the page, by which the folder of an earlier record is known."""
 
 
-def write_record(store: Path, out: Path) -> list[str]:
+def write_record(store: Path, out: Path, note: str = "") -> list[str]:
     """Make the folder; the names of the figures whose results are missing.
+
+    Args:
+        note: what a reader has to know of how the study was run, for the top of the page.
 
     Raises:
         InvalidInput: ``out`` is something else, or the store lies in it or has no finished cell.
@@ -51,7 +54,7 @@ def write_record(store: Path, out: Path) -> list[str]:
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
-        missing = _fill(made, store, frame, done)
+        missing = _fill(made, store, frame, done, note)
     except BaseException:
         shutil.rmtree(made)
         raise
@@ -73,7 +76,7 @@ def _require_record(out: Path, store: Path) -> None:
         raise InvalidInput(f"{store} lies in {out}, which is made anew: keep the store elsewhere.")
 
 
-def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame) -> list[str]:
+def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame, note: str) -> list[str]:
     export.write(frame, out / "rows.csv")
     drawn: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
@@ -83,7 +86,7 @@ def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame) -> li
         except LipcompareError as error:
             missing[name] = str(error).replace(str(store), "the store")  # the page is the same wherever it is made
     cells, finished = (rows.drop_duplicates("key") for rows in (frame, done))  # some are in two studies
-    text = "\n\n".join(_page(cells, finished, claims(done), drawn, missing)) + "\n"
+    text = "\n\n".join(_page(cells, finished, claims(done), drawn, missing, note)) + "\n"
     (out / "index.md").write_text(text, encoding="utf-8")
     return list(missing)
 
@@ -94,6 +97,7 @@ def _page(
     found: Sequence[Claim],
     drawn: Mapping[str, Sequence[Path]],
     missing: Mapping[str, str],
+    note: str,
 ) -> Iterator[str]:
     """The paragraphs of the page."""
     yield MARK
@@ -105,6 +109,8 @@ def _page(
         "`python -m figures.record`; [the study](../study.md) says how they are made again."
     )
     yield "\n".join(_origins(done))
+    if note:
+        yield note
     yield "## Claims"
     yield "\n".join(
         ["| claim | |", "| --- | --- |", *(f"| {claim.text} | **{claim.verdict.value}** |" for claim in found)]
@@ -160,9 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=STORE, help="results store (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the record (default: %(default)s)")
+    parser.add_argument(
+        "--note", default="", help="what a reader has to know of how it was run, for the top of the page"
+    )
     chosen = parser.parse_args(arguments)
     try:
-        missing = write_record(chosen.store, chosen.out)
+        missing = write_record(chosen.store, chosen.out, chosen.note)
     except LipcompareError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

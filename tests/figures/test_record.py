@@ -29,6 +29,8 @@ def test_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     (out / "old.txt").write_text("of an earlier record")
     record.main(given)
     assert (out / "index.md").read_text() == page and not (out / "old.txt").exists()
+    record.main([*given, "--note", "Two more ran beside it."])
+    assert "\n\nTwo more ran beside it.\n\n" in (out / "index.md").read_text()
 
 
 def test_what_is_no_record_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
