@@ -27,6 +27,7 @@ suppress_warnings = [
     "ref.python",  # a word in a docstring that is an attribute of two classes
 ]
 html_theme = "alabaster"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_theme_options = {"page_width": "1060px", "description": "Certified local Lipschitz constants"}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -124,4 +124,4 @@ def _in_notebook(publish: Callable[..., Any], after: float) -> Iterator[Callable
         yield draw
     finally:
         if handle is not None:
-            handle.update({"text/plain": ""}, raw=True)
+            handle.update({"text/plain": "", "text/html": ""}, raw=True)  # an empty text would leave an empty box
