@@ -93,6 +93,45 @@ def test_moments_of_a_point_leave_nothing_to_split() -> None:
     assert totals[0] > 0 and totals[1] < 1e-6 * totals[0]
 
 
+class Watched:
+    """Moment's scores, with what they were made of."""
+
+    name = "watched"
+    reads_moments = True
+
+    def __call__(self, candidates: Candidates) -> torch.Tensor:
+        self.seen = candidates
+        self.score = Moment()(candidates)
+        return self.score
+
+
+def test_scores_of_moments_are_what_gates_and_signs_add() -> None:
+    """By their definition, gate by gate: the multiplier times the distance from both states, and a tenth of the
+    variance; of an undecided sign the root of the mean square beyond the mean."""
+    watched = Watched()
+    BOUNDS["sdp"].on(NUMBERING, PROBLEM.norm, watched, Settings(tolerance=1e-3))(subdomains(PROBLEM), 0.0, 0.0)
+    assert watched.seen.moments is not None
+    data, solution = watched.seen.moments.data, watched.seen.moments.solution
+    gates = signs = 0
+    for p in range(data.problems):
+        moments, mean = solution.moments[p].numpy(), solution.moments[p, 0].numpy() / float(solution.moments[p, 0, 0])
+        columns, entries, name = data.columns[p].numpy(), data.entries[p].numpy(), data.coordinates
+        for c in data.mask[p, 1:].nonzero().squeeze(-1).add(1).tolist():
+            node, neuron = int(name.node[c]), int(name.neuron[data.example[p], c])
+            opposite = mean[c] - 2 * mean @ columns[:, c]  # K_c
+            distance = abs(mean[c] * (opposite - mean[c])) + 0.1 * max(moments[c, c] - mean[c] ** 2, 0.0)
+            expected = abs(float(solution.dual.theta[p, c])) * distance
+            assert float(watched.score[p, NUMBERING.start[node] + neuron]) == pytest.approx(expected, rel=1e-9)
+            gates += expected > 0
+        for j in data.entry_mask[p].nonzero().squeeze(-1).tolist():
+            g = entries[:, j]
+            loss = max(np.sqrt(g @ moments @ g) - abs(mean @ g), 0.0)
+            got = float(watched.score[p, NUMBERING.gates + int(data.entry[p, j])])
+            assert got == pytest.approx(loss, rel=1e-6, abs=1e-12)
+            signs += loss > 1e-6
+    assert gates > 5 and signs > 2
+
+
 class First:
     """Splits the first undecided gate."""
 

@@ -74,3 +74,12 @@ def test_scalars_and_blocks_end_where_they_lose_their_sign() -> None:
         ok = ((x > 0) & (x * z - y * y > 0)).squeeze(-1)
         assert bool((ok == inside)[torch.isfinite(limit)].all())
     assert bool(torch.isfinite(limit).any())
+
+
+def test_blocks_that_shrink_as_a_whole_end_at_zero() -> None:
+    """Their determinant has a double root, which rounding may take for none."""
+    draw = torch.rand(3, 200, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    a, c = 0.5 + draw[0], 0.5 + draw[1]
+    b = (draw[2] - 0.5) * (a * c).sqrt()
+    limit = block_limit(a, b, c, -3 * a, -3 * b, -3 * c)
+    assert bool(((limit - 1 / 3).abs() < 1e-6).all())
