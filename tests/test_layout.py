@@ -56,10 +56,14 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "branching/test_evaluator.py": (
         "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py", "branching/unsettled.py",
     ),
-    "questions/test_operator_norm.py": ("branching/spectral.py",),
     # Ways to one answer, held against the same truth.
     "questions/certify/test_certify.py": (
         "questions/certify/__init__.py", "questions/certify/forward.py", "questions/certify/lipschitz.py",
+    ),
+    "questions/operator_norm/test_operator_norm.py": (
+        "branching/spectral.py", "questions/operator_norm/__init__.py", "questions/operator_norm/answer.py",
+        "questions/operator_norm/exact.py", "questions/operator_norm/points.py",
+        "questions/operator_norm/relaxations.py",
     ),
     "questions/test_entries.py": ("questions/jacobian.py",),
     "certificates/test_write.py": ("certificates/file.py", "certificates/search.py"),

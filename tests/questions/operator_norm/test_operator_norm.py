@@ -19,7 +19,7 @@ from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.lipsdp import LipSdp
 from lipcompare.network import Affine
 from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
-from lipcompare.questions.operator_norm import matrix_norm
+from lipcompare.questions.operator_norm.points import matrix_norm
 from lipcompare.testing import exact, hostile
 
 QUICK = Effort(samples=64, starts=2, ascent_steps=5, rounds=10, proposals=2, regions=5)
