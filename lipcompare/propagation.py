@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,11 +20,14 @@ from lipcompare.jacobian.patches import plan
 from lipcompare.jacobian.relaxations import Lbp
 from lipcompare.jacobian.shared import intersected, shared_gradients
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation import Enough, ForwardBound, Tightening, preactivation_bounds
+from lipcompare.preactivation import ForwardBound, Tightening, preactivation_bounds
 from lipcompare.preactivation.interval import pass_errors
 from lipcompare.preactivation.probing import probe
 from lipcompare.problem import Problem
 from lipcompare.rounding import allowance
+
+Enough = Callable[[PreactivationBounds], bool]
+"""Whether bounds on every pre-activation, (batch, neurons) per activation node, will do."""
 
 _FIRST = 0.8
 """Share of the time after which pre-activations are no longer refined."""
@@ -111,16 +115,7 @@ def propagate(
         return _in_stages(problem, tightening, memory=memory, seconds=seconds, report=report)
     first, second = Deadline.after(_FIRST * seconds), Deadline.after(seconds)
     network, region, functionals = problem.network, problem.box.region, problem.functionals
-    reached = tightening
-
-    def will_do(crown: PreactivationBounds) -> bool:
-        nonlocal reached
-        if enough is None or not enough(crown):
-            return False
-        reached = Tightening.CROWN
-        return True
-
-    bounds = preactivation_bounds(network, region, tightening, memory=memory, enough=will_do, deadline=first)
+    bounds, reached = _bounds(problem, tightening, enough, memory, first)
     bounded = not isinstance(problem.box, Space)  # elsewhere pre-activations say nothing about slopes
     gates = Gates.from_preactivations(network, bounds, lines=joint and bounded and relaxation.planes)
     forward = ForwardBound.of(network, region, bounds) if gates.lines else None
@@ -130,6 +125,21 @@ def propagate(
     upper = relaxation.norms(network, gates, functionals, gradients, problem.norm, forward)
     hurried = first.missed or second.missed
     return Propagated(bounds=bounds, gates=gates, gradients=gradients, upper=upper, tightening=reached, hurried=hurried)
+
+
+def _bounds(
+    problem: Problem, tightening: Tightening, enough: Enough | None, memory: int, deadline: Deadline
+) -> tuple[PreactivationBounds, Tightening]:
+    """Bounds on pre-activations, and what gave them: CROWN where that is enough."""
+    bound = functools.partial(
+        preactivation_bounds, problem.network, problem.box.region, memory=memory, deadline=deadline
+    )
+    if enough is None or tightening is not Tightening.ALPHA_CROWN or isinstance(problem.box, Space):
+        return bound(tightening), tightening
+    crown = bound(Tightening.CROWN)
+    if enough(crown):
+        return crown, Tightening.CROWN
+    return bound(tightening, crown=crown), tightening
 
 
 def _costs_much(problem: Problem, relaxation: Relaxation) -> bool:

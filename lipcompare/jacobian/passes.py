@@ -6,6 +6,7 @@ What arrives at the output meets the functionals there, and what the lines leave
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.jacobian.gradients import Gradients
-from lipcompare.jacobian.lines import dot, total
+from lipcompare.jacobian.lines import GateLines, dot, total
 from lipcompare.jacobian.smooth import Forward
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.network.interval import Interval, end_functionals
@@ -160,66 +161,92 @@ def push_ends(network: Network, functionals: Tensor, gradients: Gradients, sourc
 
     The bounds that :func:`push_forward` gives for these entries and for their negatives with the gates' lines.
     """
-    odd: list[Tensor] = []
-    even: list[Tensor] = []
-    joined: list[Tensor] = []
+    walk = _EndsWalk(functionals=functionals, gradients=gradients, entries=entries)
+    start: dict[int, _Ends | Tensor] = {source: _Ends(None)}
+    walk.at_output(fold_forward(network, start, walk.through_gates, walk.through_maps))
+    return walk.interval()
 
-    def mapped(m: LinearMap, weights: _Ends | Tensor) -> _Ends | Tensor:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _EndsWalk:
+    """The walk of both weights to the output, and what they meet on the way.
+
+    Attributes:
+        functionals: (batch, rows, outputs).
+        entries: (some,) of the gradient.
+        odd, even: terms (batch, rows, some) of half the difference and of half the sum of both bounds.
+        joined: terms (batch, rows, 2 some) of the bounds on the entries and then on their negatives.
+    """
+
+    functionals: Tensor
+    gradients: Gradients
+    entries: Tensor
+    odd: list[Tensor] = dataclasses.field(default_factory=list)
+    even: list[Tensor] = dataclasses.field(default_factory=list)
+    joined: list[Tensor] = dataclasses.field(default_factory=list)
+
+    def through_maps(self, k: int, node: Affine, terms: Terms[_Ends | Tensor]) -> _Ends | Tensor:
+        return functools.reduce(_sum_of_ends, (self._mapped(m, weights) for m, weights in terms))
+
+    def _mapped(self, m: LinearMap, weights: _Ends | Tensor) -> _Ends | Tensor:
         if isinstance(weights, Tensor):
             return m.forward(weights)
-        first = m.columns(entries, functionals) if weights.odd is None else m.forward(weights.odd)
+        first = m.columns(self.entries, self.functionals) if weights.odd is None else m.forward(weights.odd)
         return _Ends(first, None if weights.even is None else m.forward(weights.even))
 
-    def affine(k: int, node: Affine, terms: Terms[_Ends | Tensor]) -> _Ends | Tensor:
-        return functools.reduce(_sum_of_ends, (mapped(m, weights) for m, weights in terms))
-
-    def activation(k: int, node: Activate, weights: _Ends | Tensor) -> _Ends | Tensor | None:
-        line, ends_here = gradients.lines[k], k in gradients.constant
-        value = gradients.intervals[k].center if ends_here else None
+    def through_gates(self, k: int, node: Activate, weights: _Ends | Tensor) -> _Ends | Tensor | None:
+        line, last = self.gradients.lines[k], k in self.gradients.constant
+        value = self.gradients.intervals[k].center if last else None
         if isinstance(weights, _Ends) and weights.odd is None:
-            units = functionals.new_zeros(len(entries), node.size).scatter_(1, entries.unsqueeze(-1), 1.0)
+            count = len(self.entries)
+            units = self.functionals.new_zeros(count, node.size).scatter_(1, self.entries.unsqueeze(-1), 1.0)
             weights = _Ends(units)
-        if isinstance(weights, _Ends) and (ends_here or weights.even is None):
-            assert weights.odd is not None
-            middle, spread = line.offsets(value)
-            if middle is not None:
-                odd.append(dot(weights.odd, middle))
-            if weights.even is None:
-                size = weights.odd.abs()
-                even.append(dot(size, spread))
-                if not ends_here:
-                    return _Ends(weights.odd * line.slope.unsqueeze(2), size * line.slope_spread.unsqueeze(2))
-                return None
-            if middle is not None:
-                even.append(dot(weights.even, middle))
-            joined.append(dot(weights.joined().abs_(), spread))
-            return None
+        if isinstance(weights, _Ends) and (last or weights.even is None):
+            return self._together(weights, line, value)
         tangent = weights.joined() if isinstance(weights, _Ends) else weights
         size = tangent.abs()
-        joined.append(line.bound(tangent, size, value))
-        if ends_here:
-            return None
-        return (size * line.slope_spread.unsqueeze(2)).addcmul_(tangent, line.slope.unsqueeze(2))
+        self.joined.append(line.bound(tangent, size, value))
+        return None if last else (size * line.slope_spread.unsqueeze(2)).addcmul_(tangent, line.slope.unsqueeze(2))
 
-    start: dict[int, _Ends | Tensor] = {source: _Ends(None)}
-    arrived = fold_forward(network, start, activation, affine)
-    if isinstance(arrived, Tensor):
-        joined.append(dot(arrived, functionals))
-    elif arrived is not None:
-        assert arrived.odd is not None
-        odd.append(dot(arrived.odd, functionals))
-        if arrived.even is not None:
-            even.append(dot(arrived.even, functionals))
-    if not odd:
-        odd.append(functionals.new_zeros(*functionals.shape[:2], len(entries)))
-    lower = upper = functools.reduce(operator.add, odd)
-    if even:
-        radius = functools.reduce(operator.add, even)
-        lower, upper = lower - radius, upper + radius
-    if joined:
-        high, low = functools.reduce(operator.add, joined).tensor_split(2, -1)
-        lower, upper = lower - low, upper + high
-    return Interval(lower, upper)
+    def _together(self, weights: _Ends, line: GateLines, value: Tensor | None) -> _Ends | None:
+        """Through the first gates, where both weights have one size, and into those that have a ``value``, which are
+        the last."""
+        assert weights.odd is not None
+        middle, spread = line.offsets(value)
+        if middle is not None:
+            self.odd.append(dot(weights.odd, middle))
+        if weights.even is None:
+            size = weights.odd.abs()
+            self.even.append(dot(size, spread))
+            if value is not None:
+                return None
+            return _Ends(weights.odd * line.slope.unsqueeze(2), size * line.slope_spread.unsqueeze(2))
+        if middle is not None:
+            self.even.append(dot(weights.even, middle))
+        self.joined.append(dot(weights.joined().abs_(), spread))
+        return None
+
+    def at_output(self, arrived: _Ends | Tensor | None) -> None:
+        """What is left meets the functionals."""
+        if isinstance(arrived, Tensor):
+            self.joined.append(dot(arrived, self.functionals))
+        elif arrived is not None:
+            assert arrived.odd is not None
+            self.odd.append(dot(arrived.odd, self.functionals))
+            if arrived.even is not None:
+                self.even.append(dot(arrived.even, self.functionals))
+
+    def interval(self) -> Interval:
+        """All terms together."""
+        none = self.functionals.new_zeros(*self.functionals.shape[:2], len(self.entries))
+        lower = upper = functools.reduce(operator.add, self.odd or [none])
+        if self.even:
+            radius = functools.reduce(operator.add, self.even)
+            lower, upper = lower - radius, upper + radius
+        if self.joined:
+            high, low = functools.reduce(operator.add, self.joined).tensor_split(2, -1)
+            lower, upper = lower - low, upper + high
+        return Interval(lower, upper)
 
 
 def _sum_of_ends(first: _Ends | Tensor, second: _Ends | Tensor) -> _Ends | Tensor:

@@ -20,9 +20,9 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import RELAXATIONS, Relaxation, interval_gradient
 from lipcompare.jacobian.norms import interval_norm
 from lipcompare.methods.base import REFINING, as_array, pieces, propagation_bytes
-from lipcompare.preactivation import Enough, Tightening, preactivation_bounds
+from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.propagation import Propagated, propagate
+from lipcompare.propagation import Enough, Propagated, propagate
 
 LBP = "lbp"
 """The relaxation that sharper methods begin with."""

@@ -31,9 +31,6 @@ class Tightening(enum.Enum):
     ALPHA_CROWN = "alpha-crown"
 
 
-Enough = Callable[[Mapping[int, Interval]], bool]
-"""Whether bounds on every pre-activation, (batch, neurons) per activation node, will do."""
-
 _OPTIMISE = 0.6
 """Share of the time after which slopes are no longer optimised; CROWN's own bounds may take all of it."""
 
@@ -46,7 +43,6 @@ def preactivation_bounds(
     memory: int = 2**30,
     descent: Descent = Descent(),
     crown: Mapping[int, Interval] | None = None,
-    enough: Enough | None = None,
     deadline: Deadline | None = None,
     watch: Callable[[int, Tensor], Watch] | None = None,
 ) -> dict[int, Interval]:
@@ -59,7 +55,6 @@ def preactivation_bounds(
         box: an interval (batch, inputs) or a ball; where it is infinite, every pre-activation is free.
         memory: bytes that a backward pass may take at once; targets are chunked to respect it.
         crown: CROWN's bounds, if they are there already.
-        enough: says of CROWN's bounds whether they will do, so that no slopes are optimised.
         deadline: when it has passed, neurons that were not refined yet keep their intervals.
         watch: gives who is told of optimised slopes, for a node and some entries (t,) of its value: 2 t targets, upper
             bounds on the entries and then on their negatives.
@@ -78,8 +73,6 @@ def preactivation_bounds(
     plain = dict(crown) if crown else _bounds(network, box, {}, Tightening.CROWN, None, memory, deadline)
     if sooner.passed():
         deadline.missed = True
-        return plain
-    if enough is not None and enough(plain):
         return plain
     bounds = _bounds(network, box, plain, tightening, descent, memory, sooner, watch)
     deadline.missed |= sooner.missed
