@@ -129,8 +129,8 @@ class Pairs:
         said = (
             f"{second} is looser than {first} on {int(self.looser.sum())} of {_problems(count)}, equal on {equal}, "
             f"tighter on {int(self.tighter.sum())}; its value is {_mean(self.ratio):.4g} times that of {first} in the "
-            f"geometric mean ({self.ratio.min():.4g} to {self.ratio.max():.4g}), its time {_mean(self.times):.2g} "
-            "times."
+            f"geometric mean ({self.ratio.min():.4g} to {self.ratio.max():.4g}), its time "
+            f"{seconds_cell(_mean(self.times))} times."
         )
         against = self.ratio[self.tighter].groupby(self.group[self.tighter]).min().sort_values()
         if len(against):

@@ -150,9 +150,9 @@ def new_figure(width: float, height: float, *, between: float = 0.02) -> Figure:
 
 def entitle(figure: Figure, message: str, setup: str = "") -> None:
     """What a figure says above it, and what it shows below."""
-    figure.suptitle(literal(message), x=0.01, ha="left", fontsize=9, fontweight="bold")
+    figure.suptitle(literal(message), x=0.01, ha="left", fontsize=9, fontweight="bold", wrap=True)
     if setup:
-        figure.supxlabel(literal(setup), x=0.01, ha="left", fontsize=7, color=GREY)
+        figure.supxlabel(literal(setup), x=0.01, ha="left", fontsize=7, color=GREY, wrap=True)
 
 
 def line_style(look: Look) -> dict[str, Any]:

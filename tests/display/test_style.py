@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lipcompare.display.style import literal, looks, new_figure, ordered, paper_name, plain_log, style
+from lipcompare.display.style import entitle, literal, looks, new_figure, ordered, paper_name, plain_log, style
 
 
 def test_a_method_has_its_look_by_either_name_and_a_variant_its_colour() -> None:
@@ -58,3 +58,12 @@ def test_a_picture_is_drawn_as_it_was_made() -> None:
     axes.plot([0, 1], [0, 1])
     figure.draw_without_rendering()
     assert {label.get_fontsize() for label in axes.get_xticklabels()} == {7}
+
+
+def test_titles_stay_within_the_picture() -> None:
+    figure = new_figure(3.5, 2.0)
+    figure.subplots()
+    entitle(figure, "what it says " * 20, "how it was made " * 20)
+    figure.draw_without_rendering()
+    for text in (figure._suptitle, figure._supxlabel):
+        assert text is not None and text.get_window_extent().x1 <= figure.bbox.x1
