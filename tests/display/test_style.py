@@ -61,9 +61,9 @@ def test_a_picture_is_drawn_as_it_was_made() -> None:
 
 
 def test_titles_stay_within_the_picture() -> None:
-    figure = new_figure(3.5, 2.0)
+    figure = new_figure(3.5, 4.0)
     figure.subplots()
-    entitle(figure, "what it says " * 20, "how it was made " * 20)
+    entitle(figure, "what it says " * 8, "how it was made " * 12)
     figure.draw_without_rendering()
     for text in (figure._suptitle, figure._supxlabel):
         assert text is not None and text.get_window_extent().x1 <= figure.bbox.x1
