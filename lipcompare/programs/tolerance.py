@@ -21,6 +21,8 @@ def solver_error(
         return 0.0
     columns: np.ndarray = program.upper - program.lower
     can = solver.capabilities
+    if not np.isfinite(columns).all():
+        return np.inf  # a reduced cost of the wrong sign, however small, costs any amount
     ranges = float(columns.sum()) + float(_row_ranges(program).sum())
     return can.dual_tolerance * ranges + (can.pruning if program.is_mip else 0.0)
 
