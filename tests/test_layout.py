@@ -47,7 +47,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "network/test_simplify.py": ("network/compose.py",),
     # Programs whose parts are right if their optimum is: nothing else says what one of them should be.
     "programs/test_preactivation.py": ("programs/prepared.py",),
-    "methods/test_milp.py": ( "programs/witness.py"),
+    "methods/test_milp.py": ("programs/witness.py",),
     "jacobian/test_smooth.py": ("preactivation/functionals.py",),
     "quadratic/cuts/test_separation.py": ("quadratic/cuts/forms.py",),
     "quadratic/cuts/test_forward.py": ("quadratic/cuts/pairs.py",),
