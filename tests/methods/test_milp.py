@@ -310,3 +310,13 @@ def test_a_solver_that_is_not_there_says_how_to_get_it(monkeypatch: pytest.Monke
         result = lipcompare.bound(problem, method)
         assert result.status is Status.UNAVAILABLE and np.isfinite(result.overall_upper[0])
         assert result.detail == "pip install 'lipcompare[gurobi]' brings gurobi."
+
+
+def test_what_highs_drops_is_far_below_what_points_may_violate() -> None:
+    """HiGHS called 0.196 optimal and lipbab attains 0.256 when both were 1e-9."""
+    torch.manual_seed(2)
+    network = lipcompare.load(cnn((1, 5, 5), (3,), (8, 3)), input_shape=(1, 5, 5))
+    one = Problem.around(network, 0.5, 0.15, functionals=[[1.0, 0.0, 0.0]])
+    found, attained = (lipcompare.bound(one, method, time_limit=60.0) for method in ("milp", "lipbab"))
+    assert found.status is attained.status is Status.EXACT
+    assert found.lower[0, 0] == pytest.approx(attained.lower[0, 0], rel=1e-4)
