@@ -74,7 +74,8 @@ def test_what_underflows_on_the_way_back_meets_the_values_of_steep_sides() -> No
     for weight in (1e-170, 1e-170):
         nodes += [Activate(len(nodes) - 1, LeakyReLU(-1e200), 1)]
         nodes += [Affine((len(nodes) - 1,), (Dense(weight * one.unsqueeze(0)),), 0 * one)]
-    nodes += [Activate(len(nodes) - 1, LeakyReLU(), 1), Affine((len(nodes) - 1,), (Dense(one.unsqueeze(0)),), 0 * one)]
+    nodes += [Activate(len(nodes) - 1, LeakyReLU(), 1)]
+    nodes += [Affine((len(nodes) - 1,), (Dense(one.unsqueeze(0)),), 0 * one)]
     network = lipcompare.Network(tuple(nodes), (2,), (1,))
     first, second, last = network.activations
     slopes = {first: -1e200 * one, second: one, last: one}
