@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -20,6 +21,13 @@ def clock(device: str) -> float:
         return time.process_time()
     torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """What a piece of work takes by that clock."""
+    start = clock(device)
+    work()
+    return clock(device) - start
 
 
 def described(device: str) -> str:

@@ -4,15 +4,14 @@
 
 Networks with random weights, every gate undecided. Prints the time per iteration, the floating-point operations of an
 iteration (dense products, factorisations, the Newton matrix) over that time, and the share of the rate at which the
-device multiplies matrices of the same shape. Without CUDA it runs reduced sizes on the CPU and says so.
+device multiplies matrices of the same shape. Without CUDA it runs reduced sizes on the CPU, by processor
+seconds, and says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from experiments.device import clock, seconds
 from experiments.relaxations import random_network
 from experiments.semidefinite_programs import programs
 from lipcompare import Problem
@@ -41,17 +41,6 @@ def made(problems: int, coordinates: int, device: str) -> SdpData:
     functionals = problem.functionals[:, :1]
     problem = Problem(problem.network, problem.box, problem.norm, functionals)
     return programs(problem, problems, Tightening.INTERVAL).data
-
-
-def seconds(work: Callable[[], object], device: str) -> float:
-    """Wall clock of one call, the device's queue emptied before and after."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    begun = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
 
 
 def operations(n: int, signs: int) -> float:
@@ -79,9 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         data = made(count, coordinates, device)
         n, signs = data.size, data.entries.shape[-1]
         solve(data, max_iterations=1)  # first calls load libraries
-        begun = time.perf_counter()
+        begun = clock(device)
         solution = solve(data, max_iterations=40)
-        took = time.perf_counter() - begun
+        took = clock(device) - begun
         proof = seconds(partial(certify, data, solution.dual), device)
         # Programs leave the batch as they finish: count the iterations that were made.
         work = float(solution.iterations.sum()) * operations(n, signs)

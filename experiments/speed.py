@@ -32,7 +32,7 @@ from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lipcompare
-from experiments.device import add_device, clock, described
+from experiments.device import add_device, described, seconds
 from experiments.models import mlp
 from experiments.reference import DEFAULT_DATA
 from lipcompare import Network, Problem
@@ -85,13 +85,6 @@ def entries(data: Path, device: str = "cpu") -> list[Entry]:
     ]
 
 
-def seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """What a piece of work takes (:func:`experiments.device.clock`)."""
-    start = clock(device)
-    work()
-    return clock(device) - start
-
-
 class Calls(TorchDispatchMode):
     """Counts the operators that are called inside."""
 
@@ -128,7 +121,7 @@ def serve(data: Path) -> None:
     timed = entries(data)
     for line in sys.stdin:
         work = timed[int(line.lstrip("-"))][2]
-        print(calls(work) if line.startswith("-") else 1e3 * seconds(work), flush=True)
+        print(calls(work) if line.startswith("-") else 1e3 * seconds(work, "cpu"), flush=True)
 
 
 def started(checkout: Path, data: Path) -> subprocess.Popen[str]:

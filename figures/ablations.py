@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import PAGE, Results, Settings, looks, new_figure, save, save_table, style
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import entitle
 from lipcompare.report.figures.store import CUT_SHORT, headline, tightness
 from lipcompare.report.tables import by_group
@@ -38,7 +38,7 @@ def variants(table: pd.DataFrame) -> Figure:
         ratio, seconds, short, tasks = table.loc[name, ["ratio", "seconds", "short", "tasks"]]
         axes.plot(ratio, k, marker=look.marker, color=look.color, linestyle="none")
         few = "" if tasks == table["tasks"].max() else f", {tasks} of {table['tasks'].max()} problems"
-        text = f"{ratio:.3f}, {seconds_cell(seconds)} s{'†' if short else ''}{few}"
+        text = f"{ratio:.3f}, {two_digits(seconds)} s{'†' if short else ''}{few}"
         axes.annotate(text, (ratio, k), (6, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set_yticks(y, list(table.index))
     axes.set_ylim(len(table) - 0.5, -0.5)

@@ -32,7 +32,7 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import plain_log
 from lipcompare.report.tables import Cell, Table
 from lipcompare.rounding import upper_text
@@ -108,7 +108,7 @@ def table(frame: pd.DataFrame) -> Table:
             end = ends.loc[(label, name)]
             mark = "" if end["status"] == "exact" else "†"
             cells.append(Cell(upper_text(end["upper"]), end["upper"] <= best[label] * (1 + 1e-4)))
-            cells += [Cell(f"{seconds_cell(end['seconds'])}{mark}"), Cell(f"{end['nodes']:.0f}")]
+            cells += [Cell(f"{two_digits(end['seconds'])}{mark}"), Cell(f"{end['nodes']:.0f}")]
         rows.append((name, cells))
     columns = ("at most", "s", "subdomains")
     return Table("Branch and bound by bound and heuristic", headings(labels), rows, NOTE, columns, corner="variant")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from figures.pareto import STUDIES
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import paper_name
 from lipcompare.report.figures.store import CUT_SHORT, RAN, best_known, contradictions, distinct
 
@@ -130,7 +130,7 @@ class Pairs:
             f"{second} is looser than {first} on {int(self.looser.sum())} of {_problems(count)}, equal on {equal}, "
             f"tighter on {int(self.tighter.sum())}; its value is {_mean(self.ratio):.4g} times that of {first} in the "
             f"geometric mean ({self.ratio.min():.4g} to {self.ratio.max():.4g}), its time "
-            f"{seconds_cell(_mean(self.times))} times."
+            f"{two_digits(_mean(self.times))} times."
         )
         against = self.ratio[self.tighter].groupby(self.group[self.tighter]).min().sort_values()
         if len(against):
@@ -244,7 +244,7 @@ def _scales(main: pd.DataFrame) -> Claim:
         bounded = _bounded(ours)
         parts = [f"paper bounds {int(bounded.sum())} of {_problems(len(ours))}"]
         if bounded.any():
-            parts[0] += f" in {seconds_cell(ours['seconds'][bounded].median())} s (median)"
+            parts[0] += f" in {two_digits(ours['seconds'][bounded].median())} s (median)"
         ended = True
         for name in EXACT:
             theirs = distinct(cells[cells["series"] == name])
@@ -277,7 +277,7 @@ def _monotone(frame: pd.DataFrame) -> Claim:
             shares[name] = float(answers.reindex(PROVED).fillna(0.0).sum())
             parts = ", ".join(f"{answer} {share:.1%}" for answer, share in answers.items())
             sentences.append(
-                f"{data}, {name}: {parts} of {len(mine)} questions, {seconds_cell(mine['seconds'].mean())} s each."
+                f"{data}, {name}: {parts} of {len(mine)} questions, {two_digits(mine['seconds'].mean())} s each."
             )
         others = [shares[name] for name in ("IBP", "RecurJac") if name in shares]
         if data == "adult" and "paper" in shares and others:  # a made-up table neither keeps nor breaks the claim

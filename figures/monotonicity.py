@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import PAGE, Results, Settings, main, new_figure, save, save_table, style
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import paper_name
 from lipcompare.report.tables import Cell, Table
 
@@ -73,7 +73,7 @@ def table(frame: pd.DataFrame) -> Table:
         for method in methods:
             mine = found.loc[(feature, method)]
             cells += [_share(mine, answer, found.loc[feature][answer]) for answer in ("increasing", "decreasing")]
-            cells.append(Cell(seconds_cell(mine["seconds"])))
+            cells.append(Cell(two_digits(mine["seconds"])))
         rows.append((feature, cells))
     columns = ("increasing", "decreasing", "s")
     return Table(caption(frame), [paper_name(m) for m in methods], rows, NOTE, columns, corner="feature")

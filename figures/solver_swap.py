@@ -32,7 +32,7 @@ from figures.style import (
     save_table,
     style,
 )
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import plain_log
 from lipcompare.report.tables import Cell, Table
 
@@ -121,7 +121,7 @@ def table(frame: pd.DataFrame) -> Table:
             end = sums.loc[(level, solver)]
             cells += [
                 Cell(f"{end['proved']:.0f}/{end['of']:.0f}", solver == best[level]),
-                Cell(seconds_cell(end["seconds"])),
+                Cell(two_digits(end["seconds"])),
             ]
         rows.append((solver, cells))
     return Table(caption(frame), [f"big-Ms: {level}" for level in levels], rows, NOTE, ("proved", "s"), corner="solver")

@@ -73,7 +73,7 @@ def get(name: str) -> Solver:
         if member in members:
             return make(members[member])
         if reason := missing(family):
-            raise ValueError(f"no solver called {name!r} on this machine: {reason}.")
+            raise ValueError(f"No solver called {name!r} on this machine: {reason}.")
     known_names = names()
     lowered = {solver.lower(): solver for solver in known_names}
     near = [lowered[key] for key in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]

@@ -11,9 +11,9 @@ from lipcompare.rounding import gap_text, lower_text, upper_text
 _MOST_ROWS = 60
 
 
-def seconds_cell(seconds: float) -> str:
-    """Seconds in a table, without their unit: two digits, or whole seconds."""
-    return f"{seconds:.2g}" if seconds < 99.5 else f"{seconds:.0f}"
+def two_digits(value: float) -> str:
+    """A duration or a ratio, positive, to two digits, and whole where these are more."""
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 class Comparison(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
@@ -45,7 +45,7 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     shown["at most"] = rows["upper"].map(upper_text)
     shown["gap"] = rows["gap"].map(gap_text)
-    shown["seconds"] = rows["seconds"].map(seconds_cell)
+    shown["seconds"] = rows["seconds"].map(two_digits)
     shown["status"] = rows["status"].str.replace("_", " ")
     return pd.DataFrame(shown)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from lipcompare.budget import duration
 from lipcompare.certificates import checked
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import ordered, style
 from lipcompare.errors import InvalidInput, nearest
 from lipcompare.report.figures.store import (
@@ -337,7 +337,7 @@ def _cells(frame: pd.DataFrame) -> Listing:
     """The cells, the first of them if they are very many."""
     lines = [
         [
-            r.task, r.series, lower_text(r.lower), upper_text(r.upper), seconds_cell(r.seconds),
+            r.task, r.series, lower_text(r.lower), upper_text(r.upper), two_digits(r.seconds),
             r.status.replace("_", " "), r.verified,
         ]
         for r in frame.head(_MOST_ROWS).itertuples()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.style import ordered
 from lipcompare.report.figures.store import CUT_SHORT, RAN
 from lipcompare.report.templating import render
@@ -244,7 +244,7 @@ class _Entry:
         text += "" if self.complete else f" ({self.proved}/{self.of_all})"
         # As good as the best within the gap at which exact methods stop.
         is_best = self.counts and self.complete and self.value <= best * (1 + 1e-4)
-        return Cell(text, is_best), Cell(f"{seconds_cell(self.seconds)}{'†' if self.short else ''}")
+        return Cell(text, is_best), Cell(f"{two_digits(self.seconds)}{'†' if self.short else ''}")
 
 
 def _short(value: object) -> str:

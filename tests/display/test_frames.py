@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lipcompare import Bound, Status
-from lipcompare.display.frames import Comparison, seconds_cell
+from lipcompare.display.frames import Comparison, two_digits
 from lipcompare.study.tidy import tidy
 
 PROBLEM = nets.problem(nets.dense(0, (2, 3, 1)), 0.1)
@@ -36,6 +36,6 @@ def test_what_is_made_of_it_is_a_plain_frame() -> None:
     assert type(comparison()[["method"]]) is pd.DataFrame
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.00123, "0.0012"), (9.96, "10"), (99.4, "99"), (120.6, "121")])
-def test_seconds_are_no_powers_of_ten(seconds: float, text: str) -> None:
-    assert seconds_cell(seconds) == text
+@pytest.mark.parametrize(("value", "text"), [(0.00123, "0.0012"), (9.96, "10"), (99.4, "99"), (120.6, "121")])
+def test_large_numbers_are_no_powers_of_ten(value: float, text: str) -> None:
+    assert two_digits(value) == text

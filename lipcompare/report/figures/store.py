@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lipcompare.display.frames import seconds_cell
+from lipcompare.display.frames import two_digits
 from lipcompare.display.intervals import comparison
 from lipcompare.display.style import (
     GREY,
@@ -140,7 +140,7 @@ def headline(bounds: Mapping[str, tuple[float, float]]) -> str:
     ratio, times = finite[other][0] / finite[first][0], finite[first][1] / finite[other][1]
     if ratio < 1 + _SAME:
         return f"{first} and {other} prove the same"
-    cost = "the same time" if 0.8 < times < 1.25 else f"{seconds_cell(times)} times the time"
+    cost = "the same time" if 0.8 < times < 1.25 else f"{two_digits(times)} times the time"
     return f"{first} is {ratio:.3g} times tighter than {other}, in {cost}"
 
 
