@@ -9,8 +9,9 @@ wrong status is written to a file from which ``--replay`` makes it again.
 
 A case is one network, one domain, one norm and one precision; the domains of a network make one batch. Linear bounds
 and questions run on the whole batch, two costly methods or solvers on one example each; ``--runs`` names what else is
-to run on each batch instead. At the end, and in ``counts.md`` every minute, there is a table of the cases of each kind
-and of how often each method or question ran on one.
+to run on each batch instead, and ``--boxes 1`` holds costly methods against each other. At the end, and in
+``counts.md`` every minute, there is a table of the cases of each kind and of how often each method or question ran on
+one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 import lipcompare
-from experiments.differential.cases import BOXES, COSTLY, LINEAR, Spec, named, specs
+from experiments.differential.cases import BOXES, COSTLY, KINDS, LINEAR, Spec, named, specs
 from experiments.differential.derivatives import derivatives
 from experiments.differential.questions import GAP, LOOKS, QUESTIONS, Truths
 from lipcompare import Bound, Problem, Status
@@ -198,6 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--runs", nargs="+", default=[], choices=(*RUNS, "costly"), metavar="NAME",
         help="what runs on every batch; 'costly' stands for all costly methods. Names: " + ", ".join(RUNS),
     )  # fmt: skip
+    parser.add_argument(
+        "--kinds", nargs="+", default=KINDS, choices=KINDS, metavar="KIND",
+        help="of problems (default: all): " + ", ".join(KINDS),
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where problems are: cpu or cuda (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("differential"), help="folder for findings")
     parser.add_argument("--replay", type=Path, help="a finding to make again")
@@ -213,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [name for name in chosen.runs if name != "costly"]
     if "costly" in chosen.runs:
         names += [named(*run) for run in COSTLY]
-    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names)), chosen.device):
+    for spec in specs(chosen.seed, chosen.boxes, ",".join(dict.fromkeys(names)), chosen.device, chosen.kinds):
         if time.monotonic() > end or tally.cases.total() >= chosen.cases:
             break
         faulthandler.dump_traceback_later(LATE)  # where it is, should it hang

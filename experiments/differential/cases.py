@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -179,6 +179,13 @@ NETWORKS: dict[str, Callable[[], Network]] = {
         (1, 4, 4), nn.Conv2d(1, 2, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(2, 2, 2), nn.ReLU(), nn.Flatten(),
         nn.Linear(2, 2),
     ),
+    "larger convolutional": lambda: _imported(
+        (1, 5, 5), nn.Conv2d(1, 3, 3, padding=1, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(27, 8), nn.ReLU(), nn.Linear(8, 3),
+    ),
+    "larger dense": lambda: _imported(
+        (6,), nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    ),
     "pooling": lambda: _imported(
         (1, 4, 4), nn.Conv2d(1, 1, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 2)
     ),
@@ -203,9 +210,12 @@ EXTREME = ("dense", "leaky", "softmax", "log-softmax", "max pooling", "sorting",
 """Ordinary networks every second of which has layers of extreme sizes."""
 
 
-def specs(seed: int, boxes: int, chosen: str, device: str) -> Iterator[Spec]:
+KINDS = (*hostile.FAMILIES, *NETWORKS, *SMOOTH)
+"""Everything that problems are made of."""
+
+
+def specs(seed: int, boxes: int, chosen: str, device: str, kinds: Sequence[str] = KINDS) -> Iterator[Spec]:
     """Batches without end: every kind in turn, half of them in float32."""
-    kinds = [*hostile.FAMILIES, *NETWORKS, *SMOOTH]
     for number in itertools.count(seed):
         for place, kind in enumerate(kinds):
             norm = ("inf", "2", "1")[(number + place) % 3]

@@ -86,9 +86,6 @@ def run(
         if proofs is not None:
             with in_words(proofs):
                 proofs.mkdir(exist_ok=True)
-        if proofs is not None:
-            with in_words(proofs):
-                proofs.mkdir(exist_ok=True)
         done = results.done()
         waiting = [cell for key, cell in work.cells.items() if key not in done]
         counts: collections.Counter[str] = collections.Counter()
