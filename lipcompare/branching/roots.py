@@ -9,7 +9,7 @@ import torch
 
 from lipcompare.attack.search import SHORT, Effort, kink_patterns, search
 from lipcompare.budget import Deadline
-from lipcompare.gates import has_patterns
+from lipcompare.gates import PreactivationBounds, has_patterns
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
@@ -54,8 +54,8 @@ _SETTLE = 0.2
 
 
 def settled(
-    problem: Problem, bounds: dict[int, Interval], memory: int, seconds: float = float("inf")
-) -> dict[int, Interval]:
+    problem: Problem, bounds: PreactivationBounds, memory: int, seconds: float = float("inf")
+) -> PreactivationBounds:
     """Tighter bounds over one example's box where the signs of hidden neurons can be proved by halving it.
 
     ``seconds``: what is left of the example's time, of which a share is spent.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
-
-import numpy as np
 
 from lipcompare.branching.bounds import Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
+from lipcompare.branching.driver import Search, SearchLimits, Stop
 from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
 from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
+from lipcompare.branching.race import Tree, by_class, race
 from lipcompare.branching.roots import first_points, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
 from lipcompare.budget import Budget, Clock, Deadline
@@ -27,6 +27,7 @@ from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.base import REFINING, Method
 from lipcompare.methods.linear import LBP, Linear, linear_bounds
 from lipcompare.methods.searches import PART, Ended, searched
+from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
@@ -40,13 +41,13 @@ class Schedule(enum.Enum):
     CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
 
 
+RACE = "race"
+"""The bounds that take turns until it shows which is better."""
 _DEFAULT = "default"
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
 _LATE = 0.5
 """Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
-_ROUND = 0.02
-"""Share of the time that is worth another round over searches that the time had stopped."""
 
 
 @final
@@ -55,16 +56,20 @@ class Bab(Method):
     """Branch and bound: split on gates and gradient signs, re-propagate, bound, and settle patterns by linear programs.
 
     With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
-    leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md).
+    leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md). The first
+    bounds many subdomains, the second few and tightly; with ``bound = race`` both search, each a tree of its own, until
+    the gap of one is clearly ahead, which goes on alone.
 
     On all inputs gates are decided alone: regions may be unbounded, and are empty by an exact certificate only.
 
     Networks with smooth activations have no patterns: there the box is halved, one input at a time, and every part gets
-    the linear bound with the joint relaxation; with ``bound = sdp`` the whole box has the quadratic-gate bound too.
+    the linear bound with the joint relaxation; but for ``bound = lbp`` the whole box has the quadratic-gate bound too.
     That settles few inputs only; ``tolerance``, ``sweeps`` and ``passes`` then mean nothing.
 
     Attributes:
-        bound: the bound of a subdomain: ``sdp``, ``lbp``, or a registered one (:mod:`lipcompare.branching.bounds`).
+        bound: the bound of a subdomain: ``sdp``, ``lbp``, a registered one (:mod:`lipcompare.branching.bounds`), or
+            ``race`` for the first two, which is ``sdp`` alone on all inputs, where activations are smooth, with
+            ``moment`` or a ``node_limit``, and for a search that is saved.
         heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only), or a registered one
             (:mod:`lipcompare.branching.heuristics`); ``default`` takes ``moment`` for sdp and ``area`` for lbp.
         schedule: how rows share the time.
@@ -83,11 +88,11 @@ class Bab(Method):
 
     name: ClassVar[str] = "bab"
     proves: ClassVar[str] = "exact"
-    summary: ClassVar[str] = "branch and bound on patterns (bound = sdp, or lbp as in the paper), on boxes where smooth"
+    summary: ClassVar[str] = "branch and bound on patterns (bounds: sdp, or lbp as in the paper), on boxes where smooth"
     reference: ClassVar[str] = "shi2022lipschitz"
     everywhere: ClassVar[bool] = True
 
-    bound: str = "sdp"
+    bound: str = RACE
     heuristic: str = "default"
     schedule: Schedule = Schedule.QUEUE
     tightening: Tightening = Tightening.ALPHA_CROWN
@@ -102,7 +107,8 @@ class Bab(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        tree_bound(self.bound)
+        if self.bound != RACE:
+            tree_bound(self.bound)
         if self.heuristic != _DEFAULT:
             heuristic_named(self.heuristic)
 
@@ -114,7 +120,8 @@ class Bab(Method):
         if not has_patterns(network) and chosen:
             return "Heuristics choose gates, and smooth activations have none to decide: leave the heuristic out."
         reads_moments = chosen and heuristic_named(self.heuristic).reads_moments
-        if reads_moments and not tree_bound(self.bound).has_moments(problem.norm):
+        bound = Sdp.name if self.bound == RACE else self.bound
+        if reads_moments and not tree_bound(bound).has_moments(problem.norm):
             return (
                 f"The heuristic {self.heuristic!r} reads the quadratic-gate bound for p = inf and p = 2: take area or "
                 "babsr here."
@@ -139,45 +146,59 @@ class Bab(Method):
 
         return searched(self, problem, linear, clock, search, nodes="subdomain", saved=bool(self.state))
 
-    def evaluator(
-        self, problem: Problem, root: Propagated, memory: int, deadline: Deadline, *, hasty: bool = False
-    ) -> NetworkEvaluator | BoxEvaluator | EverywhereEvaluator:
-        """The evaluator of one example, whose search ends at ``deadline``.
+    def _names(self, problem: Problem) -> tuple[str, ...]:
+        """The bounds that race, or the only one."""
+        if self.bound != RACE:
+            return (self.bound,)
+        reads_moments = self.heuristic != _DEFAULT and heuristic_named(self.heuristic).reads_moments
+        patterns = has_patterns(problem.network) and not isinstance(problem.box, Space)
+        alone = not patterns or reads_moments or self.state or self.node_limit
+        return (Sdp.name,) if alone else (Sdp.name, LBP)
 
-        ``root``: what is known over its whole box, which is not improved where it is ``hasty``.
+    def _bounds(self, problem: Problem, root: Propagated, memory: int, deadline: Deadline) -> Mapping[int, Interval]:
+        """Pre-activation bounds to start from: those of the root, or tighter ones."""
+        if not has_patterns(problem.network) or isinstance(problem.box, Space) or root.hurried:
+            return root.bounds
+        return settled(problem, root.bounds, memory, deadline.left)
+
+    def _evaluator(
+        self,
+        name: str,
+        problem: Problem,
+        root: Propagated,
+        bounds: Mapping[int, Interval],
+        memory: int,
+        deadline: Deadline,
+    ) -> NetworkEvaluator | BoxEvaluator | EverywhereEvaluator:
+        """The evaluator of one example by the bound of that name, whose search ends at ``deadline``.
+
+        ``root``: what is known over its whole box; ``bounds``: the same pre-activation bounds, or tighter ones.
         """
         if not has_patterns(problem.network):
-            return BoxEvaluator(problem, lifted=self.bound == Sdp.name, memory=memory, deadline=deadline)
-        if isinstance(problem.box, Space):
-            return self._everywhere(problem, memory, deadline)
-        before = dict(root.bounds)
-        bounds = before if root.hurried or hasty else settled(problem, before, memory, deadline.left)
-        bound, norm = tree_bound(self.bound), problem.norm
-        same = bounds is before and bound.propagation == LBP
-        name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
-        settings = Settings(tolerance=self.tolerance, memory=memory, cuts=self.cuts, deadline=deadline)
+            return BoxEvaluator(problem, lifted=name == Sdp.name, memory=memory, deadline=deadline)
+        bound, norm = tree_bound(name), problem.norm
+        splits = heuristic_named(bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic)
+        everywhere = isinstance(problem.box, Space)
+        settings = Settings(
+            tolerance=self.tolerance, memory=memory, cuts=0 if everywhere else self.cuts, deadline=deadline
+        )
+        bounding = bound.on(Numbering(problem.network), norm, splits, settings)
+        relaxation = RELAXATIONS[bound.propagation]
+        if everywhere:
+            return EverywhereEvaluator(
+                problem=problem, bound=bounding, propagation=relaxation, memory=memory, deadline=deadline
+            )
+        same = bounds is root.bounds and bound.propagation == LBP
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
-            bound=bound.on(Numbering(problem.network), norm, heuristic_named(name), settings),
-            propagation=RELAXATIONS[bound.propagation],
+            bound=bounding,
+            propagation=relaxation,
             sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
             passes=self.passes or bound.passes,
             memory=memory,
             deadline=deadline,
             whole=whole_of(problem, root) if same else None,
-        )
-
-    def _everywhere(self, problem: Problem, memory: int, deadline: Deadline) -> EverywhereEvaluator:
-        bound, norm = tree_bound(self.bound), problem.norm
-        name = bound.default_heuristic(norm) if self.heuristic == _DEFAULT else self.heuristic
-        settings = Settings(tolerance=self.tolerance, memory=memory, deadline=deadline)
-        return EverywhereEvaluator(
-            problem=problem,
-            bound=bound.on(Numbering(problem.network), norm, heuristic_named(name), settings),
-            propagation=RELAXATIONS[bound.propagation],
-            memory=memory,
-            deadline=deadline,
         )
 
     def _searching(self, deadline: Deadline) -> float:
@@ -215,101 +236,68 @@ class Bab(Method):
             ledger.keep(b, [search])
             return Ended(Stop.TIME, 0, 0)
         root = linear.propagated(budget.memory, REFINING * deadline.left)
-        evaluator = self.evaluator(problem, root, budget.memory, deadline, hasty=hasty)
-        searches, before, programs = self._searches(search), search.nodes, 0
-        checkpoint = Checkpoint(path, key) if path is not None else None
+        names, memory = self._names(problem), budget.memory
         limits = SearchLimits(
             gap=budget.gap,
-            nodes=self.node_limit / len(searches) if self.node_limit else float("inf"),
-            memory=budget.memory,
+            nodes=self.node_limit / (problem.rows if self.schedule is Schedule.CLASSES else 1) or float("inf"),
+            memory=memory,
             batch=self.batch,
         )
+
+        def tree(name: str, start: Search, bounds: Mapping[int, Interval]) -> Tree:
+            evaluator = self._evaluator(name, problem, root, bounds, memory, deadline)
+            evaluators.append(evaluator)
+            searches = [start] if self.schedule is Schedule.QUEUE else by_class(start)
+            return Tree(searches, evaluator, limits, ledger, b, checkpoint)
+
+        known_upper = ledger.upper[b].copy()
+
+        def again() -> Search:
+            # From the root's bounds: how far each gets shows which is better.
+            return Search.start(known_upper, list(ledger.attained[b].witnesses.values()))
+
+        before, evaluators = search.nodes, list[NetworkEvaluator | BoxEvaluator | EverywhereEvaluator]()
+        checkpoint = Checkpoint(path, key) if path is not None else None
+        bounds = root.bounds if hasty else self._bounds(problem, root, memory, deadline)
+        trees = [tree(names[0], search, bounds)]
         try:
             stop = Stop.NODES
             if hasty:
-                stop = self._whole_box_first(searches, evaluator, limits, deadline, ledger.watch(b, searches))
-                programs = evaluator.programs
+                stop = self._whole_box_first(problem, trees[0], deadline)
                 if stop is Stop.NODES and deadline.passed(PART * linear.seconds):
                     stop = Stop.TIME
                 elif stop is Stop.NODES:
-                    evaluator = self.evaluator(problem, root, budget.memory, deadline)
-                    if isinstance(evaluator, NetworkEvaluator) and evaluator.whole is None:
+                    bounds = self._bounds(problem, root, memory, deadline)
+                    if bounds is not root.bounds:
                         # Tighter than what the whole box was bounded with: from there once more.
-                        ledger.keep(b, searches)
-                        before -= sum(each.nodes for each in searches)
-                        points = list(searches[0].attained.witnesses.values())
-                        searches = self._searches(Search.start(ledger.upper[b].copy(), points))
+                        trees.append(tree(names[0], again(), bounds))
             if stop is Stop.NODES:
-                done = sum(each.nodes for each in searches) - before
-                rest = dataclasses.replace(limits, nodes=limits.nodes - done / len(searches))
-                stop = in_turn(searches, evaluator, rest, deadline, ledger.watch(b, searches), checkpoint)
-                programs += evaluator.programs
+                first, done = trees[-1], sum(each.nodes for each in trees) - before
+                first.limits = dataclasses.replace(limits, nodes=limits.nodes - done / len(first.searches))
+
+                def join(name: str) -> Tree:
+                    trees.append(tree(name, again(), bounds))
+                    return trees[-1]
+
+                stop = race(first, [partial(join, name) for name in names[1:]], deadline)
         finally:
-            ledger.keep(b, searches)
             if path is not None:
                 save(search, path, key)
-        return Ended(stop, sum(each.nodes for each in searches) - before, programs)
+        programs = sum(evaluator.programs for evaluator in evaluators)
+        return Ended(stop, sum(each.nodes for each in trees) - before, programs)
 
-    def _searches(self, search: Search) -> list[Search]:
-        """The searches that a search over all rows is made of."""
-        return [search] if self.schedule is Schedule.QUEUE else by_class(search)
-
-    def _whole_box_first(
-        self,
-        searches: list[Search],
-        evaluator: NetworkEvaluator | BoxEvaluator | EverywhereEvaluator,
-        limits: SearchLimits,
-        deadline: Deadline,
-        watch: Callable[[SearchProgress], None],
-    ) -> Stop:
+    def _whole_box_first(self, problem: Problem, tree: Tree, deadline: Deadline) -> Stop:
         """Bound the whole box for all rows, and look for points to beat only then; why that ended."""
-        problem = evaluator.problem
-        roots = dataclasses.replace(limits, nodes=min(limits.nodes, problem.rows / len(searches)))
-        stop = in_turn(searches, evaluator, roots, deadline, watch)
+        limits = tree.limits
+        tree.limits = dataclasses.replace(limits, nodes=min(limits.nodes, problem.rows / len(tree.searches)))
+        stop = tree.advance(deadline)
         if stop is Stop.NODES and not deadline.passed():
             searching = Deadline.after(self._searching(deadline))
             found = Attained(problem.rows, first_points(problem, self.seed, searching, limits.memory))
-            for search in searches:
-                search.attained.learn(found)
+            for each in tree.searches:
+                each.attained.learn(found)
+            tree.ledger.keep(tree.example, tree.searches)
         return stop
-
-
-def in_turn(
-    searches: Sequence[Search],
-    evaluator: Evaluator,
-    limits: SearchLimits,
-    deadline: Deadline,
-    report: Callable[[SearchProgress], None],
-    checkpoint: Callable[[Search], None] | None = None,
-) -> Stop:
-    """Run searches one after another in equal shares of the time, and why they ended.
-
-    What one attains prunes the others, and what it leaves of its time goes to those that come after it; what the last
-    ones leave goes to all that the time had stopped, in another round.
-    """
-    stop, first = Stop.DONE, {id(search): search.nodes for search in searches}
-    rest, shortest = list(searches), _ROUND * max(deadline.left, 0.0)
-    while rest:
-        unfinished = []
-        for number, search in enumerate(rest):
-            share = dataclasses.replace(
-                limits,
-                seconds=deadline.left / (len(rest) - number),
-                nodes=limits.nodes - (search.nodes - first[id(search)]),
-            )
-            ended = run(search, evaluator, share, report=report, checkpoint=checkpoint)
-            for other in searches:
-                other.attained.learn(search.attained)
-            if ended is Stop.INTERRUPTED:
-                return ended
-            if ended is Stop.TIME:
-                unfinished.append(search)
-            elif ended is not Stop.DONE:
-                stop = ended
-        if unfinished and deadline.left <= shortest:
-            return Stop.TIME
-        rest = unfinished
-    return stop
 
 
 def state_path(state: str, example: int, batch: int) -> Path | None:
@@ -318,14 +306,3 @@ def state_path(state: str, example: int, batch: int) -> Path | None:
         return None
     path = Path(state)
     return path if batch == 1 else path.with_name(f"{path.stem}.{example}{path.suffix}")
-
-
-def by_class(search: Search) -> list[Search]:
-    """One search per row, the one with the largest bound first."""
-    order = sorted(search.waiting, key=lambda node: -node.upper)
-    searches = []
-    for node in order:
-        alone = Search.start(np.zeros_like(search.closed), list(search.attained.witnesses.values()))
-        alone.waiting = [node]
-        searches.append(alone)
-    return searches

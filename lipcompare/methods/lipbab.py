@@ -183,9 +183,9 @@ def spectral_search(
     with torch.no_grad():
         if not example.network.activations:
             return lipbab_operator_norm(example, known, gap=gap)
-        bounds, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, REFINING * time_limit)
-        if not isinstance(example.box, Space):
-            bounds = settled(example, bounds, memory, deadline.left)
+        root, _ = root_bounds(example, Tightening.ALPHA_CROWN, memory, REFINING * time_limit)
+        everywhere = isinstance(example.box, Space)
+        bounds = root if everywhere else settled(example, root, memory, deadline.left)
         evaluator = SpectralEvaluator(example, bounds, memory=memory, deadline=deadline)
         points = search_points(example, Effort(), deadline=Deadline.after(_SEARCH * deadline.left), memory=memory)
         slopes = example.network.slopes(example.network.values(points[0]))

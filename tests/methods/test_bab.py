@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import time
 
 import nets
 import numpy as np
@@ -20,12 +19,9 @@ from lipcompare import InvalidInput, Network, Problem, Status
 from lipcompare.branching import bounds
 from lipcompare.branching.bounds import sdp
 from lipcompare.branching.cuts import solve_with_cuts
-from lipcompare.branching.driver import Assessment, Search, SearchLimits, Stop
-from lipcompare.budget import Deadline
-from lipcompare.methods.bab import Bab, Schedule, by_class, in_turn
+from lipcompare.methods.bab import Bab, Schedule
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
-from lipcompare.result import Witness
 
 QUICK = {"attack_seconds": 0.2}
 VARIANTS = [
@@ -241,40 +237,3 @@ def test_a_network_without_an_activation_has_one_gradient(method, norm):
     np.testing.assert_allclose(result.lower[0], truth, rtol=1e-9)
     np.testing.assert_allclose(result.upper[0], truth, rtol=1e-9)
     assert (result.upper[0] >= truth).all()
-
-
-class Slow:
-    """Takes as long per subdomain as its row says, and needs so many halvings of a bound."""
-
-    def __init__(self, seconds, halvings):
-        self.seconds, self.halvings, self.spent = seconds, halvings, np.zeros(len(seconds))
-
-    def evaluate(self, nodes, floor, target):
-        results = []
-        for node in nodes:
-            time.sleep(self.seconds[node.row])
-            self.spent[node.row] += self.seconds[node.row]
-            depth = len(node.decisions)
-            upper = 1.0 if depth < self.halvings[node.row] else 0.4
-            results.append(Assessment(upper, (2 * depth + 1,), closed=True))
-        return results
-
-
-def test_time_that_one_class_leaves_goes_to_the_others():
-    """The second class ends at once; the first, stopped after its half, has the rest too."""
-    searches = by_class(Search.start([9.0, 8.0], [Witness(0, 0.5, np.zeros(1))]))
-    evaluator = Slow([0.01, 0.0], [10**9, 1])
-    began = time.perf_counter()
-    stop = in_turn(searches, evaluator, SearchLimits(batch=1), Deadline.after(1.0), lambda now: None)
-    took = time.perf_counter() - began
-    assert stop is Stop.TIME and 0.9 < took < 1.3
-    assert evaluator.spent[0] > 0.7 * took or searches[0].nodes > 40
-    assert searches[1].upper == 0.5 and searches[0].upper == 1.0
-
-
-def test_classes_keep_their_share_of_the_node_limit():
-    searches = by_class(Search.start([9.0, 8.0], [Witness(0, 0.5, np.zeros(1))]))
-    evaluator = Slow([0.0, 0.0], [10**9, 10**9])
-    limits = SearchLimits(batch=1, nodes=15)
-    assert in_turn(searches, evaluator, limits, Deadline.after(5.0), lambda now: None) is Stop.NODES
-    assert [search.nodes for search in searches] == [15, 15]

@@ -1,0 +1,159 @@
+"""Trees that are searched in turns: the rows of one example, or bounds of which nobody knows which pays.
+
+A tighter bound of subdomains closes more of them, a cheaper one bounds more: which of the two is ahead after a minute
+depends on the network, and shows in the first seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
+from lipcompare.branching.ledger import Ledger
+from lipcompare.branching.state import Checkpoint
+from lipcompare.budget import Deadline
+
+_ROUND = 0.02
+"""Share of the time that is worth another round over searches that the time had stopped."""
+_FIRST = 0.5
+"""Seconds of the first turn."""
+_RACE = 0.4
+"""At most of the time until one tree goes on alone."""
+_AHEAD = 2.0
+"""A tree is ahead when its gap is so many times below that of the others after equal time. Extrapolating the gaps did
+worse: early on the tree with the tighter bounds gains the faster the later it begins to."""
+
+
+@dataclasses.dataclass(eq=False)
+class Tree:
+    """One example's rows, bounded by one evaluator.
+
+    Attributes:
+        searches: one over all rows, or one per row.
+        example: its number, under which the ledger keeps what they prove.
+        used: seconds that it has had.
+    """
+
+    searches: Sequence[Search]
+    evaluator: Evaluator
+    limits: SearchLimits
+    ledger: Ledger
+    example: int
+    checkpoint: Checkpoint | None = None
+    used: float = 0.0
+
+    def advance(self, deadline: Deadline) -> Stop:
+        """Search until then, and why that ended; the ledger has all of it."""
+        left = deadline.left
+        watch = self.ledger.watch(self.example, self.searches)
+        try:
+            return in_turn(self.searches, self.evaluator, self.limits, deadline, watch, self.checkpoint)
+        finally:
+            self.ledger.keep(self.example, self.searches)
+            self.used += left - deadline.left
+
+    @property
+    def upper(self) -> float:
+        return max(search.upper for search in self.searches)
+
+    @property
+    def best(self) -> float:
+        return max(search.best for search in self.searches)
+
+    @property
+    def nodes(self) -> int:
+        return sum(search.nodes for search in self.searches)
+
+    def learn(self, other: Tree) -> None:
+        """Know the points that another one has found."""
+        for known in other.searches:
+            for search in self.searches:
+                search.attained.learn(known.attained)
+
+
+def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) -> Stop:
+    """Search trees of the same rows in turns of equal time, the longer the closer they are, then the best one alone.
+
+    Args:
+        others: make the trees that join where ``first`` does not end in a moment.
+
+    Returns:
+        Why it ended; one tree that is searched to its end ends the race.
+    """
+    if not others:
+        return first.advance(deadline)
+    stop = first.advance(_within(deadline, _FIRST))
+    if stop is not Stop.TIME or deadline.passed():
+        return stop
+    racing, turn = _RACE * deadline.left, first.used
+    trees = [first, *(make() for make in others)]
+    while True:
+        for tree in trees:
+            if tree.used < turn:
+                stop = tree.advance(_within(deadline, turn - tree.used))
+                if stop is not Stop.TIME or deadline.passed():
+                    return stop
+            for other in trees:
+                other.learn(tree)
+        least = first.limits.enough(first.best)
+        order = sorted(trees, key=lambda tree: tree.upper)
+        best, second = (max(tree.upper - least, 0.0) for tree in order[:2])
+        if _AHEAD * best < second or len(trees) * 2 * turn > racing:
+            return order[0].advance(deadline)
+        turn *= 2
+
+
+def _within(deadline: Deadline, seconds: float) -> Deadline:
+    return Deadline.after(min(seconds, deadline.left))
+
+
+def in_turn(
+    searches: Sequence[Search],
+    evaluator: Evaluator,
+    limits: SearchLimits,
+    deadline: Deadline,
+    report: Callable[[SearchProgress], None],
+    checkpoint: Callable[[Search], None] | None = None,
+) -> Stop:
+    """Run searches one after another in equal shares of the time, and why they ended.
+
+    What one attains prunes the others, and what it leaves of its time goes to those that come after it; what the last
+    ones leave goes to all that the time had stopped, in another round.
+    """
+    stop, first = Stop.DONE, {id(search): search.nodes for search in searches}
+    rest, shortest = list(searches), _ROUND * max(deadline.left, 0.0)
+    while rest:
+        unfinished = []
+        for number, search in enumerate(rest):
+            share = dataclasses.replace(
+                limits,
+                seconds=deadline.left / (len(rest) - number),
+                nodes=limits.nodes - (search.nodes - first[id(search)]),
+            )
+            ended = run(search, evaluator, share, report=report, checkpoint=checkpoint)
+            for other in searches:
+                other.attained.learn(search.attained)
+            if ended is Stop.INTERRUPTED:
+                return ended
+            if ended is Stop.TIME:
+                unfinished.append(search)
+            elif ended is not Stop.DONE:
+                stop = ended
+        if unfinished and deadline.left <= shortest:
+            return Stop.TIME
+        rest = unfinished
+    return stop
+
+
+def by_class(search: Search) -> list[Search]:
+    """One search per row, the one with the largest bound first."""
+    order = sorted(search.waiting, key=lambda node: -node.upper)
+    searches = []
+    for node in order:
+        alone = Search.start(np.zeros_like(search.closed), list(search.attained.witnesses.values()))
+        alone.waiting = [node]
+        searches.append(alone)
+    return searches
