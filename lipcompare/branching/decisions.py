@@ -54,6 +54,11 @@ class Numbering:
         """Activation node of every gate, (gates,)."""
         return np.repeat(self.network.activations, [self.network.nodes[k].size for k in self.network.activations])
 
+    @cached_property
+    def layer_of(self) -> np.ndarray:
+        """Number of the activation node of every gate among them, in the order of the network, (gates,)."""
+        return np.unique(self.node_of, return_inverse=True)[1]
+
     def split(self, flat: Tensor) -> dict[int, Tensor]:
         """A tensor (..., gates) by activation node."""
         return by_node(self.network, flat)

@@ -7,6 +7,7 @@ depends on the network, and shows in the first seconds.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,11 +21,12 @@ _ROUND = 0.02
 """Share of the time that is worth another round over searches that the time had stopped."""
 _FIRST = 0.5
 """Seconds of the first turn."""
-_RACE = 0.4
-"""At most of the time until one tree goes on alone."""
 _AHEAD = 2.0
-"""A tree is ahead when its gap is so many times below that of the others after equal time. Extrapolating the gaps did
-worse: early on the tree with the tighter bounds gains the faster the later it begins to."""
+"""A tree is ahead when its gap is so many times below that of the others after equal time."""
+_LEAST, _MOST = 0.25, 0.5
+"""From this share of the time on it is enough to have the least gap now and as it goes on. Where these are two, one is
+tight from the start and the other gains faster: that is worth a race for longer, until up to the second share, and then
+the faster one goes on."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,6 +37,7 @@ class Tree:
         searches: one over all rows, or one per row.
         example: its number, under which the ledger keeps what they prove.
         used: seconds that it has had.
+        before: the upper end before its last turn.
     """
 
     searches: Sequence[Search]
@@ -44,10 +47,11 @@ class Tree:
     example: int
     checkpoint: Checkpoint | None = None
     used: float = 0.0
+    before: float = float("inf")
 
     def advance(self, deadline: Deadline) -> Stop:
         """Search until then, and why that ended; the ledger has all of it."""
-        left = deadline.left
+        left, self.before = deadline.left, self.upper
         watch = self.ledger.watch(self.example, self.searches)
         try:
             return in_turn(self.searches, self.evaluator, self.limits, deadline, watch, self.checkpoint)
@@ -88,8 +92,8 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) 
     stop = first.advance(_within(deadline, _FIRST))
     if stop is not Stop.TIME or deadline.passed():
         return stop
-    racing, turn = _RACE * deadline.left, first.used
     trees = [first, *(make() for make in others)]
+    turn, begun, time = first.used, first.used, first.used + deadline.left
     while True:
         for tree in trees:
             if tree.used < turn:
@@ -98,12 +102,28 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) 
                     return stop
             for other in trees:
                 other.learn(tree)
-        least = first.limits.enough(first.best)
-        order = sorted(trees, key=lambda tree: tree.upper)
-        best, second = (max(tree.upper - least, 0.0) for tree in order[:2])
-        if _AHEAD * best < second or len(trees) * 2 * turn > racing:
-            return order[0].advance(deadline)
+        (now, clearly), (later, _) = _leader(trees), _leader(trees, later=True)
+        spent = len(trees) * turn
+        if clearly or (turn > begun and spent >= _LEAST * time and now is later):
+            return now.advance(deadline)
+        if 2 * spent > _MOST * time:
+            return later.advance(deadline)
         turn *= 2
+
+
+def _leader(trees: Sequence[Tree], *, later: bool = False) -> tuple[Tree, bool]:
+    """The tree with the least gap, and whether clearly so; ``later``: should each turn gain as much as the last one.
+
+    A turn is as long as all before it: by a power law the gap falls by the same factor in each.
+    """
+    least = trees[0].limits.enough(max(tree.best for tree in trees))
+
+    def gap(tree: Tree) -> float:
+        now, before = max(tree.upper - least, 0.0), tree.before - least
+        return now * now / before if later and 0 < now < before < math.inf else now
+
+    ahead, second = sorted(trees, key=gap)[:2]
+    return ahead, _AHEAD * gap(ahead) < gap(second)
 
 
 def _within(deadline: Deadline, seconds: float) -> Deadline:

@@ -33,5 +33,6 @@ def test_signs_of_gates_and_entries() -> None:
     assert gates[second].tolist() == [[0, -1, 0, 0], [0] * 4]
     assert signs.tolist() == [[0, 0, 1], [0, 0, 0]]
     assert numbering.node_of.tolist() == [first] * 5 + [second] * 4 and numbering.start == {first: 0, second: 5}
+    assert numbering.layer_of.tolist() == [0] * 5 + [1] * 4
     flat = torch.arange(18).reshape(2, 9)
     assert torch.equal(numbering.join(numbering.split(flat)), flat)

@@ -1,0 +1,30 @@
+"""Which gate a contradictory pattern is split at."""
+
+from __future__ import annotations
+
+import nets
+import numpy as np
+
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.unsettled import _Host
+
+NUMBERING = Numbering(nets.dense(0, (3, 5, 4, 2)))
+
+
+def host(score: dict[int, float]) -> _Host:
+    """One subdomain with all nine gates undecided, all on in the pattern, and these scores (0 for others)."""
+    every = np.ones((1, NUMBERING.gates), dtype=bool)
+    scores = np.zeros((1, NUMBERING.gates + NUMBERING.network.in_size))
+    scores[0, list(score)] = list(score.values())
+    return _Host(NUMBERING, active=every, undecided=every, relevant=every, score=scores, upper=[1.0])
+
+
+def test_a_contradiction_is_split_at_an_early_layer_unless_a_later_one_is_worth_much_more() -> None:
+    """Gates 0 to 4 are of the first layer."""
+    assert host({1: 1.0, 6: 2.0}).exclude(0, (1, 6)).chain == (2 * 1 + 1,)
+    assert host({1: 1.0, 6: 4.0}).exclude(0, (1, 6)).chain == (2 * 6 + 1,)
+
+
+def test_a_contradiction_of_few_gates_is_left_out_in_one_split() -> None:
+    found = host({0: 1.0, 2: 3.0}).exclude(0, (0, 2))
+    assert found.chain == (2 * 2 + 1, 2 * 0 + 1) and found.closed
