@@ -366,7 +366,8 @@ class _Example:
         if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return
-        proved = float(sum_above(max(-solution.dual_bound, 0.0), error))
+        # Entries that cannot exceed ``least`` are not in the program for p = 1, and may be all that these rows have.
+        proved = max(float(sum_above(max(-solution.dual_bound, 0.0), error)), least)
         value = None if solution.objective is None else -solution.objective
         cross_check(self.method.solver, value, proved, known, float(before[rows].max()))
         if proved < known - encoding.error:

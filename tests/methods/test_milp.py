@@ -8,6 +8,7 @@ import importlib.util
 import math
 import signal
 import time
+from typing import Any
 
 import nets
 import numpy as np
@@ -20,6 +21,7 @@ import lipcompare
 import solvers
 from experiments.models import cnn
 from lipcompare import Box, Contradiction, InvalidInput, Method, Problem, Status
+from lipcompare.attack.search import search
 from lipcompare.methods.base import HURRIED
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lp import Lp
@@ -301,6 +303,33 @@ def test_rows_under_the_best_one_need_no_entry_above_it() -> None:
     result = lipcompare.bound(problem, "milp")
     assert result.status is Status.EXACT
     assert result.overall_upper[0] == pytest.approx(0.24567, abs=2e-5)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("seed", [15, 59])
+def test_entries_that_a_program_leaves_out_count_in_its_row(
+    seed: int, knows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For p = 1 what cannot exceed the best row is not in the programs of the others: their bound is not below that.
+
+    It was, which contradicted the attack where that knew better, and was believed where it did not.
+    """
+    torch.manual_seed(seed)
+    layers = torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    network = lipcompare.load(torch.nn.Sequential(*layers).double())
+    problem = Problem.around(network, torch.rand(1, 3, dtype=torch.float64), 0.3, norm="1")
+    truth = lipcompare.bound(problem, "enumerate")
+    if not knows:
+        best = truth.upper[0] == truth.upper.max()
+
+        def only_the_best(*given: Any, **how: Any) -> torch.Tensor:
+            points = search(*given, **how)
+            points[0, ~torch.from_numpy(best)] = problem.box.window.center[0]
+            return points
+
+        monkeypatch.setattr("lipcompare.methods.milp.search", only_the_best)
+    result = lipcompare.bound(problem, "milp")
+    assert (result.upper >= truth.lower * (1 - 1e-9)).all() and result.status is Status.EXACT
 
 
 def test_a_solver_that_is_not_there_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
