@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import nets
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 
 import lipcompare
 from lipcompare import Network, Problem, Space, Status
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.driver import Assessment
+from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.methods.searches import UNDECIDED
 from lipcompare.questions import exact_operator_norms
 from lipcompare.regions.pieces import affine_pieces
@@ -119,3 +123,19 @@ def test_a_pattern_that_is_there_but_out_of_reach_leaves_a_gap_and_its_reason() 
     assert truth.admits_upper(0, problem.norm, upper) and upper <= truth.value(0, problem.norm) * (1 + 1e-12)
     assert found.lower[0, 0] < 0.95 * upper
     assert found.status is Status.COMPLETE and UNDECIDED in found.sentence
+
+
+def test_a_contradiction_is_empty_only_where_all_it_rests_on_is_decided() -> None:
+    """Gates 3 and 4 are of the second layer, whose constraints are affine once those of the first are decided."""
+    numbering = Numbering(nets.dense(0, (2, 3, 2, 1)))
+    score = torch.tensor([1.0, 3.0, 2.0, 9.0, 9.0, 0.0, 0.0])
+
+    def split(undecided: list[int], conflict: tuple[int, ...]) -> Assessment:
+        open_ = torch.zeros(5, dtype=torch.bool)
+        open_[undecided] = True
+        evaluator = SimpleNamespace(numbering=numbering)
+        return EverywhereEvaluator._exclude(evaluator, 7.0, (), score, open_, conflict)  # type: ignore[arg-type]
+
+    assert split([0, 1, 2], (3, 4)) == Assessment(7.0, (2 * 1 + 1,))
+    assert split([1, 2, 4], (2, 3)) == Assessment(7.0, (2 * 2 + 1,))
+    assert split([4], (0, 3)) == split([], (0,)) == Assessment(-np.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 from unittest import mock
 
 import nets
@@ -17,6 +18,7 @@ from lipcompare import Network, Norm, Problem, Space
 from lipcompare.network import Affine
 from lipcompare.network.linear_maps import Dense
 from lipcompare.quadratic.joint.program import slack_matrix
+from lipcompare.quadratic.program import GateMaps, gate_maps
 from lipcompare.testing import exact
 
 
@@ -104,3 +106,17 @@ def test_the_error_of_the_entries_is_needed() -> None:
     assert _bounds_hold()
     with mock.patch("lipcompare.quadratic.joint.program.squares_error", lambda entries, error: 0 * error.sum(-1)):
         assert not _bounds_hold()
+
+
+def test_the_error_of_the_gates_is_in_the_bound() -> None:
+    problem = nets.problem(nets.dense(3, (3, 5, 4, 2)), 0.5, norm="2")
+
+    def bound(error: float) -> float:
+        def wrong(*given: Any) -> GateMaps:
+            maps = gate_maps(*given)
+            return dataclasses.replace(maps, gate_error=torch.full_like(maps.gate_error, error))
+
+        with mock.patch("lipcompare.quadratic.joint.bound.gate_maps", wrong):
+            return float(bound_of(problem, solve=False).upper[0])
+
+    assert bound(1e-2) > bound(0.0) * (1 + 1e-3)
