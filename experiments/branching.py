@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Option]] = {
     "sdp, moment": {**_OURS, "heuristic": "moment"},
     "sdp, moment, cuts": {**_OURS, "heuristic": "moment", "cuts": 100},
     "sdp, moment, no half-spaces": {**_OURS, "heuristic": "moment", "sweeps": 0},
+    "race": {"bound": "race"},
 }
 """Options of ``bab`` by the name of the series."""
 
