@@ -115,6 +115,11 @@ def test_nobody_joins_where_the_first_ends_at_once(monkeypatch):
     assert stop is Stop.DONE and len(trees) == 1
 
 
+def test_nobody_joins_where_one_subdomain_takes_much_of_the_time(monkeypatch):
+    trees, stop, _ = raced([Steady(0.3, 0.1), Steady(0.001, 0.1)], 0.8, monkeypatch)
+    assert stop is Stop.TIME and len(trees) == 1
+
+
 def test_trees_know_the_points_of_the_others(monkeypatch):
     class Finds(Steady):
         def evaluate(self, nodes, floor, target):
