@@ -54,7 +54,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "quadratic/joint/test_bound.py": ("quadratic/joint/program.py", "quadratic/joint/solver.py"),
     # Steps of a search, which are right if no point is lost and no bound is too small.
     "branching/test_evaluator.py": (
-        "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py", "branching/unsettled.py",
+        "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py",
     ),
     # Ways to one answer, held against the same truth.
     "questions/certify/test_certify.py": (
