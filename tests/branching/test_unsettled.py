@@ -6,14 +6,15 @@ import nets
 import numpy as np
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.unsettled import _Host
+from lipcompare.branching.unsettled import EMPTY, _Host
 
 NUMBERING = Numbering(nets.dense(0, (3, 5, 4, 2)))
 
 
-def host(score: dict[int, float]) -> _Host:
-    """One subdomain with all nine gates undecided, all on in the pattern, and these scores (0 for others)."""
+def host(score: dict[int, float], decided: tuple[int, ...] = ()) -> _Host:
+    """One subdomain with all nine gates on in the pattern and undecided but for some, and these scores (0 for others)."""
     every = np.ones((1, NUMBERING.gates), dtype=bool)
+    every[0, list(decided)] = False
     scores = np.zeros((1, NUMBERING.gates + NUMBERING.network.in_size))
     scores[0, list(score)] = list(score.values())
     return _Host(NUMBERING, active=every, undecided=every, relevant=every, score=scores, upper=[1.0])
@@ -28,3 +29,12 @@ def test_a_contradiction_is_split_at_an_early_layer_unless_a_later_one_is_worth_
 def test_a_contradiction_of_few_gates_is_left_out_in_one_split() -> None:
     found = host({0: 1.0, 2: 3.0}).exclude(0, (0, 2))
     assert found.chain == (2 * 2 + 1, 2 * 0 + 1) and found.closed
+
+
+def test_a_contradiction_of_a_later_layer_rests_on_the_gates_before_it() -> None:
+    """Its constraints are affine only where these are decided: until then nothing is empty, and no part left out."""
+    one = host({2: 1.0, 6: 2.0}).exclude(0, (6,))
+    assert one.chain == (2 * 6 + 1,) and not one.closed
+    two = host({2: 1.0}, decided=(5, 6, 7, 8)).exclude(0, (6,))
+    assert two.chain == (2 * 2 + 1,) and not two.closed
+    assert host({}, decided=(0, 1, 2, 3, 4, 6)).exclude(0, (6,)) == EMPTY
