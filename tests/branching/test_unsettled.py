@@ -12,7 +12,7 @@ NUMBERING = Numbering(nets.dense(0, (3, 5, 4, 2)))
 
 
 def host(score: dict[int, float], decided: tuple[int, ...] = ()) -> _Host:
-    """One subdomain with all nine gates on in the pattern and undecided but for some, and these scores (0 for others)."""
+    """One subdomain with all nine gates on in the pattern, undecided but for some; scores that are not named are 0."""
     every = np.ones((1, NUMBERING.gates), dtype=bool)
     every[0, list(decided)] = False
     scores = np.zeros((1, NUMBERING.gates + NUMBERING.network.in_size))
