@@ -90,6 +90,7 @@ class Highs(Solver):
         return Capabilities(
             lp=True, mip=True, dual_bound=True, start=True, cutoff=True, callbacks=True,
             dual_tolerance=_FEASIBILITY / 10, pruning=_FEASIBILITY + _EPSILON,
+            largest=1e15,  # what it refuses itself (large_matrix_value)
         )  # fmt: skip
 
     def is_available(self) -> bool:

@@ -15,12 +15,15 @@ def solver_error(
     Nothing where it was evaluated at multipliers (:func:`solvers.checks.lp_bound` is rounded). Otherwise a reduced cost
     of the wrong sign within the solver's tolerance costs at most that times the range of its column, a multiplier of
     the wrong sign that times the range of its row, and what is better than the best point by less than
-    :attr:`solvers.Capabilities.pruning` has been cut off.
+    :attr:`solvers.Capabilities.pruning` has been cut off. Nothing is known where the coefficients of a MILP are above
+    :attr:`solvers.Capabilities.largest`.
     """
     if solution is not None and solution.multipliers is not None:
         return 0.0
     columns: np.ndarray = program.upper - program.lower
     can = solver.capabilities
+    if program.is_mip and np.abs(np.concatenate([program.A.data, program.cost])).max(initial=0.0) > can.largest:
+        return np.inf
     if not np.isfinite(columns).all():
         return np.inf  # a reduced cost of the wrong sign, however small, costs any amount
     ranges = float(columns.sum()) + float(_row_ranges(program).sum())
