@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import Box, Network, Norm, NormBall, Space, Status
 from lipcompare.attack.search import Effort
+from lipcompare.branching.roots import root_bounds
+from lipcompare.branching.spectral import SpectralEvaluator
 from lipcompare.jacobian import RELAXATIONS
 from lipcompare.methods.lipsdp import LipSdp
 from lipcompare.network import Affine
+from lipcompare.preactivation import Tightening
 from lipcompare.questions import NAIVE, SDP, exact_operator_norms, operator_norm_bounds
 from lipcompare.questions.operator_norm.points import matrix_norm
 from lipcompare.testing import exact, hostile
@@ -215,3 +218,14 @@ def test_published_constants_lie_between(name: str, norm: str, bounding: str) ->
     found = operator_norm_bounds(network, Box(torch.zeros_like(corner), corner), norm, bounding, effort=QUICK)
     digits = 1e-4
     assert found.lower[0] <= values[norm] + digits and values[norm] - digits <= found.upper[0]
+
+
+def test_the_norm_of_one_pattern_is_rounded_upward() -> None:
+    problem = nets.problem(nets.dense(2, (3, 6, 4, 3)), 0.4, norm="2")
+    bounds, _ = root_bounds(problem, Tightening.CROWN, 2**30)
+    evaluator = SpectralEvaluator(problem, bounds)
+    slopes = (torch.arange(10) % 3 == 0).double()
+    jacobian = problem.network.pull_back(evaluator.numbering.split(slopes), problem.functionals[0])
+    norm = float(torch.linalg.matrix_norm(jacobian, ord=2))
+    assert norm > 0
+    assert norm <= evaluator._above(slopes) <= norm * (1 + 1e-12)
