@@ -28,7 +28,8 @@ from lipcompare.witness import clarke
 _CHAIN = 3
 """Contradictions of at most this many undecided gates are excluded in one split."""
 _EARLY = 0.3
-"""What a layer further from the input takes off a score."""
+"""Factor of a score for every layer further from the input, where a contradiction is split: half-spaces of a layer are
+affine once the gates before it are decided, so early decisions leave it behind sooner (docs/performance.md)."""
 EMPTY = Assessment(-np.inf)
 
 
@@ -187,8 +188,8 @@ class _Host:
         if len(together) <= _CHAIN:
             together.sort(key=lambda g: -float(score[g]))
             return Assessment(self.upper[i], tuple(self._decision(i, g) for g in together), closed=True)
-        order = self.numbering.layer_of
-        gate = max(named or together, key=lambda g: float(score[g]) * _EARLY ** int(order[g]))
+        layer = self.numbering.layer_of
+        gate = max(named or together, key=lambda g: float(score[g]) * _EARLY ** int(layer[g]))
         return Assessment(self.upper[i], (self._decision(i, gate),))
 
     def _decision(self, i: int, gate: int) -> int:

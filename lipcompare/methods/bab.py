@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
-from lipcompare.branching.bounds import Sdp, Settings, tree_bound
+import numpy as np
+
+from lipcompare.branching.bounds import RACE, Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Search, SearchLimits, Stop
@@ -41,8 +43,6 @@ class Schedule(enum.Enum):
     CLASSES = "classes"  # one row after another, worst first, in equal shares of the time (the paper)
 
 
-RACE = "race"
-"""The bounds that take turns until it shows which is better."""
 _DEFAULT = "default"
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
@@ -146,8 +146,8 @@ class Bab(Method):
 
         return searched(self, problem, linear, clock, search, nodes="subdomain", saved=bool(self.state))
 
-    def _names(self, problem: Problem) -> tuple[str, ...]:
-        """The bounds that race, or the only one."""
+    def _entrants(self, problem: Problem) -> tuple[str, ...]:
+        """Names of the bounds that race, or of the only one."""
         if self.bound != RACE:
             return (self.bound,)
         reads_moments = self.heuristic != _DEFAULT and heuristic_named(self.heuristic).reads_moments
@@ -236,13 +236,16 @@ class Bab(Method):
             ledger.keep(b, [search])
             return Ended(Stop.TIME, 0, 0)
         root = linear.propagated(budget.memory, REFINING * deadline.left)
-        names, memory = self._names(problem), budget.memory
+        names, memory = self._entrants(problem), budget.memory
         limits = SearchLimits(
             gap=budget.gap,
             nodes=self.node_limit / (problem.rows if self.schedule is Schedule.CLASSES else 1) or float("inf"),
-            memory=memory,
+            memory=memory // len(names),
             batch=self.batch,
         )
+        before, evaluators = search.nodes, list[NetworkEvaluator | BoxEvaluator | EverywhereEvaluator]()
+        checkpoint = Checkpoint(path, key) if path is not None else None
+        linear_upper = ledger.upper[b].copy()
 
         def tree(name: str, start: Search, bounds: Mapping[int, Interval]) -> Tree:
             evaluator = self._evaluator(name, problem, root, bounds, memory, deadline)
@@ -250,14 +253,9 @@ class Bab(Method):
             searches = [start] if self.schedule is Schedule.QUEUE else by_class(start)
             return Tree(searches, evaluator, limits, ledger, b, checkpoint)
 
-        known_upper = ledger.upper[b].copy()
+        def again(upper: np.ndarray) -> Search:
+            return Search.start(upper, list(ledger.attained[b].witnesses.values()))
 
-        def again() -> Search:
-            # From the root's bounds: how far each gets shows which is better.
-            return Search.start(known_upper, list(ledger.attained[b].witnesses.values()))
-
-        before, evaluators = search.nodes, list[NetworkEvaluator | BoxEvaluator | EverywhereEvaluator]()
-        checkpoint = Checkpoint(path, key) if path is not None else None
         bounds = root.bounds if hasty else self._bounds(problem, root, memory, deadline)
         trees = [tree(names[0], search, bounds)]
         try:
@@ -270,13 +268,14 @@ class Bab(Method):
                     bounds = self._bounds(problem, root, memory, deadline)
                     if bounds is not root.bounds:
                         # Tighter than what the whole box was bounded with: from there once more.
-                        trees.append(tree(names[0], again(), bounds))
+                        trees.append(tree(names[0], again(ledger.upper[b]), bounds))
             if stop is Stop.NODES:
                 first, done = trees[-1], sum(each.nodes for each in trees) - before
                 first.limits = dataclasses.replace(limits, nodes=limits.nodes - done / len(first.searches))
 
                 def join(name: str) -> Tree:
-                    trees.append(tree(name, again(), bounds))
+                    # Not from what the first has proved by now: how far each gets shows which is better.
+                    trees.append(tree(name, again(linear_upper), bounds))
                     return trees[-1]
 
                 stop = race(first, [partial(join, name) for name in names[1:]], deadline)

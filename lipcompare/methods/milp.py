@@ -110,7 +110,8 @@ class Milp(Method):
     that attains it in exact arithmetic). A reduced cost of the wrong sign within the dual tolerance can make their
     bound too small, by at most the tolerance times the sum of the columns' and rows' ranges, and they cut off what is
     better than their best point by too little to matter to them; both is added to every upper bound, with what rounding
-    in the program's coefficients may do. It limits the gap that can be reached on large networks.
+    in the program's coefficients may do. It limits the gap that can be reached on large networks, and with coefficients
+    beyond :attr:`solvers.Capabilities.largest` nothing is taken from the solver.
     Cuts and presolve are trusted, after the checks above.
 
     Attributes:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import lipcompare
 from lipcompare import InvalidInput, Network, Problem, Status
-from lipcompare.branching import bounds
+from lipcompare.branching import bounds, race
 from lipcompare.branching.bounds import sdp
 from lipcompare.branching.cuts import solve_with_cuts
 from lipcompare.methods.bab import Bab, Schedule
@@ -27,6 +27,7 @@ QUICK = {"attack_seconds": 0.2}
 VARIANTS = [
     Bab(**QUICK),
     Bab(cuts=0, **QUICK),
+    Bab(bound="sdp", **QUICK),
     Bab(bound="lbp", **QUICK),
     Bab(bound="lbp", heuristic="babsr", batch=3, **QUICK),
     Bab(bound="lbp", schedule=Schedule.CLASSES, sweeps=0, **QUICK),
@@ -73,6 +74,37 @@ def test_agrees_with_brute_force_where_every_program_has_cuts(seed, monkeypatch)
     monkeypatch.setattr(sdp, "solve_with_cuts", lambda *a, **k: begun.append(solve_with_cuts(*a, **k)) or begun[-1])
     check(nets.problem(nets.FAMILIES["dense"](seed), 0.6, seed), Bab(cuts=20, **QUICK))
     assert any(bool((found.cuts.nu > 0).any()) for found in begun)
+
+
+def in_short_turns(monkeypatch):
+    """The trees of searches from now on, once per turn."""
+    monkeypatch.setattr(race, "_FIRST", 1e-3)
+    ran, advance = [], race.Tree.advance
+    monkeypatch.setattr(race.Tree, "advance", lambda tree, until: ran.append(tree) or advance(tree, until))
+    return ran
+
+
+@pytest.mark.parametrize("schedule", list(Schedule))
+@pytest.mark.parametrize("norm", ["inf", "1"])
+def test_agrees_with_brute_force_where_trees_race(schedule, norm, monkeypatch):
+    """Turns are so short that both trees have some; the limit decides nothing."""
+    ran = in_short_turns(monkeypatch)
+    problem = nets.problem(nets.dense(3, (3, 8, 8, 2)), 0.6, norm=norm)
+    check(problem, Bab(schedule=schedule, **QUICK))
+    bounds = {type(tree.evaluator.bound).__name__ for tree in ran}
+    assert bounds == {"QuadraticBound", "LinearBound"}
+
+
+@pytest.mark.parametrize("alone", [{"node_limit": 10**6}, {"heuristic": "moment"}, {"bound": "sdp"}, {"bound": "lbp"}])
+def test_one_tree_does_not_race(alone, monkeypatch):
+    ran = in_short_turns(monkeypatch)
+    check(nets.problem(nets.dense(3, (3, 8, 8, 2)), 0.6), Bab(**alone, **QUICK))
+    assert len({id(tree) for tree in ran}) == 1
+
+
+def test_the_race_is_among_the_names_that_are_meant():
+    with pytest.raises(InvalidInput, match="race"):
+        Bab(bound="rase")
 
 
 @settings(max_examples=4, deadline=None)

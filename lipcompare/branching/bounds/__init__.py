@@ -16,6 +16,7 @@ from solvers.plugins import Registry
 
 __all__ = [
     "BOUNDS",
+    "RACE",
     "RelaxationBound",
     "Relaxed",
     "Sdp",
@@ -29,6 +30,8 @@ __all__ = [
 
 BOUNDS: Registry[TreeBound] = Registry("lipcompare.tree_bounds", {Sdp.name: Sdp()}, entry_of(TreeBound, "bound"))
 """Those beyond the relaxations."""
+RACE = "race"
+"""No bound of its own: what the option says for two that search in turns (:mod:`lipcompare.branching.race`)."""
 
 
 def names() -> tuple[str, ...]:
@@ -46,4 +49,4 @@ def tree_bound(name: str) -> TreeBound:
         return BOUNDS[name]
     if name in RELAXATIONS:
         return RelaxationBound(name)
-    raise InvalidInput(f"Option 'bound' of 'bab' cannot be {name!r}.{nearest(name, names())}")
+    raise InvalidInput(f"Option 'bound' of 'bab' cannot be {name!r}.{nearest(name, (RACE, *names()))}")
