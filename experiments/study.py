@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -149,7 +148,6 @@ def guarded(work: Callable[[], int]) -> int:
 
 def compute(build: Build, chosen: Choices, given: argparse.Namespace, console: Console) -> bool:
     """Train what is missing, run the cells that the store lacks; whether it was interrupted."""
-    torch.set_num_threads(os.cpu_count() or 1)  # for training; every cell sets its own
     studies = build(chosen, console)
     if given.again and chosen.store.exists():
         names = tuple(sorted({s.name for s in studies}))

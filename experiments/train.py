@@ -5,6 +5,10 @@
 
 Adam with rate 1e-3, batches of 256, 10 epochs, cross entropy. A cached model lies in a file whose name carries a hash
 of everything that determines it: architecture, data, protocol and seed. A .json file beside it has its test accuracy.
+
+One thread trains, so that the weights do not depend on how many cores there are. They still depend, in their last digits
+and from there on, on the instructions that torch finds in the processor: with ATEN_CPU_CAPABILITY=avx2,
+ONEDNN_MAX_CPU_ISA=AVX2 and MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment they are those of docs/results.
 """
 
 from __future__ import annotations
@@ -87,7 +91,8 @@ def trained(
         module.load_state_dict(torch.load(path, weights_only=True))
         return Trained(chosen, module.eval(), float(json.loads(record.read_text())["accuracy"]), path)
     tell = None if on_epoch is None else lambda text: on_epoch(f"training {name}: {text}")
-    fit(module.to(device), data, protocol, device, on_epoch=tell)
+    with _one_thread():
+        fit(module.to(device), data, protocol, device, on_epoch=tell)
     accuracy = accuracy_on(module, data, device)
     module = module.cpu()
     cache.mkdir(parents=True, exist_ok=True)
@@ -105,6 +110,17 @@ def trained(
     with _whole(record) as unfinished:
         unfinished.write_text(json.dumps(facts, indent=2) + "\n")
     return Trained(chosen, module, accuracy, path)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

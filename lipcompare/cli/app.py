@@ -237,7 +237,7 @@ def certificate(given: CertificateOptions) -> None:
 @app.command(epilog=_STORE_CODES)
 @takes(ResultsOptions, interrupted=_STORE_INTERRUPTED)
 def results(given: ResultsOptions) -> None:
-    """List, filter and export the rows of a results store.
+    """List, filter, export and import the rows of a results store.
 
     A cell is one problem put to one method. Every number shown is proved; "-"
     says that nothing is, and the status says in words why a method stopped.
@@ -250,6 +250,7 @@ def results(given: ResultsOptions) -> None:
     lipcompare results results.sqlite --study images --export images.csv
     lipcompare results results.sqlite --trace --export trace.parquet
     lipcompare results results.sqlite -s images -k example=3 -m LipMIP --forget
+    lipcompare results new.sqlite --import images.csv
     """
     from lipcompare.cli.commands import store
 

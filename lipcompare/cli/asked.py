@@ -262,6 +262,20 @@ class ResultsOptions:
             rich_help_panel=OUT,
         ),
     ] = False  # fmt: skip
+    imported: Annotated[
+        str | None,
+        typer.Option(
+            "--import", metavar="FILE", show_default=False, rich_help_panel=OUT,
+            help="Put the finished rows of an exported .csv or .parquet file into the store, which is made if need be.",
+        ),
+    ] = None  # fmt: skip
+    import_trace: Annotated[
+        str | None,
+        typer.Option(
+            "--import-trace", metavar="FILE", show_default=False, rich_help_panel=OUT,
+            help="With --import: the exported traces of these rows.",
+        ),
+    ] = None  # fmt: skip
     repair: Annotated[
         bool,
         typer.Option(

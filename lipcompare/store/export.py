@@ -62,6 +62,13 @@ def csv_cell(value: object) -> object:
     return f"'{text}" if text[:1] in tuple("=+-@") and len(text) > 1 and not _is_number(text) else text
 
 
+def csv_text(value: object) -> object:
+    """What :func:`csv_cell` was given, but for control characters; of a text that it left alone, the text."""
+    if not isinstance(value, str) or not value.startswith("'"):
+        return value
+    return value[1:] if csv_cell(value[1:]) == value else value
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

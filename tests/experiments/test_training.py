@@ -51,7 +51,11 @@ def test_other_members_of_a_family_have_names() -> None:
 
 def test_training_is_reproducible_and_cached(tmp_path, monkeypatch) -> None:
     protocol = Protocol(epochs=2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     first = trained("mlp3_w16", protocol, cache=tmp_path / "a")
+    assert threads == [1, 5]  # the order of sums is the same on every number of cores
     again = trained("mlp3_w16", protocol, cache=tmp_path / "b")
     for ours, theirs in zip(first.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(ours, theirs)

@@ -25,13 +25,20 @@ from lipcompare.store import export
 from lipcompare.store.database import Store
 from lipcompare.store.filter import PENDING, Filter
 from lipcompare.store.repair import Saved, repair
+from lipcompare.store.restore import restore
 
 _BRIEF = {"complete": "complete", "exact": "exact to the gap", PENDING: PENDING}
 
 
 def results(given: ResultsOptions) -> None:
-    """List, export, forget or repair."""
+    """List, export, import, forget or repair."""
     _check(given)
+    if given.imported is not None:
+        with Store(given.file) as store:
+            came = restore(store, given.imported, given.import_trace)
+        sentence = f"{counted(came.cells, 'cell')} put into {escape(given.file)}, {counted(came.members, 'name')} of"
+        console().print(f"{sentence} problems and series with them. What was there stayed.", soft_wrap=True)
+        return
     if given.repair:
         kept, saved = repair(given.file)
         sentence = f"{escape(given.file)} is repaired: {saved}. The damaged file is {escape(str(kept))}."
@@ -116,8 +123,13 @@ def _check(given: ResultsOptions) -> None:
         export.check_format(given.export)
     if given.forget and _filter(given.which) == Filter():
         raise InvalidInput("--forget needs --study, --task, --method or --status; delete the file for all.")
-    if given.repair and (given.forget or given.export is not None or given.json or _filter(given.which) != Filter()):
+    alone = not (given.forget or given.export is not None or given.json or _filter(given.which) != Filter())
+    if given.repair and not (alone and given.imported is None):
         raise InvalidInput("--repair goes alone: list, export or forget afterwards.")
+    if given.imported is not None and not alone:
+        raise InvalidInput("--import goes alone: list, export or forget afterwards.")
+    if given.import_trace is not None and given.imported is None:
+        raise InvalidInput("--import-trace goes with --import FILE: traces belong to rows.")
     if given.forget and given.export is not None:
         raise InvalidInput("--forget and --export exclude each other: export first, then forget.")
 

@@ -175,3 +175,26 @@ def test_a_damaged_store_is_read_and_repaired(tmp_path: Path) -> None:
     result = run("results", str(path), "--json")
     assert result.exit_code == 0 and "damaged" not in result.stderr
     assert run("results", str(path), "--repair", "--forget", "-s", "s").exit_code == 2
+
+
+def test_exported_rows_make_a_store_again(tmp_path: Path) -> None:
+    rows, trace = str(tmp_path / "rows.csv"), str(tmp_path / "trace.csv")
+    ok("results", "r.sqlite", "--export", rows)
+    ok("results", "r.sqlite", "--trace", "--export", trace)
+    out = flat(ok("results", str(tmp_path / "new.sqlite"), "--import", rows, "--import-trace", trace))
+    assert re.fullmatch(r"\d+ cells put into .*new\.sqlite, \d+ names of problems .* was there stayed\.", out), out
+    assert "tiny_width" in ok("results", str(tmp_path / "new.sqlite"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--import", "rows.csv"), "rows.csv cannot be read"),
+        (("--import", "rows.csv", "--json"), "--import goes alone"),
+        (("--import", "rows.csv", "--repair"), "--repair goes alone"),
+        (("--import-trace", "trace.csv"), "--import-trace goes with --import FILE"),
+    ],
+)
+def test_imports_that_make_no_sense(arguments: tuple[str, ...], sentence: str) -> None:
+    result = run("results", "r.sqlite", *arguments)
+    assert result.exit_code == 2 and sentence in flat(result.stderr), result.stderr
