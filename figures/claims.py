@@ -128,10 +128,15 @@ class Pairs:
         equal = count - int(self.looser.sum()) - int(self.tighter.sum())
         said = (
             f"{second} is looser than {first} on {int(self.looser.sum())} of {_problems(count)}, equal on {equal}, "
-            f"tighter on {int(self.tighter.sum())}; its value is {_mean(self.ratio):.4g} times that of {first} in the "
-            f"geometric mean ({self.ratio.min():.4g} to {self.ratio.max():.4g}), its time "
-            f"{two_digits(_mean(self.times))} times."
+            f"tighter on {int(self.tighter.sum())}; "
         )
+        some = self.ratio[np.isfinite(self.ratio) & (self.ratio > 0)]
+        if len(some):
+            said += f"its value is {_mean(some):.4g} times that of {first} in the geometric mean ({_ends(some)})"
+            said += (
+                ", " if len(some) == count else f", where neither is 0, as one is on {_problems(count - len(some))}, "
+            )
+        said += f"its time {two_digits(_mean(self.times))} times."
         against = self.ratio[self.tighter].groupby(self.group[self.tighter]).min().sort_values()
         if len(against):
             named = ", ".join(f"{group} (by {1 / r - 1:.2%})" for group, r in against.head(_NAMED).items())
@@ -341,6 +346,10 @@ def _group(rows: pd.DataFrame) -> pd.Series:
 def _mean(ratios: pd.Series) -> float:
     """Geometric."""
     return float(np.exp(np.log(ratios).mean()))
+
+
+def _ends(ratios: pd.Series) -> str:
+    return f"{ratios.min():.4g} to {ratios.max():.4g}"
 
 
 def _problems(count: int) -> str:

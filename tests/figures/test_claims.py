@@ -78,6 +78,16 @@ def test_a_constant_of_0_is_bounded() -> None:
     assert said.startswith("IBP is looser than paper on 1 of 2 problems, equal on 1, tighter on 0")
 
 
+def test_a_ratio_to_0_is_no_number_of_a_mean() -> None:
+    rows = [row("paper", "a", 0.0), row("IBP", "a", 3.0)]
+    claim = told(rows, "The paper's bound is tighter")
+    said = next(s for s in claim.sentences if s.startswith("IBP"))
+    assert said == "IBP is looser than paper on 1 of 1 problem, equal on 0, tighter on 0; its time 1 times."
+    rows += [row("paper", "b", 1.0), row("IBP", "b", 2.0)]
+    said = next(s for s in told(rows, "The paper's bound is tighter").sentences if s.startswith("IBP"))
+    assert "2 times that of paper in the geometric mean (2 to 2), where neither is 0, as one is on 1 problem, " in said
+
+
 def test_as_tight_as_the_linear_program() -> None:
     rows = [row("LipLP", "a", 1.0, seconds=5.0), row("paper", "a", 1.09)]
     assert told(rows, "It is about as tight").verdict is Verdict.HOLDS
