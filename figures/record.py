@@ -2,7 +2,8 @@
 
 python -m figures.record --store results/full/results.sqlite --out docs/results
 
-``rows.csv`` has every cell with its provenance, ``figures/`` the pictures (SVG, PNG) and tables (LaTeX, Markdown, CSV),
+``rows.csv`` has every cell with its provenance, ``trace.csv`` what it said on the way, ``figures/`` the pictures (SVG,
+PNG) and tables (LaTeX, Markdown, CSV),
 ``index.md`` the paper's claims with the numbers for and against them. The folder is made anew: nothing old stays in it.
 Figures whose results are missing are named on the page.
 """
@@ -45,7 +46,7 @@ def write_record(store: Path, out: Path, note: str = "") -> list[str]:
         StoreError: the store cannot be read.
     """
     with Store(store, read_only=True) as opened:
-        frame = opened.frame()
+        frame, trace = opened.frame(), opened.trace()
     done = frame[frame["status"].notna()] if not frame.empty else frame
     if done.empty:
         raise InvalidInput(f"{store} has no finished cell: run python -m experiments.reproduce first.")
@@ -54,7 +55,7 @@ def write_record(store: Path, out: Path, note: str = "") -> list[str]:
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
-        missing = _fill(made, store, frame, done, note)
+        missing = _fill(made, store, frame, trace, done, note)
     except BaseException:
         shutil.rmtree(made)
         raise
@@ -76,8 +77,9 @@ def _require_record(out: Path, store: Path) -> None:
         raise InvalidInput(f"{store} lies in {out}, which is made anew: keep the store elsewhere.")
 
 
-def _fill(out: Path, store: Path, frame: pd.DataFrame, done: pd.DataFrame, note: str) -> list[str]:
+def _fill(out: Path, store: Path, frame: pd.DataFrame, trace: pd.DataFrame, done: pd.DataFrame, note: str) -> list[str]:
     export.write(frame, out / "rows.csv")
+    export.write(trace, out / "trace.csv")
     drawn: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
     for name, draw in DRAWS.items():
@@ -105,8 +107,8 @@ def _page(
     yield (
         f"{len(done)} of {len(frame)} cells are finished, of {done['problem_hash'].nunique()} problems; "
         f"{duration(float(done['seconds'].sum()))} of computing. Every number here is computed from "
-        "[the rows](rows.csv) (every cell with its options, limits, versions and machine) by "
-        "`python -m figures.record`; [the study](../study.md) says how they are made again."
+        "[the rows](rows.csv) (every cell with its options, limits, versions and machine) and "
+        "[traces](trace.csv) by `python -m figures.record`; [the study](../study.md) says how they are made again."
     )
     yield "\n".join(_origins(done))
     if note:

@@ -213,6 +213,14 @@ class Store:
             frame = frame.join(extra.rename(columns="label.{}".format))
         return frame
 
+    def places(self) -> dict[tuple[str, str], tuple[str, set[str]]]:
+        """By study and task: the hash of the question, and the series that there are."""
+        found: dict[tuple[str, str], tuple[str, set[str]]] = {}
+        with in_words(self.path):
+            for row in self._connection.execute("SELECT study, task, series, problem FROM members"):
+                found.setdefault((row["study"], row["task"]), (row["problem"], set()))[1].add(row["series"])
+        return found
+
     def rows(self, study: str) -> pd.DataFrame:
         """A row per finished member and functional: task, series, row, lower, upper."""
         frame = self._frame(

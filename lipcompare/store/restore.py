@@ -29,17 +29,17 @@ _RECORD = tuple(field.name for field in dataclasses.fields(Record) if field.name
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a file brought: places in studies, and the finished cells among them that the store did not have."""
+    """What a file brought that the store did not have: places in studies, and finished cells."""
 
     members: int
     cells: int
 
 
 def restore(store: Store, rows: str | Path, trace: str | Path | None = None) -> Restored:
-    """Put the finished rows of an exported file into a store; cells that it has already stay as they are.
+    """Put the rows of an exported file into a store. What it has already stays as it is, also where it means another
+    question by the same name.
 
-    Rows of cells that were never finished are left out: the study itself says what belongs to it when it runs again. A
-    file knows no types of labels: one that reads as a number is a number until then.
+    A file knows no types of labels: one that reads as a number is a number until the study runs again.
 
     Args:
         rows: what ``lipcompare results --export`` or ``python -m figures.record`` wrote, of one study or several.
@@ -51,12 +51,15 @@ def restore(store: Store, rows: str | Path, trace: str | Path | None = None) -> 
     """
     frame = _read(rows, (*_PLACE, *_RECORD, *_ORIGIN), "rows")
     points = _points(trace) if trace is not None else {}
-    finished = frame[frame["status"].notna()]
-    if finished.empty:
+    given = frame.to_dict("records")
+    finished = [row for row in given if not _missing(row["status"])]
+    if not finished:
         raise InvalidInput(f"{rows} has no finished row.")
+    questions = {(row["study"], row["task"]): str(row["problem_hash"]) for row in finished}
     try:
-        cells = [_record(row, points) for row in finished.to_dict("records")]
-        members = [(str(row["study"]), _member(row)) for row in finished.to_dict("records")]
+        cells = [_record(row, points) for row in finished]
+        # What no finished row tells is told by the study, when it runs again.
+        members = [(str(row["study"]), _member(row, questions.get((row["study"], row["task"]), ""))) for row in given]
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{rows} has a row that is not what was exported ({error}).") from error
     return _keep(store, cells, members)
@@ -64,15 +67,18 @@ def restore(store: Store, rows: str | Path, trace: str | Path | None = None) -> 
 
 def _keep(store: Store, cells: list[Record], members: list[tuple[str, Member]]) -> Restored:
     """What the store lacks: a study that ran on since the export keeps its newer places and cells."""
-    known = store.done()
-    there = set(store.frame(labels=False)[list(_PLACE)].itertuples(index=False, name=None))
-    missing = [(study, member) for study, member in members if (study, member.task, member.series) not in there]
-    for study in dict.fromkeys(name for name, _ in missing):
-        store.declare(study, [member for name, member in missing if name == study])
+    known, there = store.done(), store.places()
+    lacking = []
+    for study, member in members:
+        problem, series = there.get((study, member.task), (member.problem, set[str]()))
+        if problem == member.problem and member.series not in series:
+            lacking.append((study, member))
+    for study in dict.fromkeys(name for name, _ in lacking):
+        store.declare(study, [member for name, member in lacking if name == study])
     new = {cell.key: cell for cell in cells if cell.key not in known}
     for cell in new.values():
         store.put(cell)
-    return Restored(len(missing), len(new))
+    return Restored(len(lacking), len(new))
 
 
 def _read(path: str | Path, columns: tuple[str, ...], what: str) -> pd.DataFrame:
@@ -133,25 +139,27 @@ def _record(row: Mapping[Any, Any], points: Mapping[tuple[str, ...], list[TraceP
 
 
 def _value(name: str, value: Any) -> Any:
-    missing = value is None or value != value  # a missing text, or NaN
     if name in _JSON:
         return json.loads(value)
     if name in _WHOLE:
         return int(float(value))
     if name in _REAL:
-        return math.nan if missing else float(value)
-    return "" if missing else str(value)
+        return math.nan if _missing(value) else float(value)
+    return "" if _missing(value) else str(value)
 
 
-def _member(row: Mapping[Any, Any]) -> Member:
+def _missing(value: Any) -> bool:
+    """Of a text None, of a number NaN."""
+    return value is None or bool(value != value)
+
+
+def _member(row: Mapping[Any, Any], problem: str) -> Member:
     labels = {
         str(name).removeprefix(_LABEL): _label(value)
         for name, value in row.items()
-        if str(name).startswith(_LABEL) and value is not None and value == value
+        if str(name).startswith(_LABEL) and not _missing(value)
     }
-    return Member(
-        str(row["task"]), str(row["series"]), str(row["key"]), labels=labels, problem=str(row["problem_hash"])
-    )
+    return Member(str(row["task"]), str(row["series"]), str(row["key"]), problem, labels)
 
 
 def _label(value: Any) -> str | int | float | bool:

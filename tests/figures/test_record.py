@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from figures import everything, record
+from lipcompare.store.database import Store
+from lipcompare.store.restore import restore
 
 
 def test_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +28,12 @@ def test_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "![images](figures/images.svg)" in page and (out / "figures" / "images.md").read_text().strip() in page
     assert "| LipMIP | 0 | 0 | 1 | 1 |" in page  # complete, exact, out of memory, cut short
     assert "python -m experiments.solver_swap" in page and str(tmp_path) not in page
+    with Store(tmp_path / "again.sqlite") as again:
+        restore(again, out / "rows.csv", out / "trace.csv")
+    record.main(["--store", str(tmp_path / "again.sqlite"), "--out", str(tmp_path / "again")])
+    for name in ("index.md", "rows.csv", "trace.csv"):  # a reader makes the record from its own rows
+        ours, theirs = ((folder / name).read_text().splitlines() for folder in (out, tmp_path / "again"))
+        assert sorted(theirs) == sorted(ours)
     (out / "old.txt").write_text("of an earlier record")
     record.main(given)
     assert (out / "index.md").read_text() == page and not (out / "old.txt").exists()
