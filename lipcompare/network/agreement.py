@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ def check_agreement(
         network: float64, on the CPU.
         source: takes one input of shape ``network.input_shape`` in float64 and returns the model's output.
         dtype: precision in which the source computes. The tolerance scales with it, with the size of the outputs, and
-            with how much the network itself amplifies rounding (measured by running it in float32) and what its smooth
-            activations are off by (measured by running it with each of them off by as much).
+            with how much the network itself amplifies rounding (measured by running it in float32) and what its parts
+            are off by (measured by running it with each of them off by as much).
 
     Raises:
         InvalidInput: they differ, or the outputs are not finite.
@@ -70,7 +71,10 @@ def _amplified(network: Network, x: Tensor, ours: Tensor) -> Tensor:
 
 
 def _inexact(network: Network, x: Tensor, ours: Tensor, unit: float, generator: torch.Generator) -> Tensor:
-    """How far each output is off, (samples,), where every smooth activation is off by what its own formula may be.
+    """How far each output is off, (samples,), where every part is off by what its own formula may be.
+
+    A sum is off by the ``unit`` of its largest term, however little is left of it: libraries add in orders of their own.
+    (In float32 nothing may be left at all, which then measures nothing.)
 
     Libraries compute a sigmoid, an error function or a hyperbolic tangent by polynomials that are accurate to the
     precision's ``unit`` against the function's range, not against its value: a saturated sigmoid of 3e-4 may be off by
@@ -86,9 +90,11 @@ def _inexact(network: Network, x: Tensor, ours: Tensor, unit: float, generator: 
         return y + sign * unit * (1 + z.abs()) * y.abs().clamp(min=1)
 
     def affine(k: int, node: Affine, terms: Terms[Tensor]) -> Tensor:
-        return affine_value(node, terms)
+        parts = [m.forward(value).abs() for m, value in terms]
+        size = reduce(torch.maximum, parts if node.bias is None else [*parts, node.bias.abs()])
+        y = affine_value(node, terms)
+        sign = torch.randint(0, 2, y.shape, generator=generator, dtype=y.dtype) * 2 - 1
+        return y + sign * unit * size
 
-    if all(isinstance(network.activation(k), LeakyReLU) for k in network.activations):
-        return torch.zeros(len(x), dtype=x.dtype)
     draws = [fold_forward(network, {0: x}, activation, affine) for _ in range(2)]
     return torch.stack([(ours - y).abs().amax(-1) for y in draws if y is not None]).amax(0)
