@@ -152,7 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
             points = []
             for value in AXES[axis].values:
                 points.append(measure(axis, value, method, chosen.seconds, chosen.device))
-                print(f"{method}, {axis} {value}: {points[-1].seconds:.3g} s", file=sys.stderr)  # should it be stopped
+                took = f"{points[-1].seconds:.3g} s, {points[-1].bytes / 2**20:.0f} MiB"
+                print(f"{method}, {axis} {value}: {took}", file=sys.stderr)  # should the rest be stopped
             found[axis, method] = points
             sizes = [p.value for p in points]
             table.add_row(
