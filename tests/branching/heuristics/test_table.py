@@ -30,7 +30,7 @@ def subdomains(problem: Problem) -> Subdomains:
     """The whole box, once per row."""
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    gates = gates.of(torch.zeros(problem.rows, dtype=torch.int64))
+    gates = gates.of(torch.zeros(problem.rows, dtype=torch.int64, device=problem.device))
     functionals = problem.functionals[0].unsqueeze(1)
     gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)
     return Subdomains(
@@ -38,9 +38,9 @@ def subdomains(problem: Problem) -> Subdomains:
         functionals=functionals,
         gradients=gradients,
         linear=norm_bound(network, functionals, gradients, problem.norm).squeeze(1),
-        multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size),
+        multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size, device=problem.device),
         cuts=NamedCuts.none(problem.rows, problem.functionals),
-        depth=torch.zeros(problem.rows, dtype=torch.int64),
+        depth=torch.zeros(problem.rows, dtype=torch.int64, device=problem.device),
     )
 
 
