@@ -58,7 +58,7 @@ NETWORKS = {"dense": nets.dense(12, (4, 9, 9, 2)), "leaky": nets.dense(5, (4, 7,
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
 def test_proposed_slopes_are_a_pattern_of_the_subdomain_and_give_the_value(network: Network, norm: str) -> None:
     problem = nets.problem(network, 0.4, norm=norm)
-    batch, numbering = subdomains(problem), Numbering(network)
+    batch, numbering = subdomains(problem), Numbering(problem.network)
     relaxed = QuadraticBound(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
     slopes = numbering.split(relaxed.slopes)
     for k, slope in batch.gates.slopes.items():
@@ -107,7 +107,7 @@ def test_a_pattern_read_off_the_moments_of_a_pattern_is_no_worse_than_it() -> No
     problem = nets.problem(NETWORKS["dense"], 0.4)
     batch = subdomains(problem, 1)
     maps = gate_maps(problem.network, batch.gates, batch.functionals, batch.gradients)
-    index = torch.arange(len(batch.linear))
+    index = torch.arange(len(batch.linear), device=problem.device)
     data = l1_data(maps, batch.gradients, batch.linear, index, torch.zeros_like(index))
     best = explore(data)
     which = best.values.argmax(-1)
@@ -161,7 +161,8 @@ def test_squares_that_underflow_say_nothing_of_their_roots(exponent: int) -> Non
 
 def test_entries_are_scored_by_what_their_sign_adds() -> None:
     """Positive where both signs are left, zero where the sign is known."""
-    batch, numbering = subdomains(nets.problem(NETWORKS["dense"], 0.4), 1), Numbering(NETWORKS["dense"])
+    problem = nets.problem(NETWORKS["dense"], 0.4)
+    batch, numbering = subdomains(problem, 1), Numbering(problem.network)
     relaxed = QuadraticBound(numbering, Norm.INF, Moment(), Settings())(batch, 0.0, 0.0)
     entries = batch.gradients.intervals[0]
     open_ = ((entries.lower < 0) & (entries.upper > 0)).squeeze(1)

@@ -88,7 +88,8 @@ def test_moments_of_a_point_leave_nothing_to_split() -> None:
     totals = []
     for problem in (wide, narrow):
         batch = subdomains(problem)
-        bound = BOUNDS["sdp"].on(NUMBERING, problem.norm, Moment(), Settings(tolerance=1e-6))
+        numbering = Numbering(problem.network)
+        bound = BOUNDS["sdp"].on(numbering, problem.norm, Moment(), Settings(tolerance=1e-6))
         totals.append(float(bound(batch, 0.0, 0.0).score.sum()))
     assert totals[0] > 0 and totals[1] < 1e-6 * totals[0]
 
