@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(table)
             peak, where = peak_bytes(chosen.device) / 2**30, described(chosen.device)
             console.print(f"{where}: {spent:.1f} s, {peak:.2f} GiB at most so far; {bound.status.value}")
+            if bound.detail:
+                console.print(bound.detail)
     return 0
 
 

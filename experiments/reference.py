@@ -1,9 +1,11 @@
 """Every method on the reference networks, against the values that public programs and exact solvers reached there.
 
     python -m experiments.reference [--cases mlp3_w32] [--methods lbp,attack] [--data ../shared/reference]
+    python -m experiments.reference --cases mlp3_w64@0.3,mlp_d8_w32@0.1 --methods "bab race" --device cuda --seconds 15
 
-Runs on one thread, prints target, measured value and time per case and method, and exits with 1 on a miss. The
-networks and their known values (``reference.json``) are not part of the repository.
+Runs on one thread, prints how every run ended, target, measured value and time per case and method, and exits with 1 on
+a miss. Targets of time are those of a processor. The networks and their known values (``reference.json``) are not part
+of the repository.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from rich.table import Table
 
 import lipcompare
 import solvers
+from experiments.device import add_device, described
 from lipcompare import Bound, Problem
 from lipcompare.encoding.network import Encoding
 from lipcompare.methods import Attack, Bab, Ibp, Lbp, Lp, Method, Milp, Naive, RecurJac, Sdp
@@ -200,14 +203,14 @@ ENTRIES = (
 )
 
 
-def cases(data: Path, pattern: str) -> Iterator[Case]:
-    """The reference cases whose key contains ``pattern``."""
+def cases(data: Path, patterns: str, device: str = "cpu") -> Iterator[Case]:
+    """The reference cases whose key contains one of ``patterns``, which commas separate."""
     known = json.loads((data / "reference.json").read_text())
     for key in sorted(known):
-        if pattern in key:
+        if any(pattern in key for pattern in patterns.split(",")):
             name, eps = key.split("@")
             network = lipcompare.load(data / f"{name}.npz")
-            yield Case(key, Problem.around(network, 0.5, float(eps)), known[key])
+            yield Case(key, Problem.around(network, 0.5, float(eps), device=device), known[key])
 
 
 LOOSE = (
@@ -222,7 +225,7 @@ float64 whatever the problem's precision is."""
 def looseness(case: Case, method: str, dtype: torch.dtype) -> float:
     """What the allowances for rounding add to a bound, relative, the largest of its rows; NaN if the time ended it."""
     radius = float(case.key.split("@")[1])
-    problem = Problem.around(case.problem.network, 0.5, radius, dtype=dtype)
+    problem = Problem.around(case.problem.network, 0.5, radius, dtype=dtype, device=case.problem.device)
     result = lipcompare.bound(problem, method)
     with mock.patch("lipcompare.rounding.gamma", return_value=0.0):
         allowance.cache_clear()
@@ -248,30 +251,39 @@ def watched_programs() -> Iterator[list[tuple[float, float]]]:
         yield added
 
 
-def main() -> int:
+def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with reference.json and the networks")
-    parser.add_argument("--cases", default="", help="only cases whose key contains this, such as mlp3_w32@0.1")
+    parser.add_argument("--cases", default="", help="only cases whose key contains one of these, comma-separated")
     parser.add_argument("--methods", default="", help='only these, comma-separated, such as sdp, "sdp cuts", bab')
-    arguments = parser.parse_args()
+    parser.add_argument("--seconds", type=float, help="time limit of every method, in place of its own")
+    add_device(parser)
+    arguments = parser.parse_args(given)
     if not (arguments.data / "reference.json").exists():
         print(f"No reference.json in {arguments.data}: give the folder with --data.", file=sys.stderr)
         return 2
     wanted = set(filter(None, arguments.methods.split(",")))
     names = wanted - {entry.label for entry in ENTRIES}  # "bab" takes every kind of it, "sdp" is a label of its own
     entries = [e for e in ENTRIES if not wanted or e.label in wanted or e.method.name in names]
+    if arguments.seconds is not None:
+        entries = [dataclasses.replace(entry, time_limit=arguments.seconds) for entry in entries]
+    device = arguments.device
     torch.set_num_threads(1)
-    lipcompare.bound(next(cases(arguments.data, "mlp3_w16@0.1")).problem, "lbp")  # first calls load libraries
+    small = next(cases(arguments.data, "mlp3_w16@0.1", device)).problem
+    lipcompare.bound(small, "lbp")  # first calls load libraries
+    for entry in entries if device != "cpu" else ():
+        lipcompare.bound(small, entry.method, time_limit=2.0)  # and kernels
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table("case", "method", "value", "seconds", "targets", "result", title="Reference networks, one CPU thread")
+    heads = ("case", "method", "value", "seconds", "targets", "result")
+    table = Table(*heads, title=f"Reference networks: {described(device)}")
     misses = total = 0
     loose: dict[str, tuple[float, str]] = {}
 
     def note(what: str, added: float, key: str) -> None:
         loose[what] = max((added, key), loose.get(what, (0.0, key)))
 
-    for case in cases(arguments.data, arguments.cases):
+    for case in cases(arguments.data, arguments.cases, device):
         for method, dtype in LOOSE:
             if any(entry.label == method for entry in entries):
                 added = looseness(case, method, dtype)
@@ -291,6 +303,8 @@ def main() -> int:
             total += len(checks)
             misses += len(failed)
             value = float(result.overall_lower[0] if entry.method.proves == "lower" else result.overall_upper[0])
+            ending = " ".join(filter(None, (result.status.value, result.detail)))
+            print(f"{case.key}, {entry.label}: {value:.6f} after {result.seconds:.2f} s; {ending}", flush=True)
             verdict = "pass" if not failed else "MISS: " + "; ".join(f"{c.measured:.6g} not {c.text}" for c in failed)
             targets = "; ".join(check.text for check in checks)
             table.add_row(case.key, entry.label, f"{value:.5f}", f"{result.seconds:.3f}", targets, verdict)

@@ -5,8 +5,8 @@
 Networks have random weights; one size is varied at a time. Every point is a process of its own, one thread, float64, so
 that its peak memory is its own; what importing the package takes is measured apart and left out of both. A power is the
 slope of the logarithms over the larger half of the points, where what does not grow counts least. A point that the time
-limit stopped counts with the time it took and is marked. With ``--device cuda`` seconds are those of the clock after
-a first run that warms up, and memory is that of the device.
+limit stopped counts with the time it took and is marked. With ``--device cuda`` all points run in one process, each
+twice: seconds are those of the clock for the second run, as the first loads kernels, and memory is that of the device.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ AXES = {
 
 
 def measure(axis: str, value: int, method: str, seconds: float, device: str) -> Point:
-    """One point, in a process of its own."""
+    """One point: on the processor in a process of its own, as no other way tells what it took of the memory."""
+    if device != "cpu":
+        found = run_one(axis, value, method, seconds, device)
+        return Point(value, found["seconds"], found["bytes"], bool(found["complete"]))
     command = [sys.executable, "-m", "experiments.scaling", "--one", axis, str(value), method, str(seconds)]
     done = subprocess.run([*command, "--device", device], check=True, capture_output=True, text=True)  # noqa: S603
     found = json.loads(done.stdout)
@@ -89,7 +92,8 @@ def run_one(axis: str, value: int, method: str, seconds: float, device: str) -> 
     built = AXES[axis].build(value)
     problem = dataclasses.replace(built, box=built.box.to(device, built.dtype))
     if device != "cpu":
-        lipcompare.bound(AXES[axis].build(AXES[axis].values[0]).double(device), method, time_limit=seconds)
+        lipcompare.bound(problem, method, time_limit=seconds)
+        torch.cuda.reset_peak_memory_stats(device)
     before, start = peak_bytes(device), clock(device)
     bound = lipcompare.bound(problem, method, time_limit=seconds)
     spent = clock(device) - start
@@ -145,7 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table(*heads, title=described(chosen.device))
     for axis in chosen.axes.split(","):
         for method in chosen.methods.split(","):
-            points = [measure(axis, value, method, chosen.seconds, chosen.device) for value in AXES[axis].values]
+            points = []
+            for value in AXES[axis].values:
+                points.append(measure(axis, value, method, chosen.seconds, chosen.device))
+                took = f"{points[-1].seconds:.3g} s, {points[-1].bytes / 2**20:.0f} MiB"
+                print(f"{method}, {axis} {value}: {took}", file=sys.stderr)  # should the rest be stopped
             found[axis, method] = points
             sizes = [p.value for p in points]
             table.add_row(

@@ -93,7 +93,8 @@ def test_a_model_and_where_are_enough(tmp_path) -> None:
     center = torch.rand(2, network.in_size, dtype=torch.float64)
     posed = Problem.around(network, center, 0.1, norm=2, clip=(0, 1))
     known = lipcompare.bound(posed, "ibp").upper
-    assert (lipcompare.bound(network, "ibp", center=center, eps=0.1, norm=2, clip=(0, 1)).upper == known).all()
+    found = lipcompare.bound(network, "ibp", center=center.to(posed.device), eps=0.1, norm=2, clip=(0, 1))
+    assert (found.upper == known).all()
     weights = [torch.randn(3, 4), torch.zeros(3), torch.randn(2, 3), torch.zeros(2)]
     file = tmp_path / "net.npz"
     np.savez(file, **dict(zip(("W0", "b0", "W1", "b1"), (w.numpy() for w in weights), strict=True)))

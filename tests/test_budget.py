@@ -42,7 +42,7 @@ def test_more_time_is_never_worse() -> None:
             problem, Tightening.ALPHA_CROWN, RELAXATIONS["lbp"], joint=True, memory=2**30, seconds=seconds
         )
         assert found.hurried == (seconds < 0)
-        return found.upper.numpy()
+        return found.upper.cpu().numpy()
 
     assert (upper(-1.0) > upper(float("inf"))).all()
 

@@ -139,7 +139,8 @@ def test_every_method_on_balls(method: str, family: str) -> None:
     result = lipcompare.bound(problem, method, time_limit=10)
     if result.status is Status.UNSUPPORTED:
         return
-    points = problem.box.clamp(problem.box.interval.center + torch.randn(1, 300, network.in_size, dtype=torch.float64))
+    network, center = problem.network, problem.box.interval.center
+    points = problem.box.clamp(center + torch.randn(1, 300, network.in_size, dtype=torch.float64).to(center))
     slopes = network.slopes(network.values(points[0]))
     for row in range(problem.rows):
         gradient = network.pull_back(slopes, problem.functionals[0, row].expand(300, -1))

@@ -18,10 +18,8 @@ import numpy as np
 from lipcompare.branching.tree import Queue, Subdomain
 from lipcompare.result import Attained, Witness
 
-_FIRST = 4
 _TOGETHER = 1.0
-"""Seconds that a batch should take, of four subdomains or more: the most promising ones come first only between
-batches."""
+"""Seconds that a batch should take: the most promising subdomains come first only between batches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +69,8 @@ class SearchLimits:
     Attributes:
         gap, target: what is bounded by ``target``, or leaves a relative gap of at most ``gap`` to the best value, is as
             good as closed.
+        least: subdomains of a batch, however long they take, if there are as many.
+        batch: subdomains of a batch at most.
     """
 
     gap: float = 1e-4
@@ -78,6 +78,7 @@ class SearchLimits:
     seconds: float = float("inf")
     nodes: float = float("inf")
     memory: int = 2**32
+    least: int = 4
     batch: int = 128
 
     def enough(self, best: float) -> float:
@@ -188,9 +189,9 @@ def run(
                 return Stop.MEMORY
             # The last batch shrinks so that the time limit is kept.
             # The first batch shows how long a subdomain takes.
-            affordable = left / pace if pace else _FIRST if np.isfinite(left) else float("inf")
+            affordable = left / pace if pace else limits.least if np.isfinite(left) else float("inf")
             quick = _TOGETHER / pace if pace else float("inf")
-            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable, max(quick, _FIRST))
+            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable, max(quick, limits.least))
             width = max(1, int(allowed))
             begun = time.perf_counter()
             done = _step(search, evaluator, width, limits)

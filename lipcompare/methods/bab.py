@@ -48,6 +48,8 @@ _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
 _LATE = 0.5
 """Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
+_FEW, _MANY = 4, 32
+"""Subdomains of a batch at least: on a processor, and on an accelerator, most of which a few leave idle."""
 
 
 @final
@@ -241,6 +243,7 @@ class Bab(Method):
             gap=budget.gap,
             nodes=self.node_limit / (problem.rows if self.schedule is Schedule.CLASSES else 1) or float("inf"),
             memory=memory // len(names),
+            least=_FEW if problem.device.type == "cpu" else _MANY,
             batch=self.batch,
         )
         before, evaluators = search.nodes, list[NetworkEvaluator | BoxEvaluator | EverywhereEvaluator]()

@@ -174,10 +174,10 @@ class Exact(Method):
         linear, names = sharper.known, [chosen.name]
         patient = isinstance(chosen, Milp)
         first = within(clock, min(_PATIENCE, clock.left) if patient else clock.left)
-        if not patient or problem.device.type == "cpu":
-            results = [chosen.after(linear, problem, first, known)]
+        if isinstance(chosen, Milp) and problem.device.type != "cpu":
+            results = [chosen.run(problem, first.budget, known)]
         else:
-            results = [chosen.run(problem, first.budget)]
+            results = [chosen.after(linear, problem, first, known)]
         if patient and results[0].status is Status.TIME_LIMIT and clock.running():
             names.append(Bab.name)
             results.append(Bab().after(linear, problem, within(clock, clock.left), known))

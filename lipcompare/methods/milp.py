@@ -141,10 +141,10 @@ class Milp(Method):
     def supports(self, problem: Problem) -> str | None:
         return encodable(problem)
 
-    def run(self, problem: Problem, budget: Budget) -> Bound:
+    def run(self, problem: Problem, budget: Budget, known: Witnesses | None = None) -> Bound:
         clock = Clock(budget)
         linear = linear_bounds(problem.double("cpu"), clock, self.tightening.propagated, joint=False)
-        return self.after(linear, problem, clock)
+        return self.after(linear, problem, clock, known)
 
     def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
         """Go on from the linear bounds of the problem, in float64 on the CPU, to the end of the clock's time.

@@ -48,7 +48,6 @@ def packs(network: Network, gates: Gates, gradients: Gradients, rows: int, squar
     Args:
         squared: there are no signs, as for p = 2 and p = 1.
     """
-    widest = network.widest
     count = coordinate_count(gates, gradients)
     signs = torch.zeros_like(count) if squared else sign_count(gradients)
     result: list[Pack] = []
@@ -60,16 +59,12 @@ def packs(network: Network, gates: Gates, gradients: Gradients, rows: int, squar
             result.append(Pack(index, most[index], most_signs, restricted))
             group.clear()
 
-    def maps_bytes(n: int) -> int:
-        # Coefficients at a gate: before and after it, the new ones, and what a convolution unfolds on the way back.
-        return 8 * (8 * n * widest + 4 * n * n + 2 * n * network.in_size + 8 * rows * widest)
-
     def fits(signs_left: int, n: int) -> bool:
-        return max(maps_bytes(n), program_bytes(n, signs_left)) <= memory
+        return max(maps_bytes(network, n, rows), program_bytes(n, signs_left)) <= memory
 
     for b in torch.argsort(count, stable=True).tolist():
         n, j = int(count[b]), int(signs[b])
-        each = maps_bytes(n)
+        each = maps_bytes(network, n, rows)
         if each > memory or program_bytes(n, j) > memory:
             close(False, count, None)
             most = j if program_bytes(0, j) <= _SIGNS * memory else int((_SIGNS * memory / 48) ** 0.5)
@@ -130,6 +125,12 @@ def sign_count(gradients: Gradients) -> Tensor:
     """Undecided signs of the input gradient, the largest number over the rows of each example, (examples,)."""
     lower, upper = gradients.intervals[0]
     return ((lower < 0) & (upper > 0)).sum(-1).amax(-1)
+
+
+def maps_bytes(network: Network, n: int, rows: int) -> int:
+    """Memory that an example's maps of ``n`` coordinates take at their largest."""
+    # Coefficients at a gate: before and after it, the new ones, and what a convolution unfolds on the way back.
+    return 8 * (8 * n * network.widest + 4 * n * n + 2 * n * network.in_size + 8 * rows * network.widest)
 
 
 def program_bytes(n: int, signs: int) -> int:

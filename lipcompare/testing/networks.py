@@ -164,7 +164,10 @@ def problem(network: Network, eps: float, seed: int = 0, batch: int = 1, norm: s
 
 
 def sampled_norms(problem: Problem, samples: int = 300, seed: int = 1) -> Tensor:
-    """Largest gradient norm (batch, rows) over random points and corners, by autograd rather than by our chain rule."""
+    """Largest gradient norm (batch, rows) over random points and corners, by autograd rather than by our chain rule.
+
+    They are on the processor, wherever the problem is.
+    """
     random = torch.Generator().manual_seed(seed)
     unit = torch.rand(samples, problem.network.in_size, generator=random, dtype=torch.float64)
     unit[: samples // 3] = unit[: samples // 3].round()
@@ -186,7 +189,7 @@ def free_gate_maximum(problem: Problem) -> Tensor:
     By enumeration: an upper bound on the truth that every relaxation of the gates must reach or exceed.
     """
     network = problem.network
-    best = torch.zeros(problem.batch, problem.rows, dtype=torch.float64)
+    best = torch.zeros(problem.batch, problem.rows, dtype=torch.float64, device=problem.device)
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     for b in range(problem.batch):
         one = gates.example(b)
@@ -194,7 +197,7 @@ def free_gate_maximum(problem: Problem) -> Tensor:
         count = 2 ** len(open_)
         assert count <= 2**16, "too many open gates to enumerate"
         slopes = {k: one.slopes[k].lower.expand(count, -1).clone() for k in network.activations}
-        numbers = torch.arange(count)
+        numbers = torch.arange(count, device=problem.device)
         for bit, (k, i) in enumerate(open_):
             high = ((numbers >> bit) & 1).bool()
             slopes[k][:, i] = torch.where(high, one.slopes[k].upper[0, i], one.slopes[k].lower[0, i])

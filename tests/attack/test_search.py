@@ -32,7 +32,7 @@ def test_points_are_in_the_domain_and_better_than_samples(family: str, norm: str
     points = search(problem, SMALL)
     assert points.shape == (1, problem.rows, problem.network.in_size)
     assert bool(problem.box.contains(points).all())
-    assert bool((norms(problem, points) >= 0.9 * nets.sampled_norms(problem, 100)).all())
+    assert bool((norms(problem, points).cpu() >= 0.9 * nets.sampled_norms(problem, 100)).all())
 
 
 def test_a_small_network_is_searched_to_its_largest_region() -> None:
@@ -45,7 +45,7 @@ def test_a_small_network_is_searched_to_its_largest_region() -> None:
 def test_an_example_finds_the_same_in_any_batch() -> None:
     together = search(PROBLEM, SMALL)
     for b in range(3):
-        torch.testing.assert_close(search(PROBLEM.example(b), SMALL)[0], together[b])
+        torch.testing.assert_close(search(PROBLEM.example(b), SMALL)[0].to(together), together[b])
     assert not torch.equal(search(PROBLEM, SMALL, seed=1), together)
     # Nor does it depend on how many samples a pass takes.
     torch.testing.assert_close(search(PROBLEM, SMALL, memory=1), together)
@@ -98,7 +98,7 @@ def test_equal_values_are_in_order_of_index() -> None:
 
 def test_kinks_are_turned_the_way_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem.around(nets.kinked(), 0.0, 0.5)
-    at = torch.zeros(1, 1, 1, dtype=torch.float64)
+    at = torch.zeros(1, 1, 1, dtype=torch.float64, device=problem.device)
     patterns = kink_patterns(problem, at)
     assert patterns is not None
     assert problem.norm.dual.of(problem.network.pull_back(patterns, problem.functionals)).item() == 2.0

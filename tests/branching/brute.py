@@ -14,16 +14,16 @@ def exact_rows(problem: Problem) -> np.ndarray:
     """``L_i`` of every row of the only example, (rows,): the largest norm over all regions that meet the box."""
     values = np.zeros(problem.rows)
     order = {Norm.INF: 1, Norm.TWO: 2, Norm.ONE: np.inf}[problem.norm]
-    for slopes in regions(problem.network, problem.box.lower[0].numpy(), problem.box.upper[0].numpy()):
+    for slopes in regions(problem.network, problem.box.lower[0].cpu().numpy(), problem.box.upper[0].cpu().numpy()):
         J = jacobian(problem.network, slopes)
-        rows = problem.functionals[0].numpy() @ J
+        rows = problem.functionals[0].cpu().numpy() @ J
         values = np.maximum(values, np.linalg.norm(rows, ord=order, axis=1))
     return values
 
 
 def operator_norm(problem: Problem, order: float) -> float:
     """The largest operator norm of the whole Jacobian."""
-    boxes = problem.box.lower[0].numpy(), problem.box.upper[0].numpy()
+    boxes = problem.box.lower[0].cpu().numpy(), problem.box.upper[0].cpu().numpy()
     return max(float(np.linalg.norm(jacobian(problem.network, s), ord=order)) for s in regions(problem.network, *boxes))
 
 
@@ -42,9 +42,9 @@ def _forward(network: Network, slopes: dict[int, np.ndarray]) -> list[np.ndarray
                 break
             values.append(values[node.parent] * slopes[k][:, None])
         else:
-            total = sum(m.matrix().numpy() @ values[p] for p, m in node.terms)
+            total = sum(m.to(torch.device("cpu"), torch.float64).matrix().numpy() @ values[p] for p, m in node.terms)
             if node.bias is not None:
-                total[:, 0] += node.bias.numpy()
+                total[:, 0] += node.bias.cpu().numpy()
             values.append(total)
     return values
 
@@ -60,7 +60,7 @@ def regions(network: Network, lower: np.ndarray, upper: np.ndarray):
         k = left[0]
         node = network.nodes[k]
         z = _forward(network, slopes)[node.parent]
-        alpha = np.broadcast_to(torch.as_tensor(node.activation.alpha, dtype=torch.float64).numpy(), (node.size,))
+        alpha = np.broadcast_to(torch.as_tensor(node.activation.alpha, dtype=torch.float64).cpu().numpy(), (node.size,))
         assert isinstance(node.activation, LeakyReLU)
 
         def choose(i, signs, constraints):

@@ -40,7 +40,7 @@ def test_every_region_is_closed_at_its_value_or_empty() -> None:
     problem = nets.problem(nets.dense(5, (2, 3, 2, 2)), 0.8)
     network, numbering, evaluator = problem.network, Numbering(problem.network), evaluator_of(problem)
     unit = torch.quasirandom.SobolEngine(2, seed=0).draw(4096, dtype=torch.float64)
-    points = problem.box.lower[0] + unit * (problem.box.upper - problem.box.lower)[0]
+    points = problem.box.lower[0] + unit.to(problem.device) * (problem.box.upper - problem.box.lower)[0]
     slopes = network.slopes(network.values(points))
     active = numbering.join(slopes) == 1
     norms = problem.norm.dual.of(network.pull_back(slopes, problem.functionals[0, 1]))
@@ -48,7 +48,7 @@ def test_every_region_is_closed_at_its_value_or_empty() -> None:
     nodes = [Subdomain(np.inf, 1, tuple(2 * g + int(on) for g, on in enumerate(p))) for p in patterns]
     empty = 0
     for pattern, said in zip(patterns, evaluator.evaluate(nodes, 0.0, -1.0), strict=True):
-        inside = (active == torch.tensor(pattern)).all(-1)
+        inside = (active == torch.tensor(pattern, device=active.device)).all(-1)
         empty += said.upper == -np.inf
         if bool(inside.any()):
             value = float(norms[inside].max())

@@ -64,6 +64,21 @@ def test_finds_the_largest_row(seed, batch):
     assert (search.row_upper() >= rows).all()
 
 
+@pytest.mark.parametrize("least", [4, 16])
+def test_batches_have_the_least_number_however_long_they_take(least, monkeypatch):
+    table, widths, now = Table(3), [], [0.0]
+
+    class Slow:
+        def evaluate(self, nodes, floor, target):
+            widths.append(len(nodes))
+            now[0] += 100.0 * len(nodes)
+            return table.evaluate(nodes, floor, target)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    run(start(table), Slow(), SearchLimits(gap=1e-9, least=least, seconds=1e6))
+    assert max(widths) == least
+
+
 def test_a_batch_gives_what_single_steps_give():
     table = Table(9)
     results = []

@@ -46,7 +46,7 @@ class Truth:
         network, self.numbering = problem.network, Numbering(problem.network)
         self.box = Interval(problem.box.lower[0], problem.box.upper[0])
         unit = torch.quasirandom.SobolEngine(network.in_size, seed=0).draw(4096, dtype=torch.float64)
-        self.points = self.box.lower + unit * (self.box.upper - self.box.lower)
+        self.points = self.box.lower + unit.to(problem.device) * (self.box.upper - self.box.lower)
         slopes = network.slopes(network.values(self.points))
         self.active = self.numbering.join(slopes) == 1
         self.gradients = network.pull_back(slopes, problem.functionals[0].unsqueeze(1))  # (rows, points, inputs)
@@ -56,7 +56,7 @@ class Truth:
         made = np.array(node.decisions, dtype=np.int64)
         gates, entries = self.numbering.signs([made])
         lower, upper = (end[0] for end in self.numbering.boxes([made], self.box))
-        sides = self.numbering.join(gates)[0]
+        sides, entries = self.numbering.join(gates)[0].to(self.points.device), entries.to(self.points.device)
         inside = ((self.points >= lower) & (self.points <= upper)).all(-1)
         inside &= ((sides == 0) | ((sides > 0) == self.active)).all(-1)
         inside &= (entries[0] * self.gradients[node.row] >= 0).all(-1)

@@ -51,7 +51,8 @@ def test_brute_force_over_patterns_agrees(seed: int) -> None:
     network, norm = nets.dense(seed, sizes), ["inf", "2", "1"][seed % 3]
     problem = Problem(network, Space.of(sizes[0]), norm)  # type: ignore[arg-type]
     there = [s for s in _patterns(network) if _is_there(network, s)]
-    jacobians = torch.stack([network.pull_back(s, problem.functionals[0]) for s in there])
+    functionals = problem.functionals[0].cpu()
+    jacobians = torch.stack([network.pull_back(s, functionals) for s in there])
     found = lipcompare.bound(problem, "bab", gap=1e-11, time_limit=60)
     truth = float(problem.norm.dual.of(jacobians).max())
     assert found.status is Status.EXACT

@@ -56,7 +56,7 @@ def test_where_nothing_was_attained_the_middle_of_the_box_stands_in() -> None:
     ledger, _, _ = setting()
     witnesses = ledger.kept().witnesses
     np.testing.assert_allclose(witnesses.points[1, 0], ledger.problem.box.interval.center[1])
-    point = ledger.problem.box.lower[0].numpy()
+    point = ledger.problem.box.lower[0].cpu().numpy()
     value = float(nets.sampled_norms(ledger.problem)[0, 1])
     ledger.attained[0].note(Witness(1, value, point))
     assert (ledger.kept().witnesses.points[0, 1] == point).all()
@@ -66,7 +66,7 @@ def test_where_nothing_was_attained_the_middle_of_the_box_stands_in() -> None:
 def test_an_interrupt_between_a_search_and_its_result_loses_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by experiments.faults: a reported point was lost while it was being taken up."""
     ledger, _, _ = setting()
-    point = ledger.problem.box.lower[0].numpy()
+    point = ledger.problem.box.lower[0].cpu().numpy()
     value = float(nets.sampled_norms(ledger.problem)[0, 0])
     running = Search.start([8.0, 7.0], [Witness(0, value, point)])
     ledger.watch(0, [running])(SearchProgress(value, 8.0, 1, 1, 1.0))
@@ -85,7 +85,7 @@ def test_an_interrupt_between_a_search_and_its_result_loses_nothing(step: str, m
 def test_what_is_noted_is_there_without_any_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slopes at kinks too: by node, where their witness is."""
     ledger, _, _ = setting()
-    network, point = ledger.problem.network, ledger.problem.box.lower[0].numpy()
+    network, point = ledger.problem.network, ledger.problem.box.lower[0].cpu().numpy()
     neurons = sum(network.nodes[k].size for k in network.activations)
     slopes = np.linspace(0.0, 1.0, neurons)
     ledger.attained[1].note(Witness(0, 3.0, point, slopes))

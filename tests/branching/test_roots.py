@@ -64,5 +64,5 @@ def test_first_points_attain_what_they_say() -> None:
 
 def test_kinks_are_used_to_advantage() -> None:
     problem = lipcompare.Problem.around(nets.kinked(), 0.0, 0.5)
-    (witness,) = attained(problem, torch.zeros(1, 1, 1, dtype=torch.float64))
+    (witness,) = attained(problem, torch.zeros(1, 1, 1, dtype=torch.float64, device=problem.device))
     assert witness.value == pytest.approx(2.0) and witness.slopes is not None

@@ -107,7 +107,7 @@ def test_any_example_of_a_batch_and_either_precision(tmp_path: Path) -> None:
     result = lipcompare.bound(problem, "bab", time_limit=20)
     write_certificate(problem, result, tmp_path / "c.npz", example=2)
     file = read(tmp_path / "c.npz")
-    assert np.array_equal(file.question.lower, problem.box.lower[2].double().numpy())
+    assert np.array_equal(file.question.lower, problem.box.lower[2].double().cpu().numpy())
     assert max(row.lower for row in check(file)) >= float(result.overall_lower[2]) * (1 - 1e-12)
 
 

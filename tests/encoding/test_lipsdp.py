@@ -12,6 +12,7 @@ import torch
 from lipcompare import Box, Problem
 from lipcompare.encoding.lipsdp import certified, tangents
 from lipcompare.gates import Gates
+from lipcompare.network import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.testing import hostile
 
@@ -21,9 +22,9 @@ def _bounds_hold(weight: float) -> bool:
     for seed in range(1, 20, 3):  # every third one has a second trouble, kinks for one
         whole = hostile.problem("plain", seed, "2", torch.float64)
         problem = Problem(whole.network, Box(whole.box.upper, whole.box.upper), whole.norm)
-        bounds = preactivation_bounds(problem.network, problem.box.interval, Tightening.INTERVAL)
-        gates = Gates.from_preactivations(problem.network, bounds)
-        tangent = tangents(problem.network, gates, problem.functionals[0])
+        network, box = problem.network.to("cpu", torch.float64), Interval(*(end.cpu() for end in problem.box.interval))
+        gates = Gates.from_preactivations(network, preactivation_bounds(network, box, Tightening.INTERVAL))
+        tangent = tangents(network, gates, problem.functionals[0].cpu())
         assert tangent.count == 0
         for row in range(problem.rows):
             found = certified(tangent.row(row), tangent.groups, np.array([weight]), diagonal=False)

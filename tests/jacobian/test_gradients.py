@@ -12,7 +12,7 @@ from lipcompare.preactivation import interval_bounds
 
 def found(dtype: torch.dtype = torch.float64) -> Gradients:
     problem = nets.problem(nets.residual(3), 0.3, batch=3)
-    network, box = problem.network.to("cpu", dtype), problem.box.interval
+    network, box = problem.network.to(problem.device, dtype), problem.box.interval
     box = type(box)(*(end.to(dtype) for end in box))
     gates = Gates.from_preactivations(network, interval_bounds(network, box))
     return gradient_intervals(network, gates, problem.functionals.to(dtype))
@@ -20,7 +20,7 @@ def found(dtype: torch.dtype = torch.float64) -> Gradients:
 
 def test_some_examples() -> None:
     whole = found()
-    part, chosen = whole.part(slice(1, 3)), whole.of(torch.tensor([2, 0]))
+    part, chosen = whole.part(slice(1, 3)), whole.of(torch.tensor([2, 0], device=whole.intervals[0].lower.device))
     for k, interval in whole.intervals.items():
         assert torch.equal(part.intervals[k].lower, interval.lower[1:]) and part.scales[k].shape[0] == 2
         assert torch.equal(chosen.intervals[k].upper, interval.upper[[2, 0]])

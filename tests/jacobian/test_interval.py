@@ -31,7 +31,7 @@ def test_with_one_hidden_layer_it_is_the_hull_of_all_patterns() -> None:
         low, high = gates.slopes[2]
         patterns = []
         for sides in itertools.product((0, 1), repeat=6):
-            slopes = torch.where(torch.tensor(sides, dtype=torch.bool), high, low).unsqueeze(1)
+            slopes = torch.where(torch.tensor(sides, device=low.device, dtype=torch.bool), high, low).unsqueeze(1)
             patterns.append(problem.network.pull_back({2: slopes}, problem.functionals))
         every = torch.stack(patterns)
         torch.testing.assert_close(found.lower, every.amin(0), rtol=1e-12, atol=1e-12)
@@ -49,7 +49,7 @@ def test_it_holds_every_choice_of_slopes(family: str) -> None:
         slopes = {}
         for k, (low, high) in gates.slopes.items():
             share = torch.rand(low.shape, generator=random, dtype=torch.float64).mul(3).sub(1).clamp(0, 1)
-            slopes[k] = (low + share * (high - low)).unsqueeze(1)
+            slopes[k] = (low + share.to(low) * (high - low)).unsqueeze(1)
         gradient = problem.network.pull_back(slopes, problem.functionals)
         assert bool((gradient >= found.lower - 1e-12).all())
         assert bool((gradient <= found.upper + 1e-12).all())

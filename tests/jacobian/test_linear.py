@@ -31,7 +31,7 @@ def patterns(gates: Gates, count: int, seed: int = 0) -> dict[int, torch.Tensor]
     slopes = {}
     for k, (low, high) in gates.slopes.items():
         share = torch.rand(count, *low.shape, generator=random, dtype=torch.float64).mul(3).sub(1).clamp(0, 1)
-        slopes[k] = (low + share * (high - low)).unsqueeze(2)
+        slopes[k] = (low + share.to(low) * (high - low)).unsqueeze(2)
     return slopes
 
 
@@ -63,7 +63,7 @@ def test_intervals_are_tighter_than_one_step_and_chords_than_constants() -> None
             gradient_intervals(problem.network, gates, rows, r, norm=Norm.ONE).intervals[0].radius.sum()
             for r in (chords, constants)
         )
-        gains += torch.stack([1 - boxes / step, 1 - hulls / boxes])
+        gains += torch.stack([1 - boxes / step, 1 - hulls / boxes]).cpu()
     assert bool((gains > 0.1).all())
 
 
@@ -77,7 +77,7 @@ def test_without_undecided_gates_the_gradient_is_one_number() -> None:
         for norm in Norm:
             upper = norm_bound(problem.network, rows, found, norm)
             torch.testing.assert_close(upper, norm.dual.of(exact), rtol=1e-9, atol=1e-12)
-        weights = torch.randn(3, problem.network.in_size, generator=torch.Generator().manual_seed(0)).double()
+        weights = torch.randn(3, problem.network.in_size, generator=torch.Generator().manual_seed(0)).to(rows)
         pushed = functional_bound(problem.network, rows, found, 0, weights)
         torch.testing.assert_close(pushed, exact @ weights.T, rtol=1e-9, atol=1e-12)
 
@@ -130,6 +130,6 @@ def test_weights_that_underflow_on_the_way_meet_large_gradients(norm: Norm) -> N
     network = Network((*first, *second), (1,), (1,))
     problem = Problem(network, Box(-torch.ones(1, 1).double(), torch.ones(1, 1).double()), norm)
     gates, rows = gates_of(problem), problem.functionals
-    gradients = gradient_intervals(network, gates, rows, norm=norm)
-    upper = norm_bound(network, rows, gradients, norm)
+    gradients = gradient_intervals(problem.network, gates, rows, norm=norm)
+    upper = norm_bound(problem.network, rows, gradients, norm)
     assert exact.truth(problem).admits_upper(0, norm, float(upper))

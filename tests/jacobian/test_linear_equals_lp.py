@@ -60,7 +60,7 @@ def test_p_one_entry_by_entry(family: str) -> None:
     bounds = preactivation_bounds(problem.network, problem.box.interval, Tightening.CROWN)
     prepared = prepare(problem, bounds)
     interval = prepared.gradients.intervals[0]
-    ends = np.concatenate([interval.upper[0, 0].numpy(), -interval.lower[0, 0].numpy()])
+    ends = np.concatenate([interval.upper[0, 0].cpu().numpy(), -interval.lower[0, 0].cpu().numpy()])
     order = np.sort(ends)[::-1]
     if order[0] <= 0 or (len(order) > 1 and order[0] - order[1] < 1e-9 * order[0]):
         return

@@ -19,8 +19,8 @@ def test_entries_and_their_negatives_together_are_two_functionals(family: str) -
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
     gradients = gradient_intervals(network, gates, rows)
     for source in (0, *network.activations[:-1]):
-        entries = torch.arange(0, network.nodes[source].size, 2)
-        weights = torch.eye(network.nodes[source].size, dtype=torch.float64)[entries]
+        entries = torch.arange(0, network.nodes[source].size, 2, device=rows.device)
+        weights = torch.eye(network.nodes[source].size, dtype=torch.float64, device=rows.device)[entries]
         weights = torch.cat([weights, -weights])
         high, low = push_forward(network, rows, gradients, source, weights).tensor_split(2, -1)
         found = push_ends(network, rows, gradients, source, entries)

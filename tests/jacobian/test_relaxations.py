@@ -27,17 +27,17 @@ def test_it_bounds_entries_norms_and_directions(name: str, family: str) -> None:
     assert set(gradients.intervals) >= {0, *network.activations}
     random = torch.Generator().manual_seed(0)
     lower, upper = problem.box.interval
-    points = lower + torch.rand(200, *lower.shape, generator=random, dtype=torch.float64) * (upper - lower)
+    points = lower + torch.rand(200, *lower.shape, generator=random, dtype=torch.float64).to(lower) * (upper - lower)
     slopes = {k: v.unsqueeze(2) for k, v in network.slopes(network.values(points)).items()}
     seen = network.pull_back(slopes, rows.expand(200, *rows.shape))
     entries = gradients.intervals[0]
     assert bool((seen >= entries.lower).all()) and bool((seen <= entries.upper).all())
     for norms in (
         relaxation.norms(network, gates, rows, gradients, problem.norm, forward),
-        torch.as_tensor(bound(problem, "lbp", relaxation=name, tightening="crown").upper),
+        torch.as_tensor(bound(problem, "lbp", relaxation=name, tightening="crown").upper).to(lower),
     ):
         assert bool((norms >= problem.norm.dual.of(seen)).all())
-    vectors = torch.randn(3, network.in_size, generator=random, dtype=torch.float64)
+    vectors = torch.randn(3, network.in_size, generator=random, dtype=torch.float64).to(lower)
     known = relaxation.gradients(network, gates, rows, norm=None, forward=forward)
     along = relaxation.along(network, gates, rows, known, vectors, forward)
     assert bool((seen @ vectors.T >= along.lower).all()) and bool((seen @ vectors.T <= along.upper).all())
@@ -49,7 +49,8 @@ def test_it_answers_questions_and_is_at_least_as_good_as_interval_arithmetic(nam
     entries = jacobian_bounds(problem, name)
     gates, _ = gates_and_lines(problem, RELAXATIONS[name], Tightening.ALPHA_CROWN, 2**30)
     step = interval_gradient(problem.network, gates, problem.functionals)
-    assert (entries.upper <= step.upper.numpy() + 1e-9).all() and (entries.lower >= step.lower.numpy() - 1e-9).all()
+    lower, upper = (end.cpu().numpy() for end in step)
+    assert (entries.upper <= upper + 1e-9).all() and (entries.lower >= lower - 1e-9).all()
     along = directional_bounds(problem, torch.eye(problem.network.in_size, dtype=torch.float64), name)
     assert (along.upper <= entries.upper + 1e-9).all()
 

@@ -58,7 +58,7 @@ def test_interval_gates_are_monotone_in_the_radius(network: lipcompare.Network, 
 @given(seed=st.integers(0, 10**6), alpha=st.sampled_from([0.0, 0.3, -1.0]))
 def test_linear_bound_lies_over_every_pattern_of_the_gates(seed: int, alpha: float) -> None:
     problem = nets.problem(nets.dense(seed, (2, 4, 4, 2), alpha), 0.5, seed)
-    free = nets.free_gate_maximum(problem).numpy()
+    free = nets.free_gate_maximum(problem).cpu().numpy()
     assert (lipcompare.bound(problem, "lbp", tightening="interval").upper >= free * (1 - 1e-9)).all()
 
 

@@ -15,7 +15,9 @@ import torch
 
 import lipcompare
 from lipcompare import METHODS, Problem
+from lipcompare.branching.driver import SearchLimits
 from lipcompare.domain import Space
+from lipcompare.methods import bab
 from lipcompare.questions import (
     EXACT_RADIUS,
     certified_radius,
@@ -60,6 +62,14 @@ def test_methods(method: str, family: str) -> None:
     assert found.device == str(elsewhere.DEVICE)
     assert np.isfinite(found.upper).all() or METHODS[method].proves == "lower"
     assert (found.lower <= lipcompare.bound(posed, "ibp").upper).all()
+
+
+@pytest.mark.elsewhere
+def test_branch_and_bound_takes_many_subdomains_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[SearchLimits] = []
+    monkeypatch.setattr(bab, "SearchLimits", lambda **how: limits.append(SearchLimits(**how)) or limits[-1])
+    lipcompare.bound(Problem.around(nets.FAMILIES["dense"](0), 0.5, 0.5), "bab", time_limit=2.0)
+    assert limits[0].least > SearchLimits().least
 
 
 def _twice(ask: Callable[[Problem], Any]) -> tuple[Any, Any]:

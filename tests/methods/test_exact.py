@@ -74,7 +74,9 @@ def test_for_p_one_programs_go_further(monkeypatch, much, taken):
     assert choice(problem).method.name == "milp"
 
 
-@pytest.mark.parametrize("method", ["milp", "bab"])
+@pytest.mark.parametrize(
+    "method", ["milp", "bab", pytest.param("milp", marks=pytest.mark.elsewhere, id="milp elsewhere")]
+)
 def test_points_that_were_found_for_choosing_are_not_looked_for_again(monkeypatch, method):
     monkeypatch.setattr(lipcompare.methods.exact, "_SOME", 0)
     monkeypatch.setattr(lipcompare.methods.exact, "_ROWS", 2 if method == "milp" else -1)

@@ -324,7 +324,7 @@ def test_entries_that_a_program_leaves_out_count_in_its_row(
 
         def only_the_best(*given: Any, **how: Any) -> torch.Tensor:
             points = search(*given, **how)
-            points[0, ~torch.from_numpy(best)] = problem.box.window.center[0]
+            points[0, ~torch.from_numpy(best).to(points.device)] = problem.box.window.center[0].to(points)
             return points
 
         monkeypatch.setattr("lipcompare.methods.milp.search", only_the_best)

@@ -94,7 +94,7 @@ def test_bounds_hold_at_sampled_points(head: type[nn.Module], method: str) -> No
         problem = Problem.around(network, torch.tensor([0.3, -0.2]), eps, norm=norm, functionals=rows)
         bound = lipcompare.bound(problem, method)
         side = torch.linspace(-1, 1, 41, dtype=torch.float64)
-        x = problem.box.lower[0] + (1 + torch.cartesian_prod(side, side)) * eps
+        x = problem.box.lower[0].cpu() + (1 + torch.cartesian_prod(side, side)) * eps
         x = x.unsqueeze(1).repeat(1, 6, 1).requires_grad_()
         (gradients,) = torch.autograd.grad((model(x) * rows).sum(), x)
         truth = norm.dual.of(gradients).amax(0)

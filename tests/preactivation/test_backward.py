@@ -22,7 +22,7 @@ def relaxed(network, box: Interval) -> dict[int, Lines]:
 def sampled(box: Interval, count: int) -> torch.Tensor:
     unit = torch.rand(count, box.lower.shape[-1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     unit[: count // 2] = unit[: count // 2].round()
-    return box.lower.unsqueeze(1) + unit * (box.upper - box.lower).unsqueeze(1)
+    return box.lower.unsqueeze(1) + unit.to(box.lower) * (box.upper - box.lower).unsqueeze(1)
 
 
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
@@ -30,8 +30,10 @@ def test_planes_lie_above_and_touch_at_a_point(family: str) -> None:
     network = nets.FAMILIES[family](3)
     last = len(network.nodes) - 1
     for eps in (0.0, 0.3):
-        box = nets.problem(network, eps, batch=2).box.interval
-        rows = torch.randn(3, network.out_size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        posed = nets.problem(network, eps, batch=2)
+        network, box = posed.network, posed.box.interval
+        random = torch.Generator().manual_seed(2)
+        rows = torch.randn(3, network.out_size, generator=random, dtype=torch.float64).to(posed.device)
         coefficient, constant = backward_plane(network, relaxed(network, box), last, rows)
         x = sampled(box, 60)
         values = network.forward(x) @ rows.T
@@ -46,24 +48,27 @@ def test_planes_lie_above_and_touch_at_a_point(family: str) -> None:
 
 def test_examples_may_ask_for_rows_of_their_own() -> None:
     """``chosen`` picks per example what a pass for all rows gives, wherever rows stop being shared."""
-    for network in (nets.residual(1), nets.dense(4), nets.concatenation(2)):
-        box = nets.problem(network, 0.3, batch=3).box.interval
+    for source in (nets.residual(1), nets.dense(4), nets.concatenation(2)):
+        posed = nets.problem(source, 0.3, batch=3)
+        network, box = posed.network, posed.box.interval
         lines, last = relaxed(network, box), len(network.nodes) - 1
-        rows = torch.randn(5, network.out_size, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-        chosen = torch.tensor([[0, 3], [4, 1], [2, 2]])
+        random = torch.Generator().manual_seed(7)
+        rows = torch.randn(5, network.out_size, generator=random, dtype=torch.float64).to(posed.device)
+        chosen = torch.tensor([[0, 3], [4, 1], [2, 2]], device=posed.device)
         coefficient, constant = backward_plane(network, lines, last, rows, chosen)
         every, every_constant = backward_plane(network, lines, last, rows)
-        example = torch.arange(3).unsqueeze(-1)
+        example = torch.arange(3, device=posed.device).unsqueeze(-1)
         torch.testing.assert_close(coefficient, every[example, chosen])
         torch.testing.assert_close(constant, every_constant[example, chosen])
 
 
 def test_functionals_of_several_nodes_add_up() -> None:
-    network = nets.residual(2)
-    box = nets.problem(network, 0.0, batch=2).box.interval
+    posed = nets.problem(nets.residual(2), 0.0, batch=2)
+    network, box = posed.network, posed.box.interval
     nodes = [network.nodes[k].parents[0] for k in network.activations]
     random = torch.Generator().manual_seed(5)
-    rows = {k: torch.randn(4, network.nodes[k].size, generator=random, dtype=torch.float64) for k in nodes}
+    sizes = {k: network.nodes[k].size for k in nodes}
+    rows = {k: torch.randn(4, n, generator=random, dtype=torch.float64).to(box.lower) for k, n in sizes.items()}
     coefficient, constant = backward_planes(network, relaxed(network, box), rows)
     values = network.values(box.lower)
     expected = sum(values[k] @ row.T for k, row in rows.items())

@@ -23,7 +23,7 @@ def reached(problem: lipcompare.Problem, samples: int = 400) -> dict[int, torch.
     unit = torch.rand(samples, problem.network.in_size, generator=random, dtype=torch.float64)
     unit[: samples // 2] = unit[: samples // 2].round()
     lower, upper = (v.unsqueeze(1) for v in problem.box.interval)
-    values = problem.network.values(lower + unit * (upper - lower))
+    values = problem.network.values(lower + unit.to(lower) * (upper - lower))
     return {k: values[problem.network.nodes[k].parents[0]] for k in problem.network.activations}
 
 
@@ -32,7 +32,7 @@ def reached(problem: lipcompare.Problem, samples: int = 400) -> dict[int, torch.
 def test_bounds_hold_and_are_nested(network: lipcompare.Network, eps: float, seed: int) -> None:
     problem = nets.problem(network, eps, seed, batch=2)
     seen = reached(problem)
-    found = [preactivation_bounds(network, problem.box.interval, t) for t in Tightening]
+    found = [preactivation_bounds(problem.network, problem.box.interval, t) for t in Tightening]
     for bounds in found:
         for k, z in bounds.items():
             assert (seen[k] >= z.lower.unsqueeze(1)).all() and (seen[k] <= z.upper.unsqueeze(1)).all()

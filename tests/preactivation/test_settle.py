@@ -36,8 +36,8 @@ def test_bounds_hold_and_more_is_decided(seed: int, alpha: float) -> None:
     box, bounds = start(problem)
     settled = settle(problem.network, box, bounds)
     assert undecided(settled) < undecided(bounds)
-    points = box.lower + (box.upper - box.lower) * torch.rand(20_000, 3, dtype=torch.float64)
-    points[::2] = torch.where(torch.rand(10_000, 3) < 0.5, box.lower, box.upper)
+    points = box.lower + (box.upper - box.lower) * torch.rand(20_000, 3, dtype=torch.float64).to(box.lower)
+    points[::2] = torch.where(torch.rand(10_000, 3).to(box.lower) < 0.5, box.lower, box.upper)
     values = problem.network.values(points)
     for k, z in settled.items():
         seen = values[problem.network.nodes[k].parents[0]]
@@ -49,7 +49,8 @@ def test_residual_networks_too() -> None:
     problem = nets.problem(nets.residual(1), 0.4)
     box, bounds = start(problem)
     settled = settle(problem.network, box, bounds)
-    values = problem.network.values(box.lower + (box.upper - box.lower) * torch.rand(5000, len(box.lower)).double())
+    unit = torch.rand(5000, len(box.lower)).to(box.lower)
+    values = problem.network.values(box.lower + (box.upper - box.lower) * unit)
     for k, z in settled.items():
         seen = values[problem.network.nodes[k].parents[0]]
         assert (seen >= z.lower).all() and (seen <= z.upper).all()

@@ -21,17 +21,17 @@ def decided(problem, seed):
     """Random decisions for a few subdomains: signs (COUNT, neurons) by node, those of a random input among them."""
     network = problem.network
     random = torch.Generator().manual_seed(seed)
-    x = problem.box.lower + torch.rand(COUNT, network.in_size, generator=random, dtype=torch.float64) * (
-        problem.box.upper - problem.box.lower
-    )
+    x = problem.box.lower + torch.rand(COUNT, network.in_size, generator=random, dtype=torch.float64).to(
+        problem.device
+    ) * (problem.box.upper - problem.box.lower)
     values = network.values(x)
     signs = {}
     for k in network.activations:
         z = values[network.nodes[k].parents[0]]
         sign = torch.where(z > 0, 1, -1).to(torch.int8)
-        flip = torch.rand(z.shape, generator=random) < 0.1
+        flip = torch.rand(z.shape, generator=random).to(z) < 0.1
         flip[: COUNT // 2] = False  # these subdomains hold x
-        keep = torch.rand(z.shape, generator=random) < 0.4
+        keep = torch.rand(z.shape, generator=random).to(z) < 0.4
         signs[k] = torch.where(flip, -sign, sign) * keep
     return signs
 
@@ -44,19 +44,19 @@ def decided(problem, seed):
     st.integers(1, 2),
 )
 def test_bounds_hold_where_the_decisions_do(family, seed, sweeps, passes):
-    network = nets.FAMILIES[family](seed)
-    problem = nets.problem(network, 0.4, seed)
+    problem = nets.problem(nets.FAMILIES[family](seed), 0.4, seed)
+    network = problem.network
     signs = decided(problem, seed)
     start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
     box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
     found = split_bounds(network, box, signs, start, sweeps=sweeps, passes=passes)
     assert not found.empty[: COUNT // 2].any()
     random = torch.Generator().manual_seed(seed + 1)
-    x = problem.box.lower + torch.rand(400, network.in_size, generator=random, dtype=torch.float64) * (
-        problem.box.upper - problem.box.lower
-    )
+    x = problem.box.lower + torch.rand(400, network.in_size, generator=random, dtype=torch.float64).to(
+        problem.device
+    ) * (problem.box.upper - problem.box.lower)
     values = network.values(x)
-    inside = torch.ones(COUNT, len(x), dtype=torch.bool)
+    inside = torch.ones(COUNT, len(x), dtype=torch.bool, device=x.device)
     for k in network.activations:
         z = values[network.nodes[k].parents[0]]
         inside &= (signs[k].unsqueeze(1) * z >= 0).all(-1)
@@ -73,14 +73,15 @@ def test_bounds_hold_where_the_decisions_do(family, seed, sweeps, passes):
 
 
 def test_decisions_tighten_earlier_and_later_neurons():
-    network = nets.dense(3, (4, 8, 8, 2))
-    problem = nets.problem(network, 0.5)
+    problem = nets.problem(nets.dense(3, (4, 8, 8, 2)), 0.5)
+    network = problem.network
     start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
     first, second = network.activations
     open_ = Gates.from_preactivations(network, start).unstable(second)[0].nonzero().squeeze(-1)
-    signs = {k: torch.zeros(len(open_), network.nodes[k].size, dtype=torch.int8) for k in network.activations}
+    sizes = {k: network.nodes[k].size for k in network.activations}
+    signs = {k: torch.zeros(len(open_), n, dtype=torch.int8, device=problem.device) for k, n in sizes.items()}
     shorter = torch.where(start[second].upper < -start[second].lower, 1, -1).to(torch.int8)[0, open_]
-    signs[second][torch.arange(len(open_)), open_] = shorter
+    signs[second][torch.arange(len(open_), device=problem.device), open_] = shorter
     box = Interval(*(v.expand(len(open_), -1) for v in problem.box.interval))
     plain = split_bounds(network, box, signs, start, sweeps=0, passes=1)
     tight = split_bounds(network, box, signs, start, sweeps=3, passes=2)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import conv_networks
 
+from lipcompare import Problem
 from lipcompare.gates import Gates
 from lipcompare.jacobian import gradient_intervals
 from lipcompare.network import Interval, Network
@@ -27,14 +28,19 @@ def signs_at(network: Network, points: torch.Tensor, share: float, seed: int) ->
     random, values, signs = torch.Generator().manual_seed(seed), network.values(points), {}
     for k in network.activations:
         z = values[network.nodes[k].parents[0]]
-        keep = torch.rand(z.shape, generator=random) < share
+        keep = torch.rand(z.shape, generator=random).to(z) < share
         signs[k] = torch.where(z > 0, 1, -1).to(torch.int8) * keep
     return signs
 
 
+def undecided(problem: Problem, count: int) -> dict[int, torch.Tensor]:
+    sizes = {k: problem.network.nodes[k].size for k in problem.network.activations}
+    return {k: torch.zeros(count, n, dtype=torch.int8, device=problem.device) for k, n in sizes.items()}
+
+
 def inside(box: Interval, count: int, seed: int) -> torch.Tensor:
     unit = torch.rand(count, box.lower.shape[-1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return box.lower + unit * (box.upper - box.lower)
+    return box.lower + unit.to(box.lower) * (box.upper - box.lower)
 
 
 def found(network: Network, whole: Interval, signs: dict[int, torch.Tensor], **options: Any) -> tuple[Touched, Any]:
@@ -51,7 +57,8 @@ def found(network: Network, whole: Interval, signs: dict[int, torch.Tensor], **o
 @given(st.sampled_from(["dense", "leaky", "conv", "residual", "pooling", "images"]), st.integers(0, 10**6), st.data())
 def test_bounds_hold_where_the_decisions_do(on_patches: bool, family: str, seed: int, data: st.DataObject) -> None:
     network = data.draw(conv_networks(60)) if family == "images" else nets.FAMILIES[family](seed)
-    whole = nets.problem(network, 0.4, seed).box.interval
+    posed = nets.problem(network, 0.4, seed)
+    network, whole = posed.network, posed.box.interval
     points = inside(whole, COUNT, seed)
     signs = signs_at(network, points, 0.3, seed)
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +68,7 @@ def test_bounds_hold_where_the_decisions_do(on_patches: bool, family: str, seed:
     assert not split.empty.any()
     x = torch.cat([points, inside(whole, 300, seed + 1)])
     values = network.values(x)
-    holds = torch.ones(COUNT, len(x), dtype=torch.bool)
+    holds = torch.ones(COUNT, len(x), dtype=torch.bool, device=x.device)
     for k in network.activations:
         z = values[network.nodes[k].parents[0]]
         holds &= (signs[k].unsqueeze(1) * z >= 0).all(-1)
@@ -74,10 +81,10 @@ def test_bounds_hold_where_the_decisions_do(on_patches: bool, family: str, seed:
 
 
 def test_a_decision_tightens_what_is_behind_it_and_nothing_else() -> None:
-    network = nets.conv(3)
-    whole = nets.problem(network, 0.4).box.interval
+    posed = nets.problem(nets.conv(3), 0.4)
+    network, whole = posed.network, posed.box.interval
     k, later = network.activations
-    signs = {j: torch.zeros(2, network.nodes[j].size, dtype=torch.int8) for j in network.activations}
+    signs = undecided(posed, 2)
     bounds = preactivation_bounds(network, whole, Tightening.CROWN)
     (first,) = ((bounds[k].lower[0] < 0) & (bounds[k].upper[0] > 0)).nonzero()[:1]
     signs[k][1, first] = 1
@@ -91,10 +98,10 @@ def test_a_decision_tightens_what_is_behind_it_and_nothing_else() -> None:
 
 
 def test_a_contradiction_empties_a_subdomain() -> None:
-    network = nets.conv(3)
-    whole = nets.problem(network, 0.1).box.interval
+    posed = nets.problem(nets.conv(3), 0.1)
+    network, whole = posed.network, posed.box.interval
     bounds = preactivation_bounds(network, whole, Tightening.CROWN)
-    signs = {j: torch.zeros(2, network.nodes[j].size, dtype=torch.int8) for j in network.activations}
+    signs = undecided(posed, 2)
     k = network.activations[0]
     positive = int((bounds[k].lower[0] > 0).nonzero()[0])
     signs[k][0, positive], signs[k][1, positive] = 1, -1
@@ -107,7 +114,7 @@ def test_gradients_that_no_decision_touches_are_those_of_the_whole_box() -> None
     network, whole = problem.network, problem.box.interval
     bounds = preactivation_bounds(network, whole, Tightening.CROWN)
     gates = Gates.from_preactivations(network, bounds)
-    signs = {j: torch.zeros(1, network.nodes[j].size, dtype=torch.int8) for j in network.activations}
+    signs = undecided(problem, 1)
     k = network.activations[1]
     signs[k][0, int(gates.unstable(k)[0].nonzero()[0])] = -1
     split, _ = found(network, whole, signs)

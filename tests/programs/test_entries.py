@@ -21,7 +21,7 @@ def test_entry_intervals_hold_every_sampled_gradient(seed: int) -> None:
     assert bool((tight.lower >= linear.lower[0, 0] - 1e-12).all() and (tight.upper <= linear.upper[0, 0] + 1e-12).all())
     random = torch.Generator().manual_seed(seed)
     lower, upper = problem.box.interval
-    x = lower + torch.rand(400, 4, generator=random, dtype=torch.float64) * (upper - lower)
+    x = lower + torch.rand(400, 4, generator=random, dtype=torch.float64).to(lower) * (upper - lower)
     network = problem.network
     gradient = network.pull_back(network.slopes(network.values(x)), problem.functionals[0, 0].expand(400, -1))
     assert bool((gradient >= tight.lower - 1e-9).all() and (gradient <= tight.upper + 1e-9).all())

@@ -61,6 +61,6 @@ def patterns_of(problem: Problem, count: int, seed: int = 0) -> dict[int, Tensor
     random = torch.Generator().manual_seed(seed)
     slopes = {}
     for k, (low, high) in gates.slopes.items():
-        chosen = torch.rand(problem.batch, count, low.shape[-1], generator=random) < 0.5
+        chosen = torch.rand(problem.batch, count, low.shape[-1], generator=random).to(low) < 0.5
         slopes[k] = torch.where(chosen, high.unsqueeze(1), low.unsqueeze(1))
     return slopes

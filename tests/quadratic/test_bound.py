@@ -75,7 +75,7 @@ def test_lies_between_the_free_gate_maximum_and_the_linear_bound(network: Networ
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
 def test_holds_at_sampled_points(family: str, norm: str) -> None:
     problem = nets.problem(nets.FAMILIES[family](11), 0.3, batch=3, norm=norm)
-    assert (bound(problem).upper >= nets.sampled_norms(problem) * (1 - 1e-12)).all()
+    assert (bound(problem).upper.cpu() >= nets.sampled_norms(problem) * (1 - 1e-12)).all()
 
 
 def test_is_much_tighter_than_the_linear_bound_on_deep_networks() -> None:
@@ -88,7 +88,7 @@ def test_is_much_tighter_than_the_linear_bound_on_deep_networks() -> None:
 @pytest.mark.parametrize("family", sorted(nets.FAMILIES))
 def test_a_point_gives_the_gradient(family: str) -> None:
     problem = nets.problem(nets.FAMILIES[family](5), 0.0)
-    expected = nets.sampled_norms(problem, samples=1)
+    expected = nets.sampled_norms(problem, samples=1).to(problem.device)
     torch.testing.assert_close(bound(problem).upper, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -273,7 +273,7 @@ def test_the_widest_signs_are_kept_when_not_all_fit() -> None:
     # A chord can only lose against the absolute value that it replaces.
     assert bool((torch.stack(bounds).diff(dim=0) <= 2e-4 * bounds[-1]).all())
     assert bool((bounds[0] > 1.01 * bounds[-1]).all())
-    assert bool((torch.stack(bounds) >= nets.sampled_norms(problem)[example, row]).all())
+    assert bool((torch.stack(bounds) >= nets.sampled_norms(problem).to(problem.device)[example, row]).all())
 
 
 def test_kept_data_name_their_gates_in_every_pack() -> None:

@@ -67,8 +67,8 @@ def test_gates_without_a_coordinate_are_in_the_errors(family: str) -> None:
     """They take any slope: what is left of the map is off by no more than is said, and by more than nothing."""
     problem = nets.problem(nets.FAMILIES[family](7), 0.4, batch=2)
     gates, gradients, _ = propagated(problem)
-    lifted: Lifted = {k: undecided_gates(gates, gradients, k) & (torch.arange(s.lower.shape[-1]) % 2 == 0)
-                      for k, s in gates.slopes.items()}  # fmt: skip
+    even = {k: torch.arange(s.lower.shape[-1], device=problem.device) % 2 == 0 for k, s in gates.slopes.items()}
+    lifted: Lifted = {k: undecided_gates(gates, gradients, k) & mask for k, mask in even.items()}
     maps, slopes = maps_of(problem, lifted), patterns_of(problem, COUNT)
     assert 1 < maps.coordinates.count < maps_of(problem).coordinates.count
     worst = 0.0
@@ -136,7 +136,7 @@ def test_the_allowance_grows_with_the_chain_of_operations() -> None:
     for k in range(len(network.nodes) - 1, 0, -1):
         node = network.nodes[k]
         if isinstance(node, Affine):
-            size, terms = size @ node.maps[0].matrix().abs(), terms + node.size
+            size, terms = size @ node.maps[0].matrix(device=size.device).abs(), terms + node.size
         else:
             size = size * gates.slopes[k].magnitude[0]
     assert terms == 62

@@ -78,7 +78,7 @@ def paths(network: Network, slopes: dict[int, torch.Tensor], start: int) -> torc
             yield from ((i, 1.0) for i in range(node.size))
         elif isinstance(node, Affine):
             for p, m in node.terms:
-                table = m.matrix().abs()
+                table = m.to(torch.device("cpu"), torch.float64).matrix().abs()
                 for (j, weight), i in itertools.product(arriving(p), range(node.size)):
                     yield i, weight * float(table[i, j])
         else:

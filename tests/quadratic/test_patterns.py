@@ -26,8 +26,8 @@ def data_of(problem: Problem) -> SdpData:
 
 
 def every_pattern(data: SdpData) -> torch.Tensor:
-    bits = torch.tensor(list(itertools.product([False, True], repeat=data.size - 1)))
-    return torch.cat([torch.ones(len(bits), 1, dtype=torch.bool), bits], 1).expand(data.problems, -1, -1)
+    bits = torch.tensor([(True, *bits) for bits in itertools.product([False, True], repeat=data.size - 1)])
+    return bits.to(data.mask.device).expand(data.problems, -1, -1)
 
 
 def test_the_best_pattern_has_the_free_gate_maximum_and_local_search_comes_close() -> None:

@@ -81,7 +81,7 @@ def test_errors_of_the_entries_are_in_the_slack(norm: str) -> None:
         maps = maps_of(problem)
         moved = dataclasses.replace(
             maps,
-            entry_constant=maps.entry_constant + (error + drift) * torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64),
+            entry_constant=maps.entry_constant + (error + drift) * maps.entry_constant.new_tensor([1.0, -1.0, 1.0]),
             entry_error=torch.full_like(maps.entry_error, error),
             entry_drift=torch.full_like(maps.entry_drift, drift),
         )
@@ -124,8 +124,8 @@ def test_rounding_of_a_squares_coefficients_is_in_the_slack() -> None:
     sums = allowance(problem.network.in_size + 3, torch.float64) * size / 3
     assert bool((maps.entry_error > sums).all())
     exact_maps = dataclasses.replace(maps, entry_error=sums, entry_drift=torch.zeros_like(maps.entry_drift))
-    example, row = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    data = program.l2_data(exact_maps, torch.ones(1, dtype=torch.float64), example, row)
+    zero = torch.zeros(1, dtype=torch.int64, device=problem.device)
+    data = program.l2_data(exact_maps, torch.ones_like(zero, dtype=torch.float64), zero, zero)
     linear = maps.entry_linear[0].clone()
     linear[0] = maps.entry_constant[0, 0]
     entries = [[Fraction(v) * Fraction(float(r)) for v in line] for line, r in
@@ -143,8 +143,8 @@ def test_constants_of_chords_are_rounded_upward() -> None:
     for seed in range(20):
         problem = nets.problem(nets.dense(seed, (12, 6, 6, 1)), 0.8, seed)
         _, gradients, _ = propagated(problem)
-        one = torch.ones(1, dtype=torch.float64)  # no rounding in other units
-        zero = torch.zeros(1, dtype=torch.int64)
+        one = torch.ones(1, dtype=torch.float64, device=problem.device)  # no rounding in other units
+        zero = torch.zeros_like(one, dtype=torch.int64)
         data = l1_data(maps_of(problem), gradients, one, zero, zero, most_signs=1)
         chord = absolute_chord(Interval(*(v[0, 0] for v in gradients.intervals[0])))
         intercepts = [Fraction(v) for j, v in enumerate(chord[1].tolist()) if j not in data.entry[0].tolist()]

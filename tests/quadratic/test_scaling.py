@@ -50,7 +50,7 @@ def test_sizes_and_the_optimum_are_near_one() -> None:
 
 def test_what_patterns_say_nothing_of_keeps_its_unit() -> None:
     data = data_of(nets.problem(nets.dense(7, (3, 7, 6, 2)), 0.4))
-    low = torch.zeros(data.problems, 3, data.size, dtype=torch.bool)
+    low = torch.zeros(data.problems, 3, data.size, dtype=torch.bool, device=data.radius.device)
     low[..., 0] = True
     scaled = rescaled(data, evaluate(data, low))
     torch.testing.assert_close(scaled.radius, data.radius)

@@ -13,7 +13,7 @@ def samples(problem: Problem, count: int = 200) -> torch.Tensor:
         1, count, problem.network.in_size, generator=torch.Generator().manual_seed(5), dtype=torch.float64
     )
     lower, upper = (v.unsqueeze(1) for v in problem.box.interval)
-    return problem.box.clamp(lower + unit * (upper - lower))
+    return problem.box.clamp(lower + unit.to(lower) * (upper - lower))
 
 
 def entries_at(problem: Problem, points: torch.Tensor) -> np.ndarray:
@@ -21,5 +21,5 @@ def entries_at(problem: Problem, points: torch.Tensor) -> np.ndarray:
     network = problem.network
     slopes = {k: v.unsqueeze(2) for k, v in network.slopes(network.values(points)).items()}
     rows = problem.functionals.unsqueeze(1).expand(*points.shape[:2], -1, -1)
-    result: np.ndarray = network.pull_back(slopes, rows).numpy()
+    result: np.ndarray = network.pull_back(slopes, rows).cpu().numpy()
     return result

@@ -147,7 +147,7 @@ def test_regions_of_patterns(seed: int) -> None:
     """Every pattern of a small network: a deep point has it, and a pattern proved empty is met by no sample."""
     network = nets.dense(seed, (2, 3, 2, 2))
     problem = nets.problem(network, 0.8, seed)
-    box = Interval(problem.box.lower[0], problem.box.upper[0])
+    box = Interval(problem.box.lower[0].cpu(), problem.box.upper[0].cpu())
     random = torch.Generator().manual_seed(seed)
     x = box.lower + torch.rand(4000, 2, generator=random, dtype=torch.float64) * (box.upper - box.lower)
     seen = torch.cat(list(network.slopes(network.values(x)).values()), -1) > 0

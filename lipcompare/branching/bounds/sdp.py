@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
 import numpy as np
@@ -17,13 +17,13 @@ from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.heuristics import Area, Candidates, Heuristic, Moments
 from lipcompare.branching.multipliers import gate_numbers, recall, remember
 from lipcompare.branching.subdomains import Subdomains
-from lipcompare.budget import CACHED_ENTRIES
+from lipcompare.budget import CACHED_ENTRIES, fitting
 from lipcompare.gates import Gates
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Norm
 from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.quadratic.cuts.separation import tightened_bytes
-from lipcompare.quadratic.memory import first_seconds, program_bytes
+from lipcompare.quadratic.memory import first_seconds, maps_bytes, program_bytes
 from lipcompare.quadratic.patterns import Patterns, evaluate, explore, improve, joined
 from lipcompare.quadratic.program import GateMaps, SdpData, coordinate_count, gate_maps, l1_data, l2_data
 from lipcompare.quadratic.solver.certificate import certify
@@ -98,7 +98,8 @@ class QuadraticBound:
         columns = torch.stack([size, count, lost.to(size.dtype), batch.depth, cut]).cpu().numpy()
         solved, order = [], []
         kind = np.where(columns[2] > 0, -1, np.where(columns[4] > 0, 1 + (columns[3] % _AGAIN == 0), 0))
-        for index in _batches(columns[0] + columns[4], kind, batch.linear.cpu().numpy()):
+        together = _cached if size.device.type == "cpu" else self._fitting
+        for index in _batches(columns[0] + columns[4], kind, batch.linear.cpu().numpy(), together):
             largest, n = (int(columns[i][index].max()) for i in (0, 1))
             some = batch.select(torch.from_numpy(index).to(size.device))
             fits = not bool(columns[2][index[0]]) and self._fits(n, largest - n, columns[3][index], some.linear.device)
@@ -110,6 +111,12 @@ class QuadraticBound:
             **{name: torch.cat([getattr(group, name) for group in solved])[back] for name in fields},
             cuts=NamedCuts.joined([group.cuts for group in solved]).select(back),
         )
+
+    def _fitting(self, size: int) -> int:
+        """How many programs of so many coordinates, signs and cuts fit in memory together, with the cuts to come."""
+        settings = self.settings
+        each = max(maps_bytes(self.numbering.network, size, 1), program_bytes(size, 0))
+        return fitting(settings.memory, max(each, tightened_bytes(size, settings.cuts, False) if settings.cuts else 0))
 
     def _fits(self, n: int, signs: int, depth: np.ndarray, device: torch.device) -> bool:
         """Whether programs of ``n`` coordinates fit in memory and time; ``depth`` is of each, (programs,)."""
@@ -243,15 +250,23 @@ class QuadraticBound:
         return torch.where(chosen, top, low)
 
 
-def _batches(size: np.ndarray, kind: np.ndarray, linear: np.ndarray) -> Iterator[np.ndarray]:
+def _cached(size: int) -> int:
+    """How many programs of so many coordinates, signs and cuts fit in a processor's cache together."""
+    return max(1, CACHED_ENTRIES // max(1, size**2))
+
+
+def _batches(
+    size: np.ndarray, kind: np.ndarray, linear: np.ndarray, together: Callable[[int], int]
+) -> Iterator[np.ndarray]:
     """Subdomains (some,) to be solved together; those with a program of their own by their bounds, largest first.
 
     Args:
         size: numbers (subdomains,) of coordinates, signs and cuts.
         kind: -1 for those without a program, then without cuts, with cuts, and with new ones.
         linear: their linear bounds.
+        together: how many programs of a size are to be solved together.
     """
-    alone = 2 * size**2 > CACHED_ENTRIES
+    alone = np.array([together(int(n)) < 2 for n in size])
     order = np.lexsort([-linear, np.where(kind < 0, -1, np.where(alone, size.max(), size)), kind])
     start = 0
     while start < len(order):
@@ -259,7 +274,7 @@ def _batches(size: np.ndarray, kind: np.ndarray, linear: np.ndarray) -> Iterator
         stop = start + 1
         while (
             stop < len(order)
-            and (stop + 1 - start) * size[order[stop]] ** 2 <= CACHED_ENTRIES
+            and stop + 1 - start <= together(int(size[order[stop]]))
             and kind[order[stop]] == kind[order[start]]
         ):
             stop += 1

@@ -30,7 +30,7 @@ def subdomains(problem: Problem) -> Subdomains:
     """The whole box, once per row."""
     network = problem.network
     gates = Gates.from_preactivations(network, interval_bounds(network, problem.box.interval))
-    gates = gates.of(torch.zeros(problem.rows, dtype=torch.int64))
+    gates = gates.of(torch.zeros(problem.rows, dtype=torch.int64, device=problem.device))
     functionals = problem.functionals[0].unsqueeze(1)
     gradients = gradient_intervals(network, gates, functionals, norm=problem.norm)
     return Subdomains(
@@ -38,9 +38,9 @@ def subdomains(problem: Problem) -> Subdomains:
         functionals=functionals,
         gradients=gradients,
         linear=norm_bound(network, functionals, gradients, problem.norm).squeeze(1),
-        multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size),
+        multipliers=torch.zeros(problem.rows, 1 + network.neurons + network.in_size, device=problem.device),
         cuts=NamedCuts.none(problem.rows, problem.functionals),
-        depth=torch.zeros(problem.rows, dtype=torch.int64),
+        depth=torch.zeros(problem.rows, dtype=torch.int64, device=problem.device),
     )
 
 
@@ -88,7 +88,8 @@ def test_moments_of_a_point_leave_nothing_to_split() -> None:
     totals = []
     for problem in (wide, narrow):
         batch = subdomains(problem)
-        bound = BOUNDS["sdp"].on(NUMBERING, problem.norm, Moment(), Settings(tolerance=1e-6))
+        numbering = Numbering(problem.network)
+        bound = BOUNDS["sdp"].on(numbering, problem.norm, Moment(), Settings(tolerance=1e-6))
         totals.append(float(bound(batch, 0.0, 0.0).score.sum()))
     assert totals[0] > 0 and totals[1] < 1e-6 * totals[0]
 

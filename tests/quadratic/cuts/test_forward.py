@@ -128,7 +128,7 @@ def test_cuts_hold_at_inputs_and_bounds_above_them(family: str, kind: CutFamily)
         rows, solve(rows), maps, rows.example, rows.row, cuts=120, tolerance=1e-4, family=kind,
         network=problem.network, coupling=coupling,
     )  # fmt: skip
-    sampled = nets.sampled_norms(problem)[rows.example, rows.row]
+    sampled = nets.sampled_norms(problem).to(problem.device)[rows.example, rows.row]
     assert bool((found.upper >= sampled * (1 - 1e-12)).all())
     if found.data.size == joined.data.size:
         w = points(problem, rows, maps, coupling, joined)
@@ -152,9 +152,9 @@ def test_the_maps_are_the_networks_own() -> None:
 @pytest.mark.parametrize("end", [0, 1])
 def test_a_neuron_that_ends_at_its_kink_has_one_side(end: int) -> None:
     """Its slope has a range, of which the wrong end once passed its value on."""
-    network = nets.dense(0, (2, 3, 3, 1))
+    posed = nets.problem(nets.dense(0, (2, 3, 3, 1)), 0.4)
+    network, box = posed.network, posed.box.interval
     first, second = network.activations
-    box = nets.problem(network, 0.4).box.interval
     bounds = dict(preactivation_bounds(network, box, Tightening.INTERVAL))
     low, high = bounds[first]
     bounds[first] = Interval(torch.zeros_like(low), high.abs()) if end == 0 else Interval(-low.abs(), 0 * high)

@@ -74,7 +74,7 @@ def test_cuts_stay_above_the_free_gate_maximum_and_below_the_plain_bound(name: s
     assert bool((cut.upper <= plain.upper * (1 + 1e-4)).all())
     if name != "conv":
         assert bool((cut.upper >= nets.free_gate_maximum(problem) * (1 - 1e-12)).all())
-    assert bool((cut.upper >= nets.sampled_norms(problem) * (1 - 1e-12)).all())
+    assert bool((cut.upper.cpu() >= nets.sampled_norms(problem) * (1 - 1e-12)).all())
 
 
 def test_cuts_close_half_of_the_gap_to_the_free_gate_maximum() -> None:

@@ -106,7 +106,7 @@ def test_what_the_data_carry_is_added(field: str) -> None:
 def test_errors_of_gates_are_weighted_with_their_multipliers() -> None:
     data = data_of()
     dual = feasible(data)
-    error = torch.linspace(0, 0.1, data.size, dtype=torch.float64) * data.mask
+    error = torch.linspace(0, 0.1, data.size, dtype=torch.float64).to(data.limit) * data.mask
     more = dataclasses.replace(data, gate_slack=data.gate_slack + error)
     added = (dual.theta.abs() * data.limit * error).sum(-1)
     torch.testing.assert_close(certify(more, dual), certify(data, dual) + added, rtol=1e-12, atol=0)
@@ -122,7 +122,7 @@ def test_rounding_of_coefficients_is_charged(monkeypatch: pytest.MonkeyPatch) ->
 
         def off(value: torch.Tensor, random: torch.Generator = random) -> torch.Tensor:
             """Every coefficient off by a unit roundoff, enlarged so that the difference is not rounding itself."""
-            sides = 2 * torch.randint(0, 2, value.shape, generator=random) - 1
+            sides = 2 * torch.randint(0, 2, value.shape, generator=random).to(value) - 1
             return value * (1 + 1e-6 * sides)
 
         moved = dataclasses.replace(data, columns=off(data.columns), entries=off(data.entries))
@@ -139,17 +139,17 @@ def test_every_kind_of_coefficient_is_charged_by_itself(field: str) -> None:
     """Coefficients of one kind, the others zero, each off by a roundoff in the worst direction at a corner."""
     whole = data_of()
     random = torch.Generator().manual_seed(0)
-    f, g = torch.randn(2, whole.problems, whole.size, 3, generator=random, dtype=torch.float64) * whole.mask.unsqueeze(
-        -1
-    )
-    there = torch.ones(whole.problems, 3, dtype=torch.bool)
+    drawn = torch.randn(2, whole.problems, whole.size, 3, generator=random, dtype=torch.float64)
+    f, g = drawn.to(whole.limit) * whole.mask.unsqueeze(-1)
+    there = torch.ones(whole.problems, 3, dtype=torch.bool, device=whole.limit.device)
     cuts = Cuts(left=f, right=g, mask=there, equal=~there, slack=0.0 * there)
     blank = {name: torch.zeros_like(getattr(whole, name)) for name in ("columns", "entries", "cost") if name != field}
     data = dataclasses.replace(whole, cuts=cuts if field in ("left", "right") else whole.cuts, **blank)
-    dual = dataclasses.replace(feasible(whole), nu=torch.rand(data.problems, 3, generator=random, dtype=torch.float64))
+    nu = torch.rand(data.problems, 3, generator=random, dtype=torch.float64).to(whole.limit)
+    dual = dataclasses.replace(feasible(whole), nu=nu)
     if not data.cuts.count:
         dual = dataclasses.replace(dual, nu=None)
-    w = data.limit * (2 * torch.randint(0, 2, data.limit.shape, generator=random) - 1)
+    w = data.limit * (2 * torch.randint(0, 2, data.limit.shape, generator=random).to(data.limit) - 1)
     if field in ("left", "right"):
         value = getattr(cuts, field)
         other = ((w.unsqueeze(1) @ (cuts.right if field == "left" else cuts.left)).squeeze(1) * dual.nu).sign()

@@ -17,7 +17,7 @@ from lipcompare.quadratic.solver.interior_point import solve
 @pytest.mark.parametrize("tolerance", [3e-3, 1e-4])
 def test_between_reviews_nothing_waits(competing: bool, tolerance: float) -> None:
     data = small()
-    options: dict[str, Any] = {"group": torch.zeros(data.problems, dtype=torch.int64)} if competing else {}
+    options: dict[str, Any] = {"group": torch.zeros_like(data.row)} if competing else {}
     counts = []
     for most in (4, 8):
         with Waits() as waits:

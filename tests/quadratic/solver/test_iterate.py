@@ -20,8 +20,8 @@ def test_problems_apart_and_together_again() -> None:
     iterate = one()
     count = len(iterate.y)
     order = [2, 0, 1]
-    parts = [iterate.select(torch.tensor([i])) for i in order]
-    together, picked = joined(parts), iterate.select(torch.tensor(order))
+    parts = [iterate.select(torch.tensor([i], device=iterate.y.device)) for i in order]
+    together, picked = joined(parts), iterate.select(torch.tensor(order, device=iterate.y.device))
     assert count == 3
     for name in ("y", "tau", "blocks", "slacks", "matrices", "inverses", "infeasible", "caution", "complementarity"):
         torch.testing.assert_close(getattr(together, name), getattr(picked, name))
@@ -39,7 +39,7 @@ def test_complementarity_pair_by_pair() -> None:
         for j in c.signs[i].nonzero().flatten().tolist():
             x11, x12, x22 = iterate.blocks[:, i, j]
             primal = torch.stack([torch.stack([x11, x12]), torch.stack([x12, x22])])
-            half = torch.tensor(-0.5, dtype=torch.float64)
+            half = torch.full_like(x11, -0.5)
             dual = torch.stack([torch.stack([iterate.tau[i, j], half]), torch.stack([half, iterate.lam[i, j]])])
             total = total + (primal * dual).sum()
         torch.testing.assert_close(iterate.complementarity[i], total)

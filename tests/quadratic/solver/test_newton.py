@@ -20,10 +20,10 @@ from lipcompare.quadratic.solver.start import default_start, first_iterate
 def with_cuts(data: SdpData) -> SdpData:
     """Made-up cuts, one of them an equation: the directions are what counts, not what the cuts mean."""
     random = torch.Generator().manual_seed(0)
-    f, g = (Forms.of(torch.rand(data.problems, data.size, 3, generator=random, dtype=torch.float64) *
-                     data.mask.unsqueeze(-1), Group.CHORD) for _ in range(2))  # fmt: skip
-    mask = torch.ones(data.problems, 3, dtype=torch.bool)
-    equal = torch.tensor([False, True, False]).expand(data.problems, -1)
+    drawn = [torch.rand(data.problems, data.size, 3, generator=random, dtype=torch.float64) for _ in range(2)]
+    f, g = (Forms.of(each.to(data.columns) * data.mask.unsqueeze(-1), Group.CHORD) for each in drawn)
+    mask = torch.ones_like(f.columns[:, 0], dtype=torch.bool)
+    equal = torch.tensor([False, True, False], device=mask.device).expand(data.problems, -1)
     return data.with_cuts(products(data, f, g, mask, equal))
 
 
@@ -123,8 +123,8 @@ def test_sparse_and_dense_changes_of_the_slack_matrix_agree() -> None:
 def test_problems_are_selected_and_joined() -> None:
     iterate = iterate_of(True)
     count = len(iterate.y)
-    parts = [iterate.select(torch.tensor([i])) for i in reversed(range(count))]
-    again = joined(parts).select(torch.arange(count).flip(0))
+    numbers = torch.arange(count, device=iterate.y.device).flip(0)
+    again = joined([iterate.select(i) for i in numbers.split(1)]).select(numbers)
     for field in ("y", "tau", "blocks", "slacks", "matrices", "inverses", "infeasible", "caution"):
         assert torch.equal(getattr(again, field), getattr(iterate, field)), field
     assert torch.equal(again.coefficients.k, iterate.coefficients.k)

@@ -22,7 +22,7 @@ def test_single_precision_loses_nothing_that_shows(tolerance: float, monkeypatch
         uppers, taken = [], []
         for large in (1, 10**9):
             monkeypatch.setattr(precision, "_LARGE", large)
-            solution = solve(data, tolerance=tolerance)
+            solution = solve(data, tolerance=tolerance, review=1)
             assert bool(solution.converged.all())
             uppers.append(certify(data, solution.dual))
             taken.append(int(solution.iterations.sum()))

@@ -38,7 +38,9 @@ def test_the_first_iterate_is_on_the_central_path() -> None:
     x11, x12, x22 = iterate.blocks
     for product in (x11 * iterate.tau - 0.5 * x12, x22 * iterate.lam - 0.5 * x12):
         torch.testing.assert_close(product[c.signs > 0], mu.unsqueeze(-1).expand_as(product)[c.signs > 0])
-    torch.testing.assert_close((x12 * iterate.lam - 0.5 * x11)[c.signs > 0], torch.zeros(int(c.signs.sum())).double())
-    unit = torch.eye(data.size, dtype=torch.float64).expand_as(iterate.matrices)
+    torch.testing.assert_close(
+        (x12 * iterate.lam - 0.5 * x11)[c.signs > 0], c.signs.new_zeros(int(c.signs.sum())).double()
+    )
+    unit = torch.eye(data.size, dtype=torch.float64, device=data.limit.device).expand_as(iterate.matrices)
     factors = torch.linalg.cholesky(iterate.matrices)
     torch.testing.assert_close(iterate.inverses @ factors, unit, rtol=0, atol=1e-9)
