@@ -27,6 +27,8 @@ from lipcompare.problem import Norm, Problem
 from lipcompare.regions.program import Region, deepest
 from lipcompare.result import Witness
 
+_BOUNDS = ("sdp", "lbp")
+"""What bounds the cases of trees that race: few of them tightly, or many."""
 _ENOUGH = 1e-6
 """Relative room for the rounding of multipliers to float32."""
 _SMALLEST = 2.0**-40
@@ -174,7 +176,7 @@ def _search(
     # the last digits of one that is rounded off it cost up to a thousandth.
     goal = max(upper * (1 - _ENOUGH), max((w.value for w in witnesses), default=0.0) * (1 + 2 * _ENOUGH))
     # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
-    names = ("lbp",) if problem.norm is Norm.ONE else ("sdp", "lbp")
+    names = ("lbp",) if problem.norm is Norm.ONE else _BOUNDS
     limits = SearchLimits(gap=0.0, target=goal, memory=memory // len(names), batch=64)
     ledger = Ledger(problem, np.full((1, problem.rows), np.inf), lambda *_: None, lambda _: None)
     recorders: list[_Recorder] = []

@@ -146,7 +146,7 @@ def decided(sign: Array, lower: Array, upper: Array) -> tuple[Array, Interval]:
     """Intervals cut at 0, on the side of their sign (0 for none), and which cases that leaves without any value."""
     low = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
     high = np.where(sign < 0, np.minimum(upper, 0 * upper), upper)
-    return (low > high).any(1), (np.minimum(low, high), np.maximum(low, high))
+    return np.asarray((low > high).any(1)), (np.minimum(low, high), np.maximum(low, high))
 
 
 def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[Interval, Array]:
