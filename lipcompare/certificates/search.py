@@ -195,7 +195,7 @@ def _search(
             deadline=deadline,
         )
         recorders.append(_Recorder(evaluator))
-        search = Search.start(np.full(problem.rows, np.inf), witnesses)
+        search = Search.start(linear, witnesses)
         return Entrant([search], recorders[-1], limits, ledger, 0)
 
     race(entrant(names[0]), [partial(entrant, name) for name in names[1:]], deadline)
