@@ -85,8 +85,8 @@ def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> li
 def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: int) -> list[Number]:
     """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times.
 
-    A gate that is open here and has no multiplier was decided for whoever wrote the file: then both of its sides are,
-    one of which is empty, or bounded with the multipliers that there are.
+    A gate that is open here and has no multiplier may have been decided for whoever wrote the file: then both of its
+    sides are tried, one of which is empty, or each is bounded with the multipliers that there are.
     """
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, known)
@@ -103,7 +103,7 @@ def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: i
         elif question.norm != "1" and not bounds[i] <= case.target:
             better, gates = quadratic_bound(question, back, found.slopes, i, case.leaf)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            missing = [2 * gate for gate in gates if case.leaf.theta and gate not in case.leaf.theta][:1]
+            missing = [2 * gate for gate in gates if gate not in case.leaf.theta][:1]
             sides = [(gate + side,) for gate in missing for side in (0, 1)] or sides
         if rounds and not bounds[i] <= case.target:
             made = case.leaf.decisions
