@@ -131,6 +131,14 @@ def test_forms_of_cuts_are_not_negative(network: networks.Network, exact: bool) 
     assert (values.min(0) < 0.2 * scale).mean() > 0.6
 
 
+def test_a_case_without_multipliers_is_looked_at_from_both_sides_of_its_gates() -> None:
+    question = asked(CASES[1], "inf")
+    whole = everywhere(question, {})
+    (plain,) = norm_bound(question, gradients(question, question.rows[:1], whole.slopes))
+    easy, hard = (case_bounds(question, whole, [Case(0, Leaf(), target)])[0] for target in (plain * 1.1, 0.0))
+    assert sampled(CASES[1], "inf")[0] <= hard < 0.9 * easy <= 0.9 * plain * (1 + 1e-9)
+
+
 def random_tree(random: np.random.Generator, names: int, most: int = 20) -> list[int]:
     nodes, open_ = list[int](), 1
     while open_:
