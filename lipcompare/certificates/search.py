@@ -29,6 +29,10 @@ from lipcompare.result import Witness
 
 _BOUNDS = ("sdp", "lbp")
 """What bounds the cases of trees that race: few of them tightly, or many."""
+_AHEAD = 10.0
+"""A tree goes on alone when it is so many times closer to the goal. More than in a search, whose interval is worth
+something when time ends: here only a tree that ends counts, and the first moments, where other work takes turns on the
+processor, may mislead."""
 _ENOUGH = 1e-6
 """Relative room for the rounding of multipliers to float32."""
 _SMALLEST = 2.0**-40
@@ -198,7 +202,7 @@ def _search(
         search = Search.start(linear, witnesses)
         return Entrant([search], recorders[-1], limits, ledger, 0)
 
-    race(entrant(names[0]), [partial(entrant, name) for name in names[1:]], deadline)
+    race(entrant(names[0]), [partial(entrant, name) for name in names[1:]], deadline, _AHEAD)
     # What one of them has left open the other may have proved, row by row.
     trees = [
         [_tree(recorder, numbering, row, float(linear[row]), goal) for row in range(problem.rows)]
