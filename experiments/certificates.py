@@ -65,7 +65,7 @@ def tampered(arrays: dict[str, np.ndarray], random: np.random.Generator) -> tupl
     new = {name: array.copy() for name, array in arrays.items()}
     header = json.loads(new.pop("certificate").tobytes())
     kind = random.choice(
-        ["bit", "entry", "sign", "leaf", "rows", "box", "claim", "decision", "drop", "side", "shuffle"]
+        ["bit", "entry", "sign", "leaf", "rows", "box", "claim", "decision", "drop", "side", "shuffle", "settled"]
     )
     name = str(random.choice(sorted(new)))
     array, rows = new[name], header["rows"]
@@ -99,6 +99,14 @@ def tampered(arrays: dict[str, np.ndarray], random: np.random.Generator) -> tupl
         new[name] = random.permutation(array)
     elif kind == "drop":
         del new[name]
+    elif kind == "settled" and header.get("settled"):
+        lemma, other = (header["settled"][int(i)] for i in random.integers(len(header["settled"]), size=2))
+        nodes = new[lemma["tree"]]
+        halved = np.flatnonzero(nodes >= 0)
+        if random.integers(2) or not len(halved):
+            lemma["node"], other["node"] = other["node"], lemma["node"]
+        else:  # all halvings of some parts go along another input, or decide a gate
+            nodes[random.choice(halved, size=min(len(halved), 20))] ^= int(random.integers(1, 64))
     elif kind == "side":
         for row in rows:
             for member in (row.get("lower") or {}).get("sides", {}).values():

@@ -78,11 +78,12 @@ class Tree:
                 search.attained.learn(known.attained)
 
 
-def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) -> Stop:
+def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline, ahead: float = _AHEAD) -> Stop:
     """Search trees of the same rows in turns of equal time, the longer the closer they are, then the best one alone.
 
     Args:
         others: make the trees that join where ``first`` does not end in a moment, and a moment is little of the time.
+        ahead: a tree goes on alone when its gap is so many times below that of the others.
 
     Returns:
         Why it ended; one tree that is searched to its end ends the race. Without an end of the time the race goes on
@@ -105,7 +106,7 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) 
                     return stop
             for other in trees:
                 other.learn(tree)
-        (now, clearly), (later, _) = _leader(trees), _leader(trees, later=True)
+        (now, clearly), (later, _) = _leader(trees, ahead), _leader(trees, ahead, later=True)
         spent = len(trees) * turn
         if clearly or (turn > begun and spent >= _LEAST * time and now is later):
             return now.advance(deadline)
@@ -114,7 +115,7 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline) 
         turn *= 2
 
 
-def _leader(trees: Sequence[Tree], *, later: bool = False) -> tuple[Tree, bool]:
+def _leader(trees: Sequence[Tree], ahead: float, *, later: bool = False) -> tuple[Tree, bool]:
     """The tree with the least gap, and whether clearly so; ``later``: should each turn gain as much as the last one.
 
     A turn is as long as all before it: by a power law the gap falls by the same factor in each.
@@ -125,8 +126,8 @@ def _leader(trees: Sequence[Tree], *, later: bool = False) -> tuple[Tree, bool]:
         now, before = max(tree.upper - least, 0.0), tree.before - least
         return now * now / before if later and 0 < now < before < math.inf else now
 
-    ahead, second = sorted(trees, key=gap)[:2]
-    return ahead, _AHEAD * gap(ahead) < gap(second)
+    best, second = sorted(trees, key=gap)[:2]
+    return best, ahead * gap(best) < gap(second)
 
 
 def _within(deadline: Deadline, seconds: float) -> Deadline:

@@ -54,17 +54,22 @@ _SETTLE = 0.2
 
 
 def settled(
-    problem: Problem, bounds: PreactivationBounds, memory: int, seconds: float = float("inf")
+    problem: Problem,
+    bounds: PreactivationBounds,
+    memory: int,
+    seconds: float = float("inf"),
+    keep: Callable[[int, list[int]], None] | None = None,
 ) -> PreactivationBounds:
     """Tighter bounds over one example's box where the signs of hidden neurons can be proved by halving it.
 
-    ``seconds``: what is left of the example's time, of which a share is spent.
+    ``seconds``: what is left of the example's time, of which a share is spent; ``keep``: see :func:`settle`.
     """
     box = problem.box.interval
     inputs = Interval(box.lower[0], box.upper[0])
     if not has_patterns(problem.network) or not worthwhile(problem.network, inputs, bounds):
         return bounds
-    return settle(problem.network, inputs, bounds, memory=memory, deadline=Deadline.after(_SETTLE * seconds))
+    deadline = Deadline.after(_SETTLE * seconds)
+    return settle(problem.network, inputs, bounds, memory=memory, deadline=deadline, keep=keep)
 
 
 def first_points(problem: Problem, seed: int, deadline: Deadline, memory: int) -> list[Witness]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment, Search, SearchLimits, run
+from lipcompare.branching.driver import Assessment, Search, SearchLimits
 from lipcompare.branching.evaluator import NetworkEvaluator
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.inheritance import inherited_cuts, inherited_multipliers
+from lipcompare.branching.ledger import Ledger
+from lipcompare.branching.race import Tree as Entrant
+from lipcompare.branching.race import race
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import PreactivationBounds
@@ -23,8 +27,12 @@ from lipcompare.problem import Norm, Problem
 from lipcompare.regions.program import Region, deepest
 from lipcompare.result import Witness
 
-_TOLERANCE = 1e-5
-"""Relative accuracy of the programs: better than in a search, as leaves are to hold with multipliers in float32."""
+_BOUNDS = ("sdp", "lbp")
+"""What bounds the cases of trees that race: few of them tightly, or many."""
+_AHEAD = 10.0
+"""A tree goes on alone when it is so many times closer to the goal. More than in a search, whose interval is worth
+something when time ends: here only a tree that ends counts, and the first moments, where other work takes turns on the
+processor, may mislead."""
 _ENOUGH = 1e-6
 """Relative room for the rounding of multipliers to float32."""
 _SMALLEST = 2.0**-40
@@ -100,6 +108,7 @@ def proof_trees(
     witnesses: Sequence[Witness],
     upper: np.ndarray,
     *,
+    tolerance: float,
     time_limit: float,
     memory: int,
 ) -> list[Tree]:
@@ -114,6 +123,7 @@ def proof_trees(
         linear: (rows,) bounds that follow from them.
         witnesses: values that were attained.
         upper: (rows,) what is to be proved, finite.
+        tolerance: relative, of the programs of cases.
         time_limit: seconds.
     """
     begun = time.perf_counter()
@@ -128,7 +138,7 @@ def proof_trees(
             if w.row in rows
         ]
         left = time_limit - (time.perf_counter() - begun)
-        found = _search(part, bounds, linear[rows] * scale[rows], own, goal, left, memory)
+        found = _search(part, bounds, linear[rows] * scale[rows], own, goal, tolerance, left, memory)
         return [
             Tree(tree.nodes, [leaf.unscaled(float(scale[row]), problem.norm) for leaf in tree.leaves])
             for row, tree in zip(rows, found, strict=True)
@@ -159,32 +169,48 @@ def _search(
     linear: np.ndarray,
     witnesses: Sequence[Witness],
     upper: float,
+    tolerance: float,
     seconds: float,
     memory: int,
 ) -> list[Tree]:
     """One tree per row, with one goal for all; arguments as for :func:`proof_trees`."""
     numbering, deadline = Numbering(problem.network), Deadline.after(seconds)
-    # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
-    bound = tree_bound("lbp" if problem.norm is Norm.ONE else "sdp")
-    heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
-    settings = Settings(tolerance=_TOLERANCE, memory=memory, cuts=_CUTS, deadline=deadline)
-    evaluator = NetworkEvaluator(
-        problem=problem,
-        bounds=dict(bounds),
-        bound=bound.on(numbering, problem.norm, heuristic, settings),
-        sweeps=bound.sweeps,
-        passes=bound.passes,
-        memory=memory,
-        deadline=deadline,
-    )
-    recorder = _Recorder(evaluator)
-    search = Search.start(np.full(problem.rows, np.inf), witnesses)
     # Multipliers are kept in float32, which costs a bound some 1e-7: aim a little lower than what is to be proved. What
     # ends on the value that is attained has to stop short of it: optimal multipliers stand on the edge of the cone, and
     # the last digits of one that is rounded off it cost up to a thousandth.
-    goal = max(upper * (1 - _ENOUGH), search.best * (1 + 2 * _ENOUGH))
-    run(search, recorder, SearchLimits(gap=0.0, target=goal, seconds=seconds, memory=memory, batch=64))
-    return [_tree(recorder, numbering, row, float(linear[row]), goal) for row in range(problem.rows)]
+    goal = max(upper * (1 - _ENOUGH), max((w.value for w in witnesses), default=0.0) * (1 + 2 * _ENOUGH))
+    # For p = 1 there is a program per entry and no multipliers to hand on: the linear bound closes cases there.
+    names = ("lbp",) if problem.norm is Norm.ONE else _BOUNDS
+    limits = SearchLimits(gap=0.0, target=goal, memory=memory // len(names), batch=64)
+    ledger = Ledger(problem, np.full((1, problem.rows), np.inf), lambda *_: None, lambda _: None)
+    recorders: list[_Recorder] = []
+
+    def entrant(name: str) -> Entrant:
+        bound = tree_bound(name)
+        heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
+        settings = Settings(tolerance=tolerance, memory=memory, cuts=_CUTS, deadline=deadline)
+        evaluator = NetworkEvaluator(
+            problem=problem,
+            bounds=dict(bounds),
+            bound=bound.on(numbering, problem.norm, heuristic, settings),
+            sweeps=bound.sweeps,
+            passes=bound.passes,
+            memory=memory,
+            deadline=deadline,
+        )
+        recorders.append(_Recorder(evaluator))
+        search = Search.start(linear, witnesses)
+        return Entrant([search], recorders[-1], limits, ledger, 0)
+
+    race(entrant(names[0]), [partial(entrant, name) for name in names[1:]], deadline, _AHEAD)
+    # What one of them has left open the other may have proved, row by row.
+    trees = [
+        [_tree(recorder, numbering, row, float(linear[row]), goal) for row in range(problem.rows)]
+        for recorder in recorders
+    ]
+    return [
+        min(found, key=lambda tree: (max(tree.bound, goal), len(tree.leaves))) for found in zip(*trees, strict=True)
+    ]
 
 
 def _tree(recorder: _Recorder, numbering: Numbering, row: int, linear: float, goal: float) -> Tree:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.roots import settled
 from lipcompare.certificates.checked import checked
 from lipcompare.certificates.file import Writer, check_network, describe
 from lipcompare.certificates.search import Leaf, Tree, proof_trees
@@ -23,6 +26,10 @@ from lipcompare.result import Bound, Witness
 
 _PLAIN = ("ibp", "recurjac", "lbp")
 """Methods whose bound a checker derives from the slope ranges alone, by chords, which are the tightest of the three."""
+_PROGRAMS = ("sdp", "lp", "lipsdp")
+"""Methods whose bound is one program's, or close to one: a proof needs programs that are solved to more digits."""
+_CLOSE, _LOOSE = 1e-5, 3e-3
+"""Relative accuracy of the programs of cases: for these, and for searches, as in `bab`."""
 _ROOM = 1e-9
 """What the checker's error bounds may add, relative: they are ``2 gamma_n`` times sums of absolute values, with ``n``
 some thousand operations, so that these sums may be a thousand times the bound."""
@@ -102,9 +109,14 @@ def write_certificate(
             row["upper"] = {"kind": kind}
             row["claim"][1] = max(upper * (1 + _ROOM), _LEAST) if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
-        bounds, linear = _whole_box(one, header, writer, memory)
+        begun = time.perf_counter()
+        bounds, linear = _whole_box(one, header, writer, memory, time_limit)
+        time_limit -= time.perf_counter() - begun
         ends = np.minimum(result.upper[example], linear)
-        trees = proof_trees(one, bounds, linear, witnesses, ends, time_limit=time_limit, memory=memory)
+        trees = proof_trees(
+            one, bounds, linear, witnesses, ends,
+            tolerance=_CLOSE if result.method in _PROGRAMS else _LOOSE, time_limit=time_limit, memory=memory,
+        )  # fmt: skip
         for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
             row["upper"] = _upper(number, tree, one, writer)
             row["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
@@ -126,9 +138,12 @@ def write_certificate(
 
 
 def _whole_box(
-    problem: Problem, header: dict[str, Any], writer: Writer, memory: int
+    problem: Problem, header: dict[str, Any], writer: Writer, memory: int, settling: float | None = None
 ) -> tuple[PreactivationBounds, np.ndarray]:
-    """Pre-activation bounds with slopes that go into the file, and the linear bounds (rows,) that follow."""
+    """Pre-activation bounds with slopes that go into the file, and the linear bounds (rows,) that follow.
+
+    ``settling``: time, of which a share goes into proving signs of neurons by halving the box; None for no such proof.
+    """
     bounds, slopes = bounds_with_slopes(problem, memory)
     header["slopes"] = [
         {
@@ -138,6 +153,15 @@ def _whole_box(
         }
         for node, below in slopes.items()
     ]
+    if settling is not None:
+        header["settled"] = []
+        numbering = Numbering(problem.network)
+
+        def keep(node: int, inputs: list[int]) -> None:
+            nodes = [-1 if j < 0 else 2 * (numbering.count + j) + 1 for j in inputs]
+            header["settled"].append({"node": node, "tree": writer.add(f"{node}.settled", nodes, np.int32)})
+
+        bounds = settled(problem, bounds, memory, settling, keep)
     gates, relaxation = Gates.from_preactivations(problem.network, bounds), relaxation_named("lbp")
     gradients = relaxation.gradients(
         problem.network, gates, problem.functionals, norm=problem.norm, forward=None, memory=memory

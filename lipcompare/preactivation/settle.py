@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,45 @@ class Effort:
     few: int = 5
 
 
+@dataclasses.dataclass(eq=False)
+class Halvings:
+    """The boxes that one layer's targets were settled on, as a binary tree: what a proof of it needs.
+
+    Attributes:
+        node: the activation node.
+        along: per box the input that halves it, -1 for none.
+        first: per box the number of its lower half, which its upper half follows.
+        left: per box the targets that were open there, packed to bits.
+    """
+
+    node: int
+    along: list[int] = dataclasses.field(default_factory=lambda: [-1])
+    first: list[int] = dataclasses.field(default_factory=lambda: [0])
+    left: list[bytes] = dataclasses.field(default_factory=lambda: [b""])
+
+    def halve(self, boxes: np.ndarray, along: np.ndarray, left: np.ndarray) -> np.ndarray:
+        """Halves of ``boxes`` (some,) along inputs: numbers of the lower ones, then of the upper ones."""
+        lower = len(self.along) + 2 * np.arange(len(boxes))
+        for box, j, one, open_ in zip(boxes.tolist(), along.tolist(), lower.tolist(), left, strict=True):
+            self.along[box], self.first[box], self.left[box] = j, one, np.packbits(open_).tobytes()
+        self.along += [-1] * (2 * len(boxes))
+        self.first += [0] * (2 * len(boxes))
+        self.left += [b""] * (2 * len(boxes))
+        return np.concatenate([lower, lower + 1])
+
+    def preorder(self, proved: np.ndarray) -> list[int]:
+        """The input of every halving that targets ``proved`` (targets,) needed, before its lower and its upper half,
+        and -1 for boxes that are not halved."""
+        needed, inputs, waiting = np.packbits(proved), list[int](), [0]
+        while waiting:
+            box = waiting.pop()
+            halved = bool((np.frombuffer(self.left[box], np.uint8) & needed[: len(self.left[box])]).any())
+            inputs.append(self.along[box] if halved else -1)
+            if halved:
+                waiting += [self.first[box] + 1, self.first[box]]
+        return inputs
+
+
 MOST_INPUTS = 32
 """Moving inputs up to which settling is worth a try: with more of them no box gets small enough in time."""
 
@@ -77,6 +117,7 @@ def settle(
     effort: Effort = Effort(),
     memory: int = 2**30,
     deadline: Deadline | None = None,
+    keep: Callable[[int, list[int]], None] | None = None,
 ) -> dict[int, Interval]:
     """Tighter pre-activation bounds over one box, for networks with one kink, at the origin.
 
@@ -84,6 +125,7 @@ def settle(
         box: (inputs,).
         bounds: what is proved so far, (1, neurons) per activation node.
         deadline: when it has passed, what is settled by then is kept.
+        keep: told per node with settled targets the halvings that prove them, as :meth:`Halvings.preorder` has them.
     """
     deadline = deadline or Deadline()
     settled = {k: Interval(z.lower.clone(), z.upper.clone()) for k, z in bounds.items()}
@@ -107,8 +149,11 @@ def settle(
         if not len(targets):
             continue
         side = torch.where(seen[k].lower[targets] > 0, 1.0, -1.0).to(lower)
-        least = _prove(network, whole, settled, slack, k, targets, side, effort, memory, deadline)
+        halvings = None if keep is None else Halvings(k)
+        least = _prove(network, whole, settled, slack, k, targets, side, effort, memory, deadline, halvings)
         proved = least > 0
+        if keep is not None and halvings is not None and bool(proved.any()):
+            keep(k, halvings.preorder(proved.cpu().numpy()))
         up, down = targets[proved & (side > 0)], targets[proved & (side < 0)]
         lower[up], upper[down] = least[proved & (side > 0)], -least[proved & (side < 0)]
         if deadline.passed() or (len(targets) >= effort.few and int(proved.sum()) < effort.least * len(targets)):
@@ -190,8 +235,12 @@ def _prove(
     effort: Effort,
     memory: int,
     deadline: Deadline,
+    halvings: Halvings | None = None,
 ) -> Tensor:
-    """Proved lower bounds (targets,) of ``side z`` over the box (1, inputs) where positive, -inf for those given up."""
+    """Proved lower bounds (targets,) of ``side z`` over the box (1, inputs) where positive, -inf for those given up.
+
+    ``halvings`` gets the boxes on the way there.
+    """
     node = network.nodes[k]
     assert isinstance(node, Activate)
     rows = box.lower.new_zeros(len(targets), node.size)
@@ -199,12 +248,14 @@ def _prove(
     each = tensor_bytes(Copies.SUBDOMAIN, 2 * len(targets) * network.widest, rows)
     at_once = min(effort.batch, chunk_size(memory, rows.device, each), fitting(memory, _box_bytes(network, over_box)))
     frontier, open_ = box, torch.ones(1, len(targets), dtype=torch.bool, device=rows.device)
+    numbers = np.zeros(1, np.int64)  # of the boxes, where they are kept
     least = torch.full_like(side, torch.inf)
     alive = torch.ones_like(side, dtype=torch.bool)
     while len(open_):
         lowers: list[Tensor] = []
         uppers: list[Tensor] = []
         masks: list[Tensor] = []
+        made: list[np.ndarray] = []
         for chunk in torch.arange(len(open_), device=rows.device).split(at_once):
             if deadline.passed():
                 return torch.where(_untouched(open_, masks, alive, chunk), least, -torch.inf)
@@ -224,6 +275,9 @@ def _prove(
             lowers += [lower, lower.scatter(1, j, middle)]
             uppers += [upper.scatter(1, j, middle), upper]
             masks += [rest[keep], rest[keep]]
+            if halvings is not None:
+                parents = numbers[chunk[keep].cpu().numpy()]
+                made.append(halvings.halve(parents, along[keep].cpu().numpy(), rest[keep].cpu().numpy()))
         frontier, open_ = Interval(torch.cat(lowers), torch.cat(uppers)), torch.cat(masks)
         alive &= ~_refuted(network, frontier.center, k, targets, side)
         open_ = open_ & alive
@@ -232,6 +286,7 @@ def _prove(
             open_ = open_ & alive
         kept = open_.any(1).nonzero().squeeze(-1)
         frontier, open_ = Interval(frontier.lower[kept], frontier.upper[kept]), open_[kept]
+        numbers = np.concatenate(made)[kept.cpu().numpy()] if made else numbers
     return torch.where(alive, least, -torch.inf)
 
 

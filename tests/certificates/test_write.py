@@ -11,11 +11,12 @@ import pytest
 import torch
 from lipverify.certificate import read
 from lipverify.check import check
+from lipverify.tree import settled
 
 import lipcompare
 from lipcompare import InvalidInput, Norm, NormBall, Problem, UnsupportedOperation
 from lipcompare.branching.bounds import sdp
-from lipcompare.certificates import differs, write_certificate
+from lipcompare.certificates import differs, search, write_certificate
 
 NETWORKS = {
     "dense": nets.dense(0, (3, 8, 8, 3)),
@@ -82,6 +83,7 @@ def test_bounds_without_a_value_attained_are_proved_to_their_end(tmp_path: Path)
 def test_cuts_go_into_the_file_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdp, "_LARGE", 10)  # programs of this size are not worth cuts otherwise
     monkeypatch.setattr(sdp, "_WORTH", 1.0)
+    monkeypatch.setattr(search, "_BOUNDS", ("sdp",))
     problem = nets.problem(nets.dense(9, (8, 12, 12, 2)), 0.15)
     result = lipcompare.bound(problem, "bab", time_limit=60)
     write_certificate(problem, result, tmp_path / "c.npz", time_limit=60)
@@ -92,6 +94,31 @@ def test_cuts_go_into_the_file_by_name(tmp_path: Path, monkeypatch: pytest.Monke
     bare = [proof._replace(leaves=tuple(leaf._replace(cuts={}) for leaf in proof.leaves)) for proof in file.proofs]
     without = check(dataclasses.replace(file, proofs=tuple(bare)))
     assert any(row.failures for row in without)  # they were needed
+
+
+def test_signs_that_halving_settles_go_into_the_file(tmp_path: Path) -> None:
+    problem = Problem.around(nets.dense(0, (3, 12, 12, 12, 12, 2)), 0.5, 0.3)
+    result = lipcompare.bound(problem, "sdp", time_limit=20)
+    result.certificate(tmp_path / "c.npz", time_limit=20)
+    file = read(tmp_path / "c.npz")
+    assert file.lemmas and [f for row in check(file) for f in row.failures] == []
+    undecided = [
+        sum(int(((lower < 0) & (upper > 0)).sum()) for lower, upper in whole.bounds.values())
+        for whole in (settled(file.question, file.below, file.lemmas), settled(file.question, file.below, ()))
+    ]
+    assert undecided[0] < undecided[1]
+
+
+@pytest.mark.parametrize("ahead", ["sdp", "lbp"])
+def test_the_tree_of_either_bound_is_a_proof(ahead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_BOUNDS", (ahead,))
+    problem = nets.problem(NETWORKS["dense"], 0.2)
+    result = lipcompare.bound(problem, "bab", time_limit=20)
+    result.certificate(tmp_path / "c.npz", time_limit=20)
+    file = read(tmp_path / "c.npz")
+    assert any(leaf.theta for proof in file.proofs for leaf in proof.leaves) == (ahead == "sdp")
+    for row, end in zip(check(file), result.upper[0], strict=True):
+        assert not row.failures and row.upper <= float(end) * (1 + 1e-5)
 
 
 def test_a_tiny_one_in_rational_arithmetic(tmp_path: Path) -> None:

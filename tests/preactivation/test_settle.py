@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import nets
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from lipcompare import Problem
 from lipcompare.budget import Deadline
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
-from lipcompare.preactivation.settle import Effort, settle, worthwhile
+from lipcompare.preactivation.settle import Effort, Halvings, settle, worthwhile
 
 RADIUS = 0.3
 
@@ -70,6 +71,32 @@ def test_a_target_that_samples_misjudge_is_not_settled() -> None:
     last = list(bounds)[-1]
     settled = settle(problem.network, box, bounds, effort=Effort(samples=3))
     assert float(settled[last].lower) < 0 < float(settled[last].upper)
+
+
+def test_the_halvings_that_are_kept_are_trees_of_what_is_settled() -> None:
+    problem = Problem.around(deep(0), 0.5, RADIUS)
+    box, bounds = start(problem)
+    kept: dict[int, list[int]] = {}
+    settled = settle(problem.network, box, bounds, keep=kept.__setitem__)
+    assert all(torch.equal(a, b) for k, z in settle(problem.network, box, bounds).items() for a, b in
+               zip(z, settled[k], strict=True))  # fmt: skip
+    changed = {k for k, z in settled.items() if undecided({k: z}) < undecided({k: bounds[k]})}
+    assert kept and set(kept) <= changed
+    for inputs in kept.values():
+        open_ = 1
+        for number, j in enumerate(inputs, 1):
+            open_ += 1 if j >= 0 else -1
+            assert (open_ > 0) == (number < len(inputs)) and -1 <= j < 3
+
+
+def test_halvings_that_nothing_needed_are_left_out() -> None:
+    made = Halvings(4)
+    whole, both = np.zeros(1, int), np.array([[True, True, False]])
+    lower, upper = made.halve(whole, np.array([1]), both)
+    made.halve(np.array([upper]), np.array([0]), np.array([[False, True, False]]))
+    assert made.preorder(np.array([False, True, False])) == [1, -1, 0, -1, -1]
+    assert made.preorder(np.array([True, False, True])) == [1, -1, -1]
+    assert made.preorder(np.array([False, False, True])) == [-1] and lower == 1
 
 
 def test_the_deadline_keeps_what_is_proved() -> None:

@@ -89,15 +89,19 @@ def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -
 
 
 def _lines(arithmetic: Arithmetic, gradient: Interval, slope: Interval) -> GateLines:
-    (lower, upper), (lo, hi) = gradient, slope
-    below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
-    mixed = (below < 0) & (above > 0)
-    b, a = arithmetic.floats(below), arithmetic.floats(above)
-    share = np.where(mixed, a / np.where(mixed, a - b, 1.0), (a > 0).astype(float))
-    rise = arithmetic.array(np.clip(share, 0.0, 1.0))  # any number in [0, 1] will do: the reach makes the lines valid
+    (below, above, rise), (lo, hi) = _around(arithmetic, *gradient), slope
     width = hi - lo
     reach = np.maximum(width * (1 - rise) * above, -width * rise * below)
     return GateLines((hi + lo) / 2, width * rise - width / 2, reach, rise)
+
+
+def _around(arithmetic: Arithmetic, lower: Array, upper: Array) -> tuple[Array, Array, Array]:
+    """Intervals widened to 0, and the share of the upper end in their width: any number in [0, 1] will do, as what it
+    is used for is made valid afterwards."""
+    below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
+    b, a = arithmetic.floats(below), arithmetic.floats(above)
+    share = np.where((b < 0) & (a > 0), a / np.where(a > b, a - b, 1.0), (1.0 + (a > 0) - (b < 0)) / 2)
+    return below, above, arithmetic.array(np.clip(share, 0.0, 1.0))
 
 
 def functional(question: Question, found: Gradients, source: int, weights: Array) -> Array:
@@ -130,12 +134,9 @@ def norm_bound(question: Question, found: Gradients) -> Array:
         return np.asarray(size.max(1))
     box = (size if norm == "inf" else size * size).sum(1)
     box = box + arithmetic.error(network.length, box)
-    below, above = np.minimum(lower, 0 * lower), np.maximum(upper, 0 * upper)
     if norm == "inf":
-        b, a = arithmetic.floats(below), arithmetic.floats(above)
-        mixed = (b < 0) & (a > 0)
-        slope = np.where(mixed, (a + b) / np.where(mixed, a - b, 1.0), (a > 0) * 1.0 - (b < 0) * 1.0)
-        slope = arithmetic.array(np.clip(slope, -1.0, 1.0))
+        below, above, rise = _around(arithmetic, lower, upper)
+        slope = 2 * rise - 1
         offset = np.maximum(above * (1 - slope), -below * (1 + slope))
     else:
         slope, offset = lower + upper, -lower * upper

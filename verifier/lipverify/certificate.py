@@ -16,7 +16,7 @@ import numpy as np
 from lipverify.forward import Below
 from lipverify.network import Affine, Kink, Leaf, Map, Network, Question
 from lipverify.numbers import Array, Floating
-from lipverify.tree import leaves_of
+from lipverify.tree import Lemma, parts_of
 
 FORMAT, VERSION = "lipcompare certificate", 1
 
@@ -51,19 +51,20 @@ class Certificate:
     Attributes:
         proofs: one for each row.
         below: by node, lines below kinks that are best for some functions of its value.
+        lemmas: cases that prove bounds on values before kinks over the whole box, one after another.
     """
 
     question: Question
     proofs: tuple[Proof, ...]
     below: Mapping[int, Below]
+    lemmas: tuple[Lemma, ...] = ()
 
     @property
     def digest(self) -> str:
         """Names the question: network, box, functionals and norm, number by number."""
         asked, nodes = self.question, self.question.network.nodes
         made = hashlib.sha256(repr((asked.norm, [(type(node).__name__, node.parents) for node in nodes])).encode())
-        inner = (part for node in nodes for part in node.numbers)
-        for part in (asked.lower, asked.upper, asked.rows, *inner):
+        for part in (asked.lower, asked.upper, asked.rows, *(part for node in nodes for part in node.numbers)):
             made.update(repr(part.shape).encode() + (part + 0.0).tobytes())
         return made.hexdigest()[:16]
 
@@ -108,8 +109,7 @@ def _integer(value: Any) -> int:
     return value
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Parser:
+class _Parser(NamedTuple):
     arrays: Mapping[str, Array]
 
     def numbers(self, name: str, *shape: int, kind: str = "f", below: int | None = None) -> Array:
@@ -142,8 +142,16 @@ class _Parser:
             except (LookupError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"row {number}: {error}") from error
         below = {_integer(item["node"]): self.below(item, network) for item in header.get("slopes", [])}
+        listed = header.get("settled", [])
+        lemmas = tuple((_integer(item["node"]), *self.tree(item["tree"], network)) for item in listed)
+        if not {node for node, *_ in lemmas} <= set(network.kinks):
+            raise ValueError("what is settled are values before kinks")
         question = Question(network, Floating(), lower, upper, rows, header["norm"])
-        return Certificate(question, tuple(proofs), below)
+        return Certificate(question, tuple(proofs), below, lemmas)
+
+    def tree(self, name: str, network: Network) -> tuple[list[int], list[tuple[int, ...]]]:
+        nodes = self.numbers(name, -1, kind="i").tolist()
+        return nodes, parts_of(nodes, 2 * (network.gates + 2 * network.inputs))
 
     def below(self, item: Mapping[str, Any], network: Network) -> Below:
         neurons = self.numbers(item["neurons"], -1, kind="i", below=network.size(item["node"]))
@@ -181,9 +189,9 @@ class _Parser:
             raise ValueError(f"no proof is called {kind!r}")
         if kind != "tree":
             return found._replace(norms=kind == "norms", leaves=(Leaf(),) if kind == "linear" else ())
-        nodes, gates, inputs = self.numbers(above["nodes"], -1, kind="i"), network.gates, network.inputs
-        cases = leaves_of(nodes.tolist(), 2 * (gates + 2 * inputs))
-        sizes = {"theta": gates, "lam": inputs, "conflict": gates, "cuts": (1 + 2 * (gates + inputs)) ** 2}
+        cases = [part for node, part in zip(*self.tree(above["nodes"], network), strict=True) if node < 0]
+        gates, inputs, forms = network.gates, network.inputs, 1 + 2 * (network.gates + network.inputs)
+        sizes = {"theta": gates, "lam": inputs, "conflict": gates, "cuts": forms**2}
         parts = (self.table(above.get(name), len(cases), below) for name, below in sizes.items())
         return found._replace(leaves=tuple(map(Leaf, cases, *parts)))
 

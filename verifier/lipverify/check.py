@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lipverify.backward import norm_product
 from lipverify.certificate import Certificate, Proof
-from lipverify.forward import Below, everywhere
 from lipverify.lower import Dyadic, attained
 from lipverify.network import Question, Refused
 from lipverify.numbers import Exact, Floating, outward
-from lipverify.tree import Case, case_bounds, largest
+from lipverify.tree import Case, case_bounds, largest, settled
 
 
 class Proved(NamedTuple):
@@ -32,7 +31,7 @@ def check(certificate: Certificate, *, exact: bool = False) -> list[Proved]:
         lowers = _lowers(asked, certificate.proofs, failures)
         try:
             question = asked.to(Exact() if exact else Floating())
-            uppers = _uppers(question, certificate.proofs, certificate.below)
+            uppers = _uppers(question, certificate)
         except (Refused, OverflowError) as error:
             uppers = [np.inf for _ in certificate.proofs]
             failures = [[*said, f"row {number}, upper end: {error}"] for number, said in enumerate(failures)]
@@ -60,15 +59,15 @@ def _lowers(asked: Question, proofs: Sequence[Proof], failures: Sequence[list[st
     return found
 
 
-def _uppers(question: Question, proofs: Sequence[Proof], below: Mapping[int, Below]) -> list[float]:
+def _uppers(question: Question, said: Certificate) -> list[float]:
     """What the proofs give, row by row; infinity for those without one."""
     squared, cases, values = question.norm == "2", list[Case](), dict[int, Any]()
-    for i, proof in enumerate(proofs):
+    for i, proof in enumerate(said.proofs):
         claim = question.arithmetic.array(min(max(proof.upper, 0.0), 1e100))[()]
         cases += [Case(i, leaf, claim * claim if squared else claim) for leaf in proof.leaves]
         if proof.norms:
             values[i] = norm_product(question, question.rows[i])
-    bounds = case_bounds(question, everywhere(question, below), cases) if cases else []
+    bounds = case_bounds(question, settled(question, said.below, said.lemmas), cases) if cases else []
     for i in {case.row for case in cases}:
         values[i] = largest([bound for bound, case in zip(bounds, cases, strict=True) if case.row == i])
-    return [outward(values[i], up=True, root=squared) if i in values else np.inf for i in range(len(proofs))]
+    return [outward(values[i], up=True, root=squared) if i in values else np.inf for i in range(len(said.proofs))]

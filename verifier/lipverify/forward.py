@@ -93,21 +93,18 @@ class Below(NamedTuple):
 def everywhere(question: Question, given: Mapping[int, Below]) -> Forward:
     """The whole box, as one case; ``given``: the lines below that are best for some neurons."""
     whole = Cases(question.lower[None], question.upper[None], np.zeros((1, question.network.gates), int))
-    found = forward(question, whole, {}, {})
-    return forward(question, whole, found.bounds, {}, given) if given else found
+    found = forward(question, whole, Forward({}, {}, {}, np.zeros(1, bool)))
+    return (forward(question, whole, found, given) if given else found)._replace(planes={})
 
 
-def forward(
-    question: Question, cases: Cases, start: Intervals, known: Mapping[int, Planes], given: Mapping[int, Below] = {}
-) -> Forward:
+def forward(question: Question, cases: Cases, known: Forward, given: Mapping[int, Below] = {}) -> Forward:
     """Propagate boxes with decisions, which tighten earlier layers once their half-spaces are known.
 
     Args:
-        start: bounds that hold anyway, for all cases or for each.
-        known: half-spaces of an earlier pass.
+        known: bounds that hold anyway, for all cases or for each, and half-spaces of an earlier pass.
         given: per node lines below for functions that are tried besides the usual ones.
     """
-    network, arithmetic, planes = question.network, question.arithmetic, dict(known)
+    network, arithmetic, planes = question.network, question.arithmetic, dict(known.planes)
     values, sums = [(cases.lower, cases.upper)], [np.maximum(np.abs(cases.lower), np.abs(cases.upper))]
     lines, bounds, slopes = dict[int, Lines](), dict[int, Interval](), dict[int, Interval]()
     empty = np.zeros(len(cases.signs), bool)
@@ -120,8 +117,8 @@ def forward(
             continue
         sign, one = cases.signs[:, network.first_gate[k] :][:, : len(node.alpha)], 0 * node.alpha + 1
         lower, upper = (v.copy() for v in values[node.parent])
-        if k in start:
-            lower, upper = np.maximum(lower, start[k][0]), np.minimum(upper, start[k][1])
+        if k in known.bounds:
+            lower, upper = np.maximum(lower, known.bounds[k][0]), np.minimum(upper, known.bounds[k][1])
         wanted = np.flatnonzero(((lower <= 0) & (upper >= 0) | (sign != 0)).any(0))
         if len(wanted):
             below = given.get(node.parent)
@@ -135,18 +132,21 @@ def forward(
                 top = maximum(arithmetic, cases, normal, offset, cutting(arithmetic, cases, planes))
                 upper[:, neurons] = np.minimum(upper[:, neurons], top[:, : len(neurons)])
                 lower[:, neurons] = np.maximum(lower[:, neurons], -top[:, len(neurons) :])
-        lower, upper = -arithmetic.up(-lower), arithmetic.up(upper)
-        empty = empty | ((lower > upper) | (sign > 0) & (upper < 0) | (sign < 0) & (lower > 0)).any(1)
-        lower = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
-        upper = np.where(sign < 0, np.minimum(upper, 0 * upper), upper)
-        lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
-        bounds[k] = lower, upper
+        gone, (lower, upper) = decided(sign, -arithmetic.up(-lower), arithmetic.up(upper))
+        empty, bounds[k] = empty | gone, (lower, upper)
         right, left = (sign > 0) | (lower > 0), (sign < 0) | (upper < 0)
         slopes[k] = np.where(right, one, node.alpha), np.where(left & ~right, node.alpha, one)
         lines[k] = _lines(arithmetic, lower, upper, slopes[k], node.alpha)
         values.append(_image(arithmetic, lower, upper, node.alpha))
         sums.append(np.maximum(np.abs(node.alpha), one) * sums[node.parent] + lines[k].offset[:, 0])
     return Forward(bounds, slopes, planes, empty)
+
+
+def decided(sign: Array, lower: Array, upper: Array) -> tuple[Array, Interval]:
+    """Intervals cut at 0, on the side of their sign (0 for none), and which cases that leaves without any value."""
+    low = np.where(sign > 0, np.maximum(lower, 0 * lower), lower)
+    high = np.where(sign < 0, np.minimum(upper, 0 * upper), upper)
+    return np.asarray((low > high).any(1)), (np.minimum(low, high), np.maximum(low, high))
 
 
 def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[Interval, Array]:
@@ -247,9 +247,8 @@ def maximum(
     plain = offset + _reach(cases, normal) + arithmetic.error(size.shape[1] + 8, total)
     if not walls.offset.shape[1]:
         return plain
-    if multipliers is None:
-        multipliers = _multipliers(arithmetic, cases, normal, walls)
-    factor = arithmetic.array(np.clip(np.nan_to_num(multipliers), 0.0, LARGEST))
+    found = _multipliers(arithmetic, cases, normal, walls) if multipliers is None else multipliers
+    factor = arithmetic.array(np.clip(np.nan_to_num(found), 0.0, LARGEST))
     height = walls.offset[..., None]
     moved = normal + factor @ walls.normal
     total = total + (factor @ (np.abs(height) + np.abs(walls.normal) @ size))[..., 0]

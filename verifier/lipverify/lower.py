@@ -80,7 +80,5 @@ def attained(
     start = {network.last: (Dyadic.of(row),)}
     (gradient,) = network.backward(start, through) or (Dyadic.of(np.zeros(network.inputs)),)
     size = np.abs(gradient.integers)
-    if question.norm == "1":
-        return Fraction(int(size.max()), gradient.whole)
-    power = 1 if question.norm == "inf" else 2
-    return Fraction(int((size**power).sum()), gradient.whole**power)
+    power = 2 if question.norm == "2" else 1
+    return Fraction(int(size.max() if question.norm == "1" else (size**power).sum()), gradient.whole**power)

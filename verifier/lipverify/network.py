@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lipverify.numbers import GROWTH, SMALL, Arithmetic, Array
+from lipverify.numbers import GROWTH, SMALL, Arithmetic, Array, Floating
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,9 +78,8 @@ class Network:
 
     def __post_init__(self) -> None:
         for k, node in enumerate(self.nodes, 1):
-            for parent in node.parents:
-                if not 0 <= parent < k:
-                    raise ValueError(f"node {k} has the parent {parent}, which does not precede it")
+            if not all(0 <= parent < k for parent in node.parents):
+                raise ValueError(f"node {k} has one of the parents {node.parents} that does not precede it")
             if isinstance(node, Affine):
                 if any(one.matrix.shape != (self.size(k), self.size(parent)) for parent, one in node.terms):
                     raise ValueError(f"node {k}: a matrix does not fit its parent")
@@ -157,8 +156,7 @@ class Refused(Exception):
     """A part of a certificate proves nothing; the message says why."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Question:
+class Question(NamedTuple):
     """The dual norm of the gradient of every row times the network, over a box.
 
     Attributes:
@@ -180,7 +178,7 @@ class Question:
         Raises:
             Refused: doubles might overflow or underflow in a way that their error bounds do not cover.
         """
-        if not arithmetic.exact and not self._fits():
+        if isinstance(arithmetic, Floating) and not self._fits():
             raise Refused("numbers are too large or too small for doubles: only rational arithmetic proves anything")
         lower, upper, rows = (arithmetic.array(v) for v in (self.lower, self.upper, self.rows))
         return Question(self.network.to(arithmetic), arithmetic, lower, upper, rows, self.norm)

@@ -34,8 +34,6 @@ numbers may become; what all underflows add up to."""
 class Floating:
     """Doubles. Sums are taken as numpy takes them; every bound adds the error of its sums."""
 
-    exact = False
-
     def array(self, values: Any) -> Array:
         return np.asarray(values, np.float64)
 
@@ -76,8 +74,6 @@ _floats = np.frompyfunc(lambda value: float(fraction(value)), 1, 1)
 class Exact:
     """Rational numbers. Intervals between layers are rounded outward to doubles, which keeps the numbers short."""
 
-    exact = True
-
     def array(self, values: Any) -> Array:
         return np.asarray(_rationals(np.asarray(values, object)), object)
 
@@ -102,9 +98,8 @@ def outward(value: Any, *, up: bool, root: bool = False) -> float:
     """The nearest double on the safe side, or that of the square root; what is no number proves nothing."""
     if isinstance(value, float) and not np.isfinite(value):
         return np.inf if up else 0.0
-    exact = fraction(value)
+    exact, power = fraction(value), 2 if root else 1
     near = float(np.sqrt(float(exact))) if root else float(exact)
-    power = 2 if root else 1
     while Fraction(near) ** power < exact if up else Fraction(near) ** power > exact:
         near = float(np.nextafter(near, np.inf if up else -np.inf))
     return near
@@ -126,7 +121,7 @@ def shift(arithmetic: Arithmetic, matrix: Array) -> Number:
     margin = 1.01 * (n + 6) * 2.0**-53 * size + TINY
     for factor in (1.0, 4.0, 64.0, 1024.0):
         delta = max(0.0, -least) * (1 + 1e-12 * factor) + 4 * factor * margin
-        if arithmetic.exact:
+        if isinstance(arithmetic, Exact):
             if semidefinite(matrix + arithmetic.array(delta * identity)):
                 return arithmetic.array(delta)[()]
             continue

@@ -150,8 +150,8 @@ def coordinates(question: Question, back: Gradients, slopes: Intervals, case: in
     totals, incoming, start = arithmetic.zeros(n), arithmetic.zeros(n, n), arithmetic.zeros(n, len(row))
     start[0] = row
 
-    def through(k: int, node: Affine | Kink, value: Map) -> Iterator[tuple[int, Map]]:
-        forms, total = value
+    def through(k: int, node: Affine | Kink, value: tuple[Array, Array]) -> Iterator[tuple[int, tuple[Array, Array]]]:
+        forms, total = value  # a node's gradient as maps of the coordinates, in columns, and their absolute sums
         if isinstance(node, Affine):
             yield from ((parent, (forms @ one.matrix, total @ one.absolute)) for parent, one in node.terms)
             return
@@ -166,7 +166,3 @@ def coordinates(question: Question, back: Gradients, slopes: Intervals, case: in
     blank = arithmetic.zeros(n, network.inputs), arithmetic.zeros(network.inputs)
     ends = network.backward({network.last: (start, np.abs(row))}, through) or blank
     return Coordinates(gates, limits, incoming, totals, rise, reach, *ends)
-
-
-Map = tuple[Array, Array]
-"""A node's gradient as maps of the coordinates, in columns, and their absolute sums."""

@@ -9,18 +9,22 @@ together they cover it whatever the numbers say; what is wrong in a leaf weakens
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lipverify.backward import gradients, norm_bound
-from lipverify.forward import Cases, Forward, Interval, Planes, cutting, forward, maximum
-from lipverify.network import Leaf, Question
+from lipverify.forward import Below, Cases, Forward, Planes, cutting, decided, everywhere, forward, maximum
+from lipverify.network import Leaf, Network, Question
 from lipverify.numbers import Array, Number
 from lipverify.quadratic import quadratic_bound
 
 _ENTRIES, _ROUNDS = 2**20, 3
 """Numbers in an array of cases; how often a case is propagated again that needs it."""
+
+
+Lemma = tuple[int, list[int], list[tuple[int, ...]]]
+"""A kink node, whose input is to be bounded over the whole box by cases: a tree in preorder, and all its parts."""
 
 
 class Case(NamedTuple):
@@ -31,86 +35,99 @@ class Case(NamedTuple):
     target: Number
 
 
-def leaves_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
-    """The decisions on the way to every leaf of a tree in preorder: a decision for an inner node and -1 for a leaf.
+def parts_of(nodes: Sequence[int], names: int) -> list[tuple[int, ...]]:
+    """The decisions on the way to every node of a tree in preorder: a decision for an inner node and -1 for a leaf.
 
     Raises:
         ValueError: it is no tree, or a decision is not below ``names``.
     """
-    waiting: list[tuple[int, ...]] = [()]
-    found = []
+    waiting, parts = list[tuple[int, ...]]([()]), list[tuple[int, ...]]()
     for number, node in enumerate(nodes):
         if not waiting or not -1 <= node < names:
             raise ValueError(f"tree: node {number}, {node}, names nothing or comes after the last leaf")
-        made = waiting.pop()
-        if node < 0:
-            found.append(made)
-        else:
-            waiting += [(*made, node), (*made, node ^ 1)]
+        parts.append(waiting.pop())
+        if node >= 0:
+            waiting += [(*parts[-1], node), (*parts[-1], node ^ 1)]
     if waiting:
         raise ValueError(f"tree: the list ends with {len(waiting)} open branches")
-    return found
+    return parts
+
+
+def settled(question: Question, below: Mapping[int, Below], lemmas: Sequence[Lemma]) -> Forward:
+    """The whole box with what lemmas prove, one after another: for every part of a tree holds what propagation through
+    it alone says, and what holds for both of its parts."""
+    whole = everywhere(question, below)
+    for k, nodes, parts in lemmas:
+        first = question._replace(network=Network(question.network.inputs, question.network.nodes[:k]))
+        found = (forward(first, _domain(question, some)[0], whole).bounds[k] for some in _batches(question, parts))
+        lower, upper = map(np.concatenate, zip(*found, strict=True))
+        waiting = list[int]()
+        for i in reversed(range(len(nodes))):
+            if nodes[i] >= 0:
+                both = [waiting.pop(), waiting.pop()]
+                lower[i], upper[i] = np.maximum(lower[i], lower[both].min(0)), np.minimum(upper[i], upper[both].max(0))
+            waiting.append(i)
+        whole = whole._replace(bounds={**whole.bounds, k: (lower[:1], upper[:1])})
+    return whole
+
+
+def _batches(question: Question, cases: Sequence[Any]) -> list[Any]:
+    step = max(1, _ENTRIES // max(question.network.size(k) for k in range(question.network.last + 1)) ** 2)
+    return [cases[i : i + step] for i in range(0, len(cases), step)]
 
 
 def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
     """Bounds of cases (squared for p = 2), 0 for those without any input; what is not a number proves nothing."""
-    step = max(1, _ENTRIES // max(question.network.size(k) for k in range(question.network.last + 1)) ** 2)
-    parts = (cases[i : i + step] for i in range(0, len(cases), step))
-    return [bound for part in parts for bound in _bounds(question, whole.bounds, {}, part, _ROUNDS)]
+    batches = _batches(question, cases)
+    return [bound for some in batches for bound in _bounds(question, whole, some, _ROUNDS)]
 
 
-def _bounds(
-    question: Question, start: Mapping[int, Interval], planes: Mapping[int, Planes], cases: Sequence[Case], rounds: int
-) -> list[Number]:
+def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: int) -> list[Number]:
     """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times.
 
-    A gate that is open here and has no multiplier was decided for whoever wrote the file: then both of its sides are,
-    one of which is empty, or bounded with the multipliers that there are.
+    A gate that is open here and has no multiplier may have been decided for whoever wrote the file: then both of its
+    sides are tried, one of which is empty, or each is bounded with the multipliers that there are.
     """
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
-    first = forward(question, domain, start, planes)
-    found = forward(question, domain, first.bounds, first.planes)
+    first = forward(question, domain, known)
+    found = forward(question, domain, first)
     back = gradients(question, question.rows[[case.row for case in cases]], found.slopes)
-    low, high = back.intervals[0]
-    empty = first.empty | found.empty | _contradicted(question, domain, found.planes, [case.leaf for case in cases])
-    empty |= ((entries > 0) & (high < 0) | (entries < 0) & (low > 0)).any(1)
-    low = np.where(entries > 0, np.maximum(low, 0 * low), low)
-    high = np.where(entries < 0, np.minimum(high, 0 * high), high)
-    back.intervals[0] = np.minimum(low, high), np.maximum(low, high)
+    gone, back.intervals[0] = decided(entries, *back.intervals[0])
+    empty = first.empty | found.empty | gone | _contradicted(question, domain, found.planes, cases)
     bounds: list[Number] = list(norm_bound(question, back))
     parts: list[tuple[int, Case]] = []
     for i, case in enumerate(cases):
-        decided: list[tuple[int, ...]] = [()]
+        sides: list[tuple[int, ...]] = [()]
         if empty[i]:
             bounds[i] = 0 * bounds[i]
         elif question.norm != "1" and not bounds[i] <= case.target:
             better, gates = quadratic_bound(question, back, found.slopes, i, case.leaf)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            missing = [2 * gate for gate in gates if case.leaf.theta and gate not in case.leaf.theta][:1]
-            decided = [(gate + side,) for gate in missing for side in (0, 1)] or decided
+            missing = [2 * gate for gate in gates if gate not in case.leaf.theta][:1]
+            sides = [(gate + side,) for gate in missing for side in (0, 1)] or sides
         if rounds and not bounds[i] <= case.target:
             made = case.leaf.decisions
-            parts += [(i, case._replace(leaf=case.leaf._replace(decisions=made + more))) for more in decided]
+            parts += [(i, case._replace(leaf=case.leaf._replace(decisions=made + side))) for side in sides]
     if parts:
         again = [i for i, _ in parts]
         each = {k: (low[again], high[again]) for k, (low, high) in found.bounds.items()}
         own = {k: Planes(*(part[again] for part in plane)) for k, plane in found.planes.items()}
-        sides = _bounds(question, each, own, [case for _, case in parts], rounds - 1)
+        better = _bounds(question, found._replace(bounds=each, planes=own), [case for _, case in parts], rounds - 1)
         for i in set(again):
-            bound = largest([bound for j, bound in zip(again, sides, strict=True) if j == i])
+            bound = largest([bound for j, bound in zip(again, better, strict=True) if j == i])
             bounds[i] = bound if bound < bounds[i] else bounds[i]
     return bounds
 
 
-def _contradicted(question: Question, cases: Cases, planes: Mapping[int, Planes], leaves: Sequence[Leaf]) -> Array:
+def _contradicted(question: Question, domain: Cases, planes: Mapping[int, Planes], cases: Sequence[Case]) -> Array:
     """Cases whose decisions contradict each other by the weights in the file."""
-    if not planes or not any(leaf.conflict for leaf in leaves):
-        return np.zeros(len(leaves), bool)
-    walls = cutting(question.arithmetic, cases, planes)
-    given = zip((leaf.conflict for leaf in leaves), walls.gate.tolist(), strict=True)
+    if not planes or not any(case.leaf.conflict for case in cases):
+        return np.zeros(len(cases), bool)
+    walls = cutting(question.arithmetic, domain, planes)
+    given = zip((case.leaf.conflict for case in cases), walls.gate.tolist(), strict=True)
     weights = [[conflict.get(gate, 0.0) for gate in gates] for conflict, gates in given]
-    nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(leaves), 1)
-    top = maximum(question.arithmetic, cases, *nothing, walls, np.array(weights)[:, None])
+    nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(cases), 1)
+    top = maximum(question.arithmetic, domain, *nothing, walls, np.array(weights)[:, None])
     return np.asarray(top[:, 0] < 0)
 
 

@@ -63,6 +63,18 @@ def passes(
     return slopes, found | {0: back[0]}
 
 
+def inputs_of_kinks(network: Network, points: np.ndarray) -> dict[int, np.ndarray]:
+    """(points, size) by kink."""
+    values, found = [points], {}
+    for k, node in enumerate(network.nodes, 1):
+        if isinstance(node, Affine):
+            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
+        else:
+            found[k] = values[node.parent]
+            values.append(np.maximum(found[k], node.alpha * found[k]))
+    return found
+
+
 def dual_norm(values: np.ndarray, norm: str) -> np.ndarray:
     size = np.abs(values)
     return {"inf": size.sum(-1), "2": np.sqrt((size**2).sum(-1)), "1": size.max(-1)}[norm]

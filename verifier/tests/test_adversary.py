@@ -187,6 +187,44 @@ def test_slopes_that_do_not_fit(slopes: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "settled",
+    [
+        [{"node": 2, "tree": "value"}],  # no integers
+        [{"node": 2, "tree": "index"}],  # no tree
+        [{"node": 1, "tree": "nodes"}],  # no kink
+        [{"node": 0, "tree": "nodes"}],
+        [{"node": -1, "tree": "nodes"}],
+        [{"node": 2.0, "tree": "nodes"}],
+        [{"node": True, "tree": "nodes"}],
+        [{"node": 2, "tree": "nothing"}],
+        [{"node": 2}],
+        {"node": 2, "tree": "nodes"},
+        2,
+    ],
+)
+def test_what_is_settled_does_not_fit(settled: object) -> None:
+    with pytest.raises(Malformed):
+        read(io.BytesIO(changed({"settled": settled})))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [-1],
+        [0, -1, -1],  # a gate
+        [1, 1, 0, -1, -1, -1, -1],  # and against itself
+        [6, -1, 10, -1, -1],  # the sign of an entry, and a half
+    ],
+)
+def test_settling_by_any_tree_proves_nothing_false(nodes: list[int]) -> None:
+    settled = [{"node": 2, "tree": "tree"}] * 2
+    data = changed({"settled": settled, "rows.0.claim": [0.0, 0.0]}, tree=np.array(nodes))
+    points = np.random.default_rng(0).uniform(*BOX, (2000, 2))
+    (row,) = check(read(io.BytesIO(data)))
+    assert row.upper >= networks.dual_norm(networks.gradients(NETWORK, np.eye(1), points), "inf").max() and row.failures
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
         [1, 1, 1, -1, -1, -1, -1],  # the same gate again and again

@@ -11,7 +11,7 @@ from lipverify.forward import Below, Interval, everywhere
 from lipverify.network import Leaf, Question
 from lipverify.numbers import Exact, Floating, semidefinite, shift
 from lipverify.quadratic import _cuts, coordinates, quadratic_bound
-from lipverify.tree import Case, case_bounds, largest, leaves_of
+from lipverify.tree import Case, case_bounds, largest, parts_of, settled
 
 CASES = [
     networks.dense(0, 3, 6, 5, 2),
@@ -131,22 +131,71 @@ def test_forms_of_cuts_are_not_negative(network: networks.Network, exact: bool) 
     assert (values.min(0) < 0.2 * scale).mean() > 0.6
 
 
+def test_a_case_without_multipliers_is_looked_at_from_both_sides_of_its_gates() -> None:
+    question = asked(CASES[1], "inf")
+    whole = everywhere(question, {})
+    (plain,) = norm_bound(question, gradients(question, question.rows[:1], whole.slopes))
+    easy, hard = (case_bounds(question, whole, [Case(0, Leaf(), target)])[0] for target in (plain * 1.1, 0.0))
+    assert sampled(CASES[1], "inf")[0] <= hard < 0.9 * easy <= 0.9 * plain * (1 + 1e-9)
+
+
+def random_tree(random: np.random.Generator, names: int, most: int = 20) -> list[int]:
+    nodes, open_ = list[int](), 1
+    while open_:
+        split = len(nodes) < most and bool(random.uniform() < 0.7)
+        nodes.append(int(random.integers(names)) if split else -1)
+        open_ += 1 if split else -1
+    return nodes
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_settled_holds(seed: int, exact: bool) -> None:
+    """Trees of decisions that mean something or nothing: what they prove of the whole box is true, and no looser."""
+    network = CASES[seed % 3]
+    random = np.random.default_rng(seed)
+    names = 2 * (network.gates + 2 * network.inputs)
+    trees = [(k, random_tree(random, names, 8 if exact else 60)) for k in (*network.kinks, *network.kinks)]
+    question = asked(network, "inf", exact)
+    plain = everywhere(question, {})
+    found = settled(question, {}, [(k, nodes, parts_of(nodes, names)) for k, nodes in trees])
+    points = random.uniform(*box(network), (4000, network.inputs))
+    values = networks.inputs_of_kinks(network, points)
+    for k, (lower, upper) in found.bounds.items():
+        low, high = (v.astype(float) for v in (lower[0], upper[0]))
+        assert (values[k] >= low - 1e-12).all() and (values[k] <= high + 1e-12).all()
+        wide, slack = [v[0].astype(float) for v in plain.bounds[k]], 1e-12
+        assert (low >= wide[0] - slack).all() and (high <= wide[1] + slack).all()
+
+
+def test_halving_settles_signs() -> None:
+    network = CASES[1]
+    question, names = asked(network, "inf"), 2 * (network.gates + 2 * network.inputs)
+    first = 2 * (network.gates + network.inputs)
+    nodes: list[int] = []
+    for depth in range(6):  # every input in turn, all the way down
+        nodes = [first + 2 * (depth % 2) + 1, *nodes, *nodes] if nodes else [first + 1, -1, -1]
+    lemmas = [(k, nodes, parts_of(nodes, names)) for k in network.kinks]
+    before, after = (
+        sum(int(((low < 0) & (high > 0)).sum()) for low, high in whole.bounds.values())
+        for whole in (everywhere(question, {}), settled(question, {}, lemmas))
+    )
+    assert after < before
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_any_tree_gives_a_bound(seed: int) -> None:
     network = CASES[seed % 3]
     random = np.random.default_rng(seed)
     norm = ("inf", "2", "1")[seed % 3]
     names = 2 * (network.gates + 2 * network.inputs)
-    nodes, open_ = [], 1
-    while open_:
-        split = len(nodes) < 20 and bool(random.uniform() < 0.7)
-        nodes.append(int(random.integers(names)) if split else -1)
-        open_ += 1 if split else -1
+    nodes = random_tree(random, names)
     conflict = {g: float(v) for g, v in enumerate(random.exponential(size=network.gates))}
     ones = dict.fromkeys(range(network.gates), 1.0)
     count = 1 + 2 * (network.gates + network.inputs)
     cuts = {int(pair): 0.01 for pair in random.integers(count**2, size=seed)}
-    leaves = [Leaf(decisions, ones, {0: 1.0}, conflict, cuts) for decisions in leaves_of(nodes, names)]
+    ends = [part for node, part in zip(nodes, parts_of(nodes, names), strict=True) if node < 0]
+    leaves = [Leaf(decisions, ones, {0: 1.0}, conflict, cuts) for decisions in ends]
     question = asked(network, norm)
     whole = everywhere(question, {})
     loose = norm_bound(question, gradients(question, question.rows, whole.slopes))

@@ -93,7 +93,7 @@ def test_damaged_archives_are_malformed() -> None:
 
 
 def test_norms_need_no_bounds_before_kinks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("lipverify.check.everywhere")
+    monkeypatch.delattr("lipverify.check.settled")
     proof = [{"claim": [0.0, 1e3], "upper": {"kind": "norms"}}] * 2
     for found in check(networks.made(NETWORK, *BOX, "inf", proof)):
         assert not found.failures and found.upper < 1e3
