@@ -73,8 +73,8 @@ def _amplified(network: Network, x: Tensor, ours: Tensor) -> Tensor:
 def _inexact(network: Network, x: Tensor, ours: Tensor, unit: float, generator: torch.Generator) -> Tensor:
     """How far each output is off, (samples,), where every part is off by what its own formula may be.
 
-    A sum is off by the ``unit`` of its largest term, however little is left of it: libraries add in orders of their own.
-    (In float32 nothing may be left at all, which then measures nothing.)
+    A sum is off by the ``unit`` of its largest term, however little is left of it: libraries add in orders of their
+    own. (In float32 nothing may be left at all, which then measures nothing.)
 
     Libraries compute a sigmoid, an error function or a hyperbolic tangent by polynomials that are accurate to the
     precision's ``unit`` against the function's range, not against its value: a saturated sigmoid of 3e-4 may be off by
