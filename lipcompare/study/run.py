@@ -31,12 +31,14 @@ class Summary:
 
     Attributes:
         cells: of the studies, each counted once.
+        before: of these, that the store had.
         ran: of these, computed now.
         statuses: how the cells that were computed now ended.
         interrupted: by Ctrl-C; the cells that are missing run the next time.
     """
 
     cells: int
+    before: int
     ran: int
     statuses: Mapping[str, int]
     seconds: float
@@ -44,7 +46,9 @@ class Summary:
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(self.statuses.items()))
-        text = f"{self.ran} of {self.cells} cells computed in {duration(self.seconds)}" + (f" ({ends})" if ends else "")
+        there = f", {self.before} were there," if self.before else ""
+        text = f"{self.ran} of {self.cells} cells computed{there} in {duration(self.seconds)}"
+        text += f" ({ends})" if ends else ""
         return f"{text}. Interrupted: run again to go on." if self.interrupted else f"{text}."
 
 
@@ -111,4 +115,5 @@ def run(
                 if record is not None:
                     results.put(record)
                     counts[record.status] += 1
-    return Summary(len(work.cells), counts.total(), counts, time.monotonic() - begun, interrupted)
+    before = len(work.cells) - len(waiting)
+    return Summary(len(work.cells), before, counts.total(), counts, time.monotonic() - begun, interrupted)

@@ -78,7 +78,7 @@ def test_a_script_fills_a_store_and_resumes(
     assert study.main(sweeps.studies, "about", arguments, names=names) == 0
     assert "6 of 6 cells computed" in capsys.readouterr().err
     assert study.main(sweeps.studies, "about", [*arguments, "--again", "ibp"], names=names) == 0
-    assert "3 of 6 cells computed" in capsys.readouterr().err
+    assert "3 of 6 cells computed, 3 were there, in" in capsys.readouterr().err
     with Store(tmp_path / "r.sqlite") as store:
         assert store.frame("tiny_width")["series"].value_counts().to_dict() == {"NaiveUB": 3, "IBP": 3}
     assert study.main(sweeps.studies, "about", ["--examples", "-1"], names=names) == 2

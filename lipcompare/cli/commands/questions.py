@@ -101,7 +101,9 @@ def certify(given: CertifyOptions) -> None:
     if given.json:
         typer.echo(json_text(printing.radii_json(network, certificate, given.method, at, targets)))
     else:
-        printing.print_radii(console(), network, points, certificate, given.method, at, targets)
+        printing.print_radii(
+            console(), network, points, certificate, given.method, at, targets, labelled=classes is not None
+        )
     _exit_with(certificate.status)
 
 

@@ -184,8 +184,15 @@ def print_radii(
     method: str,
     at: float | None,
     targets: Sequence[int] | None = None,
+    *,
+    labelled: bool,
 ) -> None:
-    """A line per example; several also get their mean. ``targets``: the classes that count as a change, if not all."""
+    """A line per example; several also get their mean.
+
+    Args:
+        targets: the classes that count as a change, if not all.
+        labelled: whether somebody said what is right; else the class is what the network says.
+    """
     looked_for = bool(np.isfinite(certificate.upper).any())
     table = _table("example", "class", "margin", "radius", *(["nearest other"] if looked_for else []), "by", "")
     for b, radius in enumerate(certificate.radius[:MOST_ROWS]):
@@ -199,13 +206,12 @@ def print_radii(
     if total > MOST_ROWS:
         console.print(f"The first {MOST_ROWS} of {total} examples; --json has all.")
     if total > 1:
-        console.print(
-            f"Mean radius {lower_text(float(certificate.radius.mean()))}; "
-            f"{int(certificate.correct.sum())} of {total} right."
-        )
+        right = f"; {int(certificate.correct.sum())} of {total} right" if labelled else ""
+        console.print(f"Mean radius {lower_text(float(certificate.radius.mean()))}{right}.")
     if at is not None:
         console.print(
-            f"Right and certified within {at:.6g}: {certificate.share(at):.2%} of {counted(total, 'example')}."
+            f"{'Right and certified' if labelled else 'Certified'} within {at:.6g}: {certificate.share(at):.2%} of "
+            f"{counted(total, 'example')}."
         )
     early = f" {certificate.status.value}" if certificate.status is not Status.COMPLETE else ""
     console.print(

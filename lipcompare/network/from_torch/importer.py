@@ -256,11 +256,23 @@ def _guessed_shape(module: nn.Module) -> tuple[int, ...]:
 
 def example_shape(module: nn.Module, inputs: Sequence[int]) -> tuple[int, ...] | None:
     """The shape of one example among ``inputs``, the shape of one or of a batch, as the first layer with parameters
-    tells them apart; None where it is no convolution."""
+    tells them apart; None where it is no convolution, or for a single number.
+
+    Raises:
+        InvalidInput: it is a convolution, and ``inputs`` has too few or too many axes for it.
+    """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             axes = 1 + len(layer.kernel_size)
-            return tuple(inputs[-axes:]) if len(inputs) in (axes, axes + 1) else None
+            if not len(inputs):
+                return None
+            if len(inputs) not in (axes, axes + 1):
+                sides = ", ".join(("length",) if axes == 2 else ("depth", "height", "width")[4 - axes :])
+                raise InvalidInput(
+                    f"The input has shape {tuple(inputs)}, and the first layer takes ({layer.in_channels}, {sides}) or "
+                    "a batch of that: give it all of these axes, or say input_shape."
+                )
+            return tuple(inputs[-axes:])
         if any(True for _ in layer.parameters(recurse=False)):
             break
     return None

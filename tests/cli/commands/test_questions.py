@@ -143,7 +143,9 @@ def test_certify() -> None:
         moved = x + radius * (2 * np.random.default_rng(0).integers(0, 2, (200, 4)) - 1) * (1 - 1e-9)
         assert (network.forward(torch.as_tensor(moved)).argmax(-1) == label).all()
     text = ok("certify", "net.npz", "-i", "batch.npy", "--input-index", "0:2", "-p", "2", "-m", "ibp")
-    assert "radius in l_2" in text and "Mean radius" in text
+    assert "radius in l_2" in text and "Mean radius" in text and "right" not in text  # nobody said what is
+    labelled = ["certify", "net.npz", "-i", "batch.npy", "-m", "ibp", "--labels", "0"]
+    assert f"{content['labels'].count(0)} of 5 right." in ok(*labelled)
 
 
 def test_certified_share_and_the_nearest_other_class() -> None:

@@ -13,7 +13,7 @@ from network.from_torch.models import MODELS, Apply, agrees, prepared
 from torch import Tensor, nn
 
 from lipcompare.errors import InvalidInput
-from lipcompare.network.from_torch import from_exported, from_module
+from lipcompare.network.from_torch import example_shape, from_exported, from_module
 from lipcompare.network.graph import Affine
 
 
@@ -191,3 +191,17 @@ def test_a_fixed_batch_is_refused_unless_it_is_meant() -> None:
     with pytest.raises(InvalidInput, match="fixed batch of 5"):
         from_exported(program, input_shape=(4,))
     assert from_exported(program, input_shape=(5, 4)).out_size == 10
+
+
+@pytest.mark.parametrize(
+    ("layer", "takes"),
+    [(nn.Conv1d(3, 1, 1), "(3, length)"), (nn.Conv2d(1, 1, 1), "(1, height, width)"),
+     (nn.Conv3d(2, 1, 1), "(2, depth, height, width)")],
+)  # fmt: skip
+def test_an_input_without_channels_is_told_what_the_first_layer_takes(layer: nn.Module, takes: str) -> None:
+    axes = takes.count(",") + 1
+    assert example_shape(layer, (5,) * axes) == example_shape(layer, (7,) + (5,) * axes) == (5,) * axes
+    assert example_shape(layer, ()) is None
+    with pytest.raises(InvalidInput) as error:
+        example_shape(layer, (8,) * (axes - 1))
+    assert f"the first layer takes {takes} or a batch of that" in str(error.value)
