@@ -28,16 +28,16 @@ _CAPABILITIES = {"lp": "LP", "mip": "MILP", "conic": "conic", "dual_bound": "dua
 
 
 def methods_table() -> Table:
-    """Name, what it proves, norms, summary and reference."""
+    """Name, what it proves, norms and summary: as much as is readable in 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.caption = (
-        "Norms: those p for which the method bounds small ReLU networks. References are keys of CITATIONS.bib. "
-        "lipcompare methods NAME explains one and its options."
+        "Norms: those p for which the method bounds small ReLU networks. lipcompare methods NAME explains one, its "
+        "options, and says where it is from."
     )
-    for name in ("method", "proves", "norms", "what it is", "reference"):
+    for name in ("method", "proves", "norms", "what it is"):
         table.add_column(name, overflow="fold")
     for name, cls in METHODS.items():
-        table.add_row(name, cls.proves, ", ".join(_norms(cls())), escape(cls.summary), escape(cls.reference))
+        table.add_row(name, cls.proves, ", ".join(_norms(cls())), escape(cls.summary))
     return table
 
 

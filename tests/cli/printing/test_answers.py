@@ -80,13 +80,13 @@ def test_radii_say_which_examples_are_wrong_and_how_many_are_certified() -> None
     )
     points = torch.zeros(2, 2, dtype=torch.float64)
     screen, out = console()
-    answers.print_radii(screen, PROBLEM.network, points, certificate, "test", 0.1)
+    answers.print_radii(screen, PROBLEM.network, points, certificate, "test", 0.1, labelled=True)
     assert row_of(out.getvalue(), "0", "0")[:3] == ["1", "0.12345", "0.5"]
-    assert "the network says" in out.getvalue() and "within 0.1: 50.00% of 2 examples." in out.getvalue()
+    assert "the network says" in out.getvalue() and "Right and certified within 0.1: 50.00% of 2" in out.getvalue()
     assert "Stopped at the time limit." in out.getvalue()
     assert "gets another class;" in out.getvalue()
     screen, out = console()
-    answers.print_radii(screen, PROBLEM.network, points, certificate, "test", None, [1])
+    answers.print_radii(screen, PROBLEM.network, points, certificate, "test", None, [1], labelled=False)
     assert "gets class 1;" in out.getvalue()
     content = json.loads(json_text(answers.radii_json(PROBLEM.network, certificate, "test", 0.1)))
     assert content["upper"] == [0.5, None] and content["points"] == [[1.0, 2.0], None]
