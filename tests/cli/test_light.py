@@ -49,7 +49,9 @@ def test_what_needs_no_network_loads_nothing_heavy(arguments: list[str], code: i
 
 def test_handlers_of_signals_wait_for_no_module() -> None:
     """A Ctrl-C before they are set is a traceback; ``lipcompare`` loaded typing, contextlib and importlib first."""
-    code = "import os, re, sys; before = set(sys.modules); import lipcompare.cli.entry; print(*set(sys.modules) - before)"
+    code = (
+        "import os, re, sys; before = set(sys.modules); import lipcompare.cli.entry; print(*set(sys.modules) - before)"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-S", "-c", code]  # without what packages in the environment load at the start
     loaded = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
