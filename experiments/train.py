@@ -6,8 +6,8 @@
 Adam with rate 1e-3, batches of 256, 10 epochs, cross entropy. A cached model lies in a file whose name carries a hash
 of everything that determines it: architecture, data, protocol and seed. A .json file beside it has its test accuracy.
 
-One thread trains, so that the weights do not depend on how many cores there are. They still depend, in their last digits
-and from there on, on the instructions that torch finds in the processor: with ATEN_CPU_CAPABILITY=avx2,
+One thread trains, so that the weights do not depend on how many cores there are. They still depend, in their last
+digits and from there on, on the instructions that torch finds in the processor: with ATEN_CPU_CAPABILITY=avx2,
 ONEDNN_MAX_CPU_ISA=AVX2 and MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment they are those of docs/results.
 """
 
