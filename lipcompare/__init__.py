@@ -5,13 +5,15 @@
 >>> problem = lipcompare.Problem.around("model.onnx", center=0.5, eps=0.1, norm=2)
 >>> lipcompare.compare(problem, ["lbp", "sdp"])
 
-The names below are loaded at their first use, and torch with them, so that the command line can answer without.
+The names below are loaded at their first use, and torch with them, so that the command line can answer without. Nothing
+is loaded until then: until the command line has its handlers, Python answers a Ctrl-C with a traceback.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what type checkers take for true, without loading typing
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from lipcompare.api import bound
     from lipcompare.domain import NormBall, Space
     from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, UnsupportedOperation
@@ -62,12 +64,14 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name == "plots":
-        return importlib.import_module("lipcompare.report.figures")
+        return import_module("lipcompare.report.figures")
     if name not in _HOME:
         raise AttributeError(f"module 'lipcompare' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lipcompare.{_HOME[name]}"), name)
+    value = getattr(import_module(f"lipcompare.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

@@ -26,6 +26,7 @@ from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.jacobian import RELAXATIONS
+from lipcompare.methods import sdp
 from lipcompare.methods.base import REFINING, Method
 from lipcompare.methods.linear import LBP, Linear, linear_bounds
 from lipcompare.methods.searches import PART, Ended, searched
@@ -60,7 +61,8 @@ class Bab(Method):
     With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
     leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md). The first
     bounds many subdomains, the second few and tightly; with ``bound = race`` both search, each a tree of its own, until
-    the gap of one is clearly ahead, which goes on alone.
+    the gap of one is clearly ahead, which goes on alone. Where the time is little for a search, the bound of the method
+    ``sdp`` over the whole box comes first, so that it is not looser than that.
 
     On all inputs gates are decided alone: regions may be unbounded, and are empty by an exact certificate only.
 
@@ -220,11 +222,22 @@ class Bab(Method):
         batch = ledger.problem.batch
         path = state_path(self.state, b, batch)
         key = fingerprint(problem) if path is not None else ""
+        names, memory = self._entrants(problem), budget.memory
         # Bounds of the whole box know when to end. Parts of it take about a part of what it took; without time for them
         # points are looked for.
-        hasty = path is None and linear.leave_little(deadline.left) and has_patterns(problem.network)
-        least = linear.ahead + (0.0 if hasty else PART * linear.seconds)
+        little = path is None and linear.leave_little(deadline.left) and has_patterns(problem.network)
+        programs = path is None and known is None and has_patterns(problem.network) and names[0] == Sdp.name
+        programs &= linear.stages is not None and sdp.come_first(linear, deadline.left)
+        hasty = little and not programs
+        least = linear.ahead + (0.0 if little else PART * linear.seconds)
         late = path is None and deadline.passed(least)
+        if programs and not late:
+            # The tree solves every row to the end; here those that cannot be the largest stop early.
+            clock = Clock(Budget(time_limit=deadline.left, gap=budget.gap, memory=memory))
+            found = sdp.Sdp(tightening=self.tightening).after(linear, problem, clock)
+            ledger.upper[b] = np.fmin(ledger.upper[b], found.upper[0])
+            ledger.take(b, [Search.start(ledger.upper[b])])
+            late = deadline.passed(PART * linear.seconds)
         if path is not None and path.exists():
             search = load(path, key)
         else:
@@ -237,8 +250,7 @@ class Bab(Method):
         if late:
             ledger.keep(b, [search])
             return Ended(Stop.TIME, 0, 0)
-        root = linear.propagated(budget.memory, REFINING * deadline.left)
-        names, memory = self._entrants(problem), budget.memory
+        root = linear.propagated(memory, REFINING * deadline.left)
         limits = SearchLimits(
             gap=budget.gap,
             nodes=self.node_limit / (problem.rows if self.schedule is Schedule.CLASSES else 1) or float("inf"),
@@ -285,8 +297,8 @@ class Bab(Method):
         finally:
             if path is not None:
                 save(search, path, key)
-        programs = sum(evaluator.programs for evaluator in evaluators)
-        return Ended(stop, sum(each.nodes for each in trees) - before, programs)
+        solved = sum(evaluator.programs for evaluator in evaluators)
+        return Ended(stop, sum(each.nodes for each in trees) - before, solved)
 
     def _whole_box_first(self, problem: Problem, tree: Tree, deadline: Deadline) -> Stop:
         """Bound the whole box for all rows, and look for points to beat only then; why that ended."""

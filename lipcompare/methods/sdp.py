@@ -17,10 +17,17 @@ from lipcompare.preactivation import Tightening
 from lipcompare.problem import Norm, Problem
 from lipcompare.propagation import coupled
 from lipcompare.quadratic.bound import SdpBound, sdp_bound
+from lipcompare.quadratic.coordinates import coordinate_count
+from lipcompare.quadratic.memory import first_seconds, sign_count
 from lipcompare.result import Bound, Status
 
 _PROBING = 0.8
 """At most of the time that is left for what couples gates through the inputs, which cuts ask for."""
+_STEPS = 10
+"""Iterations of a program, about."""
+_LINEAR, _PROGRAMS = 24, 3
+"""Times that linear bounds took, and that the programs of the whole box take: with less than that a search is looser
+than the programs alone, as it looks for points first and solves all of them to the end."""
 
 
 @final
@@ -100,6 +107,24 @@ class Sdp(Method):
         if any(bool((r.no_memory | r.restricted).any()) for r in results):
             status = Status.MEMORY_LIMIT
         return self.result(problem, clock, upper=upper, status=status, detail=_detail(results, hurried))
+
+
+def come_first(linear: Linear, seconds: float) -> bool:
+    """Whether so many seconds are so little for a search that the bound of :class:`Sdp` is to come before it."""
+    if linear.leave_little(seconds):
+        return True
+    return seconds < linear.problem.batch * (_LINEAR * linear.seconds + _PROGRAMS * _program_seconds(linear))
+
+
+def _program_seconds(linear: Linear) -> float:
+    """About what the programs of one example take; 0 where the stages that tell are not kept, and for p = 1, where a
+    search over boxes has other ways."""
+    problem, stages = linear.problem, linear.stages
+    if stages is None or problem.norm is Norm.ONE or not problem.network.activations:
+        return 0.0
+    size = int(coordinate_count(stages.gates, stages.gradients).max())
+    signs = int(sign_count(stages.gradients).max()) if problem.norm is Norm.INF else 0
+    return _STEPS * problem.rows * first_seconds(problem.network, size, signs, problem.device)
 
 
 def _detail(parts: list[SdpBound], hurried: bool) -> str:

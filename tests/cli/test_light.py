@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,18 @@ def test_what_needs_no_network_loads_nothing_heavy(arguments: list[str], code: i
     done = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1].split() == ["LOADED", str(code)], done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_handlers_of_signals_wait_for_no_module() -> None:
+    """A Ctrl-C before they are set is a traceback; ``lipcompare`` loaded typing, contextlib and importlib first."""
+    code = (
+        "import os, re, sys; before = set(sys.modules); import lipcompare.cli.entry; print(*set(sys.modules) - before)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-S", "-c", code]  # without what packages in the environment load at the start
+    loaded = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    theirs = {name for name in loaded.stdout.split() if not name.startswith("lipcompare")}
+    assert "lipcompare.cli.entry" in loaded.stdout and theirs <= {"signal", "collections.abc"}
 
 
 def test_the_names_in_the_help_are_those_of_the_tables() -> None:
