@@ -65,6 +65,15 @@ def said(solution: solvers.Solution) -> str:
     return f"{install(extra)} brings {solution.solver}." if missing else solution.message
 
 
+def without_integers(solver: str) -> str:
+    """A sentence on a solver that has no integer variables."""
+    having = [name for name in solvers.names() if (able := solvers.get(name)).capabilities.mip and able.is_available()]
+    return (
+        f"{solver} has no integer variables: the bounds are those from before the integer programs, for which there are "
+        f"{', '.join(having)}."
+    )
+
+
 FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Status.INTERRUPTED)
 """Statuses after which trying the next row is pointless."""
 
@@ -367,6 +376,8 @@ class _Example:
         status = Status.COMPLETE if decided else STATUSES[solution.status]
         if status is not Status.COMPLETE:
             self.status, self.detail = status, said(solution)
+            if status is Status.UNSUPPORTED and not self.solver.capabilities.mip:
+                self.detail = without_integers(self.solver.name)
         if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return
