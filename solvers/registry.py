@@ -36,8 +36,8 @@ _FAMILIES: dict[str, tuple[Callable[[str], Solver], _Names, _Names]] = {
     "pulp": (pulp.Pulp, pulp.found, pulp.known),
     "cvxpy": (cvxpy.Cvxpy, cvxpy.found, cvxpy.known),
 }
-"""Packages with solvers behind them, each called FAMILY:NAME: what makes one, the names of those that it finds here, and
-of all that it knows."""
+"""Packages with solvers behind them, each called FAMILY:NAME: what makes one, the names of those that it finds here,
+and of all that it knows."""
 
 
 class NotHere(ValueError):

@@ -69,8 +69,8 @@ def without_integers(solver: str) -> str:
     """A sentence on a solver that has no integer variables."""
     having = [name for name in solvers.names() if (able := solvers.get(name)).capabilities.mip and able.is_available()]
     return (
-        f"{solver} has no integer variables: the bounds are those from before the integer programs, for which there are "
-        f"{', '.join(having)}."
+        f"{solver} has no integer variables: the bounds are those from before the integer programs, for which there "
+        f"are {', '.join(having)}."
     )
 
 

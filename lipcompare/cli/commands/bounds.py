@@ -136,9 +136,9 @@ def _several(names: str | None, options: Sequence[str]) -> list[Method]:
             raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(shared)}.{several}")
         shared[method][field] = value
     chosen = [get(name, **{**shared[name], **own}) for name, own in wanted]
-    for k, method in enumerate(chosen):
-        if method in chosen[:k]:
-            raise InvalidInput(f"--methods names {method.name} twice with the same options. {_TWICE}")
+    for k, made in enumerate(chosen):
+        if made in chosen[:k]:
+            raise InvalidInput(f"--methods names {made.name} twice with the same options. {_TWICE}")
     return chosen
 
 
@@ -146,7 +146,7 @@ _TWICE = "To compare two solvers, write them beside the method's name: --methods
 
 
 def _with_options(text: str) -> tuple[str, dict[str, str]]:
-    """A method's name and options, ``name:option=value:option=value``; values may have colons, as ``pulp:HiGHS`` has."""
+    """Name and options of a method, ``name:option=value:option=value``; values may have colons, as ``pulp:HiGHS``."""
     name, *given = re.split(r":(?=\w+=)", text)
     return name.strip(), settings(given)
 

@@ -31,9 +31,8 @@ def unsupported(operation: str, where: str, reason: str, supported: Sequence[str
     because = f": {reason}" if reason else ""
     like = suggestions(operation.removeprefix("aten."), supported)
     near = f"Supported, with names like it: {', '.join(like)}. " if like else ""
-    return UnsupportedOperation(
-        f"Operation {operation!r} at {where} is not supported{because}. {near}`lipcompare operations` lists all that are."
-    )
+    told = f"Operation {operation!r} at {where} is not supported{because}. {near}"
+    return UnsupportedOperation(f"{told}`lipcompare operations` lists all that are.")
 
 
 @dataclasses.dataclass(frozen=True)
