@@ -7,7 +7,7 @@ import difflib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -51,12 +51,20 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """A sentence that lists ``choices`` and suggests those that are like ``name`` or begin with it, the most like
     first."""
     names = sorted(choices)
+    close = suggestions(name, names)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"{hint} Known: {', '.join(names) or 'none'}."
+
+
+def suggestions(name: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that are like one or begin with it, the most like first: before all, two letters swapped."""
     close = difflib.get_close_matches(name, names, n=3)
     likeness = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
     close = [other for other, like in zip(close, likeness, strict=True) if like > likeness[0] - _AS_NEAR]
     close += [other for other in names if name and other.startswith(name) and other not in close]
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"{hint} Known: {', '.join(names) or 'none'}."
+    swaps = {name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)} - {name}
+    swapped = [other for other in names if other in swaps]
+    return swapped + [other for other in close if other not in swapped]
 
 
 def known_keywords(function: Callable[P, T]) -> Callable[P, T]:

@@ -231,7 +231,10 @@ class Bound:
     def sentence(self) -> str:
         """Status, whether anything is proved where the method ended early, and detail as one text."""
         stands = "Nothing was proved." if self.proves == "nothing" else "The interval so far holds."
-        return " ".join(filter(None, (self.status.value, stands if self.status.early else "", self.detail)))
+        # A method that proved something did apply, up to what the detail says.
+        applied = self.status is Status.UNSUPPORTED and self.detail and self.proves != "nothing"
+        status = "" if applied else self.status.value
+        return " ".join(filter(None, (status, stands if self.status.early else "", self.detail)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for JSON; an end that is not proved is None."""

@@ -7,7 +7,7 @@ minimised.
 
 from solvers.interface import Capabilities, Solver
 from solvers.program import Cones, ConicProgram, MixedIntegerProgram, Program, smat, svec
-from solvers.registry import SOLVERS, SolverInfo, all_solvers, get, names, register
+from solvers.registry import SOLVERS, NotHere, SolverInfo, all_solvers, get, names, register
 from solvers.running import OnProgress
 from solvers.solution import Limits, Solution, SolveStatus
 
@@ -18,6 +18,7 @@ __all__ = [
     "ConicProgram",
     "Limits",
     "MixedIntegerProgram",
+    "NotHere",
     "OnProgress",
     "Program",
     "Solution",

@@ -15,7 +15,7 @@ import numpy as np
 from solvers import gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
-from solvers.packages import missing
+from solvers.packages import missing, unfound
 from solvers.program import ConicProgram, MixedIntegerProgram, Program, Vector, one_sided, smat_operator, svec
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -74,6 +74,9 @@ class Cvxpy(Solver):
 
     def is_available(self) -> bool:
         return self.solver in found()
+
+    def absence(self) -> str:
+        return unfound("cvxpy", self.solver)
 
     def licence(self) -> str:
         return "That of the solver behind cvxpy; cvxpy itself is Apache 2.0."
@@ -137,6 +140,15 @@ def found() -> tuple[str, ...]:
         return ()
     cp: Any = importlib.import_module("cvxpy")
     return tuple(str(name) for name in cp.installed_solvers() if name not in _EXCLUDED)
+
+
+def known() -> tuple[str, ...]:
+    """The names of the solvers that cvxpy has interfaces for, found or not; empty without cvxpy."""
+    if missing("cvxpy"):
+        return ()
+    from cvxpy.reductions.solvers.defines import SOLVER_MAP_CONIC, SOLVER_MAP_QP
+
+    return tuple(str(name) for name in {**SOLVER_MAP_CONIC, **SOLVER_MAP_QP} if name not in _EXCLUDED)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,10 @@ class Solver(ABC):
     def is_available(self) -> bool:
         """True if it is installed here. Says nothing about a licence."""
 
+    def absence(self) -> str:
+        """Why it is not available, as a sentence; "" where its package is to be installed, and nothing else."""
+        return ""
+
     @abstractmethod
     def licence(self) -> str:
         """One sentence on the licence as found on this machine."""
@@ -142,7 +146,7 @@ class Solver(ABC):
 
     def _refusal(self, program: Program) -> Claim | None:
         if not self.is_available():
-            return Claim(SolveStatus.NOT_INSTALLED)
+            return Claim(SolveStatus.NOT_INSTALLED, message=self.absence())
         can = self.capabilities
         if isinstance(program, ConicProgram):
             return (

@@ -20,7 +20,7 @@ import numpy as np
 from solvers import ctrl_c, gurobi
 from solvers.highs import refusal
 from solvers.interface import Capabilities, Solver, dual_tolerance, package_version
-from solvers.packages import missing
+from solvers.packages import missing, unfound
 from solvers.program import MixedIntegerProgram, OneSidedRows, Program, Vector, one_sided
 from solvers.running import Claim, Progress
 from solvers.solution import Limits, SolveStatus
@@ -57,6 +57,9 @@ class Pulp(Solver):
 
     def is_available(self) -> bool:
         return self.solver in found()
+
+    def absence(self) -> str:
+        return unfound("PuLP", self.solver)
 
     def licence(self) -> str:
         return "That of the solver behind PuLP; PuLP itself is BSD."
@@ -130,6 +133,16 @@ def found() -> tuple[str, ...]:
     with warnings.catch_warnings(), ctrl_c.kept():
         warnings.simplefilter("ignore")
         return tuple(name for name in pulp.listSolvers(onlyAvailable=True) if name not in _DEPRECATED)
+
+
+@functools.cache
+def known() -> tuple[str, ...]:
+    """The names of the solvers that PuLP has drivers for, found or not; empty without PuLP."""
+    if missing("pulp"):
+        return ()
+    import pulp
+
+    return tuple(name for name in pulp.listSolvers() if name not in _DEPRECATED)
 
 
 def _model(program: MixedIntegerProgram, rows: OneSidedRows) -> tuple[Any, list[Any], list[Any]]:

@@ -24,6 +24,7 @@ from lipcompare.errors import (
 
 def test_the_likeliest_names_are_suggested_and_all_are_listed() -> None:
     assert nearest("lpb", ["lbp", "sdp", "naive"]) == " Did you mean 'lbp'? Known: lbp, naive, sdp."
+    assert nearest("lpb", ["lp", "lbp", "lpbx"]).startswith(" Did you mean 'lbp' or ")  # two letters swapped
     assert nearest("xxx", ["lbp", "sdp"]) == " Known: lbp, sdp."
     assert nearest("lip", ["lp", "lipbab", "lipsdp", "naive"]).startswith(" Did you mean 'lp' or 'lipbab' or 'lipsdp'?")
     assert nearest("", ["lp", "sdp"]) == " Known: lp, sdp."

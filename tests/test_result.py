@@ -21,6 +21,9 @@ def test_what_is_proved_of_the_largest_row() -> None:
     assert RESULT.sentence == "Stopped at the time limit. The interval so far holds."
     nothing = dataclasses.replace(RESULT, lower=np.zeros((1, 1)), upper=np.full((1, 1), np.inf), detail="Why.")
     assert nothing.proves == "nothing" and nothing.sentence.endswith("Nothing was proved. Why.")
+    stopped = dataclasses.replace(RESULT, status=Status.UNSUPPORTED, detail="No integers here.")
+    assert stopped.sentence == "No integers here."  # it did apply, as far as it went
+    assert dataclasses.replace(nothing, status=Status.UNSUPPORTED).sentence.startswith("The method does not apply")
     content = json.loads(json.dumps(RESULT.to_dict(), allow_nan=False))
     assert content["upper"] == [3.0, None] and content["lower"] == [2.0, None]
 

@@ -14,7 +14,7 @@ import torch
 
 from lipcompare.errors import InvalidInput, UnsupportedOperation, reading, shown
 from lipcompare.network.activations import LeakyReLU
-from lipcompare.network.graph import Activate, Affine, Network
+from lipcompare.network.graph import Activate, Affine, Input, Network
 from lipcompare.problem import Problem
 
 _DENSE_LIMIT = 2**24
@@ -78,12 +78,21 @@ def check_network(network: Network) -> None:
     """
     for node in network.nodes:
         if isinstance(node, Activate) and not isinstance(node.activation, LeakyReLU):
-            raise UnsupportedOperation("Certificates cover piecewise linear networks with kinks at the origin only.")
+            covered = "Certificates cover piecewise linear networks with kinks at the origin only"
+            remedy = ": --logits (logits=True) leaves out the softmax at the end" if _softmax_alone(network) else ""
+            raise UnsupportedOperation(f"{covered}{remedy}.")
         for linear in node.maps if isinstance(node, Affine) else ():
             if linear.in_size * linear.out_size > _DENSE_LIMIT:
                 raise UnsupportedOperation(
                     f"A map {linear.in_size} -> {linear.out_size} is too large to write out in a certificate."
                 )
+
+
+def _softmax_alone(network: Network) -> bool:
+    """Whether a softmax (or its logarithm) at the end, as the model calls it, is all that is not covered."""
+    last = network.nodes[-1]
+    smooth = {n.name for n in network.nodes if isinstance(n, Activate) and not isinstance(n.activation, LeakyReLU)}
+    return not isinstance(last, Input) and smooth == {last.name} and "softmax" in last.name.lower()
 
 
 def describe(problem: Problem, writer: Writer) -> dict[str, Any]:

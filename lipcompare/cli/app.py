@@ -138,6 +138,14 @@ def solvers() -> None:
     registries.solvers()
 
 
+@app.command()
+def operations() -> None:
+    """List the operations that a model may consist of, as ONNX and as torch call them."""
+    from lipcompare.cli.commands import registries
+
+    registries.operations()
+
+
 @app.command(epilog=EXIT_CODES)
 @takes(JacobianOptions)
 def jacobian(given: JacobianOptions) -> None:

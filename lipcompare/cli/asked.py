@@ -73,8 +73,9 @@ class CompareOptions:
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", "-m", help="Names separated by commas (default: all).", show_default=False,
-            rich_help_panel=RUN,
+            "--methods", "-m",
+            help="Names separated by commas (default: all), also with options: milp:solver=pulp,milp.",
+            show_default=False, rich_help_panel=RUN,
         ),
     ] = None  # fmt: skip
     option: Annotated[

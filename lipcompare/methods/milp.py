@@ -18,7 +18,7 @@ from lipcompare.attack.search import SHORT, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Deadline, Kept
 from lipcompare.encoding.builder import OutOfRange
 from lipcompare.encoding.network import Encoding
-from lipcompare.errors import SOLVER_EXTRAS, Contradiction, InvalidInput, install
+from lipcompare.errors import SOLVER_EXTRAS, Contradiction, InvalidInput, UnsupportedOperation, install
 from lipcompare.gates import by_node
 from lipcompare.methods.base import HURRIED, REFINING, Method, as_array
 from lipcompare.methods.linear import Linear, linear_bounds
@@ -59,10 +59,19 @@ our own counts, whatever the status."""
 
 
 def said(solution: solvers.Solution) -> str:
-    """What a solver says of how it ended; of one that is not there, how to get it."""
+    """What a solver says of how it ended; of one that is not there and does not say why, how to get it."""
     extra = solution.solver.partition(":")[0]
-    missing = solution.status is solvers.SolveStatus.NOT_INSTALLED and extra in SOLVER_EXTRAS
+    missing = solution.status is solvers.SolveStatus.NOT_INSTALLED and extra in SOLVER_EXTRAS and not solution.message
     return f"{install(extra)} brings {solution.solver}." if missing else solution.message
+
+
+def without_integers(solver: str) -> str:
+    """A sentence on a solver that has no integer variables."""
+    having = [name for name in solvers.names() if (able := solvers.get(name)).capabilities.mip and able.is_available()]
+    return (
+        f"{solver} has no integer variables: the bounds are those from before the integer programs, for which there "
+        f"are {', '.join(having)}."
+    )
 
 
 FATAL = (Status.LICENCE_TOO_SMALL, Status.UNAVAILABLE, Status.UNSUPPORTED, Status.INTERRUPTED)
@@ -88,9 +97,12 @@ def get_solver(name: str) -> solvers.Solver:
 
     Raises:
         InvalidInput: no such solver is known here.
+        UnsupportedOperation: it is known, but not on this machine.
     """
     try:
         return solvers.get(name)
+    except solvers.NotHere as error:
+        raise UnsupportedOperation(str(error)) from None
     except ValueError as error:
         raise InvalidInput(str(error)) from None
 
@@ -364,6 +376,8 @@ class _Example:
         status = Status.COMPLETE if decided else STATUSES[solution.status]
         if status is not Status.COMPLETE:
             self.status, self.detail = status, said(solution)
+            if status is Status.UNSUPPORTED and not self.solver.capabilities.mip:
+                self.detail = without_integers(self.solver.name)
         if solution.status is solvers.SolveStatus.NUMERICAL_TROUBLE or not math.isfinite(solution.dual_bound):
             # Every program here has a point and bounded columns: "infeasible" and "unbounded" are trouble too.
             return

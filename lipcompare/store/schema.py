@@ -193,6 +193,8 @@ def _sentence(path: Path, error: Exception) -> str:
     if any(word in text for word in _DAMAGE):
         return damage_sentence(path, str(error))
     if "not a database" in text:
+        if path.suffix in (".csv", ".parquet"):  # what --export writes
+            return f"{path} is not a results store: lipcompare results NEW.sqlite --import {path} makes one of it."
         return f"{path} is not a results store ({error}): name another file."
     if (
         isinstance(error, OSError)

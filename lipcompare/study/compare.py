@@ -104,7 +104,7 @@ def _here(
     on_result: Callable[[str, Bound], None] | None,
 ) -> tuple[Comparison, list[str]]:
     """The rows, and what contradicts itself; one method after another in this process."""
-    names = _told_apart(chosen)
+    names = told_apart(chosen)
     rows: list[dict[str, Any]] = []
     contradictions: list[str] = []
     for label, problem in labelled.items():
@@ -177,7 +177,7 @@ def _in_processes(
 def _shaped(rows: pd.DataFrame, chosen: Sequence[Method], proves: Sequence[str]) -> Comparison:
     """Rows of a store in the columns of a comparison."""
     frame = Comparison({"problem": rows["label.problem"], "example": rows["label.example"].astype(int)})
-    names = _told_apart(chosen)
+    names = told_apart(chosen)
     frame["method"] = [names[int(k)] for k in rows["series"]]
     frame["lower"], frame["upper"] = rows["lower"], rows["upper"]
     frame["gap"] = relative_gap(rows["lower"].to_numpy(), rows["upper"].to_numpy())
@@ -188,7 +188,7 @@ def _shaped(rows: pd.DataFrame, chosen: Sequence[Method], proves: Sequence[str])
     return frame
 
 
-def _told_apart(chosen: Iterable[Method]) -> list[str]:
+def told_apart(chosen: Iterable[Method]) -> list[str]:
     """The methods' names, with the options that are not the default ones where a name occurs more than once."""
     chosen = list(chosen)
     counts = collections.Counter(m.name for m in chosen)

@@ -17,6 +17,7 @@ import lipcompare
 from lipcompare import InvalidInput, Norm, NormBall, Problem, UnsupportedOperation
 from lipcompare.branching.bounds import sdp
 from lipcompare.certificates import differs, search, write_certificate
+from lipcompare.certificates.file import check_network
 
 NETWORKS = {
     "dense": nets.dense(0, (3, 8, 8, 3)),
@@ -155,6 +156,35 @@ def test_what_it_does_not_cover_is_an_error(tmp_path: Path) -> None:
     assert isinstance(ball.box, NormBall)
     with pytest.raises(UnsupportedOperation, match="boxes only"):
         write_certificate(ball, lipcompare.bound(ball, "lbp"), tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    ("operations", "helps"),
+    [
+        (["Softmax"], True),
+        (["Relu", "LogSoftmax"], True),
+        (["Softmax", "MatMul"], False),  # it does not end in one
+        (["Tanh", "Softmax"], False),  # nor is it all that is smooth
+        (["Sigmoid"], False),
+    ],
+)
+def test_a_softmax_at_the_end_can_be_left_out(operations: list[str], helps: bool, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    kinds, weight = ["MatMul", *operations], onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
+    nodes = [
+        onnx.helper.make_node(kind, [f"x{i}", "w"] if kind == "MatMul" else [f"x{i}"], [f"x{i + 1}"])
+        for i, kind in enumerate(kinds)
+    ]
+    ends = [onnx.helper.make_tensor_value_info(f"x{i}", onnx.TensorProto.FLOAT, [1, 3]) for i in (0, len(kinds))]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedOperation, match="at the origin only") as raised:
+        check_network(lipcompare.load(tmp_path / "m.onnx"))
+    assert ("--logits" in str(raised.value)) == helps
 
 
 def test_the_network_is_compared_number_by_number(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import lipcompare
 import solvers
 from experiments.models import cnn
-from lipcompare import Box, Contradiction, InvalidInput, Method, Problem, Status
+from lipcompare import Box, Contradiction, InvalidInput, Method, Problem, Status, UnsupportedOperation
 from lipcompare.attack.search import search
 from lipcompare.methods.base import HURRIED
 from lipcompare.methods.enumerate import Enumerate
@@ -28,6 +28,7 @@ from lipcompare.methods.lp import Lp
 from lipcompare.methods.milp import STATUSES, Milp, RowStrategy, cross_check
 from lipcompare.programs.preactivation import Refinement
 from lipcompare.regions.program import Deepest
+from solvers.cvxpy import Cvxpy
 from solvers.highs import Highs
 from solvers.running import Claim, Progress
 
@@ -184,6 +185,25 @@ def test_unsupported_problems_say_why() -> None:
 def test_an_unknown_solver_is_refused_at_once() -> None:
     with pytest.raises(InvalidInput, match="No solver called 'higs'"):
         Milp(solver="higs")
+
+
+def test_a_solver_that_is_known_and_not_here_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    families = {"cvxpy": (Cvxpy, lambda: ("SCS",), lambda: ("SCS", "SCIP"))}
+    monkeypatch.setattr("solvers.registry._FAMILIES", families)
+    with pytest.raises(UnsupportedOperation, match="none on this machine"):
+        Milp(solver="scip")
+
+
+def test_a_solver_without_integers_leaves_what_was_proved_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solvers.highs.Highs.capabilities", solvers.Capabilities(lp=True))
+    monkeypatch.setattr("solvers.names", lambda: ("highs", "pulp"))
+    monkeypatch.setattr("solvers.cbc.Cbc.is_available", lambda self: True)
+    result = lipcompare.bound(nets.problem(nets.dense(4, (4, 12, 12, 2)), 0.4), Milp(screen=False), time_limit=10.0)
+    assert result.status is Status.UNSUPPORTED and result.proves == "interval"
+    assert result.sentence == (
+        "highs has no integer variables: the bounds are those from before the integer programs, for which there are "
+        "pulp."
+    )
 
 
 def test_contradictions_raise_with_both_sides() -> None:

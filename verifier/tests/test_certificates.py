@@ -43,13 +43,15 @@ def test_other_files_are_said_to_be_something_else(tmp_path: Path, capsys: pytes
     cut.write_bytes(whole()[:300])
     layers = tmp_path / "layers.npz"
     np.savez(layers, W0=np.ones((2, 3)), b0=np.zeros(2), W1=np.ones((2, 2)), Width=np.ones(1))
+    form = "layers W0, b0, W1, b1, ... (other formats: lipcompare certificate FILE"
     said = {
         (layers,): "layers.npz is no certificate: it is an .npz file of W0, b0, W1, Width",
         (text,): "text.npz is no certificate: it is no whole .npz file",
         (cut,): "cut.npz is no certificate: it is no whole .npz file",
         (tmp_path / "none.npz",): "none.npz is no certificate: No such file or directory",
-        (file, layers): "layers.npz is no model of layers W0, b0, W1, b1, ...: 'b1 is not a file in the archive'",
-        (file, file): "c.npz is no model of layers W0, b0, W1, b1, ...: 'W0 is not a file in the archive'",
+        (file, layers): f"layers.npz is no model of {form} {layers}): 'b1 is not a file in the archive'",
+        (file, file): f"c.npz is no model of {form} {file}): 'W0 is not a file in the archive'",
+        (file, text): f"text.npz is no model of {form} {text}): it is no whole .npz file",
     }
     for names, sentence in said.items():
         assert main(list(map(str, names))) == 2

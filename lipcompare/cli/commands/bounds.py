@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,18 +122,43 @@ def _chosen(name: str, options: Sequence[str]) -> Method:
 
 
 def _several(names: str | None, options: Sequence[str]) -> list[Method]:
-    """The methods of ``compare`` with their options."""
-    wanted = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
-    if not wanted:
+    """The methods of ``compare`` with their options: those of ``--option``, and before them those beside a name."""
+    listed = list(METHODS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not listed:
         raise InvalidInput(f"--methods names no method. Known: {', '.join(sorted(METHODS))}.")
-    settings: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    wanted = [_with_options(text) for text in listed]
+    shared: dict[str, dict[str, str]] = {name: {} for name, _ in wanted}
     for text in options:
         name, value = setting(text)
         method, dot, field = name.partition(".")
-        if not dot or method not in settings:
-            raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(wanted)}.")
-        settings[method][field] = value
-    return [get(name, **given) for name, given in settings.items()]
+        if not dot or method not in shared:
+            several = f" {_TWICE}" if len(shared) < len(wanted) else ""
+            raise InvalidInput(f"--option {text}: write method.name=value with one of {', '.join(shared)}.{several}")
+        shared[method][field] = value
+    chosen = [get(name, **{**shared[name], **own}) for name, own in wanted]
+    for k, made in enumerate(chosen):
+        if made in chosen[:k]:
+            raise InvalidInput(f"--methods names {made.name} twice with the same options. {_TWICE}")
+    return chosen
+
+
+_TWICE = "To compare two solvers, write them beside the method's name: --methods milp:solver=pulp,milp:solver=highs."
+
+
+def _with_options(text: str) -> tuple[str, dict[str, str]]:
+    """Name and options of a method, ``name:option=value:option=value``; values may have colons, as ``pulp:HiGHS``."""
+    name, *given = re.split(r":(?=\w+=)", text)
+    return name.strip(), settings(given)
+
+
+def _names(chosen: Sequence[Method]) -> list[str]:
+    """What the methods are called; where one is there several times, with its options."""
+    names = [method.name for method in chosen]
+    if len(set(names)) == len(names):
+        return names
+    from lipcompare.study.compare import told_apart  # which loads what frames need
+
+    return told_apart(chosen)
 
 
 def _run(problem: Problem, method: Method, limits: BudgetOptions, *, title: str = "") -> Bound:
@@ -160,13 +187,15 @@ def _compared(
     """
     results: list[Bound] = []
     contradiction = None
+    names = _names(chosen)
     for k, method in enumerate(chosen):
         several = f" ({k + 1} of {len(chosen)})" if len(chosen) > 1 else ""
         try:
-            results.append(_run(problem, method, limits, title=f"{method.name}{several}"))
+            result = _run(problem, method, limits, title=f"{names[k]}{several}")
         except LipcompareError as error:
-            results.append(refused(problem, method, error))
+            result = refused(problem, method, error)
             contradiction = error if isinstance(error, Contradiction) else contradiction
+        results.append(dataclasses.replace(result, method=names[k]))
         if results[-1].status is Status.INTERRUPTED:
             break
     try:

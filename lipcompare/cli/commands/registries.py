@@ -1,8 +1,9 @@
-"""What ``lipcompare methods`` and ``lipcompare solvers`` do."""
+"""What ``lipcompare methods``, ``lipcompare solvers`` and ``lipcompare operations`` do."""
 
 from __future__ import annotations
 
 import typer
+from rich.markup import escape
 
 from lipcompare.cli.asked import MethodsOptions
 from lipcompare.cli.errors import console, note
@@ -10,6 +11,8 @@ from lipcompare.cli.printing import registries as printing
 from lipcompare.cli.printing.bounds import json_text
 from lipcompare.errors import SOLVER_EXTRAS, InvalidInput, install, nearest
 from lipcompare.methods import METHODS
+from lipcompare.network.from_onnx.operations import supported as onnx_names
+from lipcompare.network.from_torch.operations import supported as torch_names
 from solvers import all_solvers
 
 
@@ -34,3 +37,11 @@ def solvers() -> None:
     for extra in SOLVER_EXTRAS:
         if extra not in here:
             note(f"{install(extra)} brings {extra}.")
+
+
+def operations() -> None:
+    """Print the names of all operations that can be read."""
+    out = console()
+    for source, names in (("ONNX", onnx_names()), ("torch (ATen, as torch.export writes them)", torch_names())):
+        out.print(f"[bold]{source}[/]: {len(names)}")
+        out.print(escape(", ".join(names)))

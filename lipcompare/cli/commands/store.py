@@ -60,11 +60,11 @@ def results(given: ResultsOptions) -> None:
         export.write(points if given.trace else rows, given.export)
     if given.json:
         typer.echo(json_text({"store": given.file, "rows": _plain(rows)}))
-    else:
-        _show(given.file, rows, len(frame), given.limit)
-    if given.export is not None and not given.json:
+    elif given.export is not None:
         written = len(points) if given.trace else len(rows)
         console().print(f"{counted(written, 'row')} written to {escape(given.export)}.", soft_wrap=True)
+    else:
+        _show(given.file, rows, len(frame), given.limit)
 
 
 def report(given: ReportOptions) -> None:

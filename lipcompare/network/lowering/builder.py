@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from lipcompare.errors import InvalidInput, UnsupportedOperation
+from lipcompare.errors import InvalidInput, UnsupportedOperation, suggestions
 from lipcompare.network.activations import Activation, LeakyReLU
 from lipcompare.network.graph import Activate, Affine, Input, Network, Node, affine_value, linear_value, tensors
 from lipcompare.network.linear_maps import Identity, LinearMap, Select, Transposed
@@ -27,11 +27,12 @@ class NotLinear(Exception):
 
 
 def unsupported(operation: str, where: str, reason: str, supported: Sequence[str]) -> UnsupportedOperation:
-    """The error that names an operation, its node, why it has no lowering, and what has one."""
+    """The error that names an operation, its node, why it has no lowering, and what has one and almost its name."""
     because = f": {reason}" if reason else ""
-    return UnsupportedOperation(
-        f"Operation {operation!r} at {where} is not supported{because}. Supported: {', '.join(supported)}."
-    )
+    like = suggestions(operation.removeprefix("aten."), supported)
+    near = f"Supported, with names like it: {', '.join(like)}. " if like else ""
+    told = f"Operation {operation!r} at {where} is not supported{because}. {near}"
+    return UnsupportedOperation(f"{told}`lipcompare operations` lists all that are.")
 
 
 @dataclasses.dataclass(frozen=True)

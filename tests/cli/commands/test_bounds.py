@@ -22,6 +22,7 @@ from lipverify.check import check
 import lipcompare
 from lipcompare import METHODS, Bound, Contradiction, Problem, Status
 from lipcompare.budget import Budget, Clock
+from lipcompare.cli.commands import bounds
 from lipcompare.methods import Method
 
 QUICK = ["-o", "samples=32", "-o", "rounds=2", "-o", "regions=2"]
@@ -153,6 +154,18 @@ def test_help_teaches(command) -> None:
     assert "lipcompare bound" in out or "lipcompare compare" in out
 
 
+def test_compare_takes_one_method_with_several_options(tmp_path) -> None:
+    csv = tmp_path / "out.csv"
+    asked = ["compare", "net.npz", *BALL, "-m", "ibp:tightening=interval,ibp,naive", "--csv", str(csv)]
+    content = json.loads(ok(*asked, "--json"))
+    assert [r["method"] for r in content["results"]] == ["ibp(tightening=interval)", "ibp", "naive"]
+    assert content["results"][0]["options"] == {"tightening": "interval"} != content["results"][1]["options"]
+    assert bounds._with_options("milp:solver=pulp:HiGHS:rows=maximum") == (
+        "milp", {"solver": "pulp:HiGHS", "rows": "maximum"}
+    )  # fmt: skip
+    assert pd.read_csv(csv)["method"].tolist() == ["ibp(tightening=interval)", "ibp", "naive"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -161,6 +174,9 @@ def test_help_teaches(command) -> None:
         (["-m", "naive", "--rows"], "name a file with --csv"),
         (["-o", "tightening=crown"], "write method.name=value"),
         (["-m", "naive", "-o", "ibp.tightening=crown"], "one of naive"),
+        (["-m", "milp,milp", "-o", "solver=pulp"], "with one of milp. To compare two solvers, write them beside"),
+        (["-m", "ibp,ibp"], "names ibp twice with the same options. To compare two solvers"),
+        (["-m", "ibp:tightning=crown,ibp"], "Did you mean 'tightening'?"),
     ],
 )
 def test_mistakes_in_compare(arguments, says) -> None:

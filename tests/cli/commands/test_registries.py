@@ -1,4 +1,4 @@
-"""What ``lipcompare methods`` and ``solvers`` print."""
+"""What ``lipcompare methods``, ``solvers`` and ``operations`` print."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from command_line import ok, run
 
 from lipcompare.cli import options
 from lipcompare.methods import METHODS
+from lipcompare.network.from_onnx.operations import supported as onnx_names
+from lipcompare.network.from_torch.operations import supported as torch_names
 
 
 def test_the_methods_are_listed_and_each_explains_its_options() -> None:
@@ -36,7 +38,7 @@ def test_names_of_methods_complete() -> None:
     assert set(options.METHODS) == {name for name, cls in METHODS.items() if cls.__module__.startswith("lipcompare.")}
 
 
-@pytest.mark.parametrize("command", ["methods", "solvers"])
+@pytest.mark.parametrize("command", ["methods", "solvers", "operations"])
 def test_lines_of_a_pipe_end_where_they_end(command: str) -> None:
     lines = ok(command).splitlines()
     assert all(line == line.rstrip() for line in lines) and max(map(len, lines)) <= 120
@@ -50,3 +52,9 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
 
 def test_the_table_of_methods_says_what_is_in_it() -> None:
     assert repr(METHODS).startswith("<lipcompare.methods: naive, ibp, recurjac, lbp, ")
+
+
+def test_the_operations_are_those_of_the_tables() -> None:
+    text = ok("operations").split()
+    names = {name.rstrip(",") for name in text}
+    assert {*onnx_names(), *torch_names()} <= names and "layer_norm" not in names

@@ -22,6 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli results")
     made_up.fill(folder / "r.sqlite")
     Store(folder / "empty.sqlite").close()
+    with Store(folder / "r.sqlite", read_only=True) as store:
+        export.export(store, folder / "exported.csv")
     (folder / "text.sqlite").write_text("not a database, but long enough to be read as the header of one, and longer")
     return folder
 
@@ -76,7 +78,7 @@ def test_json_has_null_where_nothing_is_proved() -> None:
 def test_exports(tmp_path: Path) -> None:
     rows, points = tmp_path / "new" / "rows.csv", tmp_path / "points.csv"
     out = ok("results", "r.sqlite", "-s", "radius", "-m", "sdp", "--export", str(rows))
-    assert "2 rows written to" in out
+    assert flat(out) == f"2 rows written to {rows}."  # and no table
     frame = pd.read_csv(rows)
     assert frame["series"].tolist() == ["sdp", "sdp"] and {"versions", "cpu", "label.eps"} <= set(frame.columns)
     ok("results", "r.sqlite", "-s", "radius", "-m", "sdp", "--export", str(points), "--trace")
@@ -123,6 +125,7 @@ MISTAKES = [
     (["results", "missing.sqlite"], "There is no results store missing.sqlite: run a study first"),
     (["results", "empty.sqlite", "-s", "x"], "Unknown study 'x'"),
     (["results", "text.sqlite"], "is not a results store"),
+    (["results", "exported.csv"], "lipcompare results NEW.sqlite --import exported.csv makes one of it"),
     (["results", "r.sqlite", "-s", "tiny_wdth"], "Did you mean 'tiny_width'?"),
     (["results", "r.sqlite", "-m", "LipMP"], "Did you mean 'LipMIP'?"),
     (["results", "r.sqlite", "-k", "width=7"], "No task's name contains 'width=7'"),
