@@ -146,7 +146,7 @@ class WholeSpace:
     def _contradiction(
         self, slopes: Mapping[int, Tensor], active: Mapping[int, Tensor], named: np.ndarray
     ) -> list[Fraction] | None:
-        """Weights of the named rows, each up to a factor, that prove that these have no point in common, if there are."""
+        """Weights of the named rows, each up to a factor, that prove that these have no point in common; or None."""
         rows = self._exact_rows(slopes, active, named)
         # Reduced, so that what follows stays small.
         rows = [[v // (gcd(*row) or 1) for v in row] for row in rows]
