@@ -120,6 +120,16 @@ def test_equations_forms_and_links_hold_at_inputs(family: str) -> None:
     assert tied.count > 0
 
 
+@pytest.mark.parametrize(("high", "errs"), [((True, True), False), ((False, True), True), ((True, False), True)])
+def test_errors_of_gates_are_in_equations_of_low_states(high: tuple[bool, bool], errs: bool) -> None:
+    """A high one is ``v`` itself, a low one ``K - v``."""
+    data = setting(PROBLEMS["dense"])[0]
+    data = dataclasses.replace(data, gate_slack=0.01 * data.mask)
+    pairs = torch.tensor([1, 2]).expand(data.problems, 1, 2)
+    cuts = equations(data, pairs, torch.tensor(high).expand(data.problems, 1, 2))
+    assert bool(cuts.mask.any()) and bool(((cuts.slack > 1e-4) == errs)[cuts.mask].all())
+
+
 def test_faces_hold_where_a_gates_gradient_is_at_an_end_of_its_interval() -> None:
     """``v <= u a`` and ``v >= l a`` at ``a = 1`` and ``v = K``, in rational arithmetic: ``u`` and ``l`` are scaled, and
     so are the forms, which rounds even where the maps do not err."""
