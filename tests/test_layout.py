@@ -61,7 +61,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "questions/certify/__init__.py", "questions/certify/forward.py", "questions/certify/lipschitz.py",
     ),
     "questions/operator_norm/test_operator_norm.py": (
-        "branching/spectral.py", "questions/operator_norm/__init__.py", "questions/operator_norm/answer.py",
+        "questions/operator_norm/__init__.py", "questions/operator_norm/answer.py",
         "questions/operator_norm/exact.py", "questions/operator_norm/points.py",
         "questions/operator_norm/relaxations.py",
     ),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+
 import numpy as np
 import scipy.optimize
 import torch
 
 from lipcompare import Network, Norm, Problem
-from lipcompare.network import Activate, LeakyReLU
+from lipcompare.network import Activate, Affine, Input, LeakyReLU
+from lipcompare.network.linear_maps import Dense
 
 
 def exact_rows(problem: Problem) -> np.ndarray:
@@ -86,3 +90,36 @@ def feasible(rows: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
         np.zeros(len(lower)), A_ub=-rows[:, 1:], b_ub=rows[:, 0], bounds=list(zip(lower, upper, strict=True))
     )
     return result.status == 0
+
+
+def exact_gradient(network: Network, slopes: dict[int, torch.Tensor], row: list[float]) -> list[Fraction]:
+    """The chain rule through a chain of layers under a pattern, in rational arithmetic."""
+    gradient = [Fraction(c) for c in row]
+    for k in range(len(network.nodes) - 1, 0, -1):
+        node = network.nodes[k]
+        if isinstance(node, Affine):
+            columns = zip(*node.maps[0].matrix().tolist(), strict=True)
+            gradient = [
+                sum((g * Fraction(w) for g, w in zip(gradient, column, strict=True)), Fraction(0)) for column in columns
+            ]
+        else:
+            gradient = [g * Fraction(s) for g, s in zip(gradient, slopes[k].tolist(), strict=True)]
+    return gradient
+
+
+def cancelling() -> Iterator[tuple[Problem, Fraction]]:
+    """Problems of one region and their exact values, of which floating point is often under: two paths leave a
+    millionth of each other, so the rounding of either is more than that of what is left."""
+    random = torch.Generator().manual_seed(0)
+    below = 0
+    for _ in range(12):
+        weight, last = torch.rand(2, 1, 1, generator=random, dtype=torch.float64)
+        ones = torch.ones(2, dtype=torch.float64)
+        layers = (Affine((0,), (Dense(torch.cat([weight, weight * (1 + 1e-6)])),), ones), Activate(1, LeakyReLU(), 2))
+        out = Affine((2,), (Dense(torch.cat([last, -last], 1)),), None)
+        problem = Problem.around(Network((Input(1), *layers, out), (1,), (1,)), 0.0, 0.5)
+        exact = abs(exact_gradient(problem.network, {2: ones}, [1.0])[0])
+        computed = problem.network.pull_back({2: ones}, problem.functionals[0, 0])
+        below += Fraction(float(computed.abs().sum())) * (1 + Fraction(1, 10**13)) < exact
+        yield problem, exact
+    assert below > 2

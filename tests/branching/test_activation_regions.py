@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from fractions import Fraction
+
 import nets
 import numpy as np
 import torch
-from branching.brute import exact_rows
+from branching.brute import cancelling, exact_gradient, exact_rows
 
 from lipcompare import Problem
 from lipcompare.branching.activation_regions import RegionEvaluator
@@ -55,6 +58,55 @@ def test_every_region_is_closed_at_its_value_or_empty() -> None:
             assert said.chain == () and value <= said.upper <= value * (1 + 1e-9) + 1e-12
             assert max((w.value for w in said.witnesses if w.row == 1), default=0.0) >= value * (1 - 1e-9)
     assert empty > 8
+
+
+def test_the_value_of_a_region_is_rounded_upward() -> None:
+    """The sum of the absolute values of its gradient, in rational arithmetic; in floating point it is often less."""
+    problem = nets.problem(nets.dense(5, (2, 3, 2, 2), 0.3), 0.8)
+    network, numbering, evaluator = problem.network, Numbering(problem.network), evaluator_of(problem)
+    nodes = [Subdomain(np.inf, 1, tuple(2 * g + (p >> g & 1) for g in range(5))) for p in range(32)]
+    below = 0
+    for node, said in zip(nodes, evaluator.evaluate(nodes, 0.0, -1.0), strict=True):
+        if said.upper > -np.inf:
+            sides = torch.tensor([1.0 if d & 1 else 0.3 for d in node.decisions], dtype=torch.float64)
+            slopes = numbering.split(sides)
+            exact = sum(map(abs, exact_gradient(network, slopes, problem.functionals[0, 1].tolist())), Fraction(0))
+            assert said.chain == () and exact <= Fraction(said.upper) <= exact * (1 + Fraction(1, 10**12))
+            below += Fraction(float(network.pull_back(slopes, problem.functionals[0, 1]).abs().sum())) < exact
+    assert below > 2
+
+
+def test_the_value_of_a_region_is_rounded_upward_where_paths_cancel() -> None:
+    for problem, exact in cancelling():
+        (said,) = evaluator_of(problem).evaluate([Subdomain(np.inf, 0)], 0.0, -1.0)
+        assert said.chain == () and exact <= Fraction(said.upper) <= exact * (1 + Fraction(1, 10**6))
+
+
+def test_a_measure_of_interval_bounds_is_rounded_upward() -> None:
+    """What it lost on the way, of as many operations as there are rows and inputs."""
+    evaluator = evaluator_of(nets.problem(nets.dense(1, (3, 8, 6, 2)), 0.8))
+    seen: list[float] = []
+
+    def measure(magnitude: torch.Tensor) -> torch.Tensor:
+        norms = magnitude.sum(-1)
+        seen.append(float(norms[0, 0]))
+        return norms * (1 - 2.0**-49)
+
+    evaluator.measure = measure
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, 1e9)
+    assert said.chain == () and seen[0] <= said.upper <= seen[0] * (1 + 1e-12)
+
+
+def test_a_part_takes_over_the_point_of_the_whole_and_not_its_value() -> None:
+    problem = nets.problem(nets.dense(1, (1, 1, 1)), 2.0)
+    evaluator = evaluator_of(problem)
+    (said,) = evaluator.evaluate([Subdomain(np.inf, 0)], 0.0, -1.0)
+    assert said.chain == (1,)
+    known = evaluator.located[()]
+    assert known is not None
+    evaluator.located[()] = dataclasses.replace(known, above=[-1.0])
+    results = evaluator.evaluate([Subdomain(np.inf, 0, (side,)) for side in (0, 1)], 0.0, -2.0)
+    assert evaluator.programs == 2 and min(result.upper for result in results) >= 0
 
 
 def test_the_first_undecided_neuron_is_next() -> None:

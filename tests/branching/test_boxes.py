@@ -22,6 +22,7 @@ from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.tree import Subdomain
 from lipcompare.methods.bab import Bab, Schedule
 from lipcompare.network.activations import smooth
+from lipcompare.propagation import propagate
 
 QUICK = Bab(attack_seconds=0.1)
 SMOOTH = ("sigmoid", "tanh", "softplus", "elu", "silu", "gelu", "mish", "softsign", "arctan")
@@ -188,6 +189,16 @@ def test_a_search_resumes_in_another_process(tmp_path):
     result = lipcompare.bound(tiny("gelu", 3), part, gap=1e-6)
     assert int(np.load(state)["nodes"]) == 40  # it went on, and did not start over
     assert result.overall_upper[0] <= float(done.stdout)
+
+
+def test_a_bound_that_is_not_a_number_is_none(monkeypatch):
+    def broken(*arguments, **options):
+        found = propagate(*arguments, **options)
+        return dataclasses.replace(found, upper=torch.full_like(found.upper, torch.nan))
+
+    monkeypatch.setattr("lipcompare.branching.boxes.propagate", broken)
+    (said,) = BoxEvaluator(tiny("tanh", 3), lifted=False).evaluate([Subdomain(float("inf"), 0)], 0.0, 0.0)
+    assert said.upper == float("inf") and said.chain
 
 
 @pytest.mark.parametrize("norm", ["inf", "2", "1"])

@@ -45,6 +45,22 @@ class Table:
         return Assessment(float(best + self.slack[BITS - len(free)]), chain, witnesses=witnesses)
 
 
+class Closing:
+    """Closes subdomains of one row at bounds that fall."""
+
+    def __init__(self, *uppers: float) -> None:
+        self.uppers = list(uppers)
+
+    def evaluate(self, nodes, floor, target):
+        return [Assessment(self.uppers.pop(0), (1,) if not node.decisions else ()) for node in nodes]
+
+
+def test_the_largest_of_what_was_closed_counts() -> None:
+    search = Search.start([float("inf")])
+    assert run(search, Closing(4.0, 3.0, 2.0), SearchLimits(batch=1)) is Stop.DONE
+    assert search.upper == 3.0 and search.row_upper().tolist() == [3.0]
+
+
 def start(table):
     return Search.start([float("inf")] * len(table.values))
 

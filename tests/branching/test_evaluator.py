@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import Any
 
 import nets
 import numpy as np
 import pytest
 import torch
-from branching.brute import exact_rows
+from branching.brute import cancelling, exact_rows
 
 from lipcompare import Box, Problem
 from lipcompare.branching.bounds import Settings, tree_bound
@@ -114,6 +115,12 @@ def test_a_region_is_closed_at_its_value() -> None:
     assert witness.value == pytest.approx(said.upper, rel=1e-9)
     at = clarke(problem.network, torch.as_tensor(witness.point).unsqueeze(0))
     assert bool((evaluator.gatewise.active(evaluator.numbering.join(at.slopes))[0] == active).all())
+
+
+def test_the_value_of_a_region_is_rounded_upward_where_paths_cancel() -> None:
+    for problem, exact in cancelling():
+        (said,) = evaluator_of(problem).evaluate([Subdomain(np.inf, 0)], 0.0, -1.0)
+        assert said.chain == () and exact <= Fraction(said.upper) <= exact * (1 + Fraction(1, 10**6))
 
 
 def test_what_is_good_enough_is_closed_without_a_program() -> None:

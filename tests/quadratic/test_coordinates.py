@@ -16,9 +16,10 @@ from lipcompare.domain import Box, Norm
 from lipcompare.network import Affine, Input
 from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.graph import Activate
+from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.quadratic.bound import sdp_bound
-from lipcompare.quadratic.coordinates import GateMaps, Lifted, coordinate_count, undecided_gates
+from lipcompare.quadratic.coordinates import GateMaps, Lifted, coordinate_count, gate_maps, undecided_gates
 from lipcompare.testing.exact import exact_matrix, truth
 
 FAMILIES = ("dense", "leaky", "conv", "residual", "pooling", "concatenation")
@@ -81,6 +82,24 @@ def test_gates_without_a_coordinate_are_in_the_errors(family: str) -> None:
         assert bool((off <= (maps.entry_drift + maps.entry_error)[:, row].unsqueeze(1)).all())
         worst = max(worst, float((off / maps.entry_drift[:, row].unsqueeze(1).clamp(min=1e-9)).max()))
     assert 0.5 < worst <= 1
+
+
+def test_the_sum_of_what_gates_without_a_coordinate_change_is_rounded_upward() -> None:
+    """Each of two large terms swallows as many small ones as there is room for, when they are summed in any order."""
+    count, small = 400, 0.9 * 2.0**-53
+    first = torch.full((count, 1), small, dtype=torch.float64)
+    first[:2] = 1.0
+    one = torch.ones(1, count, dtype=torch.float64)
+    layers = (Affine((0,), (Dense(first),), None), Activate(1, LeakyReLU(), count), Affine((2,), (Dense(one),), None))
+    problem = Problem.around(Network((Input(1), *layers), (1,), (1,)), 0.0, 1.0)
+    gates, gradients, _ = propagated(problem)
+    # The gradient at every gate is 1; the interval that bound propagation gives is a little wider than that.
+    known = dataclasses.replace(gradients, intervals={**gradients.intervals, 2: Interval(one[None], one[None])})
+    lifted = {2: torch.zeros(1, count, dtype=torch.bool)}
+    maps = gate_maps(problem.network, gates, problem.functionals, known, lifted)
+    assert maps.coordinates.count == 1
+    exact = sum((Fraction(w) / 2 for w in first[:, 0].tolist()), Fraction(0))
+    assert exact <= Fraction(float(maps.entry_drift)) <= exact * (1 + Fraction(1, 10**11))
 
 
 def exact_gradients(network: Network, slopes: dict[int, Tensor], row: list[float]) -> dict[int, list[Fraction]]:

@@ -29,6 +29,13 @@ def test_one_program_per_row(only_maximum: bool) -> None:
     assert some.row.tolist() == [1, 1] and some.example.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf")])
+def test_where_the_linear_bound_is_unknown_entries_have_none(unknown: float) -> None:
+    _, gradients, linear = propagated(PROBLEM)
+    tasks = tasks_of(gradients, torch.full_like(linear, unknown), Norm.ONE, True)
+    assert len(tasks.linear) and bool((tasks.linear == torch.inf).all())
+
+
 def test_one_program_per_signed_entry_that_may_be_positive() -> None:
     """For p = 1, each with a linear bound that is no less than what the norm's own says of it."""
     _, gradients, linear = propagated(PROBLEM)

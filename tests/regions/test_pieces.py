@@ -11,7 +11,7 @@ import torch
 
 import lipcompare
 from lipcompare.network import Affine, Input, LeakyReLU
-from lipcompare.network.graph import Activate
+from lipcompare.network.graph import Activate, Node
 from lipcompare.network.linear_maps import Dense
 from lipcompare.regions.pieces import affine_pieces, chosen_pieces, piece_errors
 
@@ -85,6 +85,39 @@ def test_what_underflows_on_the_way_back_meets_the_values_of_steep_sides() -> No
     assert sum(abs(Fraction(float(w)) - e) for w, e in zip(piece.matrix[0], exact[1:], strict=True)) <= Fraction(
         float(error[last])
     )
+
+
+def test_what_underflows_in_a_product_of_weights_meets_the_inputs() -> None:
+    """Weights of 1e-150 and 7.4e-174 make one and a half of the smallest number, and inputs are up to 1e6."""
+    one = torch.ones(1, dtype=torch.float64)
+    nodes: list[Node] = [Input(1)]
+    for weight in (1e-150, 7.4e-174):
+        nodes += [Affine((len(nodes) - 1,), (Dense(weight * one.unsqueeze(0)),), 0 * one)]
+        nodes += [Activate(len(nodes) - 1, LeakyReLU(), 1)]
+    nodes += [Affine((len(nodes) - 1,), (Dense(one.unsqueeze(0)),), 0 * one)]
+    network = lipcompare.Network(tuple(nodes), (1,), (1,))
+    last = network.activations[-1]
+    slopes = dict.fromkeys(network.activations, one)
+    piece, error = affine_pieces(network, slopes)[last], piece_errors(network, slopes, 1e6 * one)[last]
+    lost = abs(Fraction(float(piece.matrix)) - Fraction(1e-150) * Fraction(7.4e-174)) * 10**6
+    assert 0 < lost <= Fraction(float(error))
+
+
+def test_the_error_grows_with_the_chain_of_operations() -> None:
+    """At least ``N u`` times the sum of absolute values over all paths, N products and sums on the longest one."""
+    network, unit = nets.dense(3, (3, 30, 30, 2), 0.2), torch.finfo(torch.float64).eps / 2
+    magnitude = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    slopes = {k: torch.full((30,), -0.2, dtype=torch.float64) for k in network.activations}
+    errors = piece_errors(network, slopes, magnitude)
+    size, terms = magnitude, 0
+    for k, node in enumerate(network.nodes[1:-1], 1):
+        if isinstance(node, Affine):
+            assert node.bias is not None
+            size, terms = node.maps[0].matrix().abs() @ size + node.bias.abs(), terms + node.maps[0].in_size + 1
+        else:
+            assert bool((errors[k] >= terms * unit * size).all()) and bool((size > 0).all())
+            size = size * slopes[k].abs()
+    assert terms == 35
 
 
 @pytest.mark.parametrize("family", ["dense", "leaky", "residual", "conv", "concatenation"])

@@ -16,6 +16,7 @@ import solvers
 from lipcompare import Box, Network, Problem, Status
 from lipcompare.network import Activate, Affine, Input, Interval, LeakyReLU
 from lipcompare.network.linear_maps import Dense
+from lipcompare.regions.pieces import piece_errors
 from lipcompare.regions.program import Region, _Scaled, deepest, fits, region_of
 from solvers import SolveStatus
 
@@ -52,6 +53,33 @@ def test_contradictions_are_named(gap: float) -> None:
     found = deepest(region([[1, 1], [0, 1], [1, -1], [-1, 0]], [-1, 0.9, -1, 1 - gap]))
     assert found.empty and found.point is None and found.inside is None
     assert found.conflict == (10, 12, 13)
+
+
+def test_the_weights_prove_a_contradiction_of_the_rows_as_they_are_stated() -> None:
+    """Rows of any size: their sum with these weights is negative in the whole box."""
+    given = region([[1000, 1000], [1, -1], [-0.01, 0]], [-1000, -1, 0.01 * (1 - 1e-3)], -2.0, 2.0)
+    found = deepest(given)
+    weights, rows = np.array(found.weights), np.array(found.conflict) - 10
+    assert found.empty and (weights > 0).all()
+    assert weights @ given.offset[rows] + 2 * np.abs(weights @ given.matrix[rows]).sum() < 0
+
+
+def test_of_rows_out_of_range_nothing_is_known() -> None:
+    """The others contradict each other all the same; and a box out of range has no middle."""
+    given = region([[np.inf], [1.0], [1.0], [-1.0]], [0.0, 0.0, -0.5, 0.4])
+    error = np.array([0.0, np.inf, 0.0, 0.0])
+    found = deepest(dataclasses.replace(given, error=error))
+    assert found.empty and found.conflict == (12, 13)
+    large = deepest(region([[1.0]], [0.0], 1.0e308, 1.7e308))
+    assert not large.empty and large.point is None and large.inside is None
+
+
+def test_a_constant_row_that_may_hold_keeps_no_point_away() -> None:
+    """``-1e-17 >= 0`` but for an error of 1e-16, beside ``0.2 <= x <= 0.6``."""
+    given = region([[0.0], [1.0], [-1.0]], [-1e-17, -0.2, 0.6])
+    found = deepest(dataclasses.replace(given, error=np.array([1e-16, 0.0, 0.0])))
+    assert not found.empty and found.inside is None
+    assert found.point is not None and found.point[0] == pytest.approx(0.4, abs=0.201)
 
 
 def test_a_row_that_no_point_satisfies() -> None:
@@ -99,7 +127,10 @@ class Liar:
 
 @pytest.mark.parametrize("bound", [np.inf, 1e300, np.nan, 5.0])
 @pytest.mark.parametrize("status", [SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED, SolveStatus.OPTIMAL])
-@pytest.mark.parametrize("multipliers", [None, np.array([1.0, 1.0]), np.array([np.nan, np.inf]), np.array([-1.0, 3.0])])
+@pytest.mark.parametrize(
+    "multipliers",
+    [None, np.array([1.0, 1.0]), np.array([np.nan, np.inf]), np.array([-1.0, 3.0]), np.array([-1.0, -1.0])],
+)
 def test_a_solvers_word_makes_no_region_empty(monkeypatch, bound, status, multipliers) -> None:
     Liar(monkeypatch, x=None, objective=None, status=status, dual_bound=bound, multipliers=multipliers)
     found = deepest(region([[1.0], [-1.0]], [-0.2, 0.6]))
@@ -177,6 +208,24 @@ def test_regions_of_patterns(seed: int) -> None:
     assert empty > 4
 
 
+def test_rows_are_numbered_through_all_gates_and_point_to_the_side_of_the_pattern() -> None:
+    """Also where some of a layer's neurons describe the region alone; errors are those of the largest inputs."""
+    network = nets.dense(1, (2, 3, 2, 2))
+    first, second = network.activations
+    x = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    values = network.values(x)
+    slopes = network.slopes(values)
+    active = {k: v > 0 for k, v in slopes.items()}
+    rows = {first: torch.tensor([False, True, False]), second: torch.tensor([True, True])}
+    found = region_of(network, Interval(x - 3, x + 1), slopes, active, rows)
+    assert found.gate.tolist() == [1, 3, 4]
+    z = torch.cat([values[network.nodes[k].parents[0]][rows[k]] for k in (first, second)])
+    assert bool((z > 0).any()) and bool((z < 0).any())
+    np.testing.assert_allclose(found.matrix @ x.numpy() + found.offset, z.abs().numpy())
+    errors = piece_errors(network, slopes, torch.tensor([2.7, 3.2], dtype=torch.float64))
+    np.testing.assert_allclose(found.error, torch.cat([errors[k][rows[k]] for k in (first, second)]).numpy())
+
+
 def rounded_up(value: Fraction) -> float:
     """The smallest double that is not under it."""
     near = float(value)
@@ -199,6 +248,34 @@ def test_a_corner_is_in_no_empty_region() -> None:
             normal[None], np.array([rounded_up(-exactly(normal, corner))]), np.zeros(1), np.arange(1), lower, upper
         )
         assert not deepest(touching).empty
+
+
+def test_a_corner_near_the_origin_of_a_large_box_is_in_no_empty_region() -> None:
+    """The same where centre and half range, which cancel there, are a thousand times as large as what is left."""
+    random = np.random.default_rng(2)
+    for _ in range(100):
+        corner, normal = 1e-3 * random.uniform(size=5), -random.uniform(1, 2, 5)
+        touching = Region(
+            normal[None],
+            np.array([rounded_up(-exactly(normal, corner))]),
+            np.zeros(1),
+            np.arange(1),
+            corner,
+            random.uniform(1, 2, 5),
+        )
+        assert not deepest(touching).empty
+
+
+def test_multipliers_that_prove_nothing_by_a_roundoff_of_rows_that_cancel() -> None:
+    """As below, with rows that add up to next to nothing, and so to less than the rounding of their sum."""
+    random = np.random.default_rng(3)
+    for _ in range(100):
+        A, b, y = random.normal(size=(4, 3)), np.zeros(4), random.uniform(0.5, 2, 4)
+        A[3] = -(y[:3] @ A[:3]) / y[3]
+        reach = sum((abs(exactly(column, y)) for column in A.T), Fraction(0))
+        b[3] = rounded_up(-reach / Fraction(y[3]))
+        assert not _Scaled(A, b, np.zeros(4)).contradiction(y)
+        assert _Scaled(A, b - 1e-13, np.zeros(4)).contradiction(y)
 
 
 def test_multipliers_that_prove_nothing_by_a_roundoff() -> None:

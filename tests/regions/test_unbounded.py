@@ -26,10 +26,12 @@ def two_sides(first: LinearMap, bias: torch.Tensor, alpha: float | torch.Tensor 
 
 def test_products_of_maps_are_taken_exactly() -> None:
     """The first row adds up to 1 + 2^-51, which a product in floating point rounds to 1: then there would be no point
-    between 1 and 1 / (1 + 2^-52)."""
+    between 1 and 1 / (1 + 2^-52), and none at all where the second row is the same."""
     u = 2.0**-53
-    outer, inner = Dense(tensor([[1, 1, 1, 1, 1], [1 + 2 * u, 0, 0, 0, 0]])), Dense(tensor([[1], [u], [u], [u], [u]]))
-    for first in (Composed(outer, inner), Transposed(Composed(Transposed(inner), Transposed(outer)))):
+    inner = Dense(tensor([[1], [u], [u], [u], [u]]))
+    outers = [Dense(tensor([[1, 1, 1, 1, 1], [1 + k * u, 0, 0, 0, 0]])) for k in (2, 4)]
+    twice = [Transposed(Composed(Transposed(inner), Transposed(outer))) for outer in outers]
+    for first in (*(Composed(outer, inner) for outer in outers), *twice):
         network = two_sides(first, tensor([-1, -1]))
         (k,) = network.activations
         found = WholeSpace(network).deepest({k: tensor([1, 0])}, {k: torch.tensor([True, False])})
@@ -63,8 +65,9 @@ def pattern(network: Network, slopes: list[list[float]], active: list[list[bool]
 
 
 def test_a_constant_row_is_wrong_if_its_exact_value_is() -> None:
-    """1 + 1e-16 - 1 - 5e-17 is positive, and -5e-17 in floating point; without the 1e-16 it is negative in truth."""
-    for lost, empty in ((1e-16, False), (0.0, True)):
+    """1 + 1e-16 - 1 - 5e-17 is positive, and -5e-17 in floating point; with 5e-17 in place of the 1e-16 it is 0, which
+    is a kink and in the region; with nothing it is negative in truth."""
+    for lost, empty in ((1e-16, False), (5e-17, False), (0.0, True)):
         network = chain(*(([[w]], [b]) for w, b in ((0.0, 1.0), (1.0, lost), (1.0, -1.0), (1.0, -5e-17))))
         found = pattern(network, [[1.0]] * 4, [[True]] * 4)
         assert found.empty == empty and (not empty or found.conflict == (3,))
@@ -76,3 +79,35 @@ def test_biases_and_products_are_summed_in_one_unit() -> None:
     network = chain(([[0.5], [0.5]], [0.75, 0.0]), ([[0.0, -2.0]], [-1.0]), alpha=0.5)
     found = pattern(network, [[1.0, 0.5], [1.0]], [[True, False], [True]])
     assert found.empty and set(found.conflict) == {0, 2}
+
+
+def test_terms_of_a_sum_are_brought_to_one_unit() -> None:
+    """``-x + 0.5 <= 0`` and ``-x + 0.25 >= 0``, of which the second has a term from behind the first gate too."""
+    b = nets.Builder(1, 0)
+    b.nodes.append(Affine((0,), (Dense(tensor([[-1]])),), tensor([0.5])))
+    b.activate()
+    b.nodes.append(Affine((0, b.last), (Dense(tensor([[-1]])), Dense(tensor([[1]]))), tensor([0.25])))
+    b.activate()
+    b.dense(1)
+    found = pattern(b.build(), [[0.0], [1.0]], [[False], [True]])
+    assert found.empty and set(found.conflict) == {0, 1}
+
+
+def test_the_deepest_point() -> None:
+    """``4 x - 2 >= 0`` and ``1 - x >= 0``; distances are measured by the sizes of the rows."""
+    found = pattern(chain(([[4.0], [-1.0]], [-2.0, 1.0])), [[1.0, 1.0]], [[True, True]])
+    assert not found.empty and found.point is not None
+    assert abs(found.point[0] - 0.75) < 1e-9 and abs(found.depth - 0.25) < 1e-9
+
+
+def test_of_rows_out_of_range_nothing_is_known() -> None:
+    """The product of 1e200 and 1e200; ``x >= 0`` and ``-x - 1 >= 0`` exclude each other all the same."""
+    network = chain(([[1e200], [1.0], [-1.0]], [0.0, 0.0, -1.0]), ([[1e200, 0.0, 0.0]], [0.0]))
+    found = pattern(network, [[1.0] * 3, [1.0]], [[True] * 3, [True]])
+    assert found.empty and 3 not in found.conflict
+
+
+def test_rows_of_very_different_sizes_contradict_each_other() -> None:
+    """``1e-200 x >= 0`` counts 1e400 times as much as ``-1e200 x - 1e200 >= 0``, more than a float can say."""
+    found = pattern(chain(([[1e-200], [-1e200]], [0.0, -1e200])), [[1.0, 1.0]], [[True, True]])
+    assert found.empty and found.conflict == (0, 1)

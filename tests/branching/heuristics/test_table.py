@@ -166,6 +166,10 @@ def test_whatever_bounds_the_subdomains_the_value_is_the_same(name: str) -> None
     np.testing.assert_allclose(result.overall_upper, exact_rows(problem).max(), rtol=2e-4)
 
 
+def test_the_names_that_the_documentation_gives_are_there() -> None:
+    assert {"area", "babsr", "moment"} <= set(HEURISTICS)
+
+
 def test_a_registered_heuristic_works_and_an_unknown_one_is_refused() -> None:
     with pytest.raises(InvalidInput, match="Unknown heuristic 'first'"):
         Bab(heuristic="first")

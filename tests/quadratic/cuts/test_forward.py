@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from fractions import Fraction
 from unittest import mock
@@ -117,6 +118,39 @@ def test_equations_forms_and_links_hold_at_inputs(family: str) -> None:
         assert bool((value >= -1e-9).all())
         assert bool((value.abs() <= 1e-9).masked_fill(~cuts.equal.unsqueeze(1), True).all())
     assert tied.count > 0
+
+
+@pytest.mark.parametrize(("high", "errs"), [((True, True), False), ((False, True), True), ((True, False), True)])
+def test_errors_of_gates_are_in_equations_of_low_states(high: tuple[bool, bool], errs: bool) -> None:
+    """A high one is ``v`` itself, a low one ``K - v``."""
+    data = setting(PROBLEMS["dense"])[0]
+    data = dataclasses.replace(data, gate_slack=0.01 * data.mask)
+    pairs = torch.tensor([1, 2]).expand(data.problems, 1, 2)
+    cuts = equations(data, pairs, torch.tensor(high).expand(data.problems, 1, 2))
+    assert bool(cuts.mask.any()) and bool(((cuts.slack > 1e-4) == errs)[cuts.mask].all())
+
+
+def test_faces_hold_where_a_gates_gradient_is_at_an_end_of_its_interval() -> None:
+    """``v <= u a`` and ``v >= l a`` at ``a = 1`` and ``v = K``, in rational arithmetic: ``u`` and ``l`` are scaled, and
+    so are the forms, which rounds even where the maps do not err."""
+    data, maps, coupling, _ = setting(PROBLEMS["dense"])
+    data = dataclasses.replace(data, gate_slack=torch.zeros_like(data.gate_slack))
+    signed = with_signs(data, torch.zeros_like(data.columns), 64)
+    varying = (maps.gate_linear != 0).any(1)
+    forward = forward_maps(PROBLEMS["dense"].network, coupling)
+    joined = with_forward(signed, forward, maps.coordinates.count, varying, data.example)
+    forms = forward_forms(joined, maps, data.example, data.row)
+    seen = 0
+    for p, g in joined.side.nonzero().tolist():
+        side, ends = int(joined.side[p, g]), [end[data.example[p], data.row[p], g] for end in maps.gate_interval]
+        pair = forms.columns[p, [side, g]]
+        faces = (pair != 0).all(0) & ((forms.columns[p] != 0).sum(0) == 2)
+        for f in faces.nonzero().squeeze(-1).tolist():
+            of_side, of_gate = (Fraction(float(c)) for c in pair[:, f])
+            v = Fraction(float(ends[of_gate < 0])) / Fraction(float(joined.data.radius[p, g]))
+            assert 0 <= of_side + of_gate * v <= Fraction(1, 10**12)
+            seen += 1
+    assert seen > 20
 
 
 @pytest.mark.parametrize("family", KINKED)

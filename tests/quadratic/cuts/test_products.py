@@ -53,6 +53,16 @@ def test_errors_of_two_forms_move_their_product_by_no_more_than_the_slack() -> N
     assert bool((worst >= 0.3 * cuts.slack)[mask].all())
 
 
+def test_where_both_forms_are_as_large_as_they_get_both_errors_count_together() -> None:
+    """The constant by itself, off by 0.1 and 0.2: ``1.1 * 1.2`` is 0.32 above 1."""
+    column = torch.zeros(DATA.problems, DATA.size, 1, dtype=torch.float64)
+    column[:, 0] = 1.0
+    there = torch.ones(DATA.problems, 1, dtype=torch.bool)
+    f, g = (Forms.of(column, Group.ONE, torch.full((DATA.problems, 1), error).double()) for error in (0.1, 0.2))
+    slack = products(DATA, f, g, there, ~there).slack
+    assert bool((DATA.limit[:, 0] == 1).all()) and bool((slack >= 0.32 - 1e-9).all()) and bool((slack <= 0.35).all())
+
+
 def test_the_most_violated_products_are_found() -> None:
     f = forms(8)
     moments = torch.randn(DATA.problems, DATA.size, DATA.size, generator=RANDOM, dtype=torch.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import pytest
 import torch
@@ -65,6 +67,17 @@ def test_forms_and_cuts_are_not_negative_at_any_pattern(name: str) -> None:
     certified = certify(found.data, found.solution.dual)
     assert bool((certified.unsqueeze(1) >= patterns.values).all())
     assert bool((found.upper <= certified * found.data.scale).all())
+
+
+@pytest.mark.parametrize("off", [1e-3, -1e-3])
+def test_errors_of_gates_are_in_those_of_their_chords(off: float) -> None:
+    data, maps = setting(nets.problem(NETWORKS["dense"], 0.4))
+    columns = data.columns.clone()
+    columns[:, 0, 1:] += 0.5 * off * data.mask[:, 1:]
+    wrong = dataclasses.replace(data, columns=columns, gate_slack=abs(off) * data.mask)
+    forms = chords(wrong, maps, data.example, data.row)
+    values = evaluate(data, random_patterns(data, 100)).points @ forms.columns
+    assert bool((values >= -forms.error.unsqueeze(1) - 1e-12).all()) and float(values.min()) < -1e-4
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

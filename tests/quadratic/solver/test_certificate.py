@@ -181,3 +181,29 @@ def test_a_point_outside_pays_for_its_smallest_eigenvalue() -> None:
     value = dual_value(data, dataclasses.replace(short, d=torch.zeros_like(short.d)))
     charged = certify(data, short) - value - data.offset
     assert bool((charged >= -lowest * data.bound).all()) and bool((charged <= -1.5 * lowest * data.bound).all())
+
+
+def test_a_factorisation_is_of_a_matrix_that_is_smaller_by_the_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a multiplier pays for the smallest eigenvalue and for the margin; here this is half as large."""
+    data = data_of()
+    dual = feasible(data)
+    short = dataclasses.replace(dual, theta=0.5 * dual.theta, d=torch.full_like(dual.d, 0.05))
+    lowest = torch.linalg.eigvalsh(slack_matrix(data, short))[:, 0] - short.d
+    monkeypatch.setattr(certificate, "cholesky_shift", lambda order, trace: -0.5 * lowest)
+    value = dual_value(data, dataclasses.replace(short, d=torch.zeros_like(short.d)))
+    charged = certify(data, short) - value - data.offset
+    assert bool((lowest < -1e-3).all()) and bool((charged >= -1.5 * lowest * data.bound).all())
+
+
+def test_multipliers_of_inequalities_and_signs_that_are_negative_prove_nothing() -> None:
+    data = data_of()
+    dual = feasible(data)
+    there = torch.ones(data.problems, 1, dtype=torch.bool)
+    column = torch.zeros(data.problems, data.size, 1, dtype=torch.float64)
+    column[:, 0] = 1.0
+    slack = torch.zeros(data.problems, 1, dtype=torch.float64)
+    below = dataclasses.replace(dual, nu=slack - 1e-4)
+    for equal in (there, ~there):
+        cuts = Cuts(left=column, right=column, mask=there, equal=equal, slack=slack)
+        assert certify(data.with_cuts(cuts), below).isfinite().tolist() == equal[:, 0].tolist()
+    assert bool((certify(data, dataclasses.replace(dual, lam=-dual.lam)) == torch.inf).all())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import torch
 from quadratic.programs import data_of, small
 
 from lipcompare.quadratic.patterns import explore
+from lipcompare.quadratic.program import Cuts
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.dual import Dual, best_multiple, dual_value, slack_matrix
 from lipcompare.quadratic.solver.start import default_start
@@ -52,3 +55,17 @@ def test_a_row_and_back() -> None:
         assert torch.equal(one, other)
     index = torch.tensor([1])
     assert torch.equal(start.select(index).row(data.select(index)), start.row(data)[1:2])
+
+
+def test_cuts_are_taken_from_the_slack_matrix_both_ways_round() -> None:
+    """``f g' + g f'`` times the multiplier, so that the matrix stays symmetric."""
+    data = small()
+    random = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, data.problems, data.size, 3, generator=random, dtype=torch.float64)
+    nu = torch.rand(data.problems, 3, generator=random, dtype=torch.float64)
+    there = torch.ones(data.problems, 3, dtype=torch.bool)
+    cut = data.with_cuts(Cuts(left=left, right=right, mask=there, equal=~there, slack=0 * nu))
+    dual = default_start(data)
+    products = torch.einsum("pc,pic,pjc->pij", nu, left, right)
+    found = slack_matrix(data, dual) - slack_matrix(cut, dataclasses.replace(dual, nu=nu))
+    torch.testing.assert_close(found, products + products.mT)
