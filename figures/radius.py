@@ -13,7 +13,7 @@ from functools import partial
 from figures.style import main
 from figures.sweeps import Axis, draw_sweep
 
-AXIS = Axis("eps", "radius of the box in l_inf", "{}, by radius", "radius {}", per="model")
+AXIS = Axis("eps", "radius in l_inf", "{}, by radius", "radius {}", per="model")
 draw = partial(draw_sweep, "radius", AXIS)
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def write_certificate(
     witnesses = [] if result.witnesses is None else list(result.witnesses.example(example))
     for witness in witnesses:
         rows[witness.row] |= _lower(one, witness, float(result.lower[example, witness.row]), writer)
-    leaves = 0
+    header["found_by"], header["rows"] = result.method, rows
+    trees: list[Tree] = []
     if result.method in ("naive", *_PLAIN):
         if result.method == "naive":
             kind, uppers = "norms", norm_product(one.network, one.functionals, one.norm)[0].numpy()
@@ -112,29 +114,55 @@ def write_certificate(
         begun = time.perf_counter()
         bounds, linear = _whole_box(one, header, writer, memory, time_limit)
         time_limit -= time.perf_counter() - begun
+        begun = time.perf_counter()
         ends = np.minimum(result.upper[example], linear)
-        trees = proof_trees(
-            one, bounds, linear, witnesses, ends,
-            tolerance=_CLOSE if result.method in _PROGRAMS else _LOOSE, time_limit=time_limit, memory=memory,
-        )  # fmt: skip
-        for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
-            row["upper"] = _upper(number, tree, one, writer)
-            row["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
-            leaves += len(tree.leaves)
-    header["found_by"] = result.method
-    header["rows"] = rows
+        search = partial(proof_trees, one, bounds, linear, witnesses, ends, memory=memory)
+
+        def claim(number: int, tree: Tree) -> None:
+            rows[number]["upper"] = _upper(number, tree, one, writer)
+            rows[number]["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
+
+        trees = search(tolerance=_CLOSE if result.method in _PROGRAMS else _LOOSE, time_limit=time_limit)
+        for number, tree in enumerate(trees):
+            claim(number, tree)
+        writer.save(header, path)
+        short = _short(rows, highs := _proved(path, rows))
+        left = time_limit - (time.perf_counter() - begun)
+        if short and left > 0 and result.method not in _PROGRAMS:
+            # Rounded multipliers of programs that ended early may lose what the search had: the better proof stays.
+            closer = search(tolerance=_CLOSE, time_limit=left)
+            for number in short:
+                claim(number, closer[number])
+            writer.save(header, path)
+            again = _proved(path, rows)
+            for number in short:
+                trees[number] = min((again[number], 0, closer[number]), (highs[number], 1, trees[number]))[2]
+                claim(number, trees[number])
     size = writer.save(header, path)
-    short = False
-    proved = checked(path)
-    unread = [0.0 if proved is None else float("inf")] * len(rows)  # what cannot be read proves nothing
-    for row, high in zip(rows, (proved and proved.upper) or unread, strict=True):
-        if row["claim"][1] is not None and row["claim"][1] < high:
+    highs = _proved(path, rows)
+    if short := _short(rows, highs):
+        for number in short:
             # Re-propagation there may find less than the search did: claim what is proved.
-            row["claim"][1], short = high * (1 + _OVER) if np.isfinite(high) else None, True
-    size = writer.save(header, path) if short else size
+            rows[number]["claim"][1] = highs[number] * (1 + _OVER) if np.isfinite(highs[number]) else None
+        size = writer.save(header, path)
     ends = [row["claim"][1] for row in rows]
     upper = float("inf") if any(end is None for end in ends) else max(ends)
-    return Summary(max(row["claim"][0] for row in rows), upper, size, leaves)
+    return Summary(max(row["claim"][0] for row in rows), upper, size, sum(len(tree.leaves) for tree in trees))
+
+
+def _proved(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What the file proves of every row; 0, which is below any claim, where nobody is there to check it."""
+    found = checked(path)
+    unread = [0.0 if found is None else float("inf")] * len(rows)  # what cannot be read proves nothing
+    return list((found and found.upper) or unread)
+
+
+def _short(rows: Sequence[Mapping[str, Any]], highs: Sequence[float]) -> list[int]:
+    """Rows whose claim is below what is proved."""
+    ends = [row["claim"][1] for row in rows]
+    return [
+        number for number, (end, high) in enumerate(zip(ends, highs, strict=True)) if end is not None and end < high
+    ]
 
 
 def _whole_box(

@@ -43,7 +43,8 @@ class _Piped(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        if not self._stream.closed:  # the last time when this is collected, which may be later
+            self._stream.flush()
 
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")

@@ -58,6 +58,8 @@ _FAR = 4.0
 
 _ZERO = 1e-12
 """A constant below this is that of a network that is dead in the box; no logarithmic axis shows it."""
+_UPRIGHT = 6
+"""Ticks whose labels stand beside each other; those of more are turned, or they would run into each other."""
 
 
 def finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +104,8 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
         if logarithmic:
             axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        if len(ticks) > _UPRIGHT:
+            axes.tick_params("x", labelrotation=90)
         axes.minorticks_off()
     for limit in sorted(rows["time_limit"].unique()):
         panels[2].axhline(limit, color=GREY, linewidth=0.8, linestyle=":")
