@@ -107,7 +107,7 @@ def test_a_frame_is_shown_with_its_values_in_view() -> None:
     ("call", "says"),
     [
         (lambda: lipcompare.compare("net.onnx", ["ibp"]), "compare takes problems, not str"),
-        (lambda: lipcompare.compare(PROBLEM, ["lpb"]), "Did you mean 'lp'"),
+        (lambda: lipcompare.compare(PROBLEM, ["lpb"]), "Did you mean 'lbp' or 'lp'"),
         (lambda: lipcompare.compare(PROBLEM, ["ibp"], time_limit=0), "time_limit must be"),
         (lambda: lipcompare.compare(PROBLEM, ["ibp"], jobs=2, on_result=print), "in this process only"),
         (lambda: lipcompare.compare(PROBLEM, ["ibp"], jobs=2, time_limit=float("inf")), "finite time limit"),
