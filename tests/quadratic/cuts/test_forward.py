@@ -23,7 +23,7 @@ from lipcompare.network import Affine
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.preactivation.probing import probe
-from lipcompare.quadratic.cuts.forms import SIGN, chords, forward_forms, sign_sides
+from lipcompare.quadratic.cuts.forms import SIGN, Group, chords, forward_forms, sign_sides
 from lipcompare.quadratic.cuts.forward import INPUT, OUTPUT, Joined, forward_maps, with_forward
 from lipcompare.quadratic.cuts.pairs import conflict_pairs, equations, links
 from lipcompare.quadratic.cuts.separation import CutFamily, Tightened, tighten, with_signs
@@ -128,6 +128,21 @@ def test_errors_of_gates_are_in_equations_of_low_states(high: tuple[bool, bool],
     pairs = torch.tensor([1, 2]).expand(data.problems, 1, 2)
     cuts = equations(data, pairs, torch.tensor(high).expand(data.problems, 1, 2))
     assert bool(cuts.mask.any()) and bool(((cuts.slack > 1e-4) == errs)[cuts.mask].all())
+
+
+def test_errors_of_gates_are_in_the_forms_that_read_them() -> None:
+    """Sides and links of gates with a constant gradient, faces of the others."""
+    data, maps, coupling, joined = joined_of(PROBLEMS["dense"])
+    rough = dataclasses.replace(joined.data, gate_slack=joined.data.gate_slack + 0.01 * joined.data.mask)
+    fine, worse = (
+        forward_forms(dataclasses.replace(joined, data=d), maps, data.example, data.row) for d in (joined.data, rough)
+    )
+    more = ((worse.error - fine.error > 1e-4) & (worse.columns != 0).any(1)).sum(0)
+    exists = joined.data.mask[:, 1 : maps.coordinates.count]
+    sided, plain = (int((some & exists).sum()) for some in (joined.side[:, 1:] > 0, joined.side[:, 1:] == 0))
+    assert sided > 0 and plain > 0
+    assert int(more[worse.group == Group.SIDE].sum()) == 2 * plain
+    assert int(more[worse.group == Group.FORWARD].sum()) == 2 * sided + 2 * plain
 
 
 def test_faces_hold_where_a_gates_gradient_is_at_an_end_of_its_interval() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
 import nets
 import pytest
@@ -78,6 +79,30 @@ def test_errors_of_gates_are_in_those_of_their_chords(off: float) -> None:
     forms = chords(wrong, maps, data.example, data.row)
     values = evaluate(data, random_patterns(data, 100)).points @ forms.columns
     assert bool((values >= -forms.error.unsqueeze(1) - 1e-12).all()) and float(values.min()) < -1e-4
+
+
+def test_constants_of_chords_that_cancel_may_round_below_0() -> None:
+    """At a constant ``K`` that is an end of its interval, chords are differences of equal constants."""
+    data, maps = setting(nets.problem(NETWORKS["dense"], 0.4))
+    ends = torch.rand(2, *maps.gate_interval.lower.shape, generator=torch.Generator().manual_seed(0)).double()
+    low, high = -1e-6 * (0.1 + ends[0]), 0.1 + ends[1]  # so far apart that what widens intervals hides no rounding
+    top, gates = high[data.example, data.row], maps.coordinates.count
+    columns = torch.zeros_like(data.columns)
+    columns[:, 0, 1:gates] = -0.5 * top[:, 1:]
+    data = dataclasses.replace(
+        data, columns=columns, radius=torch.ones_like(data.radius), gate_slack=torch.zeros_like(data.gate_slack)
+    )
+    maps = dataclasses.replace(maps, gate_interval=maps.gate_interval._replace(lower=low, upper=high))
+    forms = chords(data, maps, data.example, data.row)
+    below = 0
+    for p, g in data.mask[:, 1:gates].nonzero().tolist():
+        k = Fraction(float(top[p, g + 1]))
+        for form, v in ((g, k), (g + gates - 1, Fraction(0))):  # the gate high, and low
+            constant, slope = (Fraction(float(forms.columns[p, i, form])) for i in (0, g + 1))
+            value = constant + slope * v
+            assert value >= -Fraction(float(forms.error[p, form]))
+            below += value < 0
+    assert below > 0
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
