@@ -153,7 +153,7 @@ class LipSdp(Method):
         diagonal = self._diagonal(norm)
         inputs = tangent.output.shape[1]
         try:
-            reduced = tangent if diagonal else tangent.without_idle_directions()
+            reduced, lost = (tangent, 0.0) if diagonal else tangent.without_idle_directions()
             groups = reduced.groups if self.multipliers is Multipliers.LAYER else np.arange(reduced.count)
             program = semidefinite_program(reduced, groups, diagonal=diagonal)
         except OutOfRange as error:
@@ -162,7 +162,7 @@ class LipSdp(Method):
         outcome = STATUSES[solution.status]
         if solution.x is None:
             return math.inf, outcome, said(solution)
-        value = certified(reduced, groups, solution.x, diagonal=diagonal)
+        value = float(sum_above(certified(reduced, groups, solution.x, diagonal=diagonal), lost))
         scaled = norm is Norm.INF and not diagonal
         return value * (math.sqrt(inputs) if scaled else 1.0), outcome, said(solution)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
 import nets
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import lipcompare
 import solvers
 from lipcompare import Status
-from lipcompare.encoding.lipsdp import certified, semidefinite_program, tangents
+from lipcompare.encoding.lipsdp import Tangents, certified, semidefinite_program, tangents
 from lipcompare.gates import Gates
 from lipcompare.methods.enumerate import Enumerate
 from lipcompare.methods.lipsdp import LinfForm, LipSdp, Multipliers, Scope
@@ -97,8 +98,8 @@ def test_idle_directions_do_not_matter() -> None:
     problem = nets.problem(nets.dense(5, (40, 4, 2)), 0.4, norm="2")
     gates = Gates.free(problem.network, 1, problem.device, problem.dtype)
     tangent = tangents(problem.network, gates, problem.functionals[0]).row(0)
-    reduced = tangent.without_idle_directions()
-    assert reduced.output.shape == (1, 5)
+    reduced, lost = tangent.without_idle_directions()
+    assert reduced.output.shape == (1, 5) and 0 < lost < 1e-10 * tangent.reach()[1]
     values, groups = [], np.arange(4)
     for t in (tangent, reduced):
         solution = solvers.get("cvxpy:CLARABEL").solve(semidefinite_program(t, groups, diagonal=False))
@@ -106,6 +107,21 @@ def test_idle_directions_do_not_matter() -> None:
         values.append(certified(t, groups, solution.x, diagonal=False))
     whole, small = values
     assert whole == pytest.approx(small, rel=1e-4)
+
+
+def test_what_turning_loses_is_stated() -> None:
+    """The square of a row's length, in rational arithmetic, before and after."""
+    shorter = 0
+    for seed in range(10):
+        rows = np.random.default_rng(seed).normal(size=(3, 50))
+        nothing = np.zeros((1, 0))
+        tangent = Tangents(rows[:1], nothing, nothing.T @ rows[:1], nothing.T @ nothing, np.zeros(0, np.intp))
+        reduced, lost = tangent.without_idle_directions()
+        before, after = (sum(Fraction(v) ** 2 for v in t.output[0].tolist()) for t in (tangent, reduced))
+        length = abs(Fraction(float(reduced.output[0, 0])))
+        assert reduced.output.shape == (1, 1) and before <= (length + Fraction(lost)) ** 2
+        shorter += after < before
+    assert shorter > 0
 
 
 def test_refuses_what_is_too_large() -> None:

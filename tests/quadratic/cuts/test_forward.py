@@ -132,7 +132,7 @@ def test_errors_of_gates_are_in_equations_of_low_states(high: tuple[bool, bool],
 
 def test_errors_of_gates_are_in_the_forms_that_read_them() -> None:
     """Sides and links of gates with a constant gradient, faces of the others."""
-    data, maps, coupling, joined = joined_of(PROBLEMS["dense"])
+    data, maps, _, joined = joined_of(PROBLEMS["dense"])
     rough = dataclasses.replace(joined.data, gate_slack=joined.data.gate_slack + 0.01 * joined.data.mask)
     fine, worse = (
         forward_forms(dataclasses.replace(joined, data=d), maps, data.example, data.row) for d in (joined.data, rough)
