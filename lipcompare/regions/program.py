@@ -65,8 +65,8 @@ class Deepest:
             outside (then the region is empty or too thin to tell).
         empty: proved to hold no input.
         conflict: numbers of the gates whose rows contradict each other; empty unless the region is.
-        weights: multipliers of these rows, as :class:`Region` states them, which prove that; none of a region in the
-            whole space, whose rows are exact integers there.
+        weights: multipliers of these rows, as :class:`Region` states them, which prove that; in the whole space, of
+            rows of integers without a common divisor in their place.
     """
 
     point: np.ndarray | None

@@ -26,6 +26,8 @@ from lipcompare.regions.program import Deepest
 _SECONDS = 10.0
 _NOISE = 1e-9
 """Multipliers under this share of the largest name no row."""
+_BITS = 1000
+"""Weights of more bits are divided by a power of two: they count up to a factor, and floats end at 2^1024."""
 _FAR = 1e9
 """The solver looks for points with no larger coordinates."""
 
@@ -77,7 +79,7 @@ class WholeSpace:
         if len(wrong):
             exact = self._exact_rows(slopes, active, wrong[:1])
             if exact[0][0] < 0:
-                return Deepest(None, -np.inf, True, (int(wrong[0]),))
+                return Deepest(None, -np.inf, True, (int(wrong[0]),), (1.0,))
         some = np.flatnonzero(self._bent & ~flat & known)
         if not len(some):
             return Deepest(np.zeros(self.network.in_size), np.inf)
@@ -90,8 +92,12 @@ class WholeSpace:
             named = some[y > _NOISE * y.max(initial=0.0)]
             weights = self._contradiction(slopes, active, named)
             if weights is not None:
-                proof = tuple(int(g) for g, w in zip(named, weights, strict=True) if w > 0)
-                return Deepest(None, -np.inf, True, proof)
+                proof = [(int(g), w) for g, w in zip(named, weights, strict=True) if w > 0]
+                largest = max(w for _, w in proof)
+                shift = max(0, largest.numerator.bit_length() - largest.denominator.bit_length() - _BITS)
+                return Deepest(
+                    None, -np.inf, True, tuple(g for g, _ in proof), tuple(float(w / 2**shift) for _, w in proof)
+                )
         return Deepest(point, depth)
 
     def _rows(self, slopes: Mapping[int, Tensor], active: Mapping[int, Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +152,7 @@ class WholeSpace:
     def _contradiction(
         self, slopes: Mapping[int, Tensor], active: Mapping[int, Tensor], named: np.ndarray
     ) -> list[Fraction] | None:
-        """Weights of the named rows, each up to a factor, that prove that these have no point in common; or None."""
+        """Weights of the named rows that prove that these have no point in common; None if there are no such."""
         rows = self._exact_rows(slopes, active, named)
         # Reduced, so that what follows stays small.
         rows = [[v // (gcd(*row) or 1) for v in row] for row in rows]
