@@ -19,9 +19,7 @@ from lipverify.numbers import Array
 def differs(network: Network, path: str) -> str | None:
     """Where a network differs from layers ``W0, b0, W1, ...`` of an ``.npz`` file; None if nowhere."""
     wanted: list[tuple[tuple[int, ...], tuple[Array, ...]]] = []
-    with opened(
-        path, f"model of layers W0, b0, W1, b1, ... (other formats: lipcompare certificate FILE {path})"
-    ) as file:
+    with opened(path, f"model of layers W0, b0, ... (other formats: lipcompare certificate FILE {path})") as file:
         for k in range(max(1, sum(re.fullmatch(r"W\d+", name) is not None for name in file.files))):
             wanted += [((2 * k,), (file[f"W{k}"], file[f"b{k}"])), ((2 * k + 1,), (np.zeros(len(file[f"b{k}"])),))]
     own = [(node.parents, node.numbers) for node in network.nodes]

@@ -43,7 +43,7 @@ def test_other_files_are_said_to_be_something_else(tmp_path: Path, capsys: pytes
     cut.write_bytes(whole()[:300])
     layers = tmp_path / "layers.npz"
     np.savez(layers, W0=np.ones((2, 3)), b0=np.zeros(2), W1=np.ones((2, 2)), Width=np.ones(1))
-    form = "layers W0, b0, W1, b1, ... (other formats: lipcompare certificate FILE"
+    form = "layers W0, b0, ... (other formats: lipcompare certificate FILE"
     said = {
         (layers,): "layers.npz is no certificate: it is an .npz file of W0, b0, W1, Width",
         (text,): "text.npz is no certificate: it is no whole .npz file",
