@@ -81,6 +81,13 @@ def test_errors_of_gates_are_in_those_of_their_chords(off: float) -> None:
     assert bool((values >= -forms.error.unsqueeze(1) - 1e-12).all()) and float(values.min()) < -1e-4
 
 
+def test_errors_of_gates_stay_where_signs_become_coordinates() -> None:
+    data = setting(nets.problem(NETWORKS["dense"], 0.4))[0]
+    rough = dataclasses.replace(data, gate_slack=0.01 * data.mask)
+    signed = with_signs(rough, torch.zeros_like(data.columns), 64)
+    assert signed.size > data.size and torch.equal(signed.gate_slack[:, : data.size], rough.gate_slack)
+
+
 def test_constants_of_chords_that_cancel_may_round_below_0() -> None:
     """At a constant ``K`` that is an end of its interval, chords are differences of equal constants."""
     data, maps = setting(nets.problem(NETWORKS["dense"], 0.4))
