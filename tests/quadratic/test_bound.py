@@ -375,3 +375,12 @@ def test_nothing_is_proved_where_numbers_out_of_range_cancelled(norm: Norm) -> N
     gradients = dataclasses.replace(gradients, intervals={**gradients.intervals, 0: Interval(unknown, unknown)})
     found = sdp_bound(problem.network, gates, problem.functionals, gradients, norm)
     assert truth(problem).admits_upper(0, norm, float(found.upper))
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-170, 1e-200])
+def test_squares_that_underflow_bound_no_root(scale: float) -> None:
+    """For p = 2 programs bound squares: that of 1e-170 is 0, and says nothing."""
+    problem = nets.problem(nets.dense(5, (3, 6, 6, 2)), 0.5, norm="2")
+    small = dataclasses.replace(problem, functionals=problem.functionals * scale)
+    upper = lipcompare.bound(small, "sdp").upper
+    assert (nets.sampled_norms(small).numpy() <= upper).all() and (upper <= 10 * scale).all()
