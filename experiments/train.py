@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from experiments.data import Dataset, dataset
 from experiments.models import MODELS, Model, model
 from lipcompare.errors import InvalidInput, LipcompareError
+from lipcompare.network.environment import computing
 
 CACHE = Path("results") / "models"
 
@@ -91,7 +92,7 @@ def trained(
         module.load_state_dict(torch.load(path, weights_only=True))
         return Trained(chosen, module.eval(), float(json.loads(record.read_text())["accuracy"]), path)
     tell = None if on_epoch is None else lambda text: on_epoch(f"training {name}: {text}")
-    with _one_thread():
+    with computing(threads=1), torch.enable_grad():
         fit(module.to(device), data, protocol, device, on_epoch=tell)
     accuracy = accuracy_on(module, data, device)
     module = module.cpu()
@@ -110,17 +111,6 @@ def trained(
     with _whole(record) as unfinished:
         unfinished.write_text(json.dumps(facts, indent=2) + "\n")
     return Trained(chosen, module, accuracy, path)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -131,10 +131,11 @@ class Pairs:
             f"tighter on {int(self.tighter.sum())}; "
         )
         some = self.ratio[np.isfinite(self.ratio) & (self.ratio > 0)]
+        zeros = "" if len(some) == count else f" where neither is 0, as one is on {_problems(count - len(some))},"
         if len(some):
-            said += f"its value is {_mean(some):.4g} times that of {first} in the geometric mean ({_ends(some)})"
             said += (
-                ", " if len(some) == count else f", where neither is 0, as one is on {_problems(count - len(some))}, "
+                f"its value is {_mean(some):.4g} times that of {first} in the geometric mean ({some.min():.4g} to "
+                f"{some.max():.4g}),{zeros} "
             )
         said += f"its time {two_digits(_mean(self.times))} times."
         against = self.ratio[self.tighter].groupby(self.group[self.tighter]).min().sort_values()
@@ -346,10 +347,6 @@ def _group(rows: pd.DataFrame) -> pd.Series:
 def _mean(ratios: pd.Series) -> float:
     """Geometric."""
     return float(np.exp(np.log(ratios).mean()))
-
-
-def _ends(ratios: pd.Series) -> str:
-    return f"{ratios.min():.4g} to {ratios.max():.4g}"
 
 
 def _problems(count: int) -> str:

@@ -3,9 +3,8 @@
 python -m figures.record --store results/full/results.sqlite --out docs/results
 
 ``rows.csv`` has every cell with its provenance, ``trace.csv`` what it said on the way, ``figures/`` the pictures (SVG,
-PNG) and tables (LaTeX, Markdown, CSV),
-``index.md`` the paper's claims with the numbers for and against them. The folder is made anew: nothing old stays in it.
-Figures whose results are missing are named on the page.
+PNG) and tables (LaTeX, Markdown, CSV), ``index.md`` the paper's claims with the numbers for and against them. The
+folder is made anew: nothing old stays in it. Figures whose results are missing are named on the page.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,42 +110,44 @@ def write_certificate(
             row["upper"] = {"kind": kind}
             row["claim"][1] = max(upper * (1 + _ROOM), _LEAST) if np.isfinite(upper) else None
     elif np.isfinite(result.overall_upper[example]):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         bounds, linear = _whole_box(one, header, writer, memory, time_limit)
-        time_limit -= time.perf_counter() - begun
-        begun = time.perf_counter()
         ends = np.minimum(result.upper[example], linear)
-        search = partial(proof_trees, one, bounds, linear, witnesses, ends, memory=memory)
+
+        def searched(tolerance: float) -> list[Tree]:
+            left = time_limit - (time.perf_counter() - started)
+            return proof_trees(
+                one, bounds, linear, witnesses, ends, tolerance=tolerance, time_limit=left, memory=memory
+            )  # fmt: skip
 
         def claim(number: int, tree: Tree) -> None:
             rows[number]["upper"] = _upper(number, tree, one, writer)
             rows[number]["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
 
-        trees = search(tolerance=_CLOSE if result.method in _PROGRAMS else _LOOSE, time_limit=time_limit)
+        trees = searched(_CLOSE if result.method in _PROGRAMS else _LOOSE)
         for number, tree in enumerate(trees):
             claim(number, tree)
+    size, highs = writer.save(header, path), _proved(path, rows)
+    again = trees and result.method not in _PROGRAMS and time.perf_counter() - started < time_limit
+    if again and (short := _short(rows, highs)):
+        # Rounded multipliers of programs that ended early may lose what the search had: the better proof stays.
+        closer = searched(_CLOSE)
+        for number in short:
+            claim(number, closer[number])
         writer.save(header, path)
-        short = _short(rows, highs := _proved(path, rows))
-        left = time_limit - (time.perf_counter() - begun)
-        if short and left > 0 and result.method not in _PROGRAMS:
-            # Rounded multipliers of programs that ended early may lose what the search had: the better proof stays.
-            closer = search(tolerance=_CLOSE, time_limit=left)
-            for number in short:
-                claim(number, closer[number])
-            writer.save(header, path)
-            again = _proved(path, rows)
-            for number in short:
-                trees[number] = min((again[number], 0, closer[number]), (highs[number], 1, trees[number]))[2]
-                claim(number, trees[number])
-    size = writer.save(header, path)
-    highs = _proved(path, rows)
+        better = _proved(path, rows)
+        for number in short:
+            if better[number] <= highs[number]:
+                trees[number] = closer[number]
+            claim(number, trees[number])
+        size, highs = writer.save(header, path), [min(pair) for pair in zip(highs, better, strict=True)]
     if short := _short(rows, highs):
         for number in short:
             # Re-propagation there may find less than the search did: claim what is proved.
             rows[number]["claim"][1] = highs[number] * (1 + _OVER) if np.isfinite(highs[number]) else None
         size = writer.save(header, path)
-    ends = [row["claim"][1] for row in rows]
-    upper = float("inf") if any(end is None for end in ends) else max(ends)
+    claims = [row["claim"][1] for row in rows]
+    upper = float("inf") if any(end is None for end in claims) else max(claims)
     return Summary(max(row["claim"][0] for row in rows), upper, size, sum(len(tree.leaves) for tree in trees))
 
 
@@ -159,10 +160,8 @@ def _proved(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> 
 
 def _short(rows: Sequence[Mapping[str, Any]], highs: Sequence[float]) -> list[int]:
     """Rows whose claim is below what is proved."""
-    ends = [row["claim"][1] for row in rows]
-    return [
-        number for number, (end, high) in enumerate(zip(ends, highs, strict=True)) if end is not None and end < high
-    ]
+    pairs = zip((row["claim"][1] for row in rows), highs, strict=True)
+    return [number for number, (claim, high) in enumerate(pairs) if claim is not None and claim < high]
 
 
 def _whole_box(

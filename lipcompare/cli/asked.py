@@ -27,9 +27,9 @@ RELAXATIONS = ("lbp", "middle", "recurjac", "ibp")
 PLOTS = ("values", "sweep", "pareto", "profile", "traces", "statuses")
 
 
-def _file(text: str) -> typer.models.OptionInfo:
-    """An option that names a file to write."""
-    made: typer.models.OptionInfo = typer.Option(help=text, metavar="FILE", rich_help_panel=OUT)
+def _file(text: str, *names: str) -> typer.models.OptionInfo:
+    """An option that names a file, which is called like its field unless it has names."""
+    made: typer.models.OptionInfo = typer.Option(*names, help=text, metavar="FILE", rich_help_panel=OUT)
     return made
 
 
@@ -265,18 +265,11 @@ class ResultsOptions:
     ] = False  # fmt: skip
     imported: Annotated[
         str | None,
-        typer.Option(
-            "--import", metavar="FILE", show_default=False, rich_help_panel=OUT,
-            help="Put the finished rows of an exported .csv or .parquet file into the store, which is made if need be.",
+        _file(
+            "Put the rows of an exported .csv or .parquet file into the store, which is made if need be.", "--import"
         ),
-    ] = None  # fmt: skip
-    import_trace: Annotated[
-        str | None,
-        typer.Option(
-            "--import-trace", metavar="FILE", show_default=False, rich_help_panel=OUT,
-            help="With --import: the exported traces of these rows.",
-        ),
-    ] = None  # fmt: skip
+    ] = None
+    import_trace: Annotated[str | None, _file("With --import: the exported traces of these rows.")] = None
     repair: Annotated[
         bool,
         typer.Option(

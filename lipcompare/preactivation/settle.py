@@ -58,37 +58,37 @@ class Halvings:
     """The boxes that one layer's targets were settled on, as a binary tree: what a proof of it needs.
 
     Attributes:
-        node: the activation node.
-        along: per box the input that halves it, -1 for none.
-        first: per box the number of its lower half, which its upper half follows.
-        left: per box the targets that were open there, packed to bits.
+        count: boxes, of which the whole one is the first.
+        steps: per batch of boxes that were halved their numbers (some,), those of their lower halves, which the upper
+            ones follow, the inputs along which, and the targets that were open there, packed to bits (some, bytes).
     """
 
-    node: int
-    along: list[int] = dataclasses.field(default_factory=lambda: [-1])
-    first: list[int] = dataclasses.field(default_factory=lambda: [0])
-    left: list[bytes] = dataclasses.field(default_factory=lambda: [b""])
+    count: int = 1
+    steps: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
     def halve(self, boxes: np.ndarray, along: np.ndarray, left: np.ndarray) -> np.ndarray:
-        """Halves of ``boxes`` (some,) along inputs: numbers of the lower ones, then of the upper ones."""
-        lower = len(self.along) + 2 * np.arange(len(boxes))
-        for box, j, one, open_ in zip(boxes.tolist(), along.tolist(), lower.tolist(), left, strict=True):
-            self.along[box], self.first[box], self.left[box] = j, one, np.packbits(open_).tobytes()
-        self.along += [-1] * (2 * len(boxes))
-        self.first += [0] * (2 * len(boxes))
-        self.left += [b""] * (2 * len(boxes))
+        """Halves of ``boxes`` (some,) along inputs: numbers of the lower ones, then of the upper ones.
+
+        ``left``: (some, targets) which targets are open there.
+        """
+        lower = self.count + 2 * np.arange(len(boxes))
+        self.steps.append((boxes, lower, along, np.packbits(left, axis=1)))
+        self.count += 2 * len(boxes)
         return np.concatenate([lower, lower + 1])
 
     def preorder(self, proved: np.ndarray) -> list[int]:
         """The input of every halving that targets ``proved`` (targets,) needed, before its lower and its upper half,
         and -1 for boxes that are not halved."""
-        needed, inputs, waiting = np.packbits(proved), list[int](), [0]
+        needed = np.packbits(proved)
+        first, halved = np.zeros(self.count, np.int64), np.full(self.count, -1)
+        for boxes, lower, along, left in self.steps:
+            first[boxes], halved[boxes] = lower, np.where((left & needed).any(1), along, -1)
+        inputs, waiting = list[int](), [0]
         while waiting:
             box = waiting.pop()
-            halved = bool((np.frombuffer(self.left[box], np.uint8) & needed[: len(self.left[box])]).any())
-            inputs.append(self.along[box] if halved else -1)
-            if halved:
-                waiting += [self.first[box] + 1, self.first[box]]
+            inputs.append(int(halved[box]))
+            if halved[box] >= 0:
+                waiting += [int(first[box]) + 1, int(first[box])]
         return inputs
 
 
@@ -149,7 +149,7 @@ def settle(
         if not len(targets):
             continue
         side = torch.where(seen[k].lower[targets] > 0, 1.0, -1.0).to(lower)
-        halvings = None if keep is None else Halvings(k)
+        halvings = None if keep is None else Halvings()
         least = _prove(network, whole, settled, slack, k, targets, side, effort, memory, deadline, halvings)
         proved = least > 0
         if keep is not None and halvings is not None and bool(proved.any()):

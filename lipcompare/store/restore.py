@@ -7,22 +7,20 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from lipcompare.budget import TracePoint
 from lipcompare.errors import InvalidInput
-from lipcompare.store.database import Member, Origin, Record, Store
+from lipcompare.store.database import Label, Member, Origin, Record, Store
 from lipcompare.store.export import FORMATS, csv_text
-
-if TYPE_CHECKING:
-    import pandas as pd
+from lipcompare.store.repair import JSON, REAL
 
 _PLACE = ("study", "task", "series")
 _POINT = ("seconds", "lower", "upper")
 _LABEL = "label."
-_JSON = ("options", "versions", "rows_lower", "rows_upper")
-_WHOLE = frozenset({"inputs", "outputs", "neurons", "memory_limit", "seed", "threads"})
-_REAL = frozenset({"radius", "lower", "upper", "seconds", "time_limit", "gap"})
+_WHOLE = frozenset(field.name for field in dataclasses.fields(Record) if field.type == "int")
 _ORIGIN = tuple(field.name for field in dataclasses.fields(Origin))
 _RECORD = tuple(field.name for field in dataclasses.fields(Record) if field.name not in ("origin", "trace"))
 
@@ -52,7 +50,7 @@ def restore(store: Store, rows: str | Path, trace: str | Path | None = None) -> 
     frame = _read(rows, (*_PLACE, *_RECORD, *_ORIGIN), "rows")
     points = _points(trace) if trace is not None else {}
     given = frame.to_dict("records")
-    finished = [row for row in given if not _missing(row["status"])]
+    finished = [row for row in given if not pd.isna(row["status"])]
     if not finished:
         raise InvalidInput(f"{rows} has no finished row.")
     questions = {(row["study"], row["task"]): str(row["problem_hash"]) for row in finished}
@@ -83,8 +81,6 @@ def _keep(store: Store, cells: list[Record], members: list[tuple[str, Member]]) 
 
 def _read(path: str | Path, columns: tuple[str, ...], what: str) -> pd.DataFrame:
     """An exported file as a frame, with the texts that were exported."""
-    import pandas as pd
-
     path = Path(path)
     if path.suffix not in FORMATS:
         raise InvalidInput(f"Cannot import {path}: the file's ending must be .csv or .parquet.")
@@ -139,33 +135,28 @@ def _record(row: Mapping[Any, Any], points: Mapping[tuple[str, ...], list[TraceP
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in _JSON:
+    if name in JSON:
         return json.loads(value)
     if name in _WHOLE:
         return int(float(value))
-    if name in _REAL:
-        return math.nan if _missing(value) else float(value)
-    return "" if _missing(value) else str(value)
-
-
-def _missing(value: Any) -> bool:
-    """Of a text None, of a number NaN."""
-    return value is None or bool(value != value)
+    if name in REAL:
+        return math.nan if pd.isna(value) else float(value)
+    return "" if pd.isna(value) else str(value)
 
 
 def _member(row: Mapping[Any, Any], problem: str) -> Member:
     labels = {
         str(name).removeprefix(_LABEL): _label(value)
         for name, value in row.items()
-        if str(name).startswith(_LABEL) and not _missing(value)
+        if str(name).startswith(_LABEL) and not pd.isna(value)
     }
     return Member(str(row["task"]), str(row["series"]), str(row["key"]), problem, labels)
 
 
-def _label(value: Any) -> str | int | float | bool:
+def _label(value: Label) -> Label:
     """A label of a file: a number where it reads as one."""
     if not isinstance(value, str):
-        return value if isinstance(value, (bool, int, float)) else value.item()
+        return value
     if value in ("True", "False"):
         return value == "True"
     try:

@@ -90,7 +90,7 @@ def test_the_halvings_that_are_kept_are_trees_of_what_is_settled() -> None:
 
 
 def test_halvings_that_nothing_needed_are_left_out() -> None:
-    made = Halvings(4)
+    made = Halvings()
     whole, both = np.zeros(1, int), np.array([[True, True, False]])
     lower, upper = made.halve(whole, np.array([1]), both)
     made.halve(np.array([upper]), np.array([0]), np.array([[False, True, False]]))

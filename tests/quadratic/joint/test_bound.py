@@ -48,17 +48,6 @@ def test_one_row_is_lipsdp() -> None:
     assert float(bound_of(problem).upper[0]) == pytest.approx(other.overall_upper[0], rel=1e-3)
 
 
-def test_multipliers_below_0_count_for_nothing() -> None:
-    """Less than none of a gate's inequality would prove less than is true."""
-    from lipcompare.quadratic.joint.bound import _certified
-
-    found = bound_of(nets.problem(nets.dense(5, (3, 6, 6, 2)), 0.8, norm="2"))
-    assert found.data is not None and found.theta is not None
-    rho = found.upper.square() / found.data.scale
-    negative, none = (_certified(found.data, rho, factor * found.theta) for factor in (-1.0, 0.0))
-    assert torch.equal(negative, none) and bool((none > found.upper).all())
-
-
 def test_multipliers_that_are_not_feasible_are_not_believed() -> None:
     """What is certified holds whatever the multipliers are: half of the optimal ones prove less, not more."""
     from lipcompare.quadratic.joint.bound import _certified
