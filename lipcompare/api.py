@@ -82,7 +82,8 @@ def bound(
         time_limit: seconds; infinity for none.
         gap: relative gap at which exact methods stop.
         memory: bytes of working memory that batched passes respect.
-        threads: CPU threads of torch during the run (None leaves them as they are).
+        threads: CPU threads of torch during the run, and processes in which ``bab``, and what uses it, evaluates
+            subdomains side by side once a search has lasted; None leaves torch's as they are, and searches alone.
         progress: show the interval while the run goes on, once it takes more than a second; None: on a terminal or in a
             notebook.
         on_progress: called with every point of the trace.
@@ -106,7 +107,7 @@ def bound(
     asked = {name: options.pop(name) for name in _ASKED if name in options}
     chosen = _method(method, options)
     problem = _question(problem, center, eps, asked)
-    clock = Clock(Budget(time_limit, gap, memory))
+    clock = Clock(Budget(time_limit, gap, memory, int(threads or 1)))
     so_far = SoFar(problem.batch, problem.rows)
     try:
         with computing(threads):
@@ -117,7 +118,7 @@ def bound(
 
             with _watching(progress, chosen.name) as shown:
                 checking = min(_CHECK * len(problem.network.nodes), _MOST * time_limit)
-                budget = Budget(time_limit=time_limit - checking, gap=gap, memory=memory)
+                budget = dataclasses.replace(clock.budget, time_limit=time_limit - checking)
                 listeners = (on_progress, shown and shown.show), (on_note, shown and shown.note)
                 return _checked(problem, _run(problem, chosen, budget, clock, so_far, *listeners), gap)
     except KeyboardInterrupt:

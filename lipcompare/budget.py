@@ -44,6 +44,7 @@ class Budget:
         time_limit: seconds of wall clock; methods that cannot stop midway run to their end.
         gap: relative gap at which an interval counts as exact.
         memory: bytes of working memory that batched passes respect.
+        threads: processors for searches that can share their work; torch's own threads are set apart from this.
         on_progress: called with each point of the trace.
         on_note: called with what a search is doing, in words.
         on_kept: called with what is proved so far, or with a function that says so when it is asked at the end.
@@ -52,6 +53,7 @@ class Budget:
     time_limit: float = float("inf")
     gap: float = 1e-4
     memory: int = 2**30
+    threads: int = 1
     on_progress: Callable[[TracePoint], None] | None = None
     on_note: Callable[[str], None] | None = None
     on_kept: Callable[[Kept | Callable[[], Kept]], None] | None = None
@@ -203,7 +205,7 @@ def fitting(memory: int, each: int) -> int:
 
 def counted(number: int, noun: str) -> str:
     """A number of things, in words: ``1 box``, ``2 boxes``."""
-    plural = {"box": "boxes", "study": "studies"}.get(noun, f"{noun}s")
+    plural = {"box": "boxes", "study": "studies", "process": "processes"}.get(noun, f"{noun}s")
     return f"{number} {noun if number == 1 else plural}"
 
 

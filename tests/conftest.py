@@ -74,9 +74,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def light_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes of studies are forks, which import nothing; tests marked ``processes`` have them started anew."""
+    """Processes of studies and of searches are forks, which import nothing; ``processes`` has them started anew."""
     if hasattr(os, "fork") and request.node.get_closest_marker("processes") is None:
-        monkeypatch.setattr("lipcompare.study.process._spawn", forked.spawn)
+        for user in ("study.process", "branching.workers.pool"):
+            monkeypatch.setattr(f"lipcompare.{user}.spawn", forked.spawn)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -9,8 +10,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from typing import IO
-
-from lipcompare.study import worker
 
 
 class Forked:
@@ -83,6 +82,6 @@ def _become(main: Callable[[], object], reads: int, says: int, errors: int) -> N
         os._exit(code)
 
 
-def spawn(threads: int, errors: IO[bytes]) -> Forked:
-    """In place of ``lipcompare.study.process._spawn``."""
-    return Forked(worker.main, errors)
+def spawn(module: str, threads: int, errors: IO[bytes]) -> Forked:
+    """In place of :func:`lipcompare.processes.spawning.spawn`."""
+    return Forked(importlib.import_module(module).main, errors)

@@ -69,6 +69,8 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "certificates/test_write.py": ("certificates/file.py", "certificates/search.py"),
     # What is seen from outside alone: processes of a run, pages, the command line, signals.
     "study/test_run.py": ("study/lanes.py",),
+    "study/test_process.py": ("processes/spawning.py", "processes/serving.py"),
+    "branching/workers/test_pool.py": ("branching/workers/serve.py",),
     "report/test_pages.py": ("report/templating.py",),
     "cli/commands/test_bounds.py": ("cli/app.py", "cli/options.py"),
     "cli/test_light.py": ("cli/asked.py",),

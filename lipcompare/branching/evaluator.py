@@ -248,9 +248,12 @@ class NetworkEvaluator:
         """
         network, upper = self.problem.network, batch.linear
         inherited = [b""] * len(upper)
-        if bool((batch.depth == 0).any()):
-            relaxed = self.bound(batch, floor, target)
-            upper, inherited = torch.minimum(upper, relaxed.upper), pack_multipliers(relaxed.multipliers)
+        whole = (batch.depth == 0).nonzero().squeeze(-1)
+        if len(whole):
+            relaxed = self.bound(batch.select(whole), floor, target)
+            upper = upper.index_copy(0, whole, torch.minimum(upper[whole], relaxed.upper))
+            for i, packed in zip(whole.tolist(), pack_multipliers(relaxed.multipliers), strict=True):
+                inherited[i] = packed
         room = torch.where(box.radius > self.smallest, box.radius, 0.0)
         along = (batch.gradients.intervals[0].magnitude[:, 0] * room).argmax(-1).tolist()
         points = box.center.unsqueeze(1) + box.radius.unsqueeze(1) * self.scatter

@@ -140,7 +140,7 @@ TimeLimit = Annotated[
 ]
 Gap = Annotated[float, typer.Option(help="Relative gap at which an interval counts as exact.", rich_help_panel=RUN)]
 Memory = Annotated[float, typer.Option(help="Working memory in GiB that batched passes respect.", rich_help_panel=RUN)]
-Threads = Annotated[int, typer.Option(help="CPU threads; more pay off on large networks only.", rich_help_panel=RUN)]
+Threads = Annotated[int, typer.Option(help="CPU threads; `bab` searches on so many processes.", rich_help_panel=RUN)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=RUN)]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.", rich_help_panel=RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.", rich_help_panel=OUT)]

@@ -22,6 +22,7 @@ from lipcompare.branching.ledger import Ledger
 from lipcompare.branching.race import Tree, by_class, race
 from lipcompare.branching.roots import first_points, settled
 from lipcompare.branching.state import Checkpoint, fingerprint, load, save
+from lipcompare.branching.workers.pool import SideBySide, Workers
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
@@ -35,6 +36,8 @@ from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
 from lipcompare.result import Attained, Bound, Witness, Witnesses
+
+OnExample = NetworkEvaluator | BoxEvaluator | EverywhereEvaluator
 
 
 class Schedule(enum.Enum):
@@ -63,6 +66,10 @@ class Bab(Method):
     bounds many subdomains, the second few and tightly; with ``bound = race`` both search, each a tree of its own, until
     the gap of one is clearly ahead, which goes on alone. Where the time is little for a search, the bound of the method
     ``sdp`` over the whole box comes first, so that it is not looser than that.
+
+    With several ``threads`` subdomains are evaluated side by side, each part of a batch by a process of its own, once
+    the search has lasted (:mod:`lipcompare.branching.workers`); networks so large that one evaluation is work for
+    several threads are left to those of torch.
 
     On all inputs gates are decided alone: regions may be unbounded, and are empty by an exact certificate only.
 
@@ -144,11 +151,13 @@ class Bab(Method):
         ``known``: points to beat; without any, the search looks for some itself.
         """
 
-        def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
-            points = None if known is None else known.example(b)
-            return self._example(ledger, b, part, points, clock.budget, deadline)
+        with Workers(clock.budget.threads - 1 if problem.device.type == "cpu" else 0) as workers:
 
-        return searched(self, problem, linear, clock, search, nodes="subdomain", saved=bool(self.state))
+            def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
+                points = None if known is None else known.example(b)
+                return self._example(ledger, b, part, points, clock.budget, deadline, workers)
+
+            return searched(self, problem, linear, clock, search, nodes="subdomain", saved=bool(self.state))
 
     def _entrants(self, problem: Problem) -> tuple[str, ...]:
         """Names of the bounds that race, or of the only one."""
@@ -173,7 +182,7 @@ class Bab(Method):
         bounds: Mapping[int, Interval],
         memory: int,
         deadline: Deadline,
-    ) -> NetworkEvaluator | BoxEvaluator | EverywhereEvaluator:
+    ) -> OnExample:
         """The evaluator of one example by the bound of that name, whose search ends at ``deadline``.
 
         ``root``: what is known over its whole box; ``bounds``: the same pre-activation bounds, or tighter ones.
@@ -217,6 +226,7 @@ class Bab(Method):
         known: list[Witness] | None,
         budget: Budget,
         deadline: Deadline,
+        workers: Workers,
     ) -> Ended:
         problem = linear.problem
         batch = ledger.problem.batch
@@ -255,18 +265,23 @@ class Bab(Method):
             gap=budget.gap,
             nodes=self.node_limit / (problem.rows if self.schedule is Schedule.CLASSES else 1) or float("inf"),
             memory=memory // len(names),
-            least=_FEW if problem.device.type == "cpu" else _MANY,
-            batch=self.batch,
+            least=(_FEW if problem.device.type == "cpu" else _MANY) * (1 + workers.count),
+            batch=self.batch * (1 + workers.count),
         )
-        before, evaluators = search.nodes, list[NetworkEvaluator | BoxEvaluator | EverywhereEvaluator]()
+        before, evaluators = search.nodes, list[OnExample | SideBySide]()
         checkpoint = Checkpoint(path, key) if path is not None else None
         linear_upper = ledger.upper[b].copy()
 
         def tree(name: str, start: Search, bounds: Mapping[int, Interval]) -> Tree:
             evaluator = self._evaluator(name, problem, root, bounds, memory, deadline)
-            evaluators.append(evaluator)
+            if workers.count and not (isinstance(evaluator, NetworkEvaluator) and evaluator.inherits):
+                share = memory // (1 + workers.count)
+                parted = self._evaluator(name, problem, root, bounds, share, deadline)
+                evaluators.append(workers.beside(parted, b))
+            else:  # torch's threads have much to share there, and what is known of the whole box takes much memory
+                evaluators.append(evaluator)
             searches = [start] if self.schedule is Schedule.QUEUE else by_class(start)
-            return Tree(searches, evaluator, limits, ledger, b, checkpoint)
+            return Tree(searches, evaluators[-1], limits, ledger, b, checkpoint)
 
         def again(upper: np.ndarray) -> Search:
             return Search.start(upper, list(ledger.attained[b].witnesses.values()))

@@ -20,6 +20,7 @@ from typing import IO, NamedTuple
 from lipcompare.budget import TracePoint
 from lipcompare.errors import LipcompareError
 from lipcompare.network.graph import Network
+from lipcompare.processes.spawning import close, end, last_words, spawn
 from lipcompare.result import Status
 from lipcompare.store.database import Origin, Record
 from lipcompare.study.definition import Cell
@@ -161,7 +162,7 @@ class CellProcess:
         """The row of a process that ended, or that can no longer be talked to (``said``: why, if that is known)."""
         assert self._process is not None
         ended = not said and _ends(self._process)
-        _end(self._process)
+        end(self._process)
         code = self._process.wait()
         text = self._last_words()
         if not said:
@@ -178,14 +179,8 @@ class CellProcess:
         return without_result(cell, status, detail, seconds=seconds, trace=trace, where=self._origin)
 
     def _last_words(self) -> str:
-        """What the process said last on stderr: an exception's last line, or a solver's complaint before it aborted."""
-        if self._errors is None:
-            return ""
-        self._errors.seek(self._silence)
-        lines = self._errors.read()[-20_000:].decode(errors="replace").splitlines()
-        fatal = next((k for k, line in enumerate(lines) if line.startswith("Fatal Python error")), len(lines))
-        spoken = [line.strip() for line in lines[:fatal] if line.strip() and not line.startswith(" ")]
-        return " ".join([*spoken[-1:], *lines[fatal : fatal + 1]])[:500]
+        """What the process said last since the present cell began."""
+        return "" if self._errors is None else last_words(self._errors, self._silence)
 
     def _start(self, threads: int) -> None:
         """Start a process, if need be at the second or third try."""
@@ -204,7 +199,7 @@ class CellProcess:
         self._kill()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
         try:
-            self._process = _spawn(threads, self._errors)
+            self._process = spawn("lipcompare.study.worker", threads, self._errors)
         except OSError as error:  # no memory or no number for another process
             self._kill()
             raise WorkerError(f"A worker process does not start: {error}.") from error
@@ -233,12 +228,7 @@ class CellProcess:
 
     def _kill(self) -> None:
         if self._process is not None:
-            _end(self._process)
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError):  # what is buffered for a dead process cannot be written
-                        stream.close()
+            close(self._process)
         if self._errors is not None:
             self._errors.close()
         self._process, self._errors, self._network, self._idle_memory, self._silence = None, None, "", 0, 0
@@ -248,42 +238,16 @@ class CellProcess:
         self._stopped = True
         process = self._process
         if process is not None:
-            _end(process)
+            end(process)
 
     def close(self) -> None:
         """End the process."""
         self._kill()
 
 
-def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A worker process in a session of its own, so that Ctrl-C reaches the runner alone."""
-    environment = dict(os.environ)
-    environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", "from lipcompare.study.worker import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        env=environment,
-        start_new_session=True,
-    )
-
-
 def _unproved(record: Record, why: str) -> Record:
     """A row whose certificate was not written."""
     return dataclasses.replace(record, message=f"{record.message} There is no certificate: {why}.")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process, and the solvers that it started."""
-    if process.returncode is not None:
-        return  # its number may be another process's by now
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ends(process: subprocess.Popen[bytes]) -> bool:

@@ -7,19 +7,14 @@ status ends the process with a traceback on stderr, of which the runner makes a 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import math
 import os
-import pickle
-import queue
 import random
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +28,7 @@ from lipcompare.network.activations import relu
 from lipcompare.network.graph import Activate, Affine, Input, Network
 from lipcompare.network.linear_maps import Dense
 from lipcompare.problem import Problem
+from lipcompare.processes.serving import serve
 from lipcompare.result import Status
 from lipcompare.store.database import Origin, Record
 from lipcompare.study.definition import Cell, CellLimits
@@ -87,49 +83,15 @@ Message = Ready | Running | TracePoint | Proving | Done
 
 def main() -> None:
     """Serve until the input ends, which it also does when the runner is killed: then end at once."""
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What a solver prints must not get between the rows, nor may it read the jobs.
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    faulthandler.enable()
-    threading.excepthook = _thread_failed
-    jobs: queue.Queue[Job] = queue.Queue()
-    threading.Thread(target=_read, args=(incoming, jobs), daemon=True).start()
-
-    def send(message: Message) -> None:
-        pickle.dump(message, outgoing)
-        outgoing.flush()
-
+    receive, send = serve()
     warm: set[type[Method]] = set()
     network = None
     send(Ready(origin()))
     while True:
-        job = jobs.get()
+        job: Job = receive()
         network = job.network or network
         assert network is not None
         send(Done(_run(job, network, warm, send)))
-
-
-def _read(incoming: BinaryIO, jobs: queue.Queue[Job]) -> None:
-    while True:
-        try:
-            jobs.put(pickle.load(incoming))  # noqa: S301  # from the runner that started this process
-        except (EOFError, OSError):
-            _end_all()
-
-
-def _end_all() -> NoReturn:
-    """End this process and the solvers that it started."""
-    if sys.platform != "win32" and os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(1)
-
-
-def _thread_failed(what: threading.ExceptHookArgs) -> None:
-    """A job that cannot be read, as when the method's class is not importable here: say so and end."""
-    threading.__excepthook__(what)
-    sys.stderr.flush()
-    os._exit(1)
 
 
 def _run(job: Job, network: Network, warm: set[type[Method]], send: Callable[[Message], None]) -> Record:
@@ -164,6 +126,7 @@ def _run(job: Job, network: Network, warm: set[type[Method]], send: Callable[[Me
                 time_limit=cell.limits.time,
                 gap=cell.limits.gap,
                 memory=_memory(cell),
+                threads=cell.limits.threads,
                 progress=False,
                 on_progress=on_progress,
             )

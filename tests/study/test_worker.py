@@ -36,7 +36,7 @@ def test_a_method_that_cannot_travel_is_a_crash(tmp_path: Path, monkeypatch: pyt
         del runner_methods.NotThere  # type: ignore[attr-defined]
         worker.main()
 
-    monkeypatch.setattr("lipcompare.study.process._spawn", lambda threads, errors: Forked(elsewhere, errors))
+    monkeypatch.setattr("lipcompare.study.process.spawn", lambda module, threads, errors: Forked(elsewhere, errors))
     run([study(Setting("local"))], tmp_path / "r.sqlite", console=QUIET)
     row = rows(tmp_path / "r.sqlite").iloc[0]
     assert row["status"] == "crashed" and "NotThere" in row["message"]
