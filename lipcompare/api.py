@@ -17,7 +17,6 @@ import numpy as np
 from lipcompare import methods
 from lipcompare.budget import Budget, Clock, TracePoint
 from lipcompare.certificates import write_certificate
-from lipcompare.combine import SoFar
 from lipcompare.display.progress import Display, watched
 from lipcompare.display.progress import progress as news
 from lipcompare.errors import (
@@ -30,6 +29,7 @@ from lipcompare.errors import (
     nearest,
 )
 from lipcompare.methods import Method
+from lipcompare.methods.combine import SoFar
 from lipcompare.network.environment import computing
 from lipcompare.network.graph import Network, once_per_network, tensors
 from lipcompare.network.load import Source

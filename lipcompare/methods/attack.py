@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Budget, Clock, Copies, Deadline, Kept, tensor_bytes
-from lipcompare.combine import best_witnesses, stacked
 from lipcompare.methods.base import Method, Piece, pieces
+from lipcompare.methods.combine import best_witnesses, stacked
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, Witnesses
 from lipcompare.witness import make_witnesses

@@ -9,12 +9,12 @@ from typing import ClassVar, final
 import torch
 
 from lipcompare.budget import Budget, Clock
-from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.methods.attack import Attack
 from lipcompare.methods.base import Method
 from lipcompare.methods.baselines import Naive
+from lipcompare.methods.combine import intersect
 from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.exact import Exact
 from lipcompare.methods.lbp import Lbp

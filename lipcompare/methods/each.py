@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 
 from lipcompare.budget import Clock, Kept, TracePoint
-from lipcompare.combine import side_by_side
+from lipcompare.methods.combine import side_by_side
 from lipcompare.problem import Problem
 from lipcompare.result import Attained, Bound, Status, closed
 from lipcompare.witness import as_noted

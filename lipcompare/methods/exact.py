@@ -16,11 +16,11 @@ from lipcompare.attack.search import search as search_points
 from lipcompare.branching.driver import threshold
 from lipcompare.branching.roots import attained, first_points
 from lipcompare.budget import Budget, Clock, Deadline
-from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
 from lipcompare.methods.bab import Bab
 from lipcompare.methods.base import Method
+from lipcompare.methods.combine import intersect
 from lipcompare.methods.each import example_by_example, within
 from lipcompare.methods.linear import Linear, linear_bounds
 from lipcompare.methods.lipbab import LipBab

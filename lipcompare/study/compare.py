@@ -14,13 +14,13 @@ from rich.console import Console
 
 from lipcompare import methods
 from lipcompare.api import TIME_LIMIT, bound, refused, require_limits
-from lipcompare.combine import intersect
 from lipcompare.display.frames import Comparison
 from lipcompare.display.progress import Announce, watched
 from lipcompare.display.progress import progress as news
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError, known_keywords
 from lipcompare.methods import METHODS, Method
 from lipcompare.methods.base import changed_options, options_of
+from lipcompare.methods.combine import intersect
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status
 from lipcompare.store.database import Store

@@ -13,6 +13,7 @@ import pytest
 import typer
 from rich.table import Table
 
+import lipcompare
 from lipcompare.cli import errors
 from lipcompare.errors import InvalidInput
 
@@ -125,3 +126,10 @@ def test_names_do_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -
     out, err = capsys.readouterr()
     assert "a?[2Jb" in out and "d?e" in out and "\ng" in out and "h?]0;title" in err
     assert not any(unicodedata.category(c) == "Cc" and c != "\n" for c in out + err)
+
+
+def test_the_package_is_the_command() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "lipcompare", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.strip() == lipcompare.__version__

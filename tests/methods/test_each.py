@@ -9,7 +9,7 @@ from scripted import Scripted
 
 from lipcompare import Bound, Status
 from lipcompare.budget import Budget, Clock, Kept
-from lipcompare.combine import SoFar
+from lipcompare.methods.combine import SoFar
 from lipcompare.methods.each import example_by_example
 from lipcompare.witness import check_witnesses
 

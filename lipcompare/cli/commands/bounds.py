@@ -18,10 +18,10 @@ from lipcompare.cli.errors import console, note
 from lipcompare.cli.input import Question, input_shape, setting, settings
 from lipcompare.cli.options import BudgetOptions
 from lipcompare.cli.printing import bounds as printing
-from lipcompare.combine import intersect
 from lipcompare.display.progress import progress
 from lipcompare.errors import Contradiction, InvalidInput, LipcompareError
 from lipcompare.methods import METHODS, Method, get
+from lipcompare.methods.combine import intersect
 from lipcompare.network.load import load
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, interval_text

@@ -17,9 +17,9 @@ from rich.table import Table
 
 from lipcompare.budget import counted
 from lipcompare.cli.errors import INTERRUPTED, OK, OUT_OF_MEMORY, UNAVAILABLE, UNEXPECTED, note
-from lipcompare.combine import intersect
 from lipcompare.domain import Space
 from lipcompare.errors import Contradiction, InvalidInput, shown
+from lipcompare.methods.combine import intersect
 from lipcompare.network import Network
 from lipcompare.problem import Box, NormBall, Problem
 from lipcompare.result import Bound, Status

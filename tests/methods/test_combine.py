@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import lipcompare
 from lipcompare import Bound, Contradiction, InvalidInput, Problem, Status
 from lipcompare.budget import TracePoint
-from lipcompare.combine import intersect
+from lipcompare.methods.combine import intersect
 from lipcompare.result import Witnesses
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.witness import check_witnesses
