@@ -95,8 +95,9 @@ class SearchProgress(NamedTuple):
     open: int
     rate: float  # nodes per second
 
-    def __str__(self) -> str:
-        return f"{self.nodes:,} subdomains, {self.rate:,.0f}/s, {self.open:,} open"
+    def told(self, unit: str) -> str:
+        """In words; ``unit``: what the search calls its subdomains, one of them."""
+        return f"{self.nodes:,} {unit}s, {self.rate:,.0f}/s, {self.open:,} open"
 
 
 @dataclasses.dataclass(eq=False)

@@ -18,6 +18,7 @@ class Ledger:
 
     Attributes:
         upper: (batch, rows), bounds over the whole boxes at first.
+        unit: what the searches call a subdomain.
         attained: the best witnesses of every example.
     """
 
@@ -27,8 +28,9 @@ class Ledger:
         upper: np.ndarray,
         record: Callable[[float, float], None],
         note: Callable[[str], None],
+        unit: str = "subdomain",
     ) -> None:
-        self.problem, self.record, self.note = problem, record, note
+        self.problem, self.record, self.note, self.unit = problem, record, note, unit
         self.upper = upper.copy()
         self.attained = [Attained(problem.rows) for _ in range(problem.batch)]
         self._last = (0.0, np.inf)
@@ -62,7 +64,7 @@ class Ledger:
 
         def report(now: SearchProgress) -> None:
             self.take(example, searches)
-            self.note(str(now))
+            self.note(now.told(self.unit))
 
         return report
 

@@ -56,7 +56,7 @@ def searched(
         saved: there are searches to go on with, which are worth a look even after the time.
     """
     whole = linear.problem
-    ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note)
+    ledger = Ledger(whole, as_array(linear.upper), clock.record, clock.note, nodes)
     clock.keep(ledger.kept)
     stop, bounded, solved = Stop.DONE, 0, 0
     try:

@@ -49,7 +49,9 @@ def test_a_search_is_watched() -> None:
     ledger.upper[:] = [[6.0, 5.0], [2.0, 1.0]]
     running = search(4.0, 3.0)
     ledger.watch(0, [running])(SearchProgress(0.0, 4.0, 10, 3, 100.0))
-    assert trace == [(0.0, 4.0)] and notes == ["10 subdomains, 100/s, 3 open"]
+    ledger.unit = "region"
+    ledger.watch(0, [running])(SearchProgress(0.0, 4.0, 10, 3, 100.0))
+    assert trace == [(0.0, 4.0)] and notes == ["10 subdomains, 100/s, 3 open", "10 regions, 100/s, 3 open"]
 
 
 def test_where_nothing_was_attained_the_middle_of_the_box_stands_in() -> None:
