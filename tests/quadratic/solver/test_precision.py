@@ -45,6 +45,31 @@ def test_a_target_that_single_precision_meets_is_met_by_the_certificate(monkeypa
     assert stopped > 3
 
 
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_a_target_needs_a_margin_in_single_precision_alone(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1e-5 of it; and a problem that has met it is done."""
+    monkeypatch.setattr(precision, "_LARGE", large)
+    data = small()
+    history = solve(data, tolerance=1e-3).history
+    for step in (2, 3):
+        assert bool((history[step] < 0.99 * history[step - 1]).all())
+        for above, again in ((0.5e-5, large == 1), (2e-5, False)):
+            found = solve(data, tolerance=1e-3, target=history[step] * (1 + above))
+            assert bool(found.stopped.all()) and bool((found.iterations == step + again).all())
+
+
+def test_what_single_precision_alone_has_done_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where iterations end as double precision would take over, or soon after it did."""
+    monkeypatch.setattr(precision, "_LARGE", 1)
+    data, tolerance = small(), 1e-6
+    optimum = solve(data, tolerance=1e-9).value
+    for most in range(3, 12):
+        found = solve(data, tolerance=tolerance, max_iterations=most)
+        near = found.value <= optimum * (1 + 2 * tolerance)
+        assert bool(near[found.converged].all())
+    assert bool(solve(data, tolerance=tolerance).converged.all())
+
+
 def test_a_restored_iterate_is_inside_and_says_what_its_multipliers_say() -> None:
     """Also where rounding has taken a matrix out of the cone: ``d`` makes up for it."""
     data = small()
