@@ -66,6 +66,28 @@ def test_classes_keep_their_share_of_the_node_limit():
     assert [search.nodes for search in searches] == [15, 15]
 
 
+def test_another_round_has_what_the_first_one_left_of_the_node_limit():
+    """The first class is stopped by its half of the time, after 50 nodes; as the second ends at once, it goes on."""
+    searches = by_class(Search.start([9.0, 8.0], [Witness(0, 0.5, np.zeros(1))]))
+    evaluator = Slow([0.01, 0.0], [10**9, 1])
+    limits = SearchLimits(batch=1, nodes=70)
+    assert in_turn(searches, evaluator, limits, Deadline.after(1.0), lambda now: None) is Stop.NODES
+    assert searches[0].nodes == 70
+
+
+def test_what_one_class_attains_closes_the_others():
+    class Finds(Slow):
+        def evaluate(self, nodes, floor, target):
+            found = (Witness(0, 8.5, np.zeros(1)),)
+            return [Assessment(a.upper, a.chain, a.closed, found) for a in super().evaluate(nodes, floor, target)]
+
+    searches = by_class(Search.start([9.0, 8.0], [Witness(0, 0.5, np.zeros(1))]))
+    evaluator = Finds([0.01, 0.01], [3, 3])
+    assert in_turn(searches, evaluator, SearchLimits(batch=1), Deadline.after(5.0), lambda now: None) is Stop.DONE
+    assert [search.best for search in searches] == [8.5, 8.5]
+    assert evaluator.spent[0] > 0 and evaluator.spent[1] == 0
+
+
 class Steady:
     """Every halving takes so many seconds and lowers the bound by a part of what it is above the truth, 1."""
 

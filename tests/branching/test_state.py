@@ -44,6 +44,18 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert again.attained.witnesses[2].slopes.tolist() == [0.0, 1.0, 0.5]
 
 
+def test_the_file_that_was_there_is_not_written_into(tmp_path: Path) -> None:
+    """It is replaced as a whole: under another name it is still what it was."""
+    path, other = tmp_path / "state.npz", tmp_path / "other.npz"
+    search = made()
+    save(search, path, "key")
+    other.hardlink_to(path)
+    search.nodes = 13
+    save(search, path, "key")
+    assert load(path, "key").nodes == 13 and load(other, "key").nodes == 12
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other.npz", "state.npz"]
+
+
 def test_a_search_without_witnesses_or_subdomains(tmp_path: Path) -> None:
     search = Search.start([1.0])
     search.waiting = []

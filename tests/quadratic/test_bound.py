@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import cvxpy as cp
 import nets
@@ -384,3 +386,33 @@ def test_squares_that_underflow_bound_no_root(scale: float) -> None:
     small = dataclasses.replace(problem, functionals=problem.functionals * scale)
     upper = lipcompare.bound(small, "sdp").upper
     assert (nets.sampled_norms(small).numpy() <= upper).all() and (upper <= 10 * scale).all()
+
+
+def test_squares_that_vanish_one_by_one_bound_no_root() -> None:
+    """The square of the norm is not 0, as that of 1e-170 is, but those of all its entries are."""
+    weight = torch.linspace(0.2, 0.4, 400, dtype=torch.float64).unsqueeze(0) * 1e-162
+    network = Network((Input(400), Affine((0,), (Dense(weight),), None)), (400,), (1,))
+    found = bound(nets.problem(network, 1.0, norm="2"))
+    assert float(found.linear.square()) > 0 and not bool(weight.square().any())
+    assert sum(Fraction(w) ** 2 for w in weight[0].tolist()) <= Fraction(float(found.upper)) ** 2
+
+
+def test_the_root_of_a_certified_square_is_rounded_upward() -> None:
+    """Of squares whose roots, and products with the scale, are rounded to either side, in rational arithmetic."""
+    problem = nets.problem(nets.dense(9, (3, 5, 40)), 0.5, norm="2", batch=3)
+    said: list[tuple[Fraction, Fraction]] = []
+
+    def drawn(data: SdpData, dual: Dual) -> torch.Tensor:
+        """What a certificate of squares might be, far below the linear bounds."""
+        share = torch.rand(data.problems, generator=torch.Generator().manual_seed(len(said)), dtype=torch.float64) / 4
+        said.extend((Fraction(a), Fraction(b)) for a, b in zip(share.tolist(), data.scale.tolist(), strict=True))
+        return share
+
+    with mock.patch("lipcompare.quadratic.bound.certify", drawn):
+        found = bound(problem, only_maximum=False)
+    assert len(said) == found.upper.numel() and bool((found.upper < 0.6 * found.linear).all())
+    squares, roots = sorted(a * b for a, b in said), sorted(map(Fraction, found.upper.flatten().tolist()))
+    # Roots in the order of their squares: rounding does not change it, but for ties that no draw has.
+    assert all(
+        square <= root**2 <= square * (1 + Fraction(1, 10**14)) for square, root in zip(squares, roots, strict=True)
+    )

@@ -29,7 +29,7 @@ from lipcompare.quadratic.program import GateMaps, SdpData, coordinate_count, ga
 from lipcompare.quadratic.solver.certificate import certify
 from lipcompare.quadratic.solver.dual import Dual
 from lipcompare.quadratic.solver.interior_point import SdpSolution, solve
-from lipcompare.rounding import raised, root_above
+from lipcompare.rounding import root_above
 
 _UNDER = 1 - 1e-9
 """Share of a target that is aimed at: what comes out is raised by its rounding and must still not be above it."""
@@ -157,7 +157,7 @@ class QuadraticBound:
         row = torch.zeros_like(index)
         squared = self.norm is Norm.TWO
         if squared:
-            data = l2_data(maps, raised(linear.square(), 1), index, row)
+            data = l2_data(maps, linear.square(), index, row)  # a scale: no more is asked of it than not to be 0
             floor, target = floor**2, target**2
         else:
             data = l1_data(maps, batch.gradients, linear, index, row)

@@ -20,7 +20,7 @@ from torch import Tensor
 from lipcompare.gates import Coupling
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward, linear_value
 from lipcompare.quadratic.program import Coordinates, SdpData
-from lipcompare.rounding import allowance
+from lipcompare.rounding import allowance, floor
 
 INPUT = -3  # the "node" of a coordinate that is an input
 SIDE = -4  # of one that is a gate's side
@@ -73,7 +73,7 @@ class _Value:
     Attributes:
         constant: (examples, size).
         linear: (examples, coordinates, size).
-        size: (examples, size) sum of the absolute values of all terms.
+        size: (examples, size) sum of the absolute values of all terms, with what covers underflow before the last sum.
         unit: operations on the way to a coefficient, whose rounding is relative to ``size``.
     """
 
@@ -81,6 +81,11 @@ class _Value:
     linear: Tensor
     size: Tensor
     unit: float
+
+    @property
+    def covered(self) -> Tensor:
+        """``size`` with what covers underflow: once for the constant, once for every coordinate, each at most 1."""
+        return self.size + floor(self.size.dtype) * (1 + self.linear.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +154,7 @@ class _Walk:
                 constant=z.constant.gather(-1, index) / top * present,
                 linear=_padded(pushed, before),
                 least=bounds.lower.gather(-1, index) / top * present,
-                error=allowance(z.unit + 4, top.dtype) * z.size.gather(-1, index) / top * present,
+                error=allowance(z.unit + 4, top.dtype) * z.covered.gather(-1, index) / top * present,
             )
         )
         # Bent: the low slope passes z, and the rest of the way up is the output's coordinate. Where z ends at its kink,
@@ -168,13 +173,14 @@ class _Walk:
 def _through_maps(k: int, node: Affine, terms: Terms[_Value]) -> _Value:
     """The value of an affine node."""
     total = linear_value([(m, z.constant) for m, z in terms])
-    size = linear_value([(m.absolute, z.size) for m, z in terms])
+    size = linear_value([(m.absolute, z.covered) for m, z in terms])
     met = max(z.linear.shape[1] for _, z in terms)
     return _Value(
         constant=total if node.bias is None else total + node.bias,
         linear=functools.reduce(operator.add, (_padded(m.forward(z.linear), met) for m, z in terms)),
         size=size if node.bias is None else size + node.bias.abs(),
-        unit=max(z.unit + 2 * m.fan_in for m, z in terms) + len(terms) + 1,
+        # A term's products and sums are as many as it has entries; then come the sums over terms, and the bias.
+        unit=max(z.unit + m.fan_in for m, z in terms) + len(terms),
     )
 
 

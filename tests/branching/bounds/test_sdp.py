@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
+from unittest import mock
 
 import nets
 import pytest
@@ -146,6 +148,28 @@ def test_cuts_are_begun_inherited_and_exchanged_without_loss(again: int, monkeyp
     monkeypatch.setattr(sdp, "_PAYS", 2.0)
     without = bound(batch, 0.0, target)
     assert not bool((without.cuts.nu > 0).any()) and bool((without.upper <= begun.upper * (1 + 1e-5)).all())
+
+
+def test_what_cuts_lose_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the time ends their program early: the bound without them stands."""
+    monkeypatch.setattr(sdp, "_LARGE", 0)
+    worse = sdp.solve_with_cuts
+
+    def early(*given: Any, **options: Any) -> Any:
+        made = worse(*given, **options)
+        return dataclasses.replace(made, upper=made.upper + 1)
+
+    problem = nets.problem(nets.dense(5, (5, 10, 10, 2)), 0.4)
+    batch, numbering = subdomains(problem), Numbering(problem.network)
+    plain = QuadraticBound(numbering, problem.norm, Moment(), Settings())(batch, 0.0, 0.0)
+    target = float(plain.value.max()) * 0.9
+    called = mock.Mock(side_effect=early)
+    monkeypatch.setattr(sdp, "solve_with_cuts", called)
+    found = QuadraticBound(numbering, problem.norm, Moment(), Settings(cuts=40))(batch, 0.0, target)
+    # Its program has the same target with and without, up to which both are solved.
+    without = QuadraticBound(numbering, problem.norm, Moment(), Settings())(batch, 0.0, target)
+    assert called.called and not bool((found.cuts.nu > 0).any())
+    torch.testing.assert_close(found.upper, without.upper)
 
 
 @pytest.mark.parametrize("exponent", [520, 530, 536, 600])

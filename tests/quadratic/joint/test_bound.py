@@ -15,8 +15,12 @@ from quadratic.joint.programs import bound_of
 
 import lipcompare
 from lipcompare import Network, Norm, Problem, Space
+from lipcompare.jacobian import RELAXATIONS
 from lipcompare.network import Affine
 from lipcompare.network.linear_maps import Dense
+from lipcompare.preactivation import Tightening
+from lipcompare.propagation import propagate
+from lipcompare.quadratic.joint import joint_bound
 from lipcompare.quadratic.joint.program import slack_matrix
 from lipcompare.quadratic.program import GateMaps, gate_maps
 from lipcompare.testing import exact
@@ -120,3 +124,18 @@ def test_the_error_of_the_gates_is_in_the_bound() -> None:
             return float(bound_of(problem, solve=False).upper[0])
 
     assert bound(1e-2) > bound(0.0) * (1 + 1e-3)
+
+
+def test_numbers_out_of_range_prove_nothing() -> None:
+    problem = nets.problem(nets.dense(3, (3, 5, 4, 2)), 0.5, norm="2")
+    large = dataclasses.replace(problem, functionals=problem.functionals * 1e200)
+    for solve in (False, True):
+        assert bound_of(large, solve=solve).upper.tolist() == [torch.inf]
+
+
+def test_a_program_that_does_not_fit_in_memory_is_not_made() -> None:
+    problem = nets.problem(nets.dense(3, (3, 5, 4, 2)), 0.5, norm="2")
+    with mock.patch("lipcompare.quadratic.joint.bound.gate_maps", side_effect=AssertionError):
+        linear = propagate(problem, Tightening.CROWN, RELAXATIONS["lbp"], joint=False, memory=2**30)
+        found = joint_bound(problem.network, linear.gates, problem.functionals, linear.gradients, memory=1000)
+    assert found.upper.tolist() == [torch.inf] and found.data is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import nets
 import pytest
 import torch
@@ -13,18 +15,19 @@ from lipcompare.quadratic.cuts.products import products
 from lipcompare.quadratic.program import SdpData
 from lipcompare.quadratic.solver.advance import advance
 from lipcompare.quadratic.solver.iterate import Iterate, inner, joined
-from lipcompare.quadratic.solver.newton import NewtonSystem
+from lipcompare.quadratic.solver.newton import NewtonSystem, Step
 from lipcompare.quadratic.solver.start import default_start, first_iterate
 
 
-def with_cuts(data: SdpData) -> SdpData:
+def with_cuts(data: SdpData, size: float = 1.0) -> SdpData:
     """Made-up cuts, one of them an equation: the directions are what counts, not what the cuts mean."""
     random = torch.Generator().manual_seed(0)
     drawn = [torch.rand(data.problems, data.size, 3, generator=random, dtype=torch.float64) for _ in range(2)]
     f, g = (Forms.of(each.to(data.columns) * data.mask.unsqueeze(-1), Group.CHORD) for each in drawn)
     mask = torch.ones_like(f.columns[:, 0], dtype=torch.bool)
     equal = torch.tensor([False, True, False], device=mask.device).expand(data.problems, -1)
-    return data.with_cuts(products(data, f, g, mask, equal))
+    cuts = products(data, f, g, mask, equal)
+    return data.with_cuts(dataclasses.replace(cuts, left=size * cuts.left, right=size * cuts.right))
 
 
 def iterate_of(cuts: bool, steps: int = 2) -> Iterate:
@@ -142,3 +145,31 @@ def test_complementarity_is_the_sum_of_all_pairs() -> None:
     torch.testing.assert_close(iterate.complementarity, total)
     expected = c.present.sum(-1) + 2 * c.signs.sum(-1) + c.pairs.sum(-1)
     assert torch.equal(c.order, expected)
+
+
+def predicted(data: SdpData, nu: float) -> Step:
+    """From the cold start of a program of cuts, whose multipliers are ``nu``, and 0 of equations."""
+    iterate = first_iterate(
+        data,
+        dataclasses.replace(default_start(data.without_cuts()), nu=nu * (~data.cuts.equal).to(data.limit)),
+        torch.float64,
+    )
+    newton = NewtonSystem(iterate)
+    assert bool(newton.healthy.all())
+    return newton.predictor()
+
+
+def test_the_size_of_cuts_does_not_matter() -> None:
+    """A thousandth as large, their rows of the system are 10^-12 times as large: the direction is the same."""
+    data = scaled_data_of(nets.problem(nets.dense(7, (3, 7, 6, 2)), 0.8, batch=2))
+    one, other = (predicted(with_cuts(data, size), 1e-3 * size**-2) for size in (1.0, 1e-3))
+    at = data.size + data.entries.shape[-1] + 1
+    torch.testing.assert_close(other.matrices, one.matrices, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(1e-6 * other.y[:, at:], one.y[:, at:], rtol=1e-6, atol=1e-6)
+
+
+def test_an_equation_that_is_there_twice_breaks_no_system() -> None:
+    """Nor changes what the direction is, beyond what makes the system regular."""
+    data = with_cuts(scaled_data_of(nets.problem(nets.dense(7, (3, 7, 6, 2)), 0.8, batch=2)))
+    twice = data.with_cuts(data.cuts + data.cuts.where(data.cuts.equal) + data.cuts.where(data.cuts.equal))
+    torch.testing.assert_close(predicted(twice, 1e-3).matrices, predicted(data, 1e-3).matrices, rtol=1e-4, atol=1e-4)

@@ -59,6 +59,19 @@ def test_lanczos_in_an_exhausted_space_invents_no_eigenvalue() -> None:
     torch.testing.assert_close(matrix_limit(unit, change, probe, 8), torch.tensor([1.0, 0.25]).double())
 
 
+@pytest.mark.parametrize("n", [30, 90])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_change_that_is_out_of_range_takes_no_step(n: int, wrong: float) -> None:
+    """The others of the batch take theirs."""
+    inverse, change = torch.linalg.inv(torch.linalg.cholesky(definite(3, n))), symmetric(3, n)
+    probe = torch.randn(3, n, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    expected = matrix_limit(inverse, change, probe, 6)
+    change[1, 2, 2] = wrong
+    found = matrix_limit(inverse, change, probe, 6)
+    assert float(found[1]) == 0
+    torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
+
+
 def test_scalars_and_blocks_end_where_they_lose_their_sign() -> None:
     value, change = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-2.0, 0.0, 1.0])
     assert scalar_limit(value, change).tolist() == [0.5, torch.inf, torch.inf]
