@@ -1,7 +1,7 @@
 """Certificates of exact results on the reference networks: size, and seconds to solve, to write and to check.
 
     python -m experiments.certificates [--methods bab,milp,lipbab] [--cases mlp3_w16] [--keep FOLDER] [--exact]
-    python -m experiments.certificates --tamper 2000 [--kinds settled] [--largest 60000] --keep FOLDER
+    python -m experiments.certificates --tamper 2000 [--kinds settled] [--cases mlp_d4_w32@0.1.bab] --keep FOLDER
 
 The first writes and checks a certificate of every result that is exact within the time limit, and exits with 1 if any
 is refused, over 50 MB, or checked in more than five times the seconds it took to solve. The second changes the files
@@ -57,7 +57,7 @@ def written(case: Case, method: str, folder: Path, seconds: float, exact: bool) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with reference.json and the networks")
-    parser.add_argument("--cases", default="", help="only cases whose key contains one of these, comma-separated")
+    parser.add_argument("--cases", default="", help="only those whose name contains one of these, comma-separated")
     parser.add_argument("--methods", default="bab,milp,lipbab")
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of every method, and of every proof")
     parser.add_argument("--keep", type=Path, default=Path("results/certificates"), help="folder of the certificates")
@@ -69,8 +69,11 @@ def main() -> int:
     arguments: Any = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.tamper:
-        kinds = arguments.kinds.split(",")
-        return 1 if tamper(arguments.keep, arguments.tamper, arguments.seed, kinds, arguments.largest) else 0
+        kinds, names = arguments.kinds.split(","), arguments.cases.split(",")
+        accepted = tamper(
+            arguments.keep, arguments.tamper, seed=arguments.seed, kinds=kinds, largest=arguments.largest, names=names
+        )
+        return 1 if accepted else 0
     arguments.keep.mkdir(parents=True, exist_ok=True)
     missed, methods = 0, arguments.methods.split(",")
     small = next(cases(arguments.data, "mlp3_w16@0.02")).problem

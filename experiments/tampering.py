@@ -8,12 +8,14 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from lipverify.certificate import Certificate, Malformed, read
 from lipverify.check import check
-from lipverify.network import Affine, Network
+from lipverify.network import Affine, Network, Refused
+from lipverify.numbers import Floating
+from lipverify.tree import settled
 
 _POINTS = 200
 """Points of a box at which a tampered file's upper ends are tried."""
@@ -217,30 +219,62 @@ def tampered(members: Members, kinds: Sequence[str], random: np.random.Generator
     return None
 
 
-def sampled(file: Certificate, random: np.random.Generator) -> np.ndarray:
-    """The largest dual norm of each row's gradient (rows,) at random points of the box that the file states."""
-    network = file.question.network
-    best = np.zeros(len(file.question.rows))
+class Seen(NamedTuple):
+    """What happens at random points of the box that a file states.
+
+    Attributes:
+        norms: (rows,) the largest dual norm of each row's gradient.
+        least, most: (size,) by kink node, the smallest and the largest values before it.
+    """
+
+    norms: np.ndarray
+    least: dict[int, np.ndarray]
+    most: dict[int, np.ndarray]
+
+
+def seen(file: Certificate, random: np.random.Generator) -> Seen:
+    """A sample of values and gradients; what overflows is left out."""
+    asked = file.question
+    best, least, most = np.zeros(len(asked.rows)), dict[int, np.ndarray](), dict[int, np.ndarray]()
     with np.errstate(all="ignore"):
-        for x in random.uniform(file.question.lower, file.question.upper, (_POINTS, network.inputs)):
-            gradient = _gradient(network, file.question.rows, x)
+        for x in random.uniform(asked.lower, asked.upper, (_POINTS, asked.network.inputs)):
+            gradient, before = _run(asked.network, asked.rows, x)
             size = np.abs(gradient)
-            norms = {"inf": size.sum(-1), "2": np.sqrt((size**2).sum(-1)), "1": size.max(-1)}[file.question.norm]
+            norms = {"inf": size.sum(-1), "2": np.sqrt((size**2).sum(-1)), "1": size.max(-1)}[asked.norm]
             best = np.fmax(best, np.where(np.isfinite(norms), norms, 0.0))
-    return best
+            for k, z in before.items():
+                least[k], most[k] = np.fmin(least.get(k, z), z), np.fmax(most.get(k, z), z)
+    return Seen(best, least, most)
 
 
-def _gradient(network: Network, rows: np.ndarray, x: np.ndarray) -> np.ndarray:
-    values, jacobians = [x], [np.eye(network.inputs)]
-    for node in network.nodes:
+def _run(network: Network, rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """The gradients (rows, inputs) at a point, and the values before kinks."""
+    values, jacobians, before = [x], [np.eye(network.inputs)], dict[int, np.ndarray]()
+    for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
             values.append(node.bias + sum(m.matrix @ values[p] for p, m in node.terms))
             jacobians.append(sum((m.matrix @ jacobians[p] for p, m in node.terms), np.zeros(())))
         else:
-            z = values[node.parent]
+            z = before[k] = values[node.parent]
             values.append(np.maximum(z, node.alpha * z))
             jacobians.append(np.where(z > 0, 1.0, node.alpha)[:, None] * jacobians[node.parent])
-    return np.asarray(rows @ jacobians[-1])
+    return np.asarray(rows @ jacobians[-1]), before
+
+
+def outside(file: Certificate, points: Seen) -> str | None:
+    """A value before a kink, seen at a point, that lies outside of what holds over the box by cases."""
+    with np.errstate(all="ignore"):
+        try:
+            bounds = settled(file.question.to(Floating()), file.below, file.lemmas).bounds
+        except Refused:
+            return None
+    for k, (lower, upper) in bounds.items():
+        low, high = points.least[k], points.most[k]
+        # A network's values at a point err by far less than this share of the values that it takes.
+        room = 1e-9 * np.fmax(np.abs(low), np.abs(high)).max()
+        if (low < lower[0] - room).any() or (high > upper[0] + room).any():
+            return f"values before node {k} leave their intervals"
+    return None
 
 
 @dataclasses.dataclass
@@ -270,7 +304,11 @@ def judge(before: Certificate, known: list[tuple[float, float]], data: bytes, se
         return None
     rows = check(file)
     same = file.digest == before.digest
-    values = sampled(file, random) * (1 - 1e-9)  # far more than the rounding of a gradient at a point
+    points = seen(file, random)
+    values = points.norms * (1 - 1e-9)  # far more than the rounding of a gradient at a point
+    if file.lemmas and (wrong := outside(file, points)):
+        tally.false += 1
+        return wrong
     for i, row in enumerate(rows):
         low, high = known[i] if same else (0.0, np.inf)
         if row.upper < max(values[i], low) or row.lower > min(high, row.upper):
@@ -285,15 +323,24 @@ def judge(before: Certificate, known: list[tuple[float, float]], data: bytes, se
     return None
 
 
-def tamper(folder: Path, count: int, seed: int, kinds: Sequence[str], largest: float) -> int:
-    """Tamper with a folder's files of up to ``largest`` bytes; the number of false claims that were accepted.
+def tamper(
+    folder: Path, count: int, *, seed: int, kinds: Sequence[str], largest: float, names: Sequence[str] = ("",)
+) -> int:
+    """Tamper with the files of a folder; the number of false claims that were accepted.
 
-    ``known`` of a file, its lower ends, are attained at points, without any rounding.
+    The lower ends that are known of a file are attained at points, without any rounding.
+
+    Args:
+        count: of tamperings, file by file in turns.
+        kinds: which ones, see ``KINDS``.
+        largest: bytes of a file, at most.
+        names: parts of the files' names, of which one has to be there.
     """
     files: list[tuple[str, Members, Certificate, list[tuple[float, float]]]] = []
     for path in sorted(folder.glob("*.npz")):
         members = Members.of(path)
-        if path.stat().st_size <= largest and tampered(members, kinds, np.random.default_rng(seed)):
+        wanted = path.stat().st_size <= largest and any(part in path.name for part in names)
+        if wanted and tampered(members, kinds, np.random.default_rng(seed)):
             before = read(path)
             files.append((path.name, members, before, [(row.lower, row.upper) for row in check(before)]))
     tallies = {kind: Tally() for kind in kinds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import nets
 import numpy as np
@@ -63,7 +64,7 @@ def test_what_is_settled_is_changed_in_ways_that_are_read(folder: Path) -> None:
 
 
 def test_nothing_false_is_accepted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tampering.tamper(folder, 40, 0, list(tampering.KINDS), 1e9) == 0
+    assert tampering.tamper(folder, 40, seed=0, kinds=list(tampering.KINDS), largest=1e9) == 0
     assert "40 tamperings of 1 files" in capsys.readouterr().out
 
 
@@ -80,9 +81,9 @@ def test_a_checker_that_proves_too_much_is_caught(
         monkeypatch.setattr(tampering, "check", check)
 
     wrong(1 - 1e-12)
-    assert tampering.tamper(folder, 3, 0, ["claim"], 1e9) == 3
+    assert tampering.tamper(folder, 3, seed=0, kinds=["claim"], largest=1e9) == 3
     wrong(0.5)
-    assert tampering.tamper(folder, 3, 0, ["box"], 1e9) == 3
+    assert tampering.tamper(folder, 3, seed=0, kinds=["box"], largest=1e9) == 3
     assert "FALSE c.npz, trial 0, box" in capsys.readouterr().out
 
 
@@ -90,5 +91,25 @@ def test_files_without_what_is_to_be_changed_are_left_out(folder: Path, capsys: 
     members = tampering.Members.of(folder / "c.npz")
     members.header["settled"] = []
     assert tampering.tampered(members, ["settled"], np.random.default_rng(0)) is None
-    assert tampering.tamper(folder, 5, 0, ["settled"], 10.0) == 0
-    assert "0 tamperings of 0 files" in capsys.readouterr().out
+    assert tampering.tamper(folder, 5, seed=0, kinds=["settled"], largest=10.0) == 0
+    assert tampering.tamper(folder, 5, seed=0, kinds=["settled"], largest=1e9, names=["another", "d.npz"]) == 0
+    assert capsys.readouterr().out.count("0 tamperings of 0 files") == 2
+
+
+def test_intervals_that_leave_values_out_are_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = read(folder / "c.npz")
+    points, honest = tampering.seen(file, np.random.default_rng(0)), tampering.settled
+    assert tampering.outside(file, points) is None
+    assert (points.least[8] < points.most[8]).all()
+
+    def narrow(*arguments: Any) -> Any:
+        whole = honest(*arguments)
+        lower, upper = whole.bounds[8]
+        middle = (points.least[8] + points.most[8]) / 2
+        return whole._replace(bounds={**whole.bounds, 8: (lower, np.minimum(upper, middle))})
+
+    monkeypatch.setattr(tampering, "settled", narrow)
+    assert tampering.outside(file, points) == "values before node 8 leave their intervals"
+    known = [(0.0, np.inf)] * len(file.proofs)
+    tally = tampering.Tally()
+    assert tampering.judge(file, known, (folder / "c.npz").read_bytes(), 0, tally) and tally.false == 1
