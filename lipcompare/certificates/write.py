@@ -37,6 +37,8 @@ _ROOM_SINGLE = 1e-6
 """The same with multipliers that were rounded to float32."""
 _OVER = 1e-12
 """What a claim that the checker had not met is above what it proves."""
+_BELOW = 2.0
+"""How far below an end a second search aims, of what the checker lost on the first one's proof."""
 _LEAST = 2.0**-250
 """Smaller upper ends are claimed as this: a checker in floating point allows for underflow."""
 
@@ -114,24 +116,29 @@ def write_certificate(
         bounds, linear = _whole_box(one, header, writer, memory, time_limit)
         ends = np.minimum(result.upper[example], linear)
 
-        def searched(tolerance: float) -> list[Tree]:
+        def searched(tolerance: float, numbers: list[int], wanted: np.ndarray) -> list[Tree]:
+            part = dataclasses.replace(one, functionals=one.functionals[:, numbers])
+            own = [dataclasses.replace(w, row=numbers.index(w.row)) for w in witnesses if w.row in numbers]
             left = time_limit - (time.perf_counter() - started)
             return proof_trees(
-                one, bounds, linear, witnesses, ends, tolerance=tolerance, time_limit=left, memory=memory
+                part, bounds, linear[numbers], own, wanted[numbers], tolerance=tolerance, time_limit=left, memory=memory
             )  # fmt: skip
 
         def claim(number: int, tree: Tree) -> None:
             rows[number]["upper"] = _upper(number, tree, one, writer)
             rows[number]["claim"][1] = max(tree.bound * (1 + _ROOM_SINGLE), _LEAST)
 
-        trees = searched(_CLOSE if result.method in _PROGRAMS else _LOOSE)
+        trees = searched(_CLOSE if result.method in _PROGRAMS else _LOOSE, list(range(one.rows)), ends)
         for number, tree in enumerate(trees):
             claim(number, tree)
     size, highs = writer.save(header, path), _proved(path, rows)
     again = trees and result.method not in _PROGRAMS and time.perf_counter() - started < time_limit
     if again and (short := _short(rows, highs)):
-        # Rounded multipliers of programs that ended early may lose what the search had: the better proof stays.
-        closer = searched(_CLOSE)
+        # Multipliers of programs that ended early may lose what the search had, as the checker makes something else of
+        # them: aim lower by what was lost, but not below what is attained. The better proof stays.
+        lost = np.array(highs) - [row["claim"][1] for row in rows]
+        aim = np.maximum(ends - _BELOW * np.where(np.isfinite(lost), lost, 0.0).clip(0.0), result.lower[example])
+        closer = dict(zip(short, searched(_CLOSE, short, aim), strict=True))
         for number in short:
             claim(number, closer[number])
         writer.save(header, path)

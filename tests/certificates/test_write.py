@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import nets
 import numpy as np
@@ -16,7 +17,7 @@ from lipverify.tree import settled
 import lipcompare
 from lipcompare import InvalidInput, Norm, NormBall, Problem, UnsupportedOperation
 from lipcompare.branching.bounds import sdp
-from lipcompare.certificates import differs, search, write_certificate
+from lipcompare.certificates import differs, search, write, write_certificate
 from lipcompare.certificates.file import check_network
 
 NETWORKS = {
@@ -108,6 +109,35 @@ def test_signs_that_halving_settles_go_into_the_file(tmp_path: Path) -> None:
         for whole in (settled(file.question, file.below, file.lemmas), settled(file.question, file.below, ()))
     ]
     assert undecided[0] < undecided[1]
+
+
+def test_a_row_that_the_checker_takes_for_less_is_aimed_at_again_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = nets.problem(nets.dense(9, (4, 8, 8, 3)), 0.3)
+    result = lipcompare.bound(problem, "sdp", all_rows=True)
+    result = dataclasses.replace(result, method="bab", lower=0.0 * result.lower, witnesses=None)
+    asked: list[tuple[int, np.ndarray]] = []
+    proofs, proved = write.proof_trees, write._proved
+
+    def watched(part: Problem, bounds: Any, linear: Any, own: Any, upper: np.ndarray, **rest: Any) -> Any:
+        asked.append((part.rows, upper))
+        return proofs(part, bounds, linear, own, upper, **rest)
+
+    def losing(path: Path, rows: Any) -> list[float]:
+        """The middle row of the first proof loses a thousandth."""
+        highs = proved(path, rows)
+        if len(asked) == 1:
+            highs[1] = rows[1]["claim"][1] * (1 + 1e-3)
+        return highs
+
+    monkeypatch.setattr(write, "proof_trees", watched)
+    monkeypatch.setattr(write, "_proved", losing)
+    write_certificate(problem, result, tmp_path / "c.npz", time_limit=20)
+    (rows, first), (again, second) = asked
+    assert (rows, again) == (3, 1) and second == pytest.approx([first[1] * (1 - 2e-3)], rel=1e-4)
+    ends = [row.upper for row in check(read(tmp_path / "c.npz")) if not row.failures]
+    assert len(ends) == 3 and ends[1] <= float(result.upper[0, 1]) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("ahead", ["sdp", "lbp"])
