@@ -32,6 +32,7 @@ from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals
 from lipcompare.jacobian.patches import plan
 from lipcompare.jacobian.relaxations import Lbp
+from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import SplitBounds, split_bounds
 from lipcompare.preactivation.touched import Touched, touched_bounds, touched_gradients
@@ -83,10 +84,10 @@ class NetworkEvaluator:
         self.box = Interval(self.problem.box.lower[0], self.problem.box.upper[0])
         self.open = Gates.from_preactivations(network, self.bounds).undecided()
         undecided = sum(int(mask.sum()) for mask in self.open.values())
-        images, how = 2 * network.products * (undecided + network.in_size), plan(network, 0)
-        self.inherits = isinstance(self.propagation, Lbp) and self.whole is not None and images > _MUCH
+        how = plan(network, 0)
+        self.inherits = isinstance(self.propagation, Lbp) and self.whole is not None and takes_much(network, undecided)
         self.inherits &= how is not None
-        work = how.costs.windows * network.in_size if how is not None and self.inherits else images
+        work = how.costs.windows * network.in_size if how is not None and self.inherits else _images(network, undecided)
         each = core_seconds(work, self.box.lower.device)
         self.together = max(1, int(_TOGETHER / each)) if each else sys.maxsize
         # The middle of a box, and some points spread over the rest of it.
@@ -312,6 +313,16 @@ def whole_of(problem: Problem, root: Propagated) -> Subdomains:
         cuts=NamedCuts.none(rows, root.upper),
         depth=torch.zeros(rows, dtype=torch.int64, device=root.upper.device),
     )
+
+
+def takes_much(network: Network, undecided: int) -> bool:
+    """Whether one propagation of a subdomain is work for several threads, with so many undecided gates."""
+    return _images(network, undecided) > _MUCH
+
+
+def _images(network: Network, undecided: int) -> int:
+    """Multiply-adds of the images of undecided gates and of inputs, in both directions."""
+    return 2 * network.products * (undecided + network.in_size)
 
 
 def halving_threshold(inputs: int) -> float:

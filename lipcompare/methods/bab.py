@@ -15,7 +15,7 @@ from lipcompare.branching.bounds import RACE, Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Search, SearchLimits, Stop
-from lipcompare.branching.evaluator import NetworkEvaluator, whole_of
+from lipcompare.branching.evaluator import NetworkEvaluator, takes_much, whole_of
 from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
@@ -31,6 +31,7 @@ from lipcompare.methods import sdp
 from lipcompare.methods.base import REFINING, Method
 from lipcompare.methods.linear import LBP, Linear, linear_bounds
 from lipcompare.methods.searches import PART, Ended, searched
+from lipcompare.network.environment import computing
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening
 from lipcompare.problem import Problem
@@ -151,7 +152,11 @@ class Bab(Method):
         ``known``: points to beat; without any, the search looks for some itself.
         """
 
-        with Workers(clock.budget.threads - 1 if problem.device.type == "cpu" else 0) as workers:
+        network = problem.network
+        gates = sum(network.nodes[k].size for k in network.activations)
+        # In the operators of a small network torch's threads only wait for each other.
+        alone = None if takes_much(network, gates) else 1
+        with Workers(clock.budget.threads - 1 if problem.device.type == "cpu" else 0) as workers, computing(alone):
 
             def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
                 points = None if known is None else known.example(b)

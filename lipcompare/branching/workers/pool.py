@@ -202,8 +202,7 @@ class SideBySide:
             self._made = pickle.dumps(Made.of(self.evaluator))
         for worker, part in zip(asked, parts[1:], strict=True):
             worker.ask(Request(self.key, self._made, part, floor, target, left))
-        with computing(threads=1):
-            done = [self._here(parts[0], floor, target)]
+        done = [self._here(parts[0], floor, target)]
         answers = [worker.answer(self.evaluator.deadline.left + _LATE) for worker in asked]
         for part, answer in zip(parts[1:], answers, strict=True):
             if answer is not None:
@@ -215,7 +214,9 @@ class SideBySide:
 
     def _here(self, nodes: Sequence[Subdomain], floor: float, target: float) -> Sequence[Assessment]:
         before = self.evaluator.programs
-        assessments = self.evaluator.evaluate(nodes, floor, target)
+        # Threads of torch would wait for processors that the other processes have.
+        with computing(threads=1):
+            assessments = self.evaluator.evaluate(nodes, floor, target)
         self.programs += self.evaluator.programs - before
         return assessments
 
