@@ -1,7 +1,7 @@
 """What else people ask: certified radii, norms of all outputs together, the whole space, and which exact method.
 
     python -m experiments.questions [--only radius,norms,exact,everywhere,monotone]
-        [--full --reference DIR --data-root DIR]
+        [--cases mlp3_w16@0.1,mlp_d2_w32@0.1] [--full --reference DIR --data-root DIR]
 
 Every cell runs on one thread in float64, is a row of the results store (study ``questions``), and is printed with the
 seconds of the processor that it took: the median of three runs, of what takes over two seconds one. Values
@@ -11,7 +11,7 @@ are ours only.
 beside the reference networks, and the first three test images. ``norms``: operator norms of the Jacobian of all
 outputs, of random networks, one of them of LipBaB's shape 10-30-30-30-3 on [0, 0.1]^10; with --reference of trained
 ones too.
-``exact``: ``exact`` beside the methods that it picks from, and the largest ratio of its time to that of the best of
+``exact``: ``exact`` beside the methods that it picks from, all of them in turns on every case, and the largest ratio of its time to that of the best of
 them. ``everywhere``: constants on R^n, of tiny networks, where all patterns are tried by another linear program, and of
 networks trained on tables, with ReLU and GroupSort. ``monotone``: the shares of ``experiments.monotonicity`` that
 bounds leave undecided, with and without halving of boxes. Where a figure is aimed at, whether it was kept is printed
@@ -21,6 +21,7 @@ too. Ends with 1 if a value contradicts another.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import measured, monotonicity
+from experiments.measured import Build, Measured
 from experiments.questions import PARTS, check, norms, radius
 from experiments.questions.cells import NAME, verdict
 from experiments.questions.exact import ratios
@@ -98,12 +100,31 @@ def _said(row: pd.Series) -> str:
     return ", ".join([ends, *filter(None, extra)])
 
 
+def _some(build: Build, cases: str) -> Build:
+    """The cases of a question that were asked for, separated by commas; all of them where none is named.
+
+    Raises:
+        InvalidInput: it has none of them.
+    """
+    names = {name for name in cases.split(",") if name}
+
+    def built(chosen: Choices, console: Console) -> Measured:
+        whole = build(chosen, console)
+        tasks = [task for task in whole.study.tasks if not names or str(task.labels.get("case")) in names]
+        if not tasks:
+            raise InvalidInput(f"No case is called {cases}: the tables name them.")
+        return dataclasses.replace(whole, study=dataclasses.replace(whole.study, tasks=tasks))
+
+    return built
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute what the store lacks and print it; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     builds = {**PARTS, MONOTONE: monotonicity.build}
     parser.add_argument("--only", default=",".join(builds), help="questions, separated by commas (default: all)")
+    parser.add_argument("--cases", default="", help="their cases, as the tables name them (default: all)")
     given = parser.parse_args(arguments)
     console = progress_console()
 
@@ -113,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if part not in builds:
                 raise InvalidInput(f"Unknown question {part!r}.{nearest(part, builds)}")
         for part in parts:
-            if measured.compute(builds[part], chosen, console):
+            if measured.compute(_some(builds[part], given.cases), chosen, console):
                 return 130
         show(chosen, parts, Console())
         wrong = monotonicity.check(chosen, console) if MONOTONE in parts else 0

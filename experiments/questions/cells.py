@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,13 +32,24 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
     The work's own limits and shares of time are in such seconds too, so it does the same on a busy machine.
     """
-    taken: list[float] = []
-    while len(taken) < REPEATS and max(taken, default=0.0) < LONG:
-        started = time.process_time()
-        with processor():
-            result = work()
-        taken.append(time.process_time() - started)
-    return result, statistics.median(taken)
+    return timed_in_turns({"": work})[""]
+
+
+def timed_in_turns(works: Mapping[str, Callable[[], T]], long: float = LONG) -> dict[str, tuple[T, float]]:
+    """The same of several, one run of each after another, so that what else the machine does is the same for all.
+
+    ``long``: seconds of a run from which one is enough.
+    """
+    results: dict[str, T] = {}
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(REPEATS):
+        for name, work in works.items():
+            if max(taken[name], default=0.0) < long:
+                started = time.process_time()
+                with processor():
+                    results[name] = work()
+                taken[name].append(time.process_time() - started)
+    return {name: (results[name], statistics.median(taken[name])) for name in works}
 
 
 def verdict(kept: bool) -> str:

@@ -34,22 +34,18 @@ from lipcompare.witness import as_witnesses
 
 _FEW, _SEVEN, _SOME = 3, 7, 12
 """Gates that CROWN leaves undecided. Regions one by one are the fastest up to the second, or where few inputs allow no
-more of them, and up to the first they need no points to beat; up to the third they are where no relaxation is near."""
-_NEAR = {Norm.INF: 1.1, Norm.TWO: 1.035, Norm.ONE: 1.2}
-"""Ratio to what samples attain up to which one is: for p = 1 of the linear bound, which integer programming needs no
-better; else of the quadratic-gate bound, which then closes with a few subdomains."""
-_LINEAR = 1.5
-"""The same of the linear bound from which no other is."""
-_FAR = 1.4
-"""Ratio of the quadratic-gate bound from which regions are the fastest up to ``_MORE`` gates."""
-_MORE, _MOST, _ROWS = 20, 30, 2
-"""So it is up to the first, if the quadratic-gate bound leaves no more than so many rows above what points attain (each
-has a program of its own), and up to the second if besides little is open."""
-_LITTLE = 1.08
-"""Ratio of that bound to what points attain up to which a program closes with little branching."""
-_LITTLE_ONE, _MANY = 1.3, 100
-"""The same for p = 1, from ``_MOST`` gates up to the second; with more the relaxation takes long, and the program is
-tried anyway."""
+more of them, and up to the first they need no points to beat; up to the third they are where linear bounds are far."""
+_NEAR = 4 / 3
+"""Ratio of the linear bound to what points attain up to which it is near. An integer program bounds its subdomains
+about as well as that."""
+_ROWS = 2
+"""Rows above what points attain that may have a program each; of more, regions and subdomains decide several at once."""
+_FAR = 1.5
+"""Ratio of plain CROWN's bound from which optimised slopes are not near either."""
+_MORE, _MOST, _MANY = 20, 30, 100
+"""Gates up to which integer programs need no near bound for p = inf, and those up to which they get one at all; for
+p = 1 the same are the second and the third. With more than that the quadratic relaxation takes long there, and a
+program is tried anyway."""
 _SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
 """Of the points that regions have to beat."""
 _TOLERANCE = 3e-3
@@ -75,14 +71,12 @@ class Exact(Method):
     """Picks an exact method by how many gates the linear bounds leave undecided, and how much they leave open.
 
     1. At most seven: ``lipbab``, which tries their regions; up to twelve where the inputs allow no more regions than of
-       seven, and where no relaxation is near to what samples attain: the quadratic-gate bound within a tenth for p =
-       inf and 3.5 % for p = 2, for p = 1 the linear one within a fifth. Up to twenty where the quadratic-gate bound is
-       over 1.4 times what a few points attain.
-    2. ``milp`` where it applies: up to twenty if the quadratic-gate bound leaves at most two rows above what a few
-       points attain, and up to thirty if besides it is within 8 % of that; for p = 1 on any network up to thirty, and
-       beyond if it is within three tenths (there one entry of the gradient decides, a linear objective that integer
-       programming bounds well and where the quadratic relaxation needs a program per entry). What it has not solved
-       after half a minute goes on to ``bab``.
+       seven, where the linear bounds leave more than two rows above what points attain (they share the regions), and
+       where they are over a third above it.
+    2. ``milp`` where it applies: up to twenty if the linear or the quadratic-gate bounds leave at most two rows open,
+       and up to thirty if besides the linear bound is within a third; for p = 1 on any network up to thirty, and beyond
+       if the linear bound is within a third (there one entry of the gradient decides, and the quadratic relaxation
+       needs a program per entry). What it has not solved after half a minute goes on to ``bab``.
     3. Everything else with ReLU-like activations: ``bab`` on the quadratic-gate bound.
     4. Smooth activations: ``bab``, which halves boxes there. It reaches the gap for few inputs; for many the time limit
        leaves an interval.
@@ -118,18 +112,12 @@ class Exact(Method):
             searching = Deadline.after(min(_SEARCH * clock.left, _SEARCH_SECONDS))
             found = Attained(problem.rows, first_points(problem, 0, searching, memory))
             known = as_witnesses(problem, [found])
-        best = float(known.values.max())
-        if norm is Norm.ONE:
-            upper = sharper.linear.upper[0]
-            if float(upper.max()) > _LITTLE_ONE * best:
-                upper = sharper.lifted(best)
-            return Choice(Milp() if float(upper.max()) <= _LITTLE_ONE * best else Bab(), known)
-        upper = sharper.lifted(best)
-        if count <= _MORE and float(upper.max()) > _FAR * best:
-            return Choice(LipBab(), known)
-        few = int((upper > best * (1 + clock.budget.gap)).sum()) <= _ROWS
-        little = count <= _MORE or float(upper.max()) <= _LITTLE * best
-        return Choice(Milp() if few and little else Bab(), known)
+        best, gap = float(known.values.max()), clock.budget.gap
+        near, few = sharper.near(best), _rows_open(sharper.linear.upper[0], best, gap) <= _ROWS
+        if norm is not Norm.ONE and (near or count <= _MORE):
+            few = few or _rows_open(sharper.lifted(best), best, gap) <= _ROWS
+            return Choice(Milp() if few else Bab(), known)
+        return Choice(Milp() if near and norm is Norm.ONE else Bab(), known)
 
     def run(self, problem: Problem, budget: Budget) -> Bound:
         clock, double = Clock(budget), problem.double()
@@ -165,7 +153,7 @@ class Exact(Method):
             if (
                 seen is None
                 or _cells(count, problem.network.in_size) <= 2**_SEVEN
-                or not sharper.near(float(seen.values.max()))
+                or not sharper.leaves_few(float(seen.values.max()))
             ):
                 return _taken([LipBab.name], [LipBab().after(linear, problem, within(clock, clock.left), seen)], gap)
             if problem.norm is not Norm.INF:
@@ -215,11 +203,13 @@ class _Sharper:
         return self._lifted
 
     def near(self, best: float) -> bool:
-        """Whether a relaxation is near to what is attained."""
-        norm, linear = self.problem.norm, float(self._begun.upper.max())
-        if linear > _LINEAR * best:
-            return False
-        return (linear if norm is Norm.ONE else float(self.lifted(best).max())) <= _NEAR[norm] * best
+        """Whether the linear bounds are near to what is attained."""
+        far = float(self._begun.upper.max()) > _FAR * best
+        return not far and float(self.linear.upper.max()) <= _NEAR * best
+
+    def leaves_few(self, best: float) -> bool:
+        """Whether besides they leave few rows open."""
+        return self.near(best) and _rows_open(self.linear.upper[0], best, self._clock.budget.gap) <= _ROWS
 
     @property
     def known(self) -> Linear:
@@ -249,6 +239,11 @@ def _undecided(linear: Linear, clock: Clock) -> int | None:
         return 0
     gates = linear.propagated(clock.budget.memory, _CHOOSING * clock.left).gates
     return int(gates.unstable_count.max())
+
+
+def _rows_open(upper: Tensor, best: float, gap: float) -> int:
+    """Rows whose bounds (rows,) are above what is attained."""
+    return int((upper > threshold(best, gap)).sum())
 
 
 def _cells(gates: int, inputs: int) -> int:

@@ -117,12 +117,21 @@ def test_work_is_timed_a_few_times_or_once_where_it_is_long(monkeypatch: pytest.
     assert cells.timed(lambda: "short") == ("short", 1.2)
 
 
+def test_what_is_compared_is_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 1.0, 0.0, 9.0, 0.0, 3.0, 0.0, 2.0])
+    monkeypatch.setattr(cells.time, "process_time", lambda: next(ticks))
+    order: list[str] = []
+    found = cells.timed_in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 9.0)
+    assert order == ["a", "b", "a", "a"]
+    assert {name: seconds for name, (_, seconds) in found.items()} == {"a": 2.0, "b": 9.0}
+
+
 def test_it_is_stored_printed_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(exact, "RANDOM", (((2, 3, 2), 0.1),))
+    monkeypatch.setattr(exact, "RANDOM", (((2, 3, 2), 0.1), ((2, 2, 2), 0.1)))
     store = tmp_path / "r.sqlite"
-    given = ["--only", "exact", "--methods", "exact;bab", "--store", str(store)]
+    given = ["--only", "exact", "--methods", "exact;bab", "--cases", "random 2-3-2@0.1", "--store", str(store)]
     assert main(given) == 0
     printed = capsys.readouterr().out
     assert "random 2-3-2@0.1" in printed and "times as long as the best method" in printed
@@ -140,6 +149,8 @@ def test_it_is_stored_printed_and_checked(
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "norms", "--reference", str(tmp_path), "--store", str(tmp_path / "s")]) == 2
     assert "There is no" in capsys.readouterr().err
+    assert main(["--only", "exact", "--cases", "radnom", "--store", str(tmp_path / "s")]) == 2
+    assert "No case is called radnom" in capsys.readouterr().err
     assert main(["--only", "nroms", "--store", str(tmp_path / "s")]) == 2
     assert "Did you mean 'norms'" in capsys.readouterr().err
 

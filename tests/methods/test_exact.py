@@ -8,7 +8,7 @@ import pytest
 from branching.brute import exact_rows
 
 import lipcompare
-from lipcompare import Norm, Status
+from lipcompare import Status
 from lipcompare.budget import Budget, Clock
 from lipcompare.methods.auto import Auto
 from lipcompare.methods.exact import Choice, Exact, _cells, _Sharper, _undecided
@@ -38,37 +38,49 @@ def test_planes_cut_a_space_into_cells():
 
 
 @pytest.mark.parametrize(("norm", "taken"), [("inf", "milp"), ("1", "milp"), ("2", "bab")])
-def test_regions_go_first_unless_a_relaxation_is_near(monkeypatch, norm, taken):
+def test_regions_go_first_unless_the_linear_bound_is_near_and_leaves_few_rows(monkeypatch, norm, taken):
     problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8, norm=norm)
     rows = exact_rows(problem)
     monkeypatch.setattr(lipcompare.methods.exact, "_SEVEN", 0)
-    monkeypatch.setattr(lipcompare.methods.exact, "_LINEAR", np.inf)
-    for near, name in ((0.0, "lipbab"), (np.inf, taken)):
-        monkeypatch.setattr(lipcompare.methods.exact, "_NEAR", dict.fromkeys(Norm, near))
+    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", np.inf)
+    for near, open_rows, name in ((0.0, 2, "lipbab"), (np.inf, 2, taken), (np.inf, 0, "lipbab")):
+        monkeypatch.setattr(lipcompare.methods.exact, "_NEAR", near)
+        monkeypatch.setattr(lipcompare.methods.exact, "_ROWS", open_rows)
         result = lipcompare.bound(problem, Exact())
         assert result.status is Status.EXACT and result.detail.startswith(f"Took {name}.")
         assert result.overall_upper[0] == pytest.approx(rows.max(), rel=2e-4)
         assert (result.upper[0] >= rows * (1 - 1e-9)).all() and (result.lower[0] <= rows * (1 + 1e-9)).all()
-    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", 0.0)
-    assert choice(problem).method.name == ("milp" if norm == "1" else "lipbab" if norm == "inf" else "bab")
 
 
-@pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (9.0, "milp")])
-def test_more_gates_get_a_program_where_little_is_open(monkeypatch, much, taken):
+def test_what_plain_crown_leaves_far_is_not_near(monkeypatch):
+    problem = nets.problem(nets.dense(4, (3, 6, 5, 2)), 0.8)
+    clock = Clock(Budget())
+    sharper = _Sharper(linear_bounds(problem.double(), clock), clock)
+    upper = float(sharper.linear.upper.max())
+    assert sharper.near(upper / 1.33) and not sharper.near(upper / 1.34)
+    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", 1.2)
+    assert sharper.near(upper / 1.19) and not sharper.near(upper / 1.21)
+
+
+@pytest.mark.parametrize(("near", "open_rows", "taken"), [(0.0, 2, "bab"), (99.0, 2, "milp"), (99.0, -1, "bab")])
+def test_more_gates_get_a_program_where_the_linear_bound_is_near(monkeypatch, near, open_rows, taken):
     for name in ("_SOME", "_MORE"):
         monkeypatch.setattr(lipcompare.methods.exact, name, 5)
-    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE", much)
+    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", np.inf)
+    monkeypatch.setattr(lipcompare.methods.exact, "_NEAR", near)
+    monkeypatch.setattr(lipcompare.methods.exact, "_ROWS", open_rows)
     found = choice(nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3))
     assert found.method.name == taken and found.known is not None
 
 
-@pytest.mark.parametrize(("much", "taken"), [(1.0, "bab"), (99.0, "milp")])
-def test_for_p_one_programs_go_further(monkeypatch, much, taken):
+@pytest.mark.parametrize(("near", "taken"), [(0.0, "bab"), (99.0, "milp")])
+def test_for_p_one_programs_go_further(monkeypatch, near, taken):
     problem = nets.problem(nets.dense(0, (3, 14, 14, 2)), 0.3, norm="1")
     assert choice(problem).method.name == "milp"
     for name in ("_SOME", "_MOST"):
         monkeypatch.setattr(lipcompare.methods.exact, name, 5)
-    monkeypatch.setattr(lipcompare.methods.exact, "_LITTLE_ONE", much)
+    monkeypatch.setattr(lipcompare.methods.exact, "_FAR", np.inf)
+    monkeypatch.setattr(lipcompare.methods.exact, "_NEAR", near)
     assert choice(problem).method.name == taken
     monkeypatch.setattr(lipcompare.methods.exact, "_MANY", 7)
     assert choice(problem).method.name == "milp"
