@@ -158,6 +158,15 @@ def test_a_contradiction_is_told() -> None:
     assert claim.verdict is Verdict.IN_PART and claim.sentences[0].startswith("1 of 2 problems have both ends.")
 
 
+def test_operator_norms_are_above_the_constants_of_outputs_and_no_contradiction() -> None:
+    rows = [row("paper", "a", 1.0), row("bab", "a", 2.1, lower=2.0, study="questions", **{"label.question": "norms"})]
+    claim = told(rows, "New: both ends")
+    assert claim.sentences[-1].startswith("0 of 2 upper bounds are below")
+    rows.append(row("joint", "a", 1.5, study="questions", **{"label.question": "norms"}))
+    claim = told(rows, "New: both ends")
+    assert claim.verdict is Verdict.FAILS and claim.sentences[-1].startswith("1 of 3 upper bounds are below")
+
+
 def test_nothing_was_run() -> None:
     found = claims(pd.DataFrame([row("attack", "a", math.nan, lower=1.0, proves="lower")]))
     assert {claim.verdict for claim in found} == {Verdict.OPEN} and all(claim.sentences for claim in found)
