@@ -313,7 +313,7 @@ def _intervals(frame: pd.DataFrame) -> Claim:
         f"{wrong} of {bounded} upper bounds are below a lower bound of another method.",
     ]
     whole = Verdict.HOLDS if len(ends) == count else Verdict.IN_PART
-    verdict = Verdict.OPEN if ends.empty else Verdict.FAILS if wrong else whole
+    verdict = Verdict.FAILS if wrong else Verdict.OPEN if ends.empty else whole
     return Claim(
         "New: both ends of every constant, without a contradiction between any two methods", verdict, sentences
     )

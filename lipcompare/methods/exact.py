@@ -39,7 +39,8 @@ _NEAR = 4 / 3
 """Ratio of the linear bound to what points attain up to which it is near. An integer program bounds its subdomains
 about as well as that."""
 _ROWS = 2
-"""Rows above what points attain that may have a program each; of more, regions and subdomains decide several at once."""
+"""Rows above what points attain that may have a program each; of more, regions and subdomains decide several at
+once."""
 _FAR = 1.5
 """Ratio of plain CROWN's bound from which optimised slopes are not near either."""
 _MORE, _MOST, _MANY = 20, 30, 100
