@@ -12,8 +12,8 @@ beside the reference networks, and the first three test images. ``norms``: opera
 outputs, of random networks, one of them of LipBaB's shape 10-30-30-30-3 on [0, 0.1]^10; with --reference of trained
 ones too.
 ``exact``: ``exact`` beside the methods that it picks from, all of them in turns on every case, and the largest ratio of
-its time to that of the best of them. ``everywhere``: constants on R^n, of tiny networks, where all patterns are tried by
-another linear program, and of networks trained on tables, with ReLU and GroupSort. ``monotone``: the shares of
+its time to that of the best of them. ``everywhere``: constants on R^n, of tiny networks, where all patterns are tried
+by another linear program, and of networks trained on tables, with ReLU and GroupSort. ``monotone``: the shares of
 ``experiments.monotonicity`` that bounds leave undecided, with and without halving of boxes. Where a figure is aimed at,
 whether it was kept is printed too. Ends with 1 if a value contradicts another.
 """
