@@ -51,7 +51,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "jacobian/test_smooth.py": ("preactivation/functionals.py",),
     "quadratic/cuts/test_separation.py": ("quadratic/cuts/forms.py",),
     "quadratic/cuts/test_forward.py": ("quadratic/cuts/pairs.py",),
-    "quadratic/joint/test_bound.py": ("quadratic/joint/program.py", "quadratic/joint/solver.py"),
+    "quadratic/joint/test_bound.py": ("quadratic/joint/solver.py",),
     # Steps of a search, which are right if no point is lost and no bound is too small.
     "branching/test_evaluator.py": (
         "branching/bounds/__init__.py", "branching/bounds/base.py", "branching/bounds/lbp.py",
