@@ -18,8 +18,8 @@ class Ledger:
 
     Attributes:
         upper: (batch, rows), bounds over the whole boxes at first.
-        unit: what the searches call a subdomain.
         attained: the best witnesses of every example.
+        unit: what the searches call a subdomain.
     """
 
     def __init__(

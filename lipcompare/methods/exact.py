@@ -43,10 +43,9 @@ _ROWS = 2
 once."""
 _FAR = 1.5
 """Ratio of plain CROWN's bound from which optimised slopes are not near either."""
-_MORE, _MOST, _MANY = 20, 30, 100
-"""Gates up to which integer programs need no near bound for p = inf, and those up to which they get one at all; for
-p = 1 the same are the second and the third. With more than that the quadratic relaxation takes long there, and a
-program is tried anyway."""
+_MORE, _MOST = 20, 30
+"""Gates up to which integer programs need no near bound for p = inf, and up to which they are tried at all; for p = 1
+they need none up to the second, and are tried beyond where it is near."""
 _SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
 """Of the points that regions have to beat."""
 _TOLERANCE = 3e-3
@@ -62,7 +61,7 @@ _PATIENCE = 30.0
 class Choice(NamedTuple):
     """A method, and points to beat that were found on the way to it (None: no search was due)."""
 
-    method: Bab | LipBab | Milp
+    method: Bab | Milp
     known: Witnesses | None
 
 
@@ -105,7 +104,7 @@ class Exact(Method):
         norm = problem.norm
         if count is None or Milp().supports(problem) is not None:
             return Choice(Bab(), known)
-        if norm is Norm.ONE and not _MOST < count <= _MANY:
+        if norm is Norm.ONE and count <= _MOST:
             return Choice(Milp(), known)
         if norm is not Norm.ONE and count > _MOST:
             return Choice(Bab(), known)
