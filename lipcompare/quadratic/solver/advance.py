@@ -69,9 +69,9 @@ def _complementarity_after(iterate: Iterate, aff: Step, alpha: Tensor) -> Tensor
     x11, _, x22 = iterate.blocks
     d11, _, d22 = aff.blocks
     dual = inner(m, ds) + (torch.addcmul(x11 * aff.tau, x22, dlam) * c.signs).sum(-1)
-    dual = dual + (iterate.slacks * dscalars * c.pairs).sum(-1)
+    dual = dual + (iterate.slacks * dscalars).sum(-1)
     both = inner(dm, ds) + (torch.addcmul(d11 * aff.tau, d22, dlam) * c.signs).sum(-1)
-    both = both + (aff.slacks * dscalars * c.pairs).sum(-1)
+    both = both + (aff.slacks * dscalars).sum(-1)
     p, q = alpha
     after: Tensor = (1 - p) * iterate.complementarity + (q - p) * dual + p * q * both
     return after

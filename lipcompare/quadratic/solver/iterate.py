@@ -155,7 +155,7 @@ class Iterate:
     def complementarity(self) -> Tensor:
         """``<M, S> + sum_j <X_j, Z_j> + s d + sum_c x_c nu_c``, (problems,)."""
         c = self.coefficients
-        total = inner(self.matrices[0], self.matrices[1]) - c.absent + (self.slacks * self.scalars * c.pairs).sum(-1)
+        total = inner(self.matrices[0], self.matrices[1]) - c.absent + (self.slacks * self.scalars).sum(-1)
         x11, x12, x22 = self.blocks
         return total + (torch.addcmul(x11 * self.tau - x12, x22, self.lam) * c.signs).sum(-1)
 

@@ -207,3 +207,14 @@ def test_multipliers_of_inequalities_and_signs_that_are_negative_prove_nothing()
         cuts = Cuts(left=column, right=column, mask=there, equal=equal, slack=slack)
         assert certify(data.with_cuts(cuts), below).isfinite().tolist() == equal[:, 0].tolist()
     assert bool((certify(data, dataclasses.replace(dual, lam=-dual.lam)) == torch.inf).all())
+
+
+def test_a_point_too_far_outside_proves_nothing() -> None:
+    """No multiplier of the trace that is tried makes ``S`` positive semidefinite; what it would say is far below 0."""
+    data = data_of()
+    dual = feasible(data)
+    theta = dual.theta.clone()
+    theta[:, 0] = -1e6
+    far = dataclasses.replace(dual, theta=theta)
+    assert bool((dual_value(data, far) + data.offset < -1e5).all())
+    assert bool(torch.isinf(certify(data, far)).all())
