@@ -68,7 +68,7 @@ def test_methods(method: str, family: str) -> None:
 def test_branch_and_bound_takes_many_subdomains_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[SearchLimits] = []
     monkeypatch.setattr(bab, "SearchLimits", lambda **how: limits.append(SearchLimits(**how)) or limits[-1])
-    lipcompare.bound(Problem.around(nets.FAMILIES["dense"](0), 0.5, 0.5), "bab", time_limit=2.0)
+    lipcompare.bound(Problem.around(nets.FAMILIES["dense"](0), 0.5, 0.5), "bab", node_limit=4)
     assert limits[0].least > SearchLimits().least
 
 
