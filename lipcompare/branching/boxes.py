@@ -53,9 +53,11 @@ class BoxEvaluator:
         memory: bytes that one pass may take.
         deadline: when it has passed, bounds of large networks are left as loose as they are.
         programs: linear programs solved: none.
+        shares: rows go their own ways.
     """
 
     programs: ClassVar[int] = 0
+    shares: ClassVar[bool] = False
 
     problem: Problem
     tightening: Tightening = Tightening.CROWN

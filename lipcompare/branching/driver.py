@@ -1,21 +1,23 @@
 """Best-first branch and bound over several rows at once; knows neither bounds nor networks.
 
-Only the largest row matters, so all rows share one queue and are pruned by the best lower bound of any of them. At any
-moment ``max`` of the open subdomains' bounds and of what was closed is a certified upper bound: a batch in progress
-counts with its parents' bounds, so the search may be stopped anywhere, also by an exception.
+Only the largest row matters, so all rows share one queue and are pruned by the best lower bound of any of them. Rows
+may also share subdomains: those in a group have the same decisions, and stay together as long as they are split alike.
+At any moment ``max`` of the open subdomains' bounds and of what was closed is a certified upper bound: a batch in
+progress counts with its parents' bounds, so the search may be stopped anywhere, also by an exception.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lipcompare.branching.tree import Queue, Subdomain
+from lipcompare.branching.tree import Group, Queue, Subdomain, parts_of
 from lipcompare.result import Attained, Witness
 
 _TOGETHER = 1.0
@@ -69,8 +71,9 @@ class SearchLimits:
     Attributes:
         gap, target: what is bounded by ``target``, or leaves a relative gap of at most ``gap`` to the best value, is as
             good as closed.
-        least: subdomains of a batch, however long they take, if there are as many.
-        batch: subdomains of a batch at most.
+        nodes: subdomains bounded in all.
+        least: groups of subdomains in a batch, however long they take, if there are as many.
+        batch: groups in a batch at most.
     """
 
     gap: float = 1e-4
@@ -109,24 +112,27 @@ class Search:
         attained: the best witness of every row.
         closed: (rows,) largest bound of anything that was closed.
         nodes: subdomains bounded so far.
-        waiting: subdomains that are not bounded yet (the roots at the start).
+        waiting: groups of subdomains that are not bounded yet (the roots at the start).
     """
 
     queue: Queue
     attained: Attained
     closed: np.ndarray
     nodes: int = 0
-    waiting: list[Subdomain] = dataclasses.field(default_factory=list)
+    waiting: list[Group] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def start(cls, uppers: Sequence[float] | np.ndarray, witnesses: Sequence[Witness] = ()) -> Search:
-        """One root per row with a bound that is known already (inf, or NaN, for none)."""
+    def start(
+        cls, uppers: Sequence[float] | np.ndarray, witnesses: Sequence[Witness] = (), *, together: bool = False
+    ) -> Search:
+        """One root per row with a bound that is known already (inf, or NaN, for none); ``together``: in one group."""
         rows = len(uppers)
         search = cls(Queue(rows), Attained(rows, witnesses), np.zeros(rows))
         known = np.where(np.isnan(uppers), np.inf, uppers).tolist()
         # The largest first: what it attains may close others before they cost anything.
         order = sorted(range(rows), key=lambda row: -known[row])
-        search.waiting = [Subdomain(known[row], row) for row in order]
+        roots = tuple(Subdomain(known[row], row) for row in order)
+        search.waiting = [roots] if together else [(root,) for root in roots]
         return search
 
     @property
@@ -137,14 +143,15 @@ class Search:
     @property
     def upper(self) -> float:
         """Certified upper bound on the largest row."""
-        waiting = max((node.upper for node in self.waiting), default=0.0)
+        waiting = max((node.upper for group in self.waiting for node in group), default=0.0)
         return max(self.queue.upper, float(self.closed.max()), waiting, self.best)
 
     def row_upper(self) -> np.ndarray:
         """Certified upper bound of every row, (rows,)."""
         upper: np.ndarray = np.maximum(np.maximum(self.queue.row_upper(), self.closed), self.attained.lower)
-        for node in self.waiting:
-            upper[node.row] = max(upper[node.row], node.upper)
+        for group in self.waiting:
+            for node in group:
+                upper[node.row] = max(upper[node.row], node.upper)
         return upper
 
 
@@ -163,7 +170,7 @@ def run(
         checkpoint: called between batches; what it writes can be resumed from.
     """
     started, before = time.perf_counter(), search.nodes
-    pace = 0.0  # seconds per node of the last batch
+    pace = 0.0  # seconds per group of the last batch
     try:
         while True:
             _prune(search, limits.enough(search.best))
@@ -192,10 +199,9 @@ def run(
             # The first batch shows how long a subdomain takes.
             affordable = left / pace if pace else limits.least if np.isfinite(left) else float("inf")
             quick = _TOGETHER / pace if pace else float("inf")
-            allowed = min(limits.batch, limits.nodes - (search.nodes - before), affordable, max(quick, limits.least))
-            width = max(1, int(allowed))
+            width = max(1, int(min(limits.batch, affordable, max(quick, limits.least))))
             begun = time.perf_counter()
-            done = _step(search, evaluator, width, limits)
+            done = _step(search, evaluator, width, limits, limits.nodes - (search.nodes - before))
             pace = (time.perf_counter() - begun) / max(1, done)
             if checkpoint is not None:
                 checkpoint(search)
@@ -213,46 +219,70 @@ def _prune(search: Search, limit: float) -> None:
     if search.queue.upper <= limit and not search.waiting:
         search.closed = np.maximum(search.closed, search.queue.row_upper())
         search.queue = Queue(search.queue.rows)
-    still = []
-    for node in search.waiting:
+    search.waiting = [open_ for group in search.waiting if (open_ := _open(search, group, limit))]
+
+
+def _open(search: Search, group: Group, limit: float) -> Group:
+    """The subdomains of a group that can matter; the others are closed."""
+    for node in group:
         if node.upper <= limit:
             search.closed[node.row] = max(search.closed[node.row], node.upper)
-        else:
-            still.append(node)
-    search.waiting = still
+    return tuple(node for node in group if node.upper > limit)
 
 
-def _step(search: Search, evaluator: Evaluator, width: int, limits: SearchLimits) -> int:
-    """Bound the waiting subdomains, or split the most promising open ones and bound their children."""
+def _step(search: Search, evaluator: Evaluator, width: int, limits: SearchLimits, most: float) -> int:
+    """Bound the waiting subdomains, or split the most promising open ones and bound their children.
+
+    Args:
+        width: groups at most.
+        most: subdomains at most.
+
+    Returns:
+        How many groups were bounded.
+    """
     limit = limits.enough(search.best)
     if not search.waiting:
         # Ctrl-C may come between any two lines: a subdomain may then be held twice, but never be lost.
         while len(search.queue) and len(search.waiting) < width and search.queue.upper > limit:
-            search.waiting.extend(search.queue.peek().children())
+            search.waiting.extend(parts_of(_open(search, search.queue.peek(), limit)))
             search.queue.pop()
     batch = search.waiting[:width]
-    results = evaluator.evaluate(batch, search.best, limit)
-    batch = batch[: len(results)]
-    for node, result in zip(batch, results, strict=True):
+    nodes = [node for group in batch for node in group][: int(min(most, sys.maxsize))]
+    results = evaluator.evaluate(nodes, search.best, limit)
+    rest, place, done = list[Group](), 0, 0
+    for group in batch:
+        said = results[place : place + len(group)]
+        _settle(search, group[: len(said)], said, limit)
+        place += len(said)
+        done += bool(said)
+        if len(said) < len(group):
+            rest.append(group[len(said) :])
+    search.waiting = rest + search.waiting[len(batch) :]
+    search.nodes += len(results)
+    return done
+
+
+def _settle(search: Search, group: Group, results: Sequence[Assessment], limit: float) -> None:
+    """Close what is done of a group; what is split alike stays together."""
+    alike: dict[tuple[tuple[int, ...], bool], list[Subdomain]] = {}
+    for node, result in zip(group, results, strict=True):
         for witness in result.witnesses:
             search.attained.note(witness)
-        # A bound that is not a number says nothing.
-        upper = result.upper if result.upper < node.upper else node.upper
         if result.upper == -np.inf:
             continue
+        # A bound that is not a number says nothing.
+        upper = result.upper if result.upper < node.upper else node.upper
         if result.chain and upper > limit:
-            search.queue.push(
-                Subdomain(
-                    upper=upper,
-                    row=node.row,
-                    decisions=node.decisions,
-                    chain=result.chain,
-                    closed=result.closed,
-                    inherited=result.inherited or node.inherited,
-                )
+            open_ = Subdomain(
+                upper=upper,
+                row=node.row,
+                decisions=node.decisions,
+                chain=result.chain,
+                closed=result.closed,
+                inherited=result.inherited or node.inherited,
             )
+            alike.setdefault((result.chain, result.closed), []).append(open_)
         else:
             search.closed[node.row] = max(search.closed[node.row], upper)
-    search.waiting = search.waiting[len(batch) :]
-    search.nodes += len(batch)
-    return len(batch)
+    for nodes in alike.values():
+        search.queue.push(tuple(nodes))

@@ -23,6 +23,7 @@ from lipcompare.branching.inheritance import (
     pack_cuts,
     pack_multipliers,
     pack_sides,
+    sides_of,
 )
 from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain
@@ -65,6 +66,8 @@ class NetworkEvaluator:
         programs: linear programs solved so far.
         deadline: when it has passed, bounds of large networks are left as loose as they are.
         whole: the whole box with its linear bound, one subdomain per row; without it, it is bounded like any other.
+        shares: rows with the same decisions are split alike, as the one with the largest bound asks for, so that they
+            go on with the same decisions, whose consequences for pre-activations are found once for all of them.
     """
 
     problem: Problem
@@ -77,6 +80,7 @@ class NetworkEvaluator:
     programs: int = 0
     deadline: Deadline = dataclasses.field(default_factory=Deadline)
     whole: Subdomains | None = None
+    shares: bool = False
 
     def __post_init__(self) -> None:
         network = self.problem.network
@@ -127,29 +131,35 @@ class NetworkEvaluator:
             box = Interval(*(v.expand(len(nodes), -1) for v in self.box))
             sides = pack_sides(self.numbering, self.bounds) * len(nodes)
             none = torch.zeros_like(row, dtype=torch.bool)
-            return self._assessed(self.whole.select(row), none, box, row, sides, floor, target)
+            results = self._assessed(self.whole.select(row), none, box, row, sides, floor, target)
+            return _split_alike(results, [0] * len(nodes), target, self.numbering) if self.shares else results
         results = [EMPTY] * len(nodes)
-        made = [np.array(node.decisions, dtype=np.int64) for node in nodes]
+        parts, part_of = _parts(nodes, self.numbering)
+        made = [np.array(node.decisions, dtype=np.int64) for node in parts]
         signs, entries = self.numbering.signs(made)
         device = self.box.lower.device
         signs, entries = {k: s.to(device) for k, s in signs.items()}, entries.to(device)
         box = self.numbering.boxes(made, self.box)
-        start = inherited_bounds(self.numbering, [node.inherited for node in nodes], self.bounds)
+        start = inherited_bounds(self.numbering, [node.inherited for node in parts], self.bounds)
         split = self._propagated(box, signs, start)
         sides = pack_sides(self.numbering, split.bounds)
-        alive = (~split.empty).nonzero().squeeze(-1)
-        if not len(alive):
+        empty = split.empty.cpu().numpy()
+        alive = [i for i, part in enumerate(part_of) if not empty[part]]
+        if not alive:
             return results
-        some = [nodes[i] for i in alive.tolist()]
+        some, places = [nodes[i] for i in alive], [part_of[i] for i in alive]
         row = torch.tensor([node.row for node in some], device=device)
         left = [node.inherited for node in some]
         multipliers = inherited_multipliers(self.numbering, left).to(device)
         cuts = inherited_cuts(self.numbering, left).to(device)
         depth = torch.tensor([len(node.decisions) for node in some], device=device)
-        crossed, batch = self._bounded(select_gates(split.gates, alive), row, entries[alive], multipliers, cuts, depth)
-        box = Interval(*(v[alive] for v in box))
-        assessed = self._assessed(batch, crossed, box, row, [sides[i] for i in alive.tolist()], floor, target)
-        for i, result in zip(alive.tolist(), assessed, strict=True):
+        at = torch.tensor(places, device=device)
+        crossed, batch = self._bounded(select_gates(split.gates, at), row, entries[at], multipliers, cuts, depth)
+        box = Interval(*(v[at] for v in box))
+        assessed = self._assessed(batch, crossed, box, row, [sides[part] for part in places], floor, target)
+        if self.shares:
+            assessed = _split_alike(assessed, places, target, self.numbering)
+        for i, result in zip(alive, assessed, strict=True):
             results[i] = result
         return results
 
@@ -288,6 +298,39 @@ class NetworkEvaluator:
         self.programs += 1
         split, active = (self.numbering.split(v) for v in (slopes, self.gatewise.on("cpu").active(slopes)))
         return deepest(region_of(network, box, split, active, self.rows), time_limit=self.deadline.left)
+
+
+def _parts(nodes: Sequence[Subdomain], numbering: Numbering) -> tuple[list[Subdomain], list[int]]:
+    """Subdomains of which one stands for all with the same decisions that know the same sides, and the number of the
+    one that stands for each."""
+    numbers: dict[tuple[tuple[int, ...], bytes], int] = {}
+    part_of = [numbers.setdefault((n.decisions, sides_of(numbering, n.inherited)), len(numbers)) for n in nodes]
+    stands = dict(zip(part_of, nodes, strict=True))
+    return [stands[part] for part in range(len(stands))], part_of
+
+
+def _split_alike(
+    assessed: list[Assessment], places: Sequence[int], target: float, numbering: Numbering
+) -> list[Assessment]:
+    """The same with one way to split for all with the same decisions, ``places``, that of the largest bound.
+
+    A contradiction between gates is one for every row; but a sign of the gradient is that of one row, which goes its
+    own way if it asks for it.
+    """
+    leaders: dict[int, Assessment] = {}
+    follows = [
+        bool(said.chain)
+        and said.upper > target
+        and not any(2 * numbering.gates <= d < 2 * numbering.count for d in said.chain)
+        for said in assessed
+    ]
+    for said, place, follow in zip(assessed, places, follows, strict=True):
+        if follow and (place not in leaders or said.upper > leaders[place].upper):
+            leaders[place] = said
+    return [
+        dataclasses.replace(said, chain=leaders[place].chain, closed=leaders[place].closed) if follow else said
+        for said, place, follow in zip(assessed, places, follows, strict=True)
+    ]
 
 
 def whole_of(problem: Problem, root: Propagated) -> Subdomains:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -56,7 +57,10 @@ class EverywhereEvaluator:
         bound: what bounds the gradient beyond ``propagation``, which comes first.
         programs: linear programs solved so far.
         deadline: when it has passed, no program is begun.
+        shares: rows go their own ways.
     """
+
+    shares: ClassVar[bool] = False
 
     problem: Problem
     bound: SubdomainBound

@@ -33,6 +33,11 @@ def pack_sides(numbering: Numbering, bounds: Mapping[int, Interval]) -> list[byt
     return [row.tobytes() for row in bits]
 
 
+def sides_of(numbering: Numbering, inherited: bytes) -> bytes:
+    """The bits alone."""
+    return inherited[: 2 * _width(numbering)]
+
+
 def pack_multipliers(multipliers: Tensor) -> list[bytes]:
     """Multipliers (subdomains, 1 + gates + inputs), to be put after the bits of the same subdomain."""
     packed = []

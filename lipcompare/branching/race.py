@@ -68,6 +68,11 @@ class Tree:
         return max(search.best for search in self.searches)
 
     @property
+    def bounded(self) -> bool:
+        """Whether it has bounded all of its roots: its upper end says nothing of it before."""
+        return not any(not node.decisions for each in self.searches for group in each.waiting for node in group)
+
+    @property
     def nodes(self) -> int:
         return sum(search.nodes for search in self.searches)
 
@@ -91,7 +96,10 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline, 
     """
     if not others:
         return first.advance(deadline)
+    time = deadline.left
     stop = first.advance(_within(deadline, _FIRST))
+    while stop is Stop.TIME and not first.bounded and first.used < _MOST * time and not deadline.passed():
+        stop = first.advance(_within(deadline, _FIRST))
     if stop is not Stop.TIME or deadline.passed():
         return stop
     turn, begun, time = first.used, first.used, first.used + deadline.left
@@ -174,10 +182,10 @@ def in_turn(
 
 def by_class(search: Search) -> list[Search]:
     """One search per row, the one with the largest bound first."""
-    order = sorted(search.waiting, key=lambda node: -node.upper)
+    order = sorted((node for group in search.waiting for node in group), key=lambda node: -node.upper)
     searches = []
     for node in order:
         alone = Search.start(np.zeros_like(search.closed), list(search.attained.witnesses.values()))
-        alone.waiting = [node]
+        alone.waiting = [(node,)]
         searches.append(alone)
     return searches

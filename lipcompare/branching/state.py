@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from lipcompare.branching.driver import Search
-from lipcompare.branching.tree import Queue, Subdomain
+from lipcompare.branching.tree import Group, Queue
 from lipcompare.errors import InvalidInput
 from lipcompare.fingerprint import Fingerprints
 from lipcompare.problem import Problem
 from lipcompare.result import Attained, Witness
 
-_VERSION = 4
+_VERSION = 5
 
 
 def fingerprint(problem: Problem) -> str:
@@ -27,8 +27,8 @@ def fingerprint(problem: Problem) -> str:
 def save(search: Search, path: Path, key: str) -> None:
     """Write the whole state; a crash in between leaves the file that was there."""
     pending = Queue(search.queue.rows)
-    for node in search.waiting:
-        pending.push(node)
+    for group in search.waiting:
+        pending.push(group)
     witnesses = [witness for _, witness in sorted(search.attained.witnesses.items())]
     bent = [w for w in witnesses if w.slopes is not None]
     arrays = {
@@ -82,11 +82,11 @@ def load(path: Path, key: str) -> Search:
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a saved search: delete it to start over.") from error
     waiting = Queue.from_arrays(rows, pending)
-    nodes: list[Subdomain] = []
+    groups: list[Group] = []
     while len(waiting):
-        nodes.append(waiting.peek())
+        groups.append(waiting.peek())
         waiting.pop()
-    search.waiting = nodes
+    search.waiting = groups
     return search
 
 

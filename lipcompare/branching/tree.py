@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-_BYTES_EACH = 440
-"""Memory of one open subdomain without its decisions: the tuple in the heap, its numbers and three byte strings."""
+_BYTES_EACH = 250
+"""Memory of one group without its decisions: the tuple in the heap, its numbers and four byte strings."""
+_BYTES_MORE = 130
+"""What each of its subdomains adds: a tuple with two numbers and a byte string."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +46,37 @@ class Subdomain:
         return Subdomain(self.upper, self.row, (*self.decisions, *chain), inherited=self.inherited)
 
 
+Group = tuple[Subdomain, ...]
+"""One part of the box as a subdomain of several rows: the same decisions, and the same way to split further."""
+
+
+def parts_of(group: Group) -> Iterator[Group]:
+    """What covers the subdomains of a group, again with all of its rows each."""
+    return zip(*(node.children() for node in group), strict=True)
+
+
+def groups_of(nodes: Sequence[Subdomain]) -> list[Group]:
+    """The groups whose subdomains, one after another, these are."""
+    return [tuple(group) for _, group in itertools.groupby(nodes, key=lambda node: node.decisions)]
+
+
+_Members = tuple[tuple[float, int, bytes], ...]
+"""Bound, row and memory of every subdomain of a group."""
+
+
 class Queue:
-    """Open subdomains, those with the largest bound first; equal bounds in the order in which they came."""
+    """Open subdomains in groups, those with the largest bound first; equal bounds in the order in which they came."""
 
     def __init__(self, rows: int) -> None:
-        self._heap: list[tuple[float, int, int, bytes, bytes, bool, bytes]] = []
+        self._heap: list[tuple[float, int, bytes, bytes, bool, _Members]] = []
         self._pushed = 0
         self._packed = 0
+        self._count = 0
         self.rows = rows
 
     def __len__(self) -> int:
-        return len(self._heap)
+        """How many subdomains."""
+        return self._count
 
     @property
     def upper(self) -> float:
@@ -63,51 +86,56 @@ class Queue:
     @property
     def bytes(self) -> int:
         """Memory that the open subdomains take, approximately."""
-        return len(self._heap) * _BYTES_EACH + self._packed
+        return len(self._heap) * _BYTES_EACH + self._count * _BYTES_MORE + self._packed
 
-    def push(self, node: Subdomain) -> None:
-        made, chain = _pack(node.decisions), _pack(node.chain)
-        self._packed += len(made) + len(chain) + len(node.inherited)
+    def push(self, group: Group) -> None:
+        """Add a group, of one subdomain at least."""
+        made, chain = _pack(group[0].decisions), _pack(group[0].chain)
+        members = tuple((node.upper, node.row, node.inherited) for node in group)
+        self._packed += len(made) + len(chain) + sum(len(inherited) for _, _, inherited in members)
         self._pushed += 1
-        heapq.heappush(self._heap, (-node.upper, self._pushed, node.row, made, chain, node.closed, node.inherited))
+        self._count += len(group)
+        upper = max(node.upper for node in group)
+        heapq.heappush(self._heap, (-upper, self._pushed, made, chain, group[0].closed, members))
 
-    def peek(self) -> Subdomain:
-        """The next one to come out."""
-        upper, _, row, made, chain, closed, inherited = self._heap[0]
-        return Subdomain(
-            upper=-upper,
-            row=row,
-            decisions=_unpack(made),
-            chain=_unpack(chain),
-            closed=closed,
-            inherited=inherited,
+    def peek(self) -> Group:
+        """The next group to come out."""
+        _, _, made, chain, closed, members = self._heap[0]
+        decisions, way = _unpack(made), _unpack(chain)
+        return tuple(
+            Subdomain(upper=upper, row=row, decisions=decisions, chain=way, closed=closed, inherited=inherited)
+            for upper, row, inherited in members
         )
 
     def pop(self) -> None:
         """Drop the next one."""
-        entry = heapq.heappop(self._heap)
-        self._packed -= len(entry[3]) + len(entry[4]) + len(entry[6])
+        _, _, made, chain, _, members = heapq.heappop(self._heap)
+        self._packed -= len(made) + len(chain) + sum(len(inherited) for _, _, inherited in members)
+        self._count -= len(members)
 
     def row_upper(self) -> np.ndarray:
         """Largest bound of the open subdomains of each row, (rows,); 0 without any."""
         upper = np.zeros(self.rows)
-        for entry in self._heap:
-            upper[entry[2]] = max(upper[entry[2]], -entry[0])
+        for *_, members in self._heap:
+            for value, row, _ in members:
+                upper[row] = max(upper[row], value)
         return upper
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as plain arrays."""
         entries = sorted(self._heap)
+        members = [member for entry in entries for member in entry[5]]
         return {
-            "queue_upper": np.array([-e[0] for e in entries], dtype=np.float64),
-            "queue_row": np.array([e[2] for e in entries], dtype=np.int32),
-            "queue_closed": np.array([e[5] for e in entries], dtype=bool),
-            "queue_decisions": np.frombuffer(b"".join(e[3] for e in entries), dtype=np.int32),
-            "queue_decisions_length": np.array([len(e[3]) // 4 for e in entries], dtype=np.int32),
-            "queue_chain": np.frombuffer(b"".join(e[4] for e in entries), dtype=np.int32),
-            "queue_chain_length": np.array([len(e[4]) // 4 for e in entries], dtype=np.int32),
-            "queue_inherited": np.frombuffer(b"".join(e[6] for e in entries), dtype=np.uint8),
-            "queue_inherited_length": np.array([len(e[6]) for e in entries], dtype=np.int32),
+            "queue_size": np.array([len(e[5]) for e in entries], dtype=np.int32),
+            "queue_closed": np.array([e[4] for e in entries], dtype=bool),
+            "queue_decisions": np.frombuffer(b"".join(e[2] for e in entries), dtype=np.int32),
+            "queue_decisions_length": np.array([len(e[2]) // 4 for e in entries], dtype=np.int32),
+            "queue_chain": np.frombuffer(b"".join(e[3] for e in entries), dtype=np.int32),
+            "queue_chain_length": np.array([len(e[3]) // 4 for e in entries], dtype=np.int32),
+            "queue_upper": np.array([upper for upper, _, _ in members], dtype=np.float64),
+            "queue_row": np.array([row for _, row, _ in members], dtype=np.int32),
+            "queue_inherited": np.frombuffer(b"".join(memory for _, _, memory in members), dtype=np.uint8),
+            "queue_inherited_length": np.array([len(memory) for _, _, memory in members], dtype=np.int32),
         }
 
     @classmethod
@@ -117,16 +145,20 @@ class Queue:
         made = _pieces(arrays["queue_decisions"], arrays["queue_decisions_length"])
         chains = _pieces(arrays["queue_chain"], arrays["queue_chain_length"])
         inherited = _pieces(arrays["queue_inherited"], arrays["queue_inherited_length"])
-        columns = (arrays["queue_upper"].tolist(), arrays["queue_row"].tolist(), arrays["queue_closed"].tolist())
-        for upper, row, closed, decisions, chain, memory in zip(*columns, made, chains, inherited, strict=True):
+        members = zip(arrays["queue_upper"].tolist(), arrays["queue_row"].tolist(), inherited, strict=True)
+        sizes, closed = arrays["queue_size"].tolist(), arrays["queue_closed"].tolist()
+        for size, done, decisions, chain in zip(sizes, closed, made, chains, strict=True):
             queue.push(
-                Subdomain(
-                    upper=upper,
-                    row=row,
-                    decisions=tuple(decisions.tolist()),
-                    chain=tuple(chain.tolist()),
-                    closed=closed,
-                    inherited=memory.tobytes(),
+                tuple(
+                    Subdomain(
+                        upper=upper,
+                        row=row,
+                        decisions=tuple(decisions.tolist()),
+                        chain=tuple(chain.tolist()),
+                        closed=done,
+                        inherited=memory.tobytes(),
+                    )
+                    for upper, row, memory in itertools.islice(members, size)
                 )
             )
         return queue

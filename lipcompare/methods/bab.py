@@ -92,7 +92,8 @@ class Bab(Method):
         cuts: most cutting planes per program (sdp and p = inf, at most 64 undecided signs), 0 for none. They are found
             near the root of large programs and inherited, where they pay.
         sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
-            two passes for sdp, one in one for lbp, whose subdomains cost less than that; 0 sweeps: none, as the paper).
+            two passes for sdp, and for lbp where rows share it; one in one for lbp alone, whose subdomains cost less
+            than that; 0 sweeps: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.
         state: file to save the search in and resume it from (with the example's number added in a batch).
         seed: of the search for lower bounds.
@@ -153,9 +154,8 @@ class Bab(Method):
         """
 
         network = problem.network
-        gates = sum(network.nodes[k].size for k in network.activations)
         # In the operators of a small network torch's threads only wait for each other.
-        alone = None if takes_much(network, gates) else 1
+        alone = None if takes_much(network, network.neurons) else 1
         with Workers(clock.budget.threads - 1 if problem.device.type == "cpu" else 0) as workers, computing(alone):
 
             def search(ledger: Ledger, b: int, part: Linear, deadline: Deadline) -> Ended:
@@ -172,6 +172,13 @@ class Bab(Method):
         patterns = has_patterns(problem.network) and not isinstance(problem.box, Space)
         alone = not patterns or reads_moments or self.state or self.node_limit
         return (Sdp.name,) if alone else (Sdp.name, LBP)
+
+    def _shares(self, name: str, problem: Problem) -> bool:
+        """Whether rows share the subdomains of a tree by the bound of that name."""
+        network = problem.network
+        if not has_patterns(network) or isinstance(problem.box, Space) or takes_much(network, network.neurons):
+            return False
+        return self.schedule is Schedule.QUEUE and problem.rows > 1 and tree_bound(name).shares
 
     def _bounds(self, problem: Problem, root: Propagated, memory: int, deadline: Deadline) -> Mapping[int, Interval]:
         """Pre-activation bounds to start from: those of the root, or tighter ones."""
@@ -207,16 +214,20 @@ class Bab(Method):
                 problem=problem, bound=bounding, propagation=relaxation, memory=memory, deadline=deadline
             )
         same = bounds is root.bounds and bound.propagation == LBP
+        shares = self._shares(name, problem)
+        # What many rows are to profit from is worth the effort that a tighter bound is worth.
+        sweeps, passes = (Sdp.sweeps, Sdp.passes) if shares else (bound.sweeps, bound.passes)
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
             bound=bounding,
             propagation=relaxation,
-            sweeps=bound.sweeps if self.sweeps is None else self.sweeps,
-            passes=self.passes or bound.passes,
+            sweeps=sweeps if self.sweeps is None else self.sweeps,
+            passes=self.passes or passes,
             memory=memory,
             deadline=deadline,
             whole=whole_of(problem, root) if same else None,
+            shares=shares,
         )
 
     def _searching(self, deadline: Deadline) -> float:
@@ -261,7 +272,7 @@ class Bab(Method):
             if known is None:
                 seconds = _LATE * deadline.left if late else self._searching(deadline)
                 known = first_points(problem, self.seed, Deadline.after(seconds), budget.memory)
-            search = Search.start(ledger.upper[b].copy(), known)
+            search = Search.start(ledger.upper[b].copy(), known, together=self._shares(names[0], problem))
         if late:
             ledger.keep(b, [search])
             return Ended(Stop.TIME, 0, 0)
@@ -288,8 +299,9 @@ class Bab(Method):
             searches = [start] if self.schedule is Schedule.QUEUE else by_class(start)
             return Tree(searches, evaluators[-1], limits, ledger, b, checkpoint)
 
-        def again(upper: np.ndarray) -> Search:
-            return Search.start(upper, list(ledger.attained[b].witnesses.values()))
+        def again(name: str, upper: np.ndarray) -> Search:
+            witnesses = list(ledger.attained[b].witnesses.values())
+            return Search.start(upper, witnesses, together=self._shares(name, problem))
 
         bounds = root.bounds if hasty else self._bounds(problem, root, memory, deadline)
         trees = [tree(names[0], search, bounds)]
@@ -303,14 +315,14 @@ class Bab(Method):
                     bounds = self._bounds(problem, root, memory, deadline)
                     if bounds is not root.bounds:
                         # Tighter than what the whole box was bounded with: from there once more.
-                        trees.append(tree(names[0], again(ledger.upper[b]), bounds))
+                        trees.append(tree(names[0], again(names[0], ledger.upper[b]), bounds))
             if stop is Stop.NODES:
                 first, done = trees[-1], sum(each.nodes for each in trees) - before
                 first.limits = dataclasses.replace(limits, nodes=limits.nodes - done / len(first.searches))
 
                 def join(name: str) -> Tree:
                     # Not from what the first has proved by now: how far each gets shows which is better.
-                    trees.append(tree(name, again(linear_upper), bounds))
+                    trees.append(tree(name, again(name, linear_upper), bounds))
                     return trees[-1]
 
                 stop = race(first, [partial(join, name) for name in names[1:]], deadline)

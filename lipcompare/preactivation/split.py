@@ -26,7 +26,7 @@ from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
 from lipcompare.rounding import SPARE, allowance, floor
 
-_TRIALS = 5
+_TRIALS = 3
 """Trial points for one multiplier."""
 
 
@@ -218,14 +218,16 @@ def _refine(
         high, low = torch.minimum(upper.gather(1, neurons), high), torch.maximum(lower.gather(1, neurons), -low)
         mixed = (low < 0) & (high > 0)
         if sweeps and halfspaces.count and bool(mixed.any()):
-            # Only what is still undecided is worth the multipliers.
+            # Only what is still undecided is worth the multipliers; what comes along stays as it is.
             index = _first(mixed)
+            still = mixed.gather(1, index)
             both = torch.cat([index, index + count], 1)
             chosen = normal.gather(1, both.unsqueeze(-1).expand(-1, -1, normal.shape[-1]))
             above = constrained_maximum(chosen, constant.gather(1, both), box, halfspaces, sweeps)
             over, under = above.split(index.shape[1], dim=1)
-            high = high.scatter(1, index, torch.minimum(high.gather(1, index), over))
-            low = low.scatter(1, index, torch.maximum(low.gather(1, index), -under))
+            before = low.gather(1, index), high.gather(1, index)
+            low = low.scatter(1, index, torch.where(still, torch.maximum(before[0], -under), before[0]))
+            high = high.scatter(1, index, torch.where(still, torch.minimum(before[1], over), before[1]))
         upper.scatter_(1, neurons, high)
         lower.scatter_(1, neurons, low)
     return Interval(lower, upper)

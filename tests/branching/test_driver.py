@@ -61,15 +61,16 @@ def test_the_largest_of_what_was_closed_counts() -> None:
     assert search.upper == 3.0 and search.row_upper().tolist() == [3.0]
 
 
-def start(table):
-    return Search.start([float("inf")] * len(table.values))
+def start(table, together=False):
+    return Search.start([float("inf")] * len(table.values), together=together)
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("batch", [1, 5, 64])
 @pytest.mark.parametrize("seed", range(4))
-def test_finds_the_largest_row(seed, batch):
+def test_finds_the_largest_row(seed, batch, together):
     table = Table(seed)
-    search = start(table)
+    search = start(table, together)
     points = []
     assert run(search, table, SearchLimits(batch=batch, gap=1e-9), report=points.append) is Stop.DONE
     assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)
@@ -95,6 +96,51 @@ def test_batches_have_the_least_number_however_long_they_take(least, monkeypatch
     assert max(widths) == least
 
 
+def test_rows_stay_together_as_long_as_they_are_split_alike():
+    """Row 2 goes its own way at the root; of the others one is closed on the way."""
+    asked = []
+
+    class Rows:
+        def evaluate(self, nodes, floor, target):
+            asked.append([(node.decisions, node.row) for node in nodes])
+            return [self.assess(node) for node in nodes]
+
+        def assess(self, node):
+            if len(node.decisions) == 2:
+                return Assessment(1.0 + node.row)
+            if node.row == 1 and node.decisions:
+                return Assessment(2.5)
+            return Assessment(9.0 - len(node.decisions), (2 * len(node.decisions) + (5 if node.row == 2 else 1),))
+
+    search = Search.start([10.0, 10.0, 10.0, 10.0], together=True)
+    assert run(search, Rows(), SearchLimits(batch=1)) is Stop.DONE
+    assert asked[0] == [((), row) for row in range(4)]
+    assert asked[1:3] == [[((side,), row) for row in (0, 1, 3)] for side in (0, 1)]
+    assert [tuple(each) for each in asked if each[0][0] in ((4,), (5,))] == [(((4,), 2),), (((5,), 2),)]
+    assert all(
+        [row for _, row in each] == [0, 3] for each in asked if each[0][0][:1] in ((0,), (1,)) and len(each[0][0]) > 1
+    )
+    assert search.nodes == sum(map(len, asked)) == 4 + 6 + 2 + 8 + 4
+    assert search.row_upper().tolist() == [1.0, 2.5, 3.0, 4.0] and search.upper == 4.0
+
+
+def test_a_row_of_a_group_that_cannot_matter_any_more_is_not_split():
+    """A point of row 0 closes row 1, whose bound is the lower one."""
+    asked = []
+
+    class Falling:
+        def evaluate(self, nodes, floor, target):
+            asked.append([node.row for node in nodes])
+            found = (Witness(0, 5.0, np.zeros(1)),) if nodes[0].decisions else ()
+            uppers = (9.0, 4.0) if not nodes[0].decisions else (5.0, 4.0)
+            return [Assessment(uppers[node.row], () if nodes[0].decisions else (1,), witnesses=found) for node in nodes]
+
+    search = Search.start([10.0, 10.0], together=True)
+    assert run(search, Falling(), SearchLimits(batch=1)) is Stop.DONE
+    assert asked == [[0, 1], [0, 1], [0]]
+    assert search.row_upper().tolist() == [5.0, 4.0]
+
+
 def test_a_batch_gives_what_single_steps_give():
     table = Table(9)
     results = []
@@ -105,10 +151,11 @@ def test_a_batch_gives_what_single_steps_give():
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("stop_after", range(1, 12))
-def test_interrupted_anywhere_the_interval_holds_and_the_search_goes_on(stop_after, tmp_path):
+def test_interrupted_anywhere_the_interval_holds_and_the_search_goes_on(stop_after, together, tmp_path):
     table = Table(3)
-    search = start(table)
+    search = start(table, together)
     calls = itertools.count(1)
 
     class Impatient:
@@ -127,9 +174,10 @@ def test_interrupted_anywhere_the_interval_holds_and_the_search_goes_on(stop_aft
         assert again.upper == pytest.approx(table.truth, rel=1.1e-4)
 
 
-def test_limits():
+@pytest.mark.parametrize("together", [False, True])
+def test_limits(together):
     table = Table(5)
-    search = start(table)
+    search = start(table, together)
     assert run(search, table, SearchLimits(nodes=10, batch=4)) is Stop.NODES
     assert search.nodes == 10
     assert run(search, table, SearchLimits(memory=10, batch=4)) is Stop.MEMORY
@@ -157,12 +205,13 @@ def test_what_is_not_a_number_is_no_result():
     assert np.isfinite(search.attained.lower).all() and search.best <= table.truth
 
 
-@pytest.mark.parametrize("at_most", [1, 3])
-def test_subdomains_that_an_evaluator_left_out_keep_waiting(at_most):
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("at_most", [1, 2, 3, 4])
+def test_subdomains_that_an_evaluator_left_out_keep_waiting(at_most, together):
     table = Table(1)
     evaluate = table.evaluate
     table.evaluate = lambda nodes, floor, target: evaluate(nodes[:at_most], floor, target)
-    search = start(table)
+    search = start(table, together)
     assert run(search, table, SearchLimits(batch=8, gap=1e-9)) is Stop.DONE
     assert search.best == pytest.approx(table.truth) and search.upper == pytest.approx(table.truth)
 

@@ -100,6 +100,36 @@ def test_bounds_hold_and_splits_are_new(norm: str, bound: str) -> None:
     assert empty > 2
 
 
+@pytest.mark.parametrize("bound", ["sdp", "lbp"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_share_subdomains_are_bounded_as_alone_and_split_alike(seed: int, bound: str) -> None:
+    """All follow the row with the largest bound, but one that asks for a sign of its own gradient."""
+    problem = nets.problem(nets.dense(seed, (2, 4, 3, 4), 0.2), 0.8)
+    count = Numbering(problem.network).count
+    made = list({node.decisions for node in random_nodes(problem, 12, seed)})
+    nodes = [Subdomain(np.inf, row, decisions) for decisions in made for row in range(problem.rows)]
+    alone = evaluator_of(problem, bound).evaluate(nodes, 0.0, 0.0)
+    for node, said in zip(nodes, alone, strict=True):
+        (single,) = evaluator_of(problem, bound).evaluate([node], 0.0, 0.0)
+        assert said.upper == pytest.approx(single.upper, rel=1e-9)
+    shared = evaluator_of(problem, bound, shares=True).evaluate(nodes, 0.0, 0.0)
+    followers = 0
+    for place in range(0, len(nodes), problem.rows):
+        pairs = list(zip(alone[place : place + problem.rows], shared[place : place + problem.rows], strict=True))
+        for one, other in pairs:
+            assert other.upper == pytest.approx(one.upper, rel=1e-9)
+            assert bool(other.chain) == bool(one.chain)
+        own = [any(count - problem.network.in_size <= d >> 1 < count for d in one.chain) for one, _ in pairs]
+        asked = [pair for pair, mine in zip(pairs, own, strict=True) if pair[0].chain and not mine]
+        if asked:
+            largest = max(one.upper for one, _ in asked) * (1 - 1e-9)
+            (way,) = {(other.chain, other.closed) for _, other in asked}
+            assert way in {(one.chain, one.closed) for one, _ in asked if one.upper >= largest}
+            followers += sum(one.chain != way[0] for one, _ in asked)
+        assert all(one.chain == other.chain for (one, other), mine in zip(pairs, own, strict=True) if mine)
+    assert followers
+
+
 def test_a_region_is_closed_at_its_value() -> None:
     """With every gate decided there is one gradient left: the bound is its norm, attained at a point inside."""
     problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)

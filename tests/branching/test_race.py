@@ -155,6 +155,29 @@ def test_nobody_joins_where_one_subdomain_takes_much_of_the_time(monkeypatch):
     assert stop is Stop.TIME and len(trees) == 1
 
 
+def test_a_tree_is_judged_by_what_it_says_of_all_of_its_roots(monkeypatch):
+    """The roots of the first take many first turns; once they are bounded it is far ahead."""
+
+    class Rooted(Steady):
+        def evaluate(self, nodes, floor, target):
+            time.sleep(0.02 * len(nodes))
+            return [Assessment(1.1 if not node.decisions else node.upper, (1,)) for node in nodes]
+
+    monkeypatch.setattr(racing, "_FIRST", 0.02)
+    problem = nets.problem(nets.dense(0, (2, 3, 6)), 0.1)
+    upper = np.full((1, problem.rows), 9.0)
+    ledger = Ledger(problem, upper, lambda low, high: None, lambda note: None)
+    trees = []
+
+    def tree(evaluator):
+        start = Search.start(upper[0], [Witness(0, 1.0, np.zeros(problem.network.in_size))])
+        trees.append(Tree([start], evaluator, SearchLimits(batch=1), ledger, 0))
+        return trees[-1]
+
+    race(tree(Rooted(0.02, 0.0)), [lambda: tree(Steady(0.002, 0.01))], Deadline.after(1.0))
+    assert trees[0].upper == ledger.upper.max() == 1.1 and trees[0].used > trees[1].used
+
+
 def test_trees_know_the_points_of_the_others(monkeypatch):
     class Finds(Steady):
         def evaluate(self, nodes, floor, target):

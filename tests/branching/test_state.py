@@ -19,8 +19,11 @@ from lipcompare.result import Witness
 
 def made() -> Search:
     search = Search.start([5.0, np.inf, 3.0])
-    search.waiting = [Subdomain(4.0, 0, (3, 5), inherited=b"ab"), Subdomain(2.0, 2)]
-    search.queue.push(Subdomain(6.0, 1, (1,), chain=(4, 7), closed=True))
+    search.waiting = [
+        (Subdomain(4.0, 0, (3, 5), inherited=b"ab"), Subdomain(1.0, 1, (3, 5))),
+        (Subdomain(2.0, 2),),
+    ]
+    search.queue.push((Subdomain(6.0, 1, (1,), chain=(4, 7), closed=True),))
     search.closed = np.array([0.5, 0.0, 1.5])
     search.nodes = 12
     search.attained.note(Witness(1, 2.5, np.array([0.1, 0.2])))
@@ -34,7 +37,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     again = load(path, "key")
     assert again.upper == search.upper == 6.0 and again.best == search.best == 2.5 and again.nodes == 12
     assert again.closed.tolist() == [0.5, 0.0, 1.5] and (again.row_upper() == search.row_upper()).all()
-    assert sorted(again.waiting, key=lambda node: node.row) == search.waiting
+    assert sorted(again.waiting, key=lambda group: group[0].row) == search.waiting
     assert again.queue.peek() == search.queue.peek()
     for row, witness in search.attained.witnesses.items():
         other = again.attained.witnesses[row]

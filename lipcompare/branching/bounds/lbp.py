@@ -22,6 +22,7 @@ class RelaxationBound:
 
     sweeps: ClassVar[int] = 1
     passes: ClassVar[int] = 1
+    shares: ClassVar[bool] = True
 
     propagation: str = "lbp"
 

@@ -59,6 +59,7 @@ class Sdp:
     propagation: ClassVar[str] = "lbp"
     sweeps: ClassVar[int] = 3
     passes: ClassVar[int] = 2
+    shares: ClassVar[bool] = False
 
     def has_moments(self, norm: Norm) -> bool:
         return norm is not Norm.ONE  # one program per entry there, and none of them speaks for the subdomain

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from lipcompare.branching.driver import Assessment
-from lipcompare.branching.tree import Subdomain
+from lipcompare.branching.tree import Group, Subdomain, groups_of
 from lipcompare.branching.workers.serve import Answer, Made, Portable, Ready, Request
 from lipcompare.budget import counted
 from lipcompare.network.environment import computing
@@ -192,12 +192,13 @@ class SideBySide:
         """
         left = self.evaluator.deadline.left
         ready, coming = self.workers.ready(left)
-        nodes = nodes[: math.ceil(len(nodes) * (1 + len(ready)) / (1 + len(ready) + coming))]
-        asked = ready[: len(nodes) - 1]
+        groups: list[Group] = groups_of(nodes) if self.evaluator.shares else [(node,) for node in nodes]
+        groups = groups[: math.ceil(len(groups) * (1 + len(ready)) / (1 + len(ready) + coming))]
+        asked = ready[: len(groups) - 1]
         if not asked:
-            return self._here(nodes, floor, target)
+            return self._here(_flat(groups), floor, target)
         # The costs of neighbours in a batch are alike.
-        parts = [nodes[i :: 1 + len(asked)] for i in range(1 + len(asked))]
+        parts = [_flat(groups[i :: 1 + len(asked)]) for i in range(1 + len(asked))]
         if self._made is None:
             self._made = pickle.dumps(Made.of(self.evaluator))
         for worker, part in zip(asked, parts[1:], strict=True):
@@ -210,7 +211,7 @@ class SideBySide:
                 done.append(answer.assessments)
             else:
                 done.append([] if self.evaluator.deadline.passed() else self._here(part, floor, target))
-        return _in_order(done, len(nodes))
+        return _in_order(done, [len(group) for group in groups])
 
     def _here(self, nodes: Sequence[Subdomain], floor: float, target: float) -> Sequence[Assessment]:
         before = self.evaluator.programs
@@ -221,12 +222,19 @@ class SideBySide:
         return assessments
 
 
-def _in_order(parts: Sequence[Sequence[Assessment]], count: int) -> list[Assessment]:
-    """The first assessments of those that were dealt out in turn, as far as there is none missing."""
+def _flat(groups: Sequence[Group]) -> list[Subdomain]:
+    return [node for group in groups for node in group]
+
+
+def _in_order(parts: Sequence[Sequence[Assessment]], sizes: Sequence[int]) -> list[Assessment]:
+    """The first assessments of groups of these sizes that were dealt out in turn, as far as there is none missing."""
     first: list[Assessment] = []
-    for k in range(count):
-        part, place = parts[k % len(parts)], k // len(parts)
-        if place >= len(part):
+    places = [0] * len(parts)
+    for k, size in enumerate(sizes):
+        number = k % len(parts)
+        said = parts[number][places[number] : places[number] + size]
+        places[number] += size
+        first += said
+        if len(said) < size:
             break
-        first.append(part[place])
     return first

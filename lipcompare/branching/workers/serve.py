@@ -21,12 +21,16 @@ class Portable(Evaluator, Protocol):
     Attributes:
         deadline: of its work.
         programs: linear programs solved so far.
+        shares: whether subdomains with the same decisions are to be evaluated together.
     """
 
     deadline: Deadline
 
     @property
     def programs(self) -> int: ...
+
+    @property
+    def shares(self) -> bool: ...
 
 
 class Made(NamedTuple):

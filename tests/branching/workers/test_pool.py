@@ -143,6 +143,7 @@ def test_an_evaluator_that_cannot_be_made_elsewhere(two: Workers, caplog: pytest
     class Mine:
         deadline: Deadline
         programs: int = 0
+        shares: bool = False
 
         def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
             return [Assessment(float(node.row)) for node in nodes]
@@ -202,9 +203,23 @@ def test_processes_that_the_system_refuses(monkeypatch: pytest.MonkeyPatch, capl
 
 def test_what_was_dealt_out_comes_back_in_order_as_far_as_there_is_none_missing() -> None:
     a, b, c, d, e = (Assessment(float(k)) for k in range(5))
-    assert _in_order([[a, d], [b, e], [c]], 5) == [a, b, c, d, e]
-    assert _in_order([[a, d], [], [c]], 5) == [a]
-    assert _in_order([[a, d], [b], [c]], 5) == [a, b, c, d]
+    assert _in_order([[a, d], [b, e], [c]], [1] * 5) == [a, b, c, d, e]
+    assert _in_order([[a, d], [], [c]], [1] * 5) == [a]
+    assert _in_order([[a, d], [b], [c]], [1] * 5) == [a, b, c, d]
+    # Groups of two, one and two.
+    assert _in_order([[a, b, d, e], [c]], [2, 1, 2]) == [a, b, c, d, e]
+    assert _in_order([[a, b, d], [c]], [2, 1, 2]) == [a, b, c, d]
+    assert _in_order([[a], [c]], [2, 1, 2]) == [a]
+
+
+def test_rows_that_share_a_subdomain_are_dealt_out_together(two: Workers) -> None:
+    made = [node.decisions for node in random_nodes(BOX, 5, seed=1)]
+    assert len(set(made)) == 5
+    nodes = [Subdomain(np.inf, row, decisions) for decisions in made for row in range(BOX.rows)]
+    alone = evaluator_of(BOX, "lbp", shares=True).evaluate(nodes, 0.0, 0.0)
+    same(two.beside(evaluator_of(BOX, "lbp", shares=True), 0).evaluate(nodes, 0.0, 0.0), alone)
+    for place in range(0, len(nodes), BOX.rows):
+        assert len({(said.chain, said.closed) for said in alone[place : place + BOX.rows] if said.chain}) <= 1
 
 
 def test_the_processes_are_gone_with_the_search(two: Workers) -> None:
