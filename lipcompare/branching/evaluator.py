@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lipcompare import jacobian
-from lipcompare.branching.bounds import SubdomainBound
+from lipcompare.branching.bounds import Sdp, SubdomainBound, TreeBound
 from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
@@ -49,6 +49,8 @@ _SAMPLES = 24
 _MUCH = 3e8
 """Multiply-adds of one subdomain on whole images (a tenth of a second) from which on only what decisions touch is
 bounded again, where that can be done on patches."""
+_SHARED = Sdp
+"""The bound whose effort pays where rows share it."""
 _TOGETHER = 0.5
 """Seconds of a processor that subdomains of one batch should take: no clock is looked at meanwhile."""
 
@@ -356,6 +358,17 @@ def whole_of(problem: Problem, root: Propagated) -> Subdomains:
         cuts=NamedCuts.none(rows, root.upper),
         depth=torch.zeros(rows, dtype=torch.int64, device=root.upper.device),
     )
+
+
+def shares_subdomains(bound: TreeBound, problem: Problem) -> bool:
+    """Whether rows should share the subdomains of a tree by that bound. Where one propagation takes as long as the
+    bounds of all rows, as on whole images, there is nothing to gain."""
+    return bound.shares and problem.rows > 1 and not takes_much(problem.network, problem.network.neurons)
+
+
+def effort(bound: TreeBound, shares: bool) -> tuple[int, int]:
+    """Sweeps and passes for a decision's consequences: what many rows profit from is worth what a tighter bound is."""
+    return (_SHARED.sweeps, _SHARED.passes) if shares else (bound.sweeps, bound.passes)
 
 
 def takes_much(network: Network, undecided: int) -> bool:

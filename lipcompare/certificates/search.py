@@ -13,7 +13,7 @@ import torch
 from lipcompare.branching.bounds import Settings, tree_bound
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Search, SearchLimits
-from lipcompare.branching.evaluator import NetworkEvaluator
+from lipcompare.branching.evaluator import NetworkEvaluator, effort, shares_subdomains
 from lipcompare.branching.heuristics import HEURISTICS
 from lipcompare.branching.inheritance import inherited_cuts, inherited_multipliers
 from lipcompare.branching.ledger import Ledger
@@ -189,17 +189,20 @@ def _search(
         bound = tree_bound(name)
         heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
         settings = Settings(tolerance=tolerance, memory=memory, cuts=_CUTS, deadline=deadline)
+        shares = shares_subdomains(bound, problem)
+        sweeps, passes = effort(bound, shares)
         evaluator = NetworkEvaluator(
             problem=problem,
             bounds=dict(bounds),
             bound=bound.on(numbering, problem.norm, heuristic, settings),
-            sweeps=bound.sweeps,
-            passes=bound.passes,
+            sweeps=sweeps,
+            passes=passes,
             memory=memory,
             deadline=deadline,
+            shares=shares,
         )
         recorders.append(_Recorder(evaluator))
-        search = Search.start(linear, witnesses)
+        search = Search.start(linear, witnesses, together=shares)
         return Entrant([search], recorders[-1], limits, ledger, 0)
 
     race(entrant(names[0]), [partial(entrant, name) for name in names[1:]], deadline, _AHEAD)

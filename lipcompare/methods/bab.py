@@ -15,7 +15,7 @@ from lipcompare.branching.bounds import RACE, Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Search, SearchLimits, Stop
-from lipcompare.branching.evaluator import NetworkEvaluator, takes_much, whole_of
+from lipcompare.branching.evaluator import NetworkEvaluator, effort, shares_subdomains, takes_much, whole_of
 from lipcompare.branching.everywhere import EverywhereEvaluator
 from lipcompare.branching.heuristics import heuristic_named
 from lipcompare.branching.ledger import Ledger
@@ -175,10 +175,8 @@ class Bab(Method):
 
     def _shares(self, name: str, problem: Problem) -> bool:
         """Whether rows share the subdomains of a tree by the bound of that name."""
-        network = problem.network
-        if not has_patterns(network) or isinstance(problem.box, Space) or takes_much(network, network.neurons):
-            return False
-        return self.schedule is Schedule.QUEUE and problem.rows > 1 and tree_bound(name).shares
+        patterns = has_patterns(problem.network) and not isinstance(problem.box, Space)
+        return patterns and self.schedule is Schedule.QUEUE and shares_subdomains(tree_bound(name), problem)
 
     def _bounds(self, problem: Problem, root: Propagated, memory: int, deadline: Deadline) -> Mapping[int, Interval]:
         """Pre-activation bounds to start from: those of the root, or tighter ones."""
@@ -215,8 +213,7 @@ class Bab(Method):
             )
         same = bounds is root.bounds and bound.propagation == LBP
         shares = self._shares(name, problem)
-        # What many rows are to profit from is worth the effort that a tighter bound is worth.
-        sweeps, passes = (Sdp.sweeps, Sdp.passes) if shares else (bound.sweeps, bound.passes)
+        sweeps, passes = effort(bound, shares)
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
