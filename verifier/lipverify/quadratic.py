@@ -92,18 +92,19 @@ def quadratic_bound(
 
 def _repair(matrix: Array) -> Array:
     """What makes a matrix about semidefinite at the least cost: ``theta_0`` in its corner, other eigenvalues raised."""
-    added, best = np.zeros_like(matrix), np.inf
+    added, best, middle = np.zeros_like(matrix), np.inf, np.log10(np.abs(matrix).max() + 1e-300)
     if not np.isfinite(matrix).all():
         return added
     values, vectors = np.linalg.eigh(matrix[1:, 1:])
     least, along = values.min(initial=np.inf), (matrix[0, 1:] @ vectors) ** 2
-    for goal in (np.abs(matrix).max() + 1e-300) * 10.0 ** np.arange(-13, 1, 0.5):
-        for raised in (np.maximum(goal - values, 0.0), 0 * values + max(goal - least, 0.0)):  # some of them, or all
-            extra = (vectors * raised) @ vectors.T
-            corner = (along / (values + raised)).sum() - matrix[0, 0]
-            if corner + np.abs(extra).sum() < best:
-                best = corner + np.abs(extra).sum()
-                added[0, 0], added[1:, 1:] = corner, (extra + extra.T) / 2
+    for steps in (np.arange(-13, 1, 0.5), np.arange(-0.4, 0.5, 0.1), np.arange(-0.08, 0.1, 0.02)):  # ever closer
+        for exponent, goal in zip(middle + steps, 10.0 ** (middle + steps), strict=True):
+            for raised in (np.maximum(goal - values, 0.0), 0 * values + max(goal - least, 0.0)):  # some of them, or all
+                extra = (vectors * raised) @ vectors.T
+                corner = (along / (values + raised)).sum() - matrix[0, 0]
+                if corner + np.abs(extra).sum() < best:
+                    best, middle = corner + np.abs(extra).sum(), exponent
+                    added[0, 0], added[1:, 1:] = corner, (extra + extra.T) / 2
     return added
 
 

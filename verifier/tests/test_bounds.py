@@ -10,7 +10,7 @@ from lipverify.check import check
 from lipverify.forward import Below, Interval, everywhere
 from lipverify.network import Leaf, Question
 from lipverify.numbers import Exact, Floating, semidefinite, shift
-from lipverify.quadratic import _cuts, coordinates, quadratic_bound
+from lipverify.quadratic import _cuts, _repair, coordinates, quadratic_bound
 from lipverify.tree import Case, case_bounds, largest, parts_of, settled
 
 CASES = [
@@ -218,3 +218,11 @@ def test_semidefiniteness() -> None:
         found = shift(Floating(), matrix - 0.25 * np.eye(n))
         least = np.linalg.eigvalsh(matrix)[0]
         assert 0.25 - least <= found <= max(0.0, 0.25 - least) + 1e-10
+
+
+@pytest.mark.parametrize("size", [1e-8, 0.3, 1.0, 2.7, 4e5])
+def test_a_matrix_is_made_semidefinite_at_about_the_least_cost(size: float) -> None:
+    """With ``[[a, b], [b, c]]`` at least 0 the trace ``a + c`` is 2 |b| at least."""
+    added = _repair(np.array([[0.0, size], [size, 0.0]]))
+    assert np.linalg.eigvalsh(added + [[0.0, size], [size, 0.0]]).min() >= -1e-12 * size
+    assert 2 * size * (1 - 1e-12) <= np.trace(added) <= 2 * size * (1 + 1e-3)
