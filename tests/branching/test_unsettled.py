@@ -1,12 +1,17 @@
-"""Which gate a contradictory pattern is split at."""
+"""Which gate a contradictory pattern is split at, and where it is one of many."""
 
 from __future__ import annotations
 
 import nets
 import numpy as np
+import pytest
+from branching.test_evaluator import evaluator_of
 
+from lipcompare.branching import unsettled
 from lipcompare.branching.decisions import Numbering
+from lipcompare.branching.tree import Subdomain
 from lipcompare.branching.unsettled import EMPTY, _Host
+from lipcompare.regions.program import Deepest
 
 NUMBERING = Numbering(nets.dense(0, (3, 5, 4, 2)))
 
@@ -38,3 +43,25 @@ def test_a_contradiction_of_a_later_layer_rests_on_the_gates_before_it() -> None
     two = host({2: 1.0}, decided=(5, 6, 7, 8)).exclude(0, (6,))
     assert two.chain == (2 * 2 + 1,) and not two.closed
     assert host({}, decided=(0, 1, 2, 3, 4, 6)).exclude(0, (6,)) == EMPTY
+
+
+def test_a_contradiction_is_left_out_only_where_the_relaxation_is_tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is loose it is split where it is, and one pattern of a batch is looked at all the same."""
+    problem, asked = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8), list[int]()
+    nodes = [Subdomain(np.inf, row, (2 * gate + 1,)) for row in range(problem.rows) for gate in range(4)]
+
+    def chains(share: float, empty: bool) -> list[tuple[int, ...]]:
+        asked.append(0)
+
+        def locate(*_: object) -> Deepest:
+            asked[-1] += 1
+            return Deepest(None, -np.inf, empty, (4, 5), (1.0, 1.0)) if empty else Deepest(None, -np.inf)
+
+        evaluator = evaluator_of(problem)
+        monkeypatch.setattr(unsettled, "_TIGHT", share)
+        monkeypatch.setattr(evaluator, "locate", locate)
+        return [said.chain for said in evaluator.evaluate(nodes, 0.0, 0.0)]
+
+    plain, loose, left_out = chains(0.0, False), chains(0.0, True), chains(2.0, True)
+    assert loose == plain and asked[1] < asked[2]
+    assert any(len(chain) > 1 for chain in left_out) and all(len(chain) <= 1 for chain in loose)

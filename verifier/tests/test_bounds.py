@@ -223,6 +223,7 @@ def test_semidefiniteness() -> None:
 @pytest.mark.parametrize("size", [1e-8, 0.3, 1.0, 2.7, 4e5])
 def test_a_matrix_is_made_semidefinite_at_about_the_least_cost(size: float) -> None:
     """With ``[[a, b], [b, c]]`` at least 0 the trace ``a + c`` is 2 |b| at least."""
-    added = _repair(np.array([[0.0, size], [size, 0.0]]))
-    assert np.linalg.eigvalsh(added + [[0.0, size], [size, 0.0]]).min() >= -1e-12 * size
+    matrix = np.array([[0.0, size], [size, 0.0]])
+    added = _repair(matrix)
+    assert np.linalg.eigvalsh(matrix + added).min() >= -1e-12 * size
     assert 2 * size * (1 - 1e-12) <= np.trace(added) <= 2 * size * (1 + 1e-3)
