@@ -31,6 +31,8 @@ _TIGHT = 0.05
 """A contradiction is left out where the value of the pattern is below the bound by at most so much of the distance from
 the bound to the target. Elsewhere the relaxation is loose for other reasons, and splits where it is lower the bound
 more than leaving out one pattern of many does (docs/performance.md)."""
+_SOLVED = 3e-3
+"""The same as a share of the bound, where the target is close: programs are solved to that."""
 _EARLY = 0.3
 """Factor of a score for every layer further from the input, where a contradiction is split: half-spaces of a layer are
 affine once the gates before it are decided, so early decisions leave it behind sooner (docs/performance.md)."""
@@ -104,7 +106,8 @@ class Unsettled:
         ends, values, patterns = leaf.cpu().numpy(), value.cpu().numpy(), pattern.cpu()
         results: dict[int, Assessment] = {}
         points: dict[int, np.ndarray | None] = {}
-        tight = ends | (values >= (upper - _TIGHT * (upper - target)).cpu().numpy())
+        room = torch.maximum(_TIGHT * (upper - target), _SOLVED * upper)
+        tight = ends | (values >= (upper - room).cpu().numpy())
         # Elsewhere a program for the point that may be there is worth it once in a batch.
         hopeful = int(np.where(ends, -np.inf, values).argmax())
         for i, bound in enumerate(host.upper):
