@@ -50,7 +50,7 @@ def test_a_contradiction_is_left_out_only_where_the_relaxation_is_tight(monkeypa
     problem, asked = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8), list[int]()
     nodes = [Subdomain(np.inf, row, (2 * gate + 1,)) for row in range(problem.rows) for gate in range(4)]
 
-    def chains(share: float, empty: bool) -> list[tuple[int, ...]]:
+    def chains(share: float, solved: float, empty: bool) -> list[tuple[int, ...]]:
         asked.append(0)
 
         def locate(*_: object) -> Deepest:
@@ -59,9 +59,12 @@ def test_a_contradiction_is_left_out_only_where_the_relaxation_is_tight(monkeypa
 
         evaluator = evaluator_of(problem)
         monkeypatch.setattr(unsettled, "_TIGHT", share)
+        monkeypatch.setattr(unsettled, "_SOLVED", solved)
         monkeypatch.setattr(evaluator, "locate", locate)
         return [said.chain for said in evaluator.evaluate(nodes, 0.0, 0.0)]
 
-    plain, loose, left_out = chains(0.0, False), chains(0.0, True), chains(2.0, True)
-    assert loose == plain and asked[1] < asked[2]
-    assert any(len(chain) > 1 for chain in left_out) and all(len(chain) <= 1 for chain in loose)
+    plain, loose = chains(0.0, 0.0, False), chains(0.0, 0.0, True)
+    assert loose == plain and all(len(chain) <= 1 for chain in loose)
+    for share, solved in ((2.0, 0.0), (0.0, 2.0)):
+        left_out = chains(share, solved, True)
+        assert asked[1] < asked[-1] and any(len(chain) > 1 for chain in left_out)
