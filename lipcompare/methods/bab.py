@@ -64,9 +64,9 @@ class Bab(Method):
 
     With ``bound = lbp`` and ``schedule = classes`` it is the paper's method (arXiv 2210.07394, section 3.4), with exact
     leaves; with ``bound = sdp`` every subdomain gets the quadratic-gate bound (docs/quadratic-gates.md). The first
-    bounds many subdomains, the second few and tightly; with ``bound = race`` both search, each a tree of its own, until
-    the gap of one is clearly ahead, which goes on alone. Where the time is little for a search, the bound of the method
-    ``sdp`` over the whole box comes first, so that it is not looser than that.
+    bounds many subdomains, which rows share in one queue, the second few and tightly; with ``bound = race`` both
+    search, each a tree of its own, until the gap of one is clearly ahead, which goes on alone. Where the time is little
+    for a search, the bound of the method ``sdp`` over the whole box comes first, so that it is not looser than that.
 
     With several ``threads`` subdomains are evaluated side by side, each part of a batch by a process of its own, once
     the search has lasted (:mod:`lipcompare.branching.workers`); networks so large that one evaluation is work for
