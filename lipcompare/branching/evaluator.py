@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lipcompare import jacobian
-from lipcompare.branching.bounds import Sdp, SubdomainBound, TreeBound
+from lipcompare.branching.bounds import SubdomainBound, TreeBound
 from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
@@ -26,9 +26,9 @@ from lipcompare.branching.inheritance import (
     sides_of,
 )
 from lipcompare.branching.subdomains import Subdomains, select_gates
-from lipcompare.branching.tree import Subdomain
+from lipcompare.branching.tree import Subdomain, groups_of
 from lipcompare.branching.unsettled import EMPTY, Gatewise, Unsettled
-from lipcompare.budget import Deadline, core_seconds
+from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals
 from lipcompare.jacobian.patches import plan
@@ -49,10 +49,10 @@ _SAMPLES = 24
 _MUCH = 3e8
 """Multiply-adds of one subdomain on whole images (a tenth of a second) from which on only what decisions touch is
 bounded again, where that can be done on patches."""
-_SHARED = Sdp
-"""The bound whose effort pays where rows share it."""
+_SHARED = 3, 2
+"""Sweeps and passes that pay where rows share them (docs/performance.md)."""
 _TOGETHER = 0.5
-"""Seconds of a processor that subdomains of one batch should take: no clock is looked at meanwhile."""
+"""Seconds of a processor that decisions of one batch should take: no clock is looked at meanwhile."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -96,6 +96,7 @@ class NetworkEvaluator:
         work = how.costs.windows * network.in_size if how is not None and self.inherits else _images(network, undecided)
         each = core_seconds(work, self.box.lower.device)
         self.together = max(1, int(_TOGETHER / each)) if each else sys.maxsize
+        self.room = fitting(self.memory, tensor_bytes(Copies.STATE, network.neurons + network.in_size, self.box.lower))
         # The middle of a box, and some points spread over the rest of it.
         spread = torch.quasirandom.SobolEngine(network.in_size, scramble=True, seed=0).draw(_SAMPLES - 1)
         self.scatter = torch.cat([torch.zeros(1, network.in_size), 2 * spread - 1]).to(self.box.lower)
@@ -121,10 +122,19 @@ class NetworkEvaluator:
         results: list[Assessment] = []
         longest = 0.0
         while len(results) < len(nodes) and not (results and self.deadline.passed(longest)):
-            left = self.deadline.left
-            results += self._evaluate(nodes[len(results) : len(results) + self.together], floor, target)
+            left, rest = self.deadline.left, nodes[len(results) :]
+            results += self._evaluate(rest[: self._at_once(rest)], floor, target)
             longest = max(longest, left - self.deadline.left) if math.isfinite(left) else 0.0
         return results
+
+    def _at_once(self, nodes: Sequence[Subdomain]) -> int:
+        """How many of the first subdomains are bounded at once: rows that share one together, if they fit in memory."""
+        count = 0
+        for size in list(map(len, groups_of(nodes)) if self.shares else [1] * len(nodes))[: self.together]:
+            if count and count + size > self.room:
+                break
+            count += size
+        return min(count, self.room)
 
     def _evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """Some subdomains at once."""
@@ -368,7 +378,7 @@ def shares_subdomains(bound: TreeBound, problem: Problem) -> bool:
 
 def effort(bound: TreeBound, shares: bool) -> tuple[int, int]:
     """Sweeps and passes for a decision's consequences: what many rows profit from is worth what a tighter bound is."""
-    return (_SHARED.sweeps, _SHARED.passes) if shares else (bound.sweeps, bound.passes)
+    return _SHARED if shares else (bound.sweeps, bound.passes)
 
 
 def takes_much(network: Network, undecided: int) -> bool:

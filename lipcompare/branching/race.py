@@ -96,13 +96,13 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline, 
     """
     if not others:
         return first.advance(deadline)
-    time = deadline.left
+    time = first.used + deadline.left
     stop = first.advance(_within(deadline, _FIRST))
     while stop is Stop.TIME and not first.bounded and first.used < _MOST * time and not deadline.passed():
         stop = first.advance(_within(deadline, _FIRST))
     if stop is not Stop.TIME or deadline.passed():
         return stop
-    turn, begun, time = first.used, first.used, first.used + deadline.left
+    turn = begun = first.used
     if (1 + len(others)) * turn > _MOST * time:  # one subdomain takes so long
         return first.advance(deadline)
     trees = [first, *(make() for make in others)]

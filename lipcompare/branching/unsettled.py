@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipcompare.branching.bounds import Relaxed
+from lipcompare.branching.bounds import Relaxed, Settings
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment
 from lipcompare.branching.subdomains import Subdomains
@@ -31,8 +31,8 @@ _TIGHT = 0.05
 """A contradiction is left out where the value of the pattern is below the bound by at most so much of the distance from
 the bound to the target. Elsewhere the relaxation is loose for other reasons, and splits where it is lower the bound
 more than leaving out one pattern of many does (docs/performance.md)."""
-_SOLVED = 3e-3
-"""The same as a share of the bound, where the target is close: programs are solved to that."""
+_SOLVED = Settings.tolerance
+"""The same as a share of the bound, where the target is close: programs are solved to about that."""
 _EARLY = 0.3
 """Factor of a score for every layer further from the input, where a contradiction is split: half-spaces of a layer are
 affine once the gates before it are decided, so early decisions leave it behind sooner (docs/performance.md)."""
@@ -109,7 +109,7 @@ class Unsettled:
         room = torch.maximum(_TIGHT * (upper - target), _SOLVED * upper)
         tight = ends | (values >= (upper - room).cpu().numpy())
         # Elsewhere a program for the point that may be there is worth it once in a batch.
-        hopeful = int(np.where(ends, -np.inf, values).argmax())
+        hopeful = int(np.where(ends | (np.array(host.upper) <= target), -np.inf, values).argmax())
         for i, bound in enumerate(host.upper):
             worth = tight[i] or i == hopeful
             if bound <= target:

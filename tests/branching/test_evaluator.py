@@ -130,6 +130,32 @@ def test_rows_that_share_subdomains_are_bounded_as_alone_and_split_alike(seed: i
     assert followers
 
 
+def test_rows_that_share_a_subdomain_are_bounded_together_whatever_time_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only where they do not fit in memory they are not."""
+    problem = nets.problem(nets.dense(0, (2, 4, 3, 4), 0.2), 0.8)
+    nodes = [Subdomain(np.inf, row, (2 * gate + 1,)) for gate in range(3) for row in range(problem.rows)]
+    bounded, evaluator = list[list[int]](), evaluator_of(problem, "lbp", shares=True)
+    evaluate = evaluator._evaluate
+
+    def counting(some: Any, *rest: float) -> Any:
+        bounded.append([node.row for node in some])
+        return evaluate(some, *rest)
+
+    monkeypatch.setattr(evaluator, "_evaluate", counting)
+    every = list(range(problem.rows))
+    for together, room, expected in (
+        (1, 100, [every] * 3),
+        (2, 100, [every * 2, every]),
+        (9, problem.rows + 1, [every] * 3),
+        (9, 3, [[0, 1, 2], [3], [0, 1, 2], [3], [0, 1, 2], [3]]),
+    ):
+        bounded.clear()
+        evaluator.together, evaluator.room = together, room
+        assert len(evaluator.evaluate(nodes, 0.0, 0.0)) == len(nodes) and bounded == expected
+
+
 def test_a_region_is_closed_at_its_value() -> None:
     """With every gate decided there is one gradient left: the bound is its norm, attained at a point inside."""
     problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
