@@ -42,6 +42,9 @@ class Assessment:
     inherited: bytes = b""
 
 
+EMPTY = Assessment(-np.inf)
+
+
 class Evaluator(Protocol):
     """Bounds a batch of subdomains and says how to split them."""
 
@@ -161,13 +164,13 @@ def run(
     limits: SearchLimits,
     *,
     report: Callable[[SearchProgress], None] | None = None,
-    checkpoint: Callable[[Search], None] | None = None,
+    between: Callable[[Search], None] | None = None,
 ) -> Stop:
     """Advance ``search`` until the gap is closed or a limit is met. Ctrl-C ends it like a limit.
 
     Args:
         report: called whenever the interval may have changed.
-        checkpoint: called between batches; what it writes can be resumed from.
+        between: called between batches, with the whole state of the search.
     """
     started, before = time.perf_counter(), search.nodes
     pace = 0.0  # seconds per group of the last batch
@@ -203,8 +206,8 @@ def run(
             begun = time.perf_counter()
             done = _step(search, evaluator, width, limits, limits.nodes - (search.nodes - before))
             pace = (time.perf_counter() - begun) / max(1, done)
-            if checkpoint is not None:
-                checkpoint(search)
+            if between is not None:
+                between(search)
     except KeyboardInterrupt:
         return Stop.INTERRUPTED
 

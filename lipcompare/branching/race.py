@@ -14,7 +14,6 @@ import numpy as np
 
 from lipcompare.branching.driver import Evaluator, Search, SearchLimits, SearchProgress, Stop, run
 from lipcompare.branching.ledger import Ledger
-from lipcompare.branching.state import Checkpoint
 from lipcompare.budget import Deadline
 
 _ROUND = 0.02
@@ -36,6 +35,7 @@ class Tree:
     Attributes:
         searches: one over all rows, or one per row.
         example: its number, under which the ledger keeps what they prove.
+        between: what is done with a search between two batches.
         used: seconds that it has had.
         before: the upper end before its last turn.
     """
@@ -45,7 +45,7 @@ class Tree:
     limits: SearchLimits
     ledger: Ledger
     example: int
-    checkpoint: Checkpoint | None = None
+    between: Callable[[Search], None] | None = None
     used: float = 0.0
     before: float = float("inf")
 
@@ -54,7 +54,7 @@ class Tree:
         left, self.before = deadline.left, self.upper
         watch = self.ledger.watch(self.example, self.searches)
         try:
-            return in_turn(self.searches, self.evaluator, self.limits, deadline, watch, self.checkpoint)
+            return in_turn(self.searches, self.evaluator, self.limits, deadline, watch, self.between)
         finally:
             self.ledger.keep(self.example, self.searches)
             self.used += left - deadline.left
@@ -116,7 +116,8 @@ def race(first: Tree, others: Sequence[Callable[[], Tree]], deadline: Deadline, 
                 other.learn(tree)
         (now, clearly), (later, _) = _leader(trees, ahead), _leader(trees, ahead, later=True)
         spent = len(trees) * turn
-        if clearly or (turn > begun and spent >= _LEAST * time and now is later):
+        # The first turn has the roots in it, where the tighter bound is always ahead.
+        if turn > begun and (clearly or (spent >= _LEAST * time and now is later)):
             return now.advance(deadline)
         if 2 * spent > _MOST * time:
             return later.advance(deadline)
@@ -148,7 +149,7 @@ def in_turn(
     limits: SearchLimits,
     deadline: Deadline,
     report: Callable[[SearchProgress], None],
-    checkpoint: Callable[[Search], None] | None = None,
+    between: Callable[[Search], None] | None = None,
 ) -> Stop:
     """Run searches one after another in equal shares of the time, and why they ended.
 
@@ -165,7 +166,7 @@ def in_turn(
                 seconds=deadline.left / (len(rest) - number),
                 nodes=limits.nodes - (search.nodes - first[id(search)]),
             )
-            ended = run(search, evaluator, share, report=report, checkpoint=checkpoint)
+            ended = run(search, evaluator, share, report=report, between=between)
             for other in searches:
                 other.attained.learn(search.attained)
             if ended is Stop.INTERRUPTED:

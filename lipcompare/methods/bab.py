@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
@@ -51,6 +52,10 @@ class Schedule(enum.Enum):
 _DEFAULT = "default"
 _ATTACK = 0.2
 """At most of the time for the search for a first lower bound."""
+_AGAIN = 0.05
+"""Of the time for other searches for one while the trees grow."""
+_FIRST_LOOK = 0.2
+"""Seconds that such a search is thought to take before there was one."""
 _LATE = 0.5
 """Of the time that is left for the search for points where it is the last thing: the check of them takes the rest."""
 _FEW, _MANY = 4, 32
@@ -94,7 +99,8 @@ class Bab(Method):
         sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
             two passes for sdp, and for lbp where rows share it; one in one for lbp alone, whose subdomains cost less
             than that; 0 sweeps: none, as the paper).
-        attack_seconds: time for the search for a first lower bound, at most a fifth of what there is.
+        attack_seconds: time for the search for a first lower bound, at most a fifth of what there is. It is made again
+            from other random numbers every now and then, in a twentieth of the time.
         state: file to save the search in and resume it from (with the example's number added in a batch).
         seed: of the search for lower bounds.
     """
@@ -282,7 +288,9 @@ class Bab(Method):
             batch=self.batch * (1 + workers.count),
         )
         before, evaluators = search.nodes, list[OnExample | SideBySide]()
-        checkpoint = Checkpoint(path, key) if path is not None else None
+        between = _Between(
+            problem, self.seed, partial(self._searching, deadline), memory, Checkpoint(path, key) if path else None
+        )
         linear_upper = ledger.upper[b].copy()
 
         def tree(name: str, start: Search, bounds: Mapping[int, Interval]) -> Tree:
@@ -294,7 +302,7 @@ class Bab(Method):
             else:  # torch's threads have much to share there, and what is known of the whole box takes much memory
                 evaluators.append(evaluator)
             searches = [start] if self.schedule is Schedule.QUEUE else by_class(start)
-            return Tree(searches, evaluators[-1], limits, ledger, b, checkpoint)
+            return Tree(searches, evaluators[-1], limits, ledger, b, between)
 
         def again(name: str, upper: np.ndarray) -> Search:
             witnesses = list(ledger.attained[b].witnesses.values())
@@ -341,6 +349,39 @@ class Bab(Method):
                 each.attained.learn(found)
             tree.ledger.keep(tree.example, tree.searches)
         return stop
+
+
+@dataclasses.dataclass(eq=False)
+class _Between:
+    """What is done between batches: points to beat are looked for now and then, each time from other random numbers.
+
+    Attributes:
+        seconds: how long that may take.
+        took, last: seconds of the last time, and when it ended.
+    """
+
+    problem: Problem
+    seed: int
+    seconds: Callable[[], float]
+    memory: int
+    checkpoint: Checkpoint | None
+    took: float = _FIRST_LOOK
+    last: float = dataclasses.field(default_factory=lambda: time.perf_counter())
+
+    def __call__(self, search: Search) -> None:
+        self._look(search)
+        if self.checkpoint is not None:
+            self.checkpoint(search)
+
+    def _look(self, search: Search) -> None:
+        begun, seconds = time.perf_counter(), self.seconds()
+        if self.took > _AGAIN * (begun - self.last) or seconds < self.took:
+            return
+        self.seed += 1
+        for witness in first_points(self.problem, self.seed, Deadline.after(seconds), self.memory):
+            search.attained.note(witness)
+        self.last = time.perf_counter()
+        self.took = self.last - begun
 
 
 def state_path(state: str, example: int, batch: int) -> Path | None:

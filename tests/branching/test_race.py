@@ -198,3 +198,15 @@ def test_an_interrupt_ends_the_race_and_loses_nothing(monkeypatch):
     trees, stop, ledger = raced([Steady(0.002, 0.001), Interrupted(0.002, 0.02)], 5.0, monkeypatch)
     assert stop is Stop.INTERRUPTED
     assert ledger.upper[0].max() == min(tree.upper for tree in trees) < 8.0
+
+
+def test_the_first_turn_with_the_roots_in_it_decides_nothing(monkeypatch):
+    """The first tree is far ahead after its roots and gains little from then on."""
+
+    class Rooted(Steady):
+        def evaluate(self, nodes, floor, target):
+            said = super().evaluate(nodes, floor, target)
+            return [Assessment(2.0, (1,)) if not node.decisions else one for node, one in zip(nodes, said, strict=True)]
+
+    trees, _, ledger = raced([Rooted(0.004, 0.001), Steady(0.001, 0.04)], 0.6, monkeypatch)
+    assert ledger.upper[0].max() == trees[1].upper < 1.1 < trees[0].upper

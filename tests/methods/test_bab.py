@@ -19,9 +19,12 @@ from lipcompare import InvalidInput, Network, Problem, Status
 from lipcompare.branching import bounds, race
 from lipcompare.branching.bounds import sdp
 from lipcompare.branching.cuts import solve_with_cuts
-from lipcompare.methods.bab import Bab, Schedule
+from lipcompare.branching.driver import Search
+from lipcompare.methods import bab
+from lipcompare.methods.bab import Bab, Schedule, _Between
 from lipcompare.network import Activate, Affine, Input, LeakyReLU
 from lipcompare.network.linear_maps import Dense
+from lipcompare.result import Witness
 
 QUICK = {"attack_seconds": 0.2}
 VARIANTS = [
@@ -100,6 +103,30 @@ def test_one_tree_does_not_race(alone, monkeypatch):
     ran = in_short_turns(monkeypatch)
     check(nets.problem(nets.dense(3, (3, 8, 8, 2)), 0.6), Bab(**alone, **QUICK))
     assert len({id(tree) for tree in ran}) == 1
+
+
+def test_points_are_looked_for_again_in_a_part_of_the_time(monkeypatch):
+    """From other random numbers each time, where the time that is left allows it; what is found is kept."""
+    now, tried = [0.0], []
+
+    def look(problem, seed, deadline, memory):
+        tried.append(seed)
+        now[0] += 0.5
+        return [Witness(0, float(seed), np.zeros(problem.network.in_size))]
+
+    monkeypatch.setattr(bab.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(bab, "first_points", look)
+    problem = nets.problem(nets.dense(0), 0.3)
+    left, search = [2.0], Search.start([9.0] * problem.rows)
+    between = _Between(problem, 7, lambda: left[0], 2**30, None)
+    between(search)
+    assert tried == []  # no time has passed
+    for now[0], seeds in ((5.0, [8]), (15.0, [8]), (16.0, [8, 9])):
+        between(search)
+        assert tried == seeds and search.best == seeds[-1]
+    now[0], left[0] = 100.0, 0.4
+    between(search)
+    assert tried == [8, 9]
 
 
 def test_the_race_is_among_the_names_that_are_meant():
