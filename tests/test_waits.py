@@ -119,7 +119,8 @@ def test_subdomains(family: str, bound: str, inherits: bool) -> None:
     """As many in a batch of four as in one of sixteen, without the linear programs, which run on the host."""
     tree = evaluator(nets.problem(nets.FAMILIES[family](5), 0.6), bound)
     tree.inherits = inherits
-    tree.locate = lambda slopes, box: Deepest(box.center.numpy(), 1.0)  # type: ignore[method-assign]
+    points = lambda slopes, box: [Deepest(x, 1.0) for x in box.center.numpy()]  # noqa: E731
+    tree.locate = points  # type: ignore[method-assign]
     random, undecided = np.random.default_rng(0), tree.numbering.join(tree.open).nonzero().squeeze(-1).numpy()
     nodes = [
         Subdomain(np.inf, 0, tuple(int(2 * g + random.integers(2)) for g in random.choice(undecided, 2, replace=False)))

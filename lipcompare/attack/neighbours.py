@@ -7,6 +7,7 @@ the largest norm down until one turns out to have an interior.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +20,7 @@ from lipcompare.network.activations import LeakyReLU
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds
 from lipcompare.problem import Problem
-from lipcompare.regions.program import deepest, region_of
+from lipcompare.regions.program import deepest, fitting_regions, regions_of
 from lipcompare.rounding import DIVISOR, TIE
 from lipcompare.witness import gradient_norms
 
@@ -32,6 +33,8 @@ _ENTRIES = 2**24
 _CROWN_ENTRIES = 1_000_000
 _PATIENCE = 40
 """Linear programs one after another that find nothing better, after which the search ends."""
+_TOGETHER = 16
+"""Linear programs solved at once at most, of which the first with an interior is taken."""
 
 
 def search_regions(
@@ -62,7 +65,7 @@ def search_regions(
     for b in some:
         if deadline.passed():
             break
-        search = _ExampleSearch(problem.example(b), gates.example(b), regions, deadline)
+        search = _ExampleSearch(problem.example(b), gates.example(b), regions, memory, deadline)
         for row, point, value in search.run(points[b], values[b]):
             if value > values[b, row].max() * (1 + TIE):
                 points[b, row, 0], values[b, row, 0] = point, value
@@ -72,7 +75,7 @@ def search_regions(
 class _ExampleSearch:
     """The search on one example; counts its linear programs."""
 
-    def __init__(self, problem: Problem, gates: Gates, regions: int, deadline: Deadline) -> None:
+    def __init__(self, problem: Problem, gates: Gates, regions: int, memory: int, deadline: Deadline) -> None:
         self.problem, self.network = problem, problem.network
         self.rows = problem.functionals[0]
         self.box = Interval(*(v[0] for v in problem.box.window))
@@ -82,6 +85,7 @@ class _ExampleSearch:
         # Large programs cost more: fewer of them are allowed.
         entries = max(1, len(self.neurons) * problem.network.in_size)
         self.left = min(regions, int(regions * 2e4 / entries))
+        self.together = max(1, min(_TOGETHER, fitting_regions(self.network, len(self.neurons), memory)))
         self.deadline = deadline
         self.best, self.idle = 0.0, 0
 
@@ -162,26 +166,29 @@ class _ExampleSearch:
         count = len(next(iter(slopes.values())))
         functional = self.rows[row].expand(count, -1)
         norms = self.problem.norm.dual.of(self.network.pull_back(slopes, functional))
-        for c in norms.argsort(descending=True, stable=True).tolist():
-            if norms[c] <= current[2] * (1 + TIE) or self.over:
-                return None
-            pattern = {k: active[c] for k, active in patterns.items()}
-            key = (row, self._key(pattern))
-            if key in seen:
-                continue
-            seen.add(key)
-            self.left, self.idle = self.left - 1, self.idle + 1
-            region = region_of(self.network, self.box, {k: s[c] for k, s in slopes.items()}, pattern, self.open)
-            inside = deepest(region, time_limit=self.deadline.left).inside
-            if inside is None:
-                continue
-            point = torch.as_tensor(inside).to(self.box.lower)
-            point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
-            value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
-            if value > current[2] * (1 + TIE):
-                if value > self.best * (1 + TIE):
-                    self.best, self.idle = value, 0
-                return row, point, value
+        above = int((norms > current[2] * (1 + TIE)).sum())
+        order = norms.argsort(descending=True, stable=True)[:above].tolist()
+        keys = ((c, (row, self._key({k: active[c] for k, active in patterns.items()}))) for c in order)
+        untried, width = ((c, key) for c, key in keys if key not in seen), 1
+        while not self.over and (part := list(itertools.islice(untried, min(width, self.left)))):
+            width = min(2 * width, self.together)
+            self.left -= len(part)
+            index = torch.tensor([c for c, _ in part], device=norms.device)
+            box = Interval(*(v.expand(len(index), -1) for v in self.box))
+            pattern, sides = ({k: v[index] for k, v in each.items()} for each in (slopes, patterns))
+            located = deepest(regions_of(self.network, box, pattern, sides, self.open), time_limit=self.deadline.left)
+            for (_, key), here in zip(part, located, strict=True):
+                seen.add(key)
+                self.idle += 1
+                if here.inside is None:
+                    continue
+                point = torch.as_tensor(here.inside).to(self.box.lower)
+                point = self.problem.box.clamp(point.unsqueeze(0)).squeeze(0)
+                value = float(gradient_norms(self.network, self.rows[row], point, self.problem.norm))
+                if value > current[2] * (1 + TIE):
+                    if value > self.best * (1 + TIE):
+                        self.best, self.idle = value, 0
+                    return row, point, value
         return None
 
     def _slopes(self, k: int, active: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment
+from lipcompare.branching.driver import EMPTY, Assessment
 from lipcompare.branching.tree import Subdomain
 from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
@@ -25,7 +25,7 @@ from lipcompare.jacobian import interval_gradient
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Problem
-from lipcompare.regions.program import Deepest, deepest, fits, region_of
+from lipcompare.regions.program import Deepest, deepest, fitting_regions, regions_of
 from lipcompare.result import Witness
 from lipcompare.rounding import raised
 from lipcompare.witness import clarke
@@ -92,29 +92,62 @@ class RegionEvaluator:
         # The norm of a magnitude is a sum without cancellation, or a singular value.
         upper = raised(self.measure(gradients.magnitude), 8 * sum(gradients.lower.shape[-2:]))
         low, high = (numbering.join({k: s[end] for k, s in split.gates.slopes.items()}) for end in (0, 1))
-        results = []
-        for i, node in enumerate(nodes):
-            if bool(split.empty[i]):
-                results.append(Assessment(-np.inf))
-                continue
-            value = float(upper[i, node.row])
-            if value <= target:
-                results.append(Assessment(value))
-                continue
-            results.append(self._settle(numbering, node, value, low[i], high[i]))
+        some = upper[torch.arange(count, device=device), torch.tensor([node.row for node in nodes], device=device)]
+        values = torch.where(split.empty, -torch.inf, some).tolist()
+        undecided = high > low
+        first = torch.where(undecided.any(-1), undecided.to(torch.uint8).argmax(-1), -1).tolist()
+        # Bounds may have decided a gate where a region was split and leave it open here, by the rounding of another
+        # batch. Later pre-activations are not affine until it is decided, so no program may speak of them.
+        open_ = [
+            i
+            for i, node in enumerate(nodes)
+            if values[i] > target and (first[i] < 0 or all(d >> 1 <= first[i] for d in node.decisions))
+        ]
+        found = self._found(numbering, {tuple(nodes[i].decisions): high[i] for i in open_})
+        results = [
+            Assessment(value, (2 * g + 1,) if g >= 0 and value > target else ())
+            for value, g in zip(values, first, strict=True)
+        ]
+        for i in open_:
+            results[i] = self._settle(numbering, nodes[i], results[i], high[i], found)
         return results
 
-    def _settle(self, numbering: Numbering, node: Subdomain, value: float, low: Tensor, high: Tensor) -> Assessment:
-        """What becomes of a region that its interval bound ``value`` does not close; slopes (neurons,) of its gates."""
-        undecided = (high > low).nonzero().squeeze(-1)
-        chain = (2 * int(undecided[0]) + 1,) if len(undecided) else ()
+    def _found(self, numbering: Numbering, slopes: Mapping[tuple[int, ...], Tensor]) -> dict[tuple[int, ...], Deepest]:
+        """What linear programs say of the regions of some decisions of which nothing is known, all at once.
+
+        Args:
+            slopes: (neurons,) in the region of each.
+        """
+        for made, here in slopes.items():
+            if made not in self.located:
+                self._inherit(made, here)
+        new = [made for made in slopes if made not in self.located]
+        most = fitting_regions(self.problem.network, max(map(len, new), default=0), self.memory)
+        found: dict[tuple[int, ...], Deepest] = {}
+        # Without a program nothing is found out, which only costs splits.
+        while len(found) < len(new) and most and not self.deadline.passed():
+            part = new[len(found) : len(found) + most]
+            found.update(
+                zip(part, self._programs(numbering, part, torch.stack([slopes[m] for m in part])), strict=True)
+            )
+        return found
+
+    def _settle(
+        self,
+        numbering: Numbering,
+        node: Subdomain,
+        bounded: Assessment,
+        high: Tensor,
+        found: Mapping[tuple[int, ...], Deepest],
+    ) -> Assessment:
+        """What becomes of a region that its interval bound does not close; slopes (neurons,) of its gates.
+
+        Args:
+            bounded: what follows from its interval bound alone.
+            found: what programs have just said of this region, if they were asked.
+        """
+        value, chain = bounded.upper, bounded.chain
         slopes, made = numbering.split(high), tuple(node.decisions)
-        if len(undecided) and any(d >> 1 > int(undecided[0]) for d in made):
-            # Bounds decided a gate where the region was split and leave it open here, by the rounding of another batch.
-            # Later pre-activations are not affine until it is decided, so no program may speak of them.
-            return Assessment(value, chain)
-        if made not in self.located:
-            self._inherit(made, high)
         known = self.located.get(made)
         witnesses: tuple[Witness, ...] = ()
         if known is not None:
@@ -122,18 +155,16 @@ class RegionEvaluator:
                 # At a kink the point may take what slopes this region has.
                 witnesses, _ = self._attained(known.point, slopes)
         elif made in self.located:
-            return Assessment(-np.inf)
-        elif self.deadline.passed() or not fits(self.problem.network, len(made), self.memory):
-            return Assessment(value, chain)  # without a program nothing is found out, which only costs splits
-        else:
-            found = self._program(numbering, made, slopes)
-            if found.empty:
-                self._remember(made, None)
-                return Assessment(-np.inf)
-            if found.point is not None:
-                witnesses, there = self._attained(found.point, slopes)
-                known = _Located(found.point, there)
-                self._remember(made, known)
+            return EMPTY
+        elif made not in found:
+            return bounded
+        elif found[made].empty:
+            self._remember(made, None)
+            return EMPTY
+        elif (point := found[made].point) is not None:
+            witnesses, there = self._attained(point, slopes)
+            known = _Located(point, there)
+            self._remember(made, known)
         if chain:
             return Assessment(value, chain, witnesses=witnesses)
         above = None if known is None else known.above
@@ -143,17 +174,18 @@ class RegionEvaluator:
                 self._remember(made, dataclasses.replace(known, above=above))
         return Assessment(min(value, above[node.row]), witnesses=witnesses)
 
-    def _program(self, numbering: Numbering, made: tuple[int, ...], slopes: Mapping[int, Tensor]) -> Deepest:
-        """What a linear program says of the region of these decisions."""
+    def _programs(self, numbering: Numbering, made: Sequence[tuple[int, ...]], high: Tensor) -> list[Deepest]:
+        """What linear programs say of the regions of these decisions; slopes (regions, neurons)."""
         network, problem = self.problem.network, self.problem
+        slopes = numbering.split(high)
         active = {k: slopes[k] == network.activation(k).slopes_anywhere(slopes[k]).upper for k in network.activations}
-        rows = torch.zeros(numbering.gates, dtype=torch.bool, device=problem.device)
-        if made:
-            rows[[d >> 1 for d in made]] = True
-        box = Interval(problem.box.lower[0], problem.box.upper[0])
-        self.programs += 1
-        region = region_of(network, box, slopes, active, numbering.split(rows))
-        return deepest(region, time_limit=self.deadline.left)
+        rows = torch.zeros(high.shape, dtype=torch.bool)
+        for i, decisions in enumerate(made):
+            rows[i, [d >> 1 for d in decisions]] = True
+        self.programs += len(made)
+        box = Interval(*(v.expand(len(made), -1) for v in problem.box.interval))
+        regions = regions_of(network, box, slopes, active, numbering.split(rows.to(high.device)))
+        return deepest(regions, time_limit=self.deadline.left)
 
     def _inherit(self, made: tuple[int, ...], slopes: Tensor) -> None:
         """A region needs no program if the point of the one that it was split from is on its side of the last gate."""

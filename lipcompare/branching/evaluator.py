@@ -15,7 +15,7 @@ from lipcompare import jacobian
 from lipcompare.branching.bounds import SubdomainBound, TreeBound
 from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment
+from lipcompare.branching.driver import EMPTY, Assessment
 from lipcompare.branching.inheritance import (
     inherited_bounds,
     inherited_cuts,
@@ -27,7 +27,7 @@ from lipcompare.branching.inheritance import (
 )
 from lipcompare.branching.subdomains import Subdomains, select_gates
 from lipcompare.branching.tree import Subdomain, groups_of
-from lipcompare.branching.unsettled import EMPTY, Gatewise, Unsettled
+from lipcompare.branching.unsettled import Gatewise, Unsettled
 from lipcompare.budget import Copies, Deadline, core_seconds, fitting, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.jacobian import Gradients, gradient_intervals
@@ -39,7 +39,7 @@ from lipcompare.preactivation.split import SplitBounds, split_bounds
 from lipcompare.preactivation.touched import Touched, touched_bounds, touched_gradients
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
-from lipcompare.regions.program import Deepest, deepest, fits, region_of
+from lipcompare.regions.program import UNKNOWN, Deepest, deepest, fitting_regions, regions_of
 from lipcompare.result import Witness
 
 _HALVINGS = 25
@@ -105,9 +105,6 @@ class NetworkEvaluator:
         # Where nothing asks for a side, a gate takes the one that it has in the middle.
         self.gatewise = Gatewise(flat, steep, self._slopes_at(self.box.center))
         self.undecided = undecided
-        # Linear programs are made on the host.
-        self.host = network.to("cpu", torch.float64)
-        self.rows = {k: mask.cpu() for k, mask in self.open.items()}
 
     def _ends(self, k: int) -> Interval:
         zero = self.box.lower.new_zeros(self.problem.network.nodes[k].size)
@@ -297,19 +294,24 @@ class NetworkEvaluator:
             )
         ]
 
-    def locate(self, slopes: Tensor, box: Interval) -> Deepest:
-        """Where in ``box`` (inputs,) the pattern ``slopes`` (gates,) holds, if anywhere; both on the host.
+    def locate(self, slopes: Tensor, box: Interval) -> list[Deepest]:
+        """Where in each box (patterns, inputs) the pattern ``slopes`` (patterns, gates) holds, if anywhere.
 
-        Where the program would not fit in memory or time nothing is found out, which only costs splits.
+        Where programs do not fit in memory or time nothing is found out, which only costs splits.
         """
-        network = self.host
-        # The pieces of the pattern, which no clock stops.
-        ahead = core_seconds(network.products * min(self.undecided, network.in_size), torch.device("cpu"))
-        if not fits(network, self.undecided, self.memory) or self.deadline.passed(ahead):
-            return Deepest(None, -np.inf)
-        self.programs += 1
-        split, active = (self.numbering.split(v) for v in (slopes, self.gatewise.on("cpu").active(slopes)))
-        return deepest(region_of(network, box, split, active, self.rows), time_limit=self.deadline.left)
+        network, device = self.problem.network, self.box.lower.device
+        results: list[Deepest] = []
+        together = fitting_regions(network, self.undecided, self.memory)
+        # The pieces of a pattern, which no clock stops.
+        each = core_seconds(network.products * min(self.undecided, network.in_size), device)
+        for part in torch.arange(len(slopes), device=device).split(max(1, together)) if together else ():
+            if self.deadline.passed(each * len(part)):
+                break
+            self.programs += len(part)
+            split, active = (self.numbering.split(v) for v in (slopes[part], self.gatewise.active(slopes[part])))
+            regions = regions_of(network, Interval(*(v[part] for v in box)), split, active, self.open)
+            results += deepest(regions, time_limit=self.deadline.left)
+        return results + [UNKNOWN] * (len(slopes) - len(results))
 
 
 def _parts(nodes: Sequence[Subdomain], numbering: Numbering) -> tuple[list[Subdomain], list[int]]:

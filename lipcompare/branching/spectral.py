@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import LAST, SCORELESS, Numbering
-from lipcompare.branching.driver import Assessment
+from lipcompare.branching.driver import EMPTY, Assessment
 from lipcompare.branching.everywhere import all_slopes, decided_ranges
 from lipcompare.branching.subdomains import select_gates
 from lipcompare.branching.tree import Subdomain
@@ -29,12 +29,10 @@ from lipcompare.problem import Problem
 from lipcompare.quadratic.coordinates import coordinate_count
 from lipcompare.quadratic.joint import JointBound, joint_bound
 from lipcompare.quadratic.joint.program import JointData
-from lipcompare.regions.program import Deepest, deepest, fits, region_of
+from lipcompare.regions.program import UNKNOWN, Deepest, deepest, fitting_regions, regions_of
 from lipcompare.regions.unbounded import WholeSpace
 from lipcompare.result import Witness
 from lipcompare.rounding import TIE, raised
-
-_EMPTY = Assessment(-np.inf)
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,7 +66,7 @@ class SpectralEvaluator:
     def evaluate(self, nodes: Sequence[Subdomain], floor: float, target: float) -> list[Assessment]:
         """See :class:`~lipcompare.branching.driver.Evaluator`."""
         network, count = self.problem.network, len(nodes)
-        results = [_EMPTY] * count
+        results = [EMPTY] * count
         gates, alive = self._gates(nodes)
         if not len(alive):
             return results
@@ -162,7 +160,7 @@ class SpectralEvaluator:
         located = self._locate(pattern)
         if located.empty:
             # With all gates decided that is the whole subdomain.
-            return Assessment(upper, chain) if chain else _EMPTY
+            return Assessment(upper, chain) if chain else EMPTY
         witnesses: tuple[Witness, ...] = ()
         if located.point is not None:
             network, x = self.problem.network, torch.as_tensor(located.point.copy()).to(self.box.lower)
@@ -192,11 +190,13 @@ class SpectralEvaluator:
         if self.space is not None:
             self.programs += 1
             return self.space.deepest(by_node, active, time_limit=self.deadline.left)
-        if not fits(network, sum(int(mask.sum()) for mask in self.open.values()), self.memory):
-            return Deepest(None, -np.inf)
+        if not fitting_regions(network, sum(int(mask.sum()) for mask in self.open.values()), self.memory):
+            return UNKNOWN
         self.programs += 1
-        region = region_of(network, self.box, by_node, active, self.open)
-        return deepest(region, time_limit=self.deadline.left)
+        box = Interval(*(v.unsqueeze(0) for v in self.box))
+        pattern, sides = ({k: v.unsqueeze(0) for k, v in some.items()} for some in (by_node, active))
+        (located,) = deepest(regions_of(network, box, pattern, sides, self.open), time_limit=self.deadline.left)
+        return located
 
 
 def _of(gradients: Gradients, index: Tensor) -> Gradients:

@@ -1,7 +1,6 @@
 """What to do with subdomains that their bound does not close: look for a point, leave a contradiction out, or split.
 
-Everything that is computed on the network is computed for all of a batch at once, and moved to the host once; only the
-linear programs, which run there, are solved one by one.
+Everything that is computed on the network is computed for all of a batch at once, and moved to the host once.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from lipcompare.branching.bounds import Relaxed, Settings
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.driver import Assessment
+from lipcompare.branching.driver import EMPTY, Assessment
 from lipcompare.branching.subdomains import Subdomains
 from lipcompare.jacobian import pattern_bound
 from lipcompare.network.interval import Interval
@@ -36,7 +35,6 @@ _SOLVED = Settings.tolerance
 _EARLY = 0.3
 """Factor of a score for every layer further from the input, where a contradiction is split: half-spaces of a layer are
 affine once the gates before it are decided, so early decisions leave it behind sooner (docs/performance.md)."""
-EMPTY = Assessment(-np.inf)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,10 +50,6 @@ class Gatewise:
     steep: Tensor
     reference: Tensor
 
-    def on(self, device: str) -> Gatewise:
-        """The same on another device."""
-        return Gatewise(self.flat.to(device), self.steep.to(device), self.reference.to(device))
-
     def active(self, slopes: Tensor) -> Tensor:
         """Which side of the kink each slope belongs to."""
         return (slopes - self.steep).abs() <= (slopes - self.flat).abs()
@@ -69,7 +63,7 @@ class Unsettled:
         problem: one example.
         box: (subdomains, inputs).
         row: (subdomains,).
-        locate: where in a box (inputs,) a pattern (gates,) holds, if anywhere; both on the host.
+        locate: where in boxes (some, inputs) patterns (some, gates) hold, if anywhere.
     """
 
     problem: Problem
@@ -79,7 +73,7 @@ class Unsettled:
     row: Tensor
     batch: Subdomains
     relaxed: Relaxed
-    locate: Callable[[Tensor, Interval], Deepest]
+    locate: Callable[[Tensor, Interval], list[Deepest]]
 
     def settle(self, floor: float, target: float) -> list[Assessment]:
         """Close each subdomain, or split it; arguments as for :class:`~lipcompare.branching.driver.Evaluator`."""
@@ -102,26 +96,28 @@ class Unsettled:
             score=self.relaxed.score.cpu().numpy(),
             upper=upper.cpu().numpy().tolist(),
         )
-        box = Interval(self.box.lower.cpu(), self.box.upper.cpu())
-        ends, values, patterns = leaf.cpu().numpy(), value.cpu().numpy(), pattern.cpu()
+        open_ = upper > target
+        room = torch.maximum(_TIGHT * (upper - target), _SOLVED * upper)
+        close = leaf | (value >= upper - room)
+        # Elsewhere a program for the point that may be there is worth it once in a batch.
+        hopeful = torch.zeros_like(leaf)
+        hopeful[torch.where(leaf | ~open_, -torch.inf, value).argmax()] = True
+        asked = open_ & (leaf | ((close | hopeful) & (value > floor * (1 + TIE))))
+        index = asked.nonzero().squeeze(-1)
+        located = self.locate(pattern[index], Interval(*(v[index] for v in self.box))) if len(index) else []
+        found = dict(zip(index.tolist(), located, strict=True))
+        ends, values, tight = leaf.cpu().numpy(), value.cpu().numpy(), close.cpu().numpy()
         results: dict[int, Assessment] = {}
         points: dict[int, np.ndarray | None] = {}
-        room = torch.maximum(_TIGHT * (upper - target), _SOLVED * upper)
-        tight = ends | (values >= (upper - room).cpu().numpy())
-        # Elsewhere a program for the point that may be there is worth it once in a batch.
-        hopeful = int(np.where(ends | (np.array(host.upper) <= target), -np.inf, values).argmax())
         for i, bound in enumerate(host.upper):
-            worth = tight[i] or i == hopeful
             if bound <= target:
                 results[i] = Assessment(bound)
-            elif not ends[i] and not (worth and values[i] > floor * (1 + TIE)):
+            elif i not in found:
                 results[i] = host.split(i)
+            elif found[i].empty:
+                results[i] = host.exclude(i, found[i].conflict) if tight[i] else host.split(i)
             else:
-                located = self.locate(patterns[i], Interval(box.lower[i], box.upper[i]))
-                if located.empty:
-                    results[i] = host.exclude(i, located.conflict) if tight[i] else host.split(i)
-                else:
-                    points[i] = located.point
+                points[i] = found[i].point
         witnesses = self._attained({i: point for i, point in points.items() if point is not None}, pattern)
         for i in points:
             attained = witnesses.get(i, ())

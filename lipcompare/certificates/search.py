@@ -24,7 +24,7 @@ from lipcompare.budget import Deadline
 from lipcompare.gates import PreactivationBounds
 from lipcompare.preactivation.split import split_bounds
 from lipcompare.problem import Norm, Problem
-from lipcompare.regions.program import Region, deepest
+from lipcompare.regions.program import Regions, deepest
 from lipcompare.result import Witness
 
 _BOUNDS = ("sdp", "lbp")
@@ -289,18 +289,16 @@ def _contradictions(evaluator: NetworkEvaluator, decisions: Sequence[tuple[int, 
         box = numbering.boxes(made, evaluator.box)
         split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
         spaces = split.halfspaces
-        for case in range(len(made)):
-            exists = spaces.node[case] >= 0
-            first = torch.tensor([numbering.start[k] for k in spaces.node[case][exists].tolist()], dtype=torch.int64)
-            located = deepest(
-                Region(
-                    matrix=spaces.normal[case][exists].numpy(),
-                    offset=spaces.offset[case][exists].numpy(),
-                    error=np.zeros(int(exists.sum())),
-                    gate=(first + spaces.neuron[case][exists]).numpy(),
-                    lower=box.lower[case].numpy(),
-                    upper=box.upper[case].numpy(),
-                )
-            )
-            results.append(dict(zip(located.conflict, located.weights, strict=True)))
+        first = torch.zeros_like(spaces.neuron)
+        for k, start in numbering.start.items():
+            first = torch.where(spaces.node == k, start, first)
+        regions = Regions(
+            matrix=spaces.normal,
+            offset=spaces.offset,
+            error=torch.zeros_like(spaces.offset),
+            gate=first + spaces.neuron,
+            lower=box.lower,
+            upper=box.upper,
+        )
+        results += [dict(zip(located.conflict, located.weights, strict=True)) for located in deepest(regions)]
     return results

@@ -17,7 +17,7 @@ from lipcompare.network.interval import Interval
 from lipcompare.preactivation import Tightening, interval_bounds, preactivation_bounds
 from lipcompare.problem import Problem
 from lipcompare.programs.witness import Pattern, attain, pattern_slopes
-from lipcompare.regions.program import deepest, region_of
+from lipcompare.regions.program import deepest, regions_of
 from lipcompare.result import Attained, Bound, Status, Witness
 from lipcompare.witness import as_witnesses, gradient_norms
 
@@ -102,7 +102,7 @@ def patterns(problem: Problem, gates: Gates, clock: Clock) -> Iterator[tuple[Pat
         problem, gates: one example (batch 1), float64 on the CPU.
     """
     network = problem.network
-    box = Interval(problem.box.lower[0], problem.box.upper[0])
+    box = Interval(*(v.expand(2, -1) for v in problem.box.interval))
     open_ = gates.undecided()
     queue = [(k, i) for k, mask in open_.items() for i in mask.nonzero().squeeze(-1).tolist()]
     stable = {k: (gates.slopes[k].upper[0] > 0).numpy() for k in network.activations}
@@ -117,12 +117,14 @@ def patterns(problem: Problem, gates: Gates, clock: Clock) -> Iterator[tuple[Pat
         decided = {n: torch.zeros_like(mask) for n, mask in open_.items()}
         for n, j in queue[: depth + 1]:
             decided[n][j] = True
-        for side in (True, False):
-            pattern[k][i] = side
-            slopes = pattern_slopes(gates, pattern)
-            active = {n: torch.from_numpy(v) for n, v in pattern.items()}
-            located = deepest(region_of(network, box, slopes, active, decided))
+        active = {n: torch.from_numpy(np.stack([v, v])) for n, v in pattern.items()}
+        active[k][:, i] = torch.tensor([True, False])
+        slopes = {n: torch.where(side, gates.slopes[n].upper, gates.slopes[n].lower) for n, side in active.items()}
+        for side, located in zip(
+            (True, False), deepest(regions_of(network, box, slopes, active, decided)), strict=True
+        ):
             if not located.empty:
+                pattern[k][i] = side
                 yield from extend(depth + 1, pattern, x if located.point is None else located.point)
 
-    yield from extend(0, {k: v.copy() for k, v in stable.items()}, box.center.numpy())
+    yield from extend(0, {k: v.copy() for k, v in stable.items()}, box.center[0].numpy())

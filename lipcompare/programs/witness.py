@@ -12,7 +12,7 @@ from torch import Tensor
 from lipcompare.gates import Gates
 from lipcompare.network.interval import Interval
 from lipcompare.problem import Problem
-from lipcompare.regions.program import deepest, region_of
+from lipcompare.regions.program import deepest, regions_of
 from lipcompare.result import Witness
 from lipcompare.witness import clarke, gradient_norms
 
@@ -46,7 +46,9 @@ def attain(problem: Problem, gates: Gates, row: int, x: np.ndarray, pattern: Pat
     open_ = gates.undecided()
     active = {k: torch.from_numpy(pattern[k].copy()) for k in gates.slopes}
     value = float(problem.norm.dual.of(network.pull_back(slopes, functional)))
-    inside = deepest(region_of(network, box, slopes, active, open_)).inside
+    one, sides = ({k: v.unsqueeze(0) for k, v in some.items()} for some in (slopes, active))
+    (located,) = deepest(regions_of(network, problem.box.interval, one, sides, open_))
+    inside = located.inside
     if inside is not None:
         value = float(gradient_norms(network, functional, torch.from_numpy(inside), problem.norm))
         return Witness(row, value, inside)

@@ -59,13 +59,16 @@ def affine_pieces(network: Network, slopes: Mapping[int, Tensor]) -> dict[int, A
 def chosen_pieces(
     network: Network, slopes: Mapping[int, Tensor], chosen: Mapping[int, Tensor]
 ) -> dict[int, AffinePiece]:
-    """:func:`affine_pieces` of some neurons ``chosen`` (some,) of every node alone; slopes are (neurons,).
+    """:func:`affine_pieces` of some neurons ``chosen`` (some,) of every node alone; slopes are (patterns, neurons).
 
     By whichever way takes less: forward from all inputs, or back from each of these neurons.
     """
     if sum(map(len, chosen.values())) >= network.in_size:
+        count = len(next(iter(slopes.values())))
         return {
-            k: AffinePiece(piece.matrix[chosen[k]], piece.offset[chosen[k]])
+            k: AffinePiece(
+                piece.matrix[..., chosen[k], :].expand(count, -1, -1), piece.offset[..., chosen[k]].expand(count, -1)
+            )
             for k, piece in affine_pieces(network, slopes).items()
         }
     return {k: _pulled_back(network, slopes, k, rows) for k, rows in chosen.items()}
@@ -74,12 +77,13 @@ def chosen_pieces(
 def _pulled_back(network: Network, slopes: Mapping[int, Tensor], k: int, rows: Tensor) -> AffinePiece:
     """The pieces of neurons ``rows`` (some,) of one activation node, back from them to the input."""
     (z,) = network.nodes[k].parents
+    count = len(slopes[k])
     start = slopes[k].new_zeros(len(rows), network.nodes[z].size)
     start.scatter_(1, rows.unsqueeze(-1), 1.0)
-    offset = start.new_zeros(len(rows))
+    offset = start.new_zeros(count, len(rows))
 
     def activation(a: int, node: Activate, weights: Tensor) -> Tensor:
-        return weights * slopes[a]
+        return weights * slopes[a].unsqueeze(-2)
 
     def affine(a: int, node: Affine, maps: Sequence[LinearMap], weights: Tensor) -> Iterator[Tensor]:
         nonlocal offset
@@ -88,11 +92,14 @@ def _pulled_back(network: Network, slopes: Mapping[int, Tensor], k: int, rows: T
         return adjoints(a, node, maps, weights)
 
     matrix = fold_backward(network, {z: start}, activation, affine)
-    return AffinePiece(start.new_zeros(len(rows), network.in_size) if matrix is None else matrix, offset)
+    if matrix is None:
+        matrix = start.new_zeros(len(rows), network.in_size)
+    return AffinePiece(matrix.expand(count, -1, -1), offset)
 
 
 def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tensor) -> dict[int, Tensor]:
-    """What rounding makes of the value of an affine piece, (neurons,) per activation node, at inputs within magnitudes.
+    """What rounding makes of the value of an affine piece, (..., neurons) per activation node, at inputs within
+    magnitudes.
 
     A sum of products is off by at most ``gamma_N`` times the same sum of absolute values, with ``gamma_N = N u / (1 - N
     u)`` and N the length of the longest chain of operations. So the computed matrix and offset, evaluated exactly, are
@@ -100,18 +107,18 @@ def piece_errors(network: Network, slopes: Mapping[int, Tensor], magnitude: Tens
     way, in either direction, is multiplied by the weights after it and by the values before it.
 
     Args:
-        slopes: (neurons,) per activation node.
-        magnitude: (inputs,).
+        slopes: (..., neurons) per activation node.
+        magnitude: (..., inputs).
     """
     # eps is 2 u; N u stays far below one half.
     gamma = 2 * allowance(network.operations, magnitude.dtype)
     errors: dict[int, Tensor] = {}
-    total = 1 + magnitude.sum()  # of the sizes of all nodes so far
+    total = 1 + magnitude.sum(-1, keepdim=True)  # of the sizes of all nodes so far
 
     def carried(size: Tensor) -> Tensor:
-        """The sizes (size,) of a node's values, with what underflow makes of them."""
+        """The sizes (..., size) of a node's values, with what underflow makes of them."""
         nonlocal total
-        total = total + size.sum()
+        total = total + size.sum(-1, keepdim=True)
         return size + underflow(total)
 
     def activation(k: int, node: Activate, size: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def test_no_program_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch)
     problem = nets.problem(nets.dense(1, (3, 20, 20, 2)), 0.5, batch=3)
     solved = []
     deepest = neighbours.deepest
-    monkeypatch.setattr(neighbours, "deepest", lambda *args, **kw: solved.append(1) or deepest(*args, **kw))
+    monkeypatch.setattr(neighbours, "deepest", lambda given, **kw: solved.extend(given.lower) or deepest(given, **kw))
     before = centre(problem)
     after = search_regions(
         problem, *(t.clone() for t in before), regions=200, deadline=Deadline.after(-1), memory=2**30
@@ -69,7 +69,7 @@ def test_a_search_that_finds_nothing_better_ends(monkeypatch: pytest.MonkeyPatch
     wide, few = (nets.problem(nets.dense(1, sizes), 0.5) for sizes in ((3, 20, 20, 2), (3, 4, 4, 2)))
     solved: list[int] = []
     deepest = neighbours.deepest
-    monkeypatch.setattr(neighbours, "deepest", lambda *args, **kw: solved.append(1) or deepest(*args, **kw))
+    monkeypatch.setattr(neighbours, "deepest", lambda given, **kw: solved.extend(given.lower) or deepest(given, **kw))
 
     def programs(problem: Problem, patience: int) -> int:
         monkeypatch.setattr(neighbours, "_PATIENCE", patience)

@@ -26,6 +26,7 @@ from lipcompare.network import Affine
 from lipcompare.network.interval import Interval
 from lipcompare.network.linear_maps import Dense
 from lipcompare.preactivation import Tightening, interval_bounds
+from lipcompare.regions.program import Deepest
 from lipcompare.witness import clarke
 
 
@@ -225,9 +226,22 @@ def test_few_inputs_are_halved_sooner(inputs: int, gates: int) -> None:
 
 def test_without_memory_for_a_program_nothing_is_found_out() -> None:
     problem = nets.problem(nets.dense(5, (2, 4, 3, 2)), 0.8)
-    evaluator = evaluator_of(problem, memory=100)
-    found = evaluator.locate(evaluator.gatewise.steep, evaluator.box)
-    assert found.point is None and not found.empty and evaluator.programs == 0
+    box = Interval(*(v.expand(3, -1) for v in problem.box.interval))
+    one = 12 * 8 * 7 * 2  # of seven gates at most, over two inputs
+
+    def located(memory: int, deadline: Deadline) -> tuple[list[Deepest], int]:
+        evaluator = evaluator_of(problem, memory=memory)
+        evaluator.deadline = deadline
+        return evaluator.locate(evaluator.gatewise.steep.expand(3, -1), box), evaluator.programs
+
+    for memory, deadline in ((100, Deadline()), (2**30, Deadline.after(-1))):
+        found, programs = located(memory, deadline)
+        assert [each.point is None and not each.empty for each in found] == [True] * 3 and programs == 0
+    # One after another, or all at once.
+    few, many = located(one, Deadline()), located(2**30, Deadline())
+    assert few[1] == many[1] == 3
+    for each, other in zip(few[0], many[0], strict=True):
+        assert each.empty == other.empty and each.depth == pytest.approx(other.depth)
 
 
 def gradients(lower: list[float], upper: list[float]) -> Gradients:

@@ -6,12 +6,14 @@ import nets
 import numpy as np
 import pytest
 from branching.test_evaluator import evaluator_of
+from torch import Tensor
 
 from lipcompare.branching import unsettled
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.tree import Subdomain
 from lipcompare.branching.unsettled import EMPTY, _Host
-from lipcompare.regions.program import Deepest
+from lipcompare.network import Interval
+from lipcompare.regions.program import UNKNOWN, Deepest
 
 NUMBERING = Numbering(nets.dense(0, (3, 5, 4, 2)))
 
@@ -53,9 +55,9 @@ def test_a_contradiction_is_left_out_only_where_the_relaxation_is_tight(monkeypa
     def chains(share: float, solved: float, empty: bool) -> list[tuple[int, ...]]:
         asked.append(0)
 
-        def locate(*_: object) -> Deepest:
-            asked[-1] += 1
-            return Deepest(None, -np.inf, empty, (4, 5), (1.0, 1.0)) if empty else Deepest(None, -np.inf)
+        def locate(slopes: Tensor, box: Interval) -> list[Deepest]:
+            asked[-1] += len(slopes)
+            return [Deepest(None, -np.inf, empty, (4, 5), (1.0, 1.0)) if empty else UNKNOWN] * len(slopes)
 
         evaluator = evaluator_of(problem)
         monkeypatch.setattr(unsettled, "_TIGHT", share)

@@ -238,7 +238,7 @@ def test_a_solver_that_lies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
     assert honest.status is Status.EXACT
     monkeypatch.setattr("solvers.highs.Highs.solve", lie, raising=False)
-    monkeypatch.setattr("lipcompare.programs.witness.deepest", lambda region: Deepest(None, -np.inf))
+    monkeypatch.setattr("lipcompare.programs.witness.deepest", lambda regions: [Deepest(None, -np.inf)])
     with pytest.raises(Contradiction, match="highs says"):
         lipcompare.bound(problem, Milp(screen=False, tightening=Refinement.CROWN))
 

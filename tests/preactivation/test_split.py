@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import nets
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,3 +142,35 @@ def test_chunks_of_planes_ask_the_clock(monkeypatch):
     for k in network.activations:
         assert (hurried.bounds[k].lower <= whole.bounds[k].lower + 1e-12).all()
         assert (hurried.bounds[k].upper >= whole.bounds[k].upper - 1e-12).all()
+
+
+def test_half_spaces_that_only_together_exclude_all_inputs_empty_a_subdomain(monkeypatch):
+    """What is left has a point that all half-spaces allow, by another solver."""
+    import scipy.optimize
+
+    missed = 0
+    for seed in range(6):
+        problem = nets.problem(nets.dense(seed, (5, 8, 8, 8, 2)), 0.6, seed)
+        network = problem.network
+        random = torch.Generator().manual_seed(seed)
+        signs = {
+            k: (torch.randint(-3, 4, (60, network.nodes[k].size), generator=random) / 3).to(torch.int8)
+            for k in network.activations
+        }
+        start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
+        box = Interval(*(v.expand(60, -1) for v in problem.box.interval))
+        found = split_bounds(network, box, signs, start)
+        with monkeypatch.context() as alone:
+            alone.setattr(split, "contradictory", lambda regions: torch.zeros(len(regions.offset), dtype=torch.bool))
+            before = split_bounds(network, box, signs, start)
+        for i in range(60):
+            spaces = (found.halfspaces.normal[i].numpy(), found.halfspaces.offset[i].numpy())
+            program = scipy.optimize.linprog(
+                [0.0] * 5 + [-1.0], A_ub=np.hstack([-spaces[0], np.ones((len(spaces[1]), 1))]), b_ub=spaces[1],
+                bounds=[*zip(*(v[i].tolist() for v in box), strict=True), (None, 1.0)],
+            )  # fmt: skip
+            depth = -program.fun
+            assert found.empty[i] or depth > -1e-7
+            assert not found.empty[i] or before.empty[i] or depth < 1e-7
+            missed += bool(found.empty[i] and not before.empty[i])
+    assert missed > 5

@@ -80,9 +80,10 @@ def test_what_underflows_on_the_way_back_meets_the_values_of_steep_sides() -> No
     first, second, last = network.activations
     slopes = {first: -1e200 * one, second: one, last: one}
     chosen = {first: torch.arange(0), second: torch.arange(0), last: torch.arange(1)}
-    piece, error = chosen_pieces(network, slopes, chosen)[last], piece_errors(network, slopes, torch.ones(2).double())
+    piece = chosen_pieces(network, {k: v.unsqueeze(0) for k, v in slopes.items()}, chosen)[last]
+    error = piece_errors(network, slopes, torch.ones(2).double())
     exact = exact_rows(network, slopes)[last][0]
-    assert sum(abs(Fraction(float(w)) - e) for w, e in zip(piece.matrix[0], exact[1:], strict=True)) <= Fraction(
+    assert sum(abs(Fraction(float(w)) - e) for w, e in zip(piece.matrix[0, 0], exact[1:], strict=True)) <= Fraction(
         float(error[last])
     )
 
@@ -134,15 +135,17 @@ def test_pieces_are_the_network_where_their_pattern_holds(family: str) -> None:
 @pytest.mark.parametrize("family", ["dense", "leaky", "residual", "conv", "concatenation", "pooling"])
 @pytest.mark.parametrize("few", [True, False])
 def test_some_pieces_are_those_of_all(family: str, few: bool) -> None:
-    """From the side of the neurons where these are fewer than the inputs, and from the inputs."""
+    """Of several patterns; from the side of the neurons where these are fewer than the inputs, and from the inputs."""
     network = nets.FAMILIES[family](3)
-    x = torch.rand(network.in_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.rand(4, network.in_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     slopes = network.slopes(network.values(x))
     chosen = {k: torch.arange(network.nodes[k].size) for k in network.activations}
     if few:  # one neuron in all
         chosen = {k: rows[: k == network.activations[-1]] for k, rows in chosen.items()}
     assert (sum(map(len, chosen.values())) < network.in_size) is (few or family == "conv")
     for k, piece in chosen_pieces(network, slopes, chosen).items():
-        expected = affine_pieces(network, slopes)[k]
-        torch.testing.assert_close(piece.matrix, expected.matrix[chosen[k]])
-        torch.testing.assert_close(piece.offset, expected.offset[chosen[k]])
+        assert len(piece.matrix) == len(piece.offset) == 4
+        for i in range(4):
+            expected = affine_pieces(network, {n: v[i] for n, v in slopes.items()})[k]
+            torch.testing.assert_close(piece.matrix[i], expected.matrix[chosen[k]])
+            torch.testing.assert_close(piece.offset[i], expected.offset[chosen[k]])

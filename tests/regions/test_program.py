@@ -16,22 +16,36 @@ import solvers
 from lipcompare import Box, Network, Problem, Status
 from lipcompare.network import Activate, Affine, Input, Interval, LeakyReLU
 from lipcompare.network.linear_maps import Dense
+from lipcompare.regions import program
 from lipcompare.regions.pieces import piece_errors
-from lipcompare.regions.program import Region, _Scaled, deepest, fits, region_of
+from lipcompare.regions.program import Deepest, Regions, _Scaled, contradictory, fitting_regions, regions_of
 from solvers import SolveStatus
 
 
-def region(matrix, offset, lower=-1.0, upper=1.0, error=0.0) -> Region:
+def region(matrix, offset, lower=-1.0, upper=1.0, error=0.0) -> Regions:
+    """One region; its gates are numbered from 10 on."""
     matrix, offset = np.array(matrix, float), np.array(offset, float)
     inputs = matrix.shape[1]
-    return Region(
-        matrix=matrix,
-        offset=offset,
-        error=np.full(len(offset), error),
-        gate=np.arange(len(offset)) + 10,
-        lower=np.full(inputs, lower),
-        upper=np.full(inputs, upper),
-    )
+    return stated(matrix, offset, np.full(len(offset), error), np.full(inputs, lower), np.full(inputs, upper), first=10)
+
+
+def stated(matrix, offset, error, lower, upper, first=0) -> Regions:
+    """One region from arrays."""
+    parts = (torch.from_numpy(np.array(v, float)).unsqueeze(0) for v in (matrix, offset, error, lower, upper))
+    matrix, offset, error, lower, upper = parts
+    return Regions(matrix, offset, error, torch.arange(offset.shape[1]).unsqueeze(0) + first, lower, upper)
+
+
+def deepest(regions: Regions, **kwargs: float) -> Deepest:
+    """Of one region."""
+    (found,) = program.deepest(regions, **kwargs)
+    return found
+
+
+def one_region(network, box, slopes, active, rows) -> Regions:
+    """Of one pattern in one box (inputs,)."""
+    one = ({k: v.unsqueeze(0) for k, v in some.items()} for some in (slopes, active))
+    return regions_of(network, Interval(*(v.unsqueeze(0) for v in box)), *one, rows)
 
 
 def test_the_deepest_point() -> None:
@@ -61,13 +75,13 @@ def test_the_weights_prove_a_contradiction_of_the_rows_as_they_are_stated() -> N
     found = deepest(given)
     weights, rows = np.array(found.weights), np.array(found.conflict) - 10
     assert found.empty and (weights > 0).all()
-    assert weights @ given.offset[rows] + 2 * np.abs(weights @ given.matrix[rows]).sum() < 0
+    assert weights @ given.offset[0, rows].numpy() + 2 * np.abs(weights @ given.matrix[0, rows].numpy()).sum() < 0
 
 
 def test_of_rows_out_of_range_nothing_is_known() -> None:
     """The others contradict each other all the same; and a box out of range has no middle."""
     given = region([[np.inf], [1.0], [1.0], [-1.0]], [0.0, 0.0, -0.5, 0.4])
-    error = np.array([0.0, np.inf, 0.0, 0.0])
+    error = torch.tensor([[0.0, np.inf, 0.0, 0.0]], dtype=torch.float64)
     found = deepest(dataclasses.replace(given, error=error))
     assert found.empty and found.conflict == (12, 13)
     large = deepest(region([[1.0]], [0.0], 1.0e308, 1.7e308))
@@ -77,7 +91,7 @@ def test_of_rows_out_of_range_nothing_is_known() -> None:
 def test_a_constant_row_that_may_hold_keeps_no_point_away() -> None:
     """``-1e-17 >= 0`` but for an error of 1e-16, beside ``0.2 <= x <= 0.6``."""
     given = region([[0.0], [1.0], [-1.0]], [-1e-17, -0.2, 0.6])
-    found = deepest(dataclasses.replace(given, error=np.array([1e-16, 0.0, 0.0])))
+    found = deepest(dataclasses.replace(given, error=torch.tensor([[1e-16, 0.0, 0.0]], dtype=torch.float64)))
     assert not found.empty and found.inside is None
     assert found.point is not None and found.point[0] == pytest.approx(0.4, abs=0.201)
 
@@ -112,10 +126,18 @@ def test_no_rows_and_rows_that_hold_everywhere() -> None:
         assert not found.empty and found.inside is not None and np.isinf(found.depth)
 
 
+def proposing(monkeypatch: pytest.MonkeyPatch, point: float, multiplier: float) -> None:
+    """The interior point method finds these numbers, whatever it is asked."""
+    monkeypatch.setattr(
+        program, "deepest_points", lambda A, b: (torch.full_like(A[:, 0], point), torch.full_like(b, multiplier))
+    )
+
+
 class Liar:
-    """A solver that says what it is told."""
+    """A solver that says what it is told, and is always asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **claims: object) -> None:
+        proposing(monkeypatch, np.nan, np.nan)
         honest = solvers.get("highs")
         self.claims = claims
         monkeypatch.setattr(solvers, "get", lambda name: self)
@@ -135,6 +157,47 @@ def test_a_solvers_word_makes_no_region_empty(monkeypatch, bound, status, multip
     Liar(monkeypatch, x=None, objective=None, status=status, dual_bound=bound, multipliers=multipliers)
     found = deepest(region([[1.0], [-1.0]], [-0.2, 0.6]))
     assert not found.empty and found.point is None and found.inside is None
+
+
+@pytest.mark.parametrize("multiplier", [np.nan, np.inf, -np.inf, 1e300, 0.0, 1.0, -1.0])
+@pytest.mark.parametrize("point", [np.nan, np.inf, -np.inf, 1e300, 0.0, 1.0])
+def test_what_the_interior_point_method_says_makes_no_region_empty(monkeypatch, point, multiplier) -> None:
+    """Nor does it say where a region is: it is looked at, and a solver is asked instead."""
+    proposing(monkeypatch, point, multiplier)
+    given = region([[1.0], [-1.0]], [-0.2, 0.6])
+    found = deepest(given)
+    assert not found.empty and found.depth == pytest.approx(0.2) and found.point == pytest.approx(0.4)
+    assert not contradictory(given).any()
+    apart = region([[1.0], [-1.0]], [-0.6, 0.2])
+    assert deepest(apart).empty and bool(contradictory(apart)) is (multiplier in (1.0, 1e300))
+
+
+def test_regions_that_the_interior_point_method_tells_apart_need_no_solver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at once: with room, without, at the box's edge, and with more inputs than the step is solved for."""
+    random = np.random.default_rng(0)
+    for rows, inputs in ((5, 3), (40, 6), (9, 80)):
+        points = random.uniform(-1, 1, (6, inputs))
+        matrix = random.normal(size=(6, rows, inputs))
+        offset = random.uniform(0.1, 1, (6, rows)) - np.einsum("sri,si->sr", matrix, points)
+        offset[3:, 0] = -np.abs(matrix[3:, 0]).sum(-1) + 1e-3  # in a corner alone
+        offset[3:, 1], matrix[3:, 1] = 0.99 * np.abs(matrix[3:, 0]).sum(-1), -matrix[3:, 0]
+        offset[4] = 1.0  # holds
+        offset[4, 0], matrix[4] = -0.5, 0.1 * matrix[4] / np.abs(matrix[4]).sum(-1, keepdims=True)
+        batch = [stated(a, b, 0 * b, -np.ones(inputs), np.ones(inputs)) for a, b in zip(matrix, offset, strict=True)]
+        together = Regions(*(torch.cat([getattr(r, f.name) for r in batch]) for f in dataclasses.fields(Regions)))
+        expected = [deepest(each) for each in batch]
+        with monkeypatch.context() as alone:
+            alone.setattr(solvers, "get", lambda name: pytest.fail("a solver was asked"))
+            found = program.deepest(together)
+        assert [f.empty for f in found] == [f.empty for f in expected] == [False] * 3 + [True] * 3
+        for each, known, one in zip(found, expected, batch, strict=True):
+            assert each.conflict == known.conflict
+            if not each.empty:
+                assert each.point is not None
+                row = one.matrix[0].numpy() @ each.point + one.offset[0].numpy()
+                assert (row / np.abs(one.matrix[0].numpy()).sum(-1)).min() == pytest.approx(each.depth, rel=1e-9)
+                assert each.depth == pytest.approx(known.depth, rel=1e-3)
+        assert contradictory(together).tolist() == [f.empty for f in found]
 
 
 def test_enumerate_believes_no_region_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +250,7 @@ def test_regions_of_patterns(seed: int) -> None:
     empty = 0
     for bits in itertools.product((False, True), repeat=5):
         active = {first: torch.tensor(bits[:3]), second: torch.tensor(bits[3:])}
-        found = deepest(region_of(network, box, {k: v.double() for k, v in active.items()}, active, everything))
+        found = deepest(one_region(network, box, {k: v.double() for k, v in active.items()}, active, everything))
         met = bool((seen == torch.tensor(bits)).all(-1).any())
         assert not (found.empty and met)
         assert found.empty or found.inside is not None or abs(found.depth) < 1e-9
@@ -203,7 +266,7 @@ def test_regions_of_patterns(seed: int) -> None:
             for gate in found.conflict:
                 k = first if gate < 3 else second
                 named[k][gate - (0 if gate < 3 else 3)] = True
-            alone = deepest(region_of(network, box, {k: v.double() for k, v in active.items()}, active, named))
+            alone = deepest(one_region(network, box, {k: v.double() for k, v in active.items()}, active, named))
             assert alone.empty
     assert empty > 4
 
@@ -217,13 +280,13 @@ def test_rows_are_numbered_through_all_gates_and_point_to_the_side_of_the_patter
     slopes = network.slopes(values)
     active = {k: v > 0 for k, v in slopes.items()}
     rows = {first: torch.tensor([False, True, False]), second: torch.tensor([True, True])}
-    found = region_of(network, Interval(x - 3, x + 1), slopes, active, rows)
-    assert found.gate.tolist() == [1, 3, 4]
+    found = one_region(network, Interval(x - 3, x + 1), slopes, active, rows)
+    assert found.gate.tolist() == [[1, 3, 4]]
     z = torch.cat([values[network.nodes[k].parents[0]][rows[k]] for k in (first, second)])
     assert bool((z > 0).any()) and bool((z < 0).any())
-    np.testing.assert_allclose(found.matrix @ x.numpy() + found.offset, z.abs().numpy())
+    torch.testing.assert_close(found.matrix[0] @ x + found.offset[0], z.abs())
     errors = piece_errors(network, slopes, torch.tensor([2.7, 3.2], dtype=torch.float64))
-    np.testing.assert_allclose(found.error, torch.cat([errors[k][rows[k]] for k in (first, second)]).numpy())
+    torch.testing.assert_close(found.error[0], torch.cat([errors[k][rows[k]] for k in (first, second)]))
 
 
 def rounded_up(value: Fraction) -> float:
@@ -244,9 +307,7 @@ def test_a_corner_is_in_no_empty_region() -> None:
         upper = lower + random.uniform(0, 1, 5)
         normal = random.normal(size=5)
         corner = np.where(normal > 0, upper, lower)
-        touching = Region(
-            normal[None], np.array([rounded_up(-exactly(normal, corner))]), np.zeros(1), np.arange(1), lower, upper
-        )
+        touching = stated(normal[None], np.array([rounded_up(-exactly(normal, corner))]), np.zeros(1), lower, upper)
         assert not deepest(touching).empty
 
 
@@ -255,15 +316,19 @@ def test_a_corner_near_the_origin_of_a_large_box_is_in_no_empty_region() -> None
     random = np.random.default_rng(2)
     for _ in range(100):
         corner, normal = 1e-3 * random.uniform(size=5), -random.uniform(1, 2, 5)
-        touching = Region(
+        touching = stated(
             normal[None],
             np.array([rounded_up(-exactly(normal, corner))]),
             np.zeros(1),
-            np.arange(1),
             corner,
             random.uniform(1, 2, 5),
         )
         assert not deepest(touching).empty
+
+
+def scaled(A: np.ndarray, b: np.ndarray) -> _Scaled:
+    """One region's rows, as they are measured."""
+    return _Scaled(*(torch.from_numpy(v).unsqueeze(0) for v in (A, b, np.zeros(len(b)))))
 
 
 def test_multipliers_that_prove_nothing_by_a_roundoff_of_rows_that_cancel() -> None:
@@ -274,8 +339,8 @@ def test_multipliers_that_prove_nothing_by_a_roundoff_of_rows_that_cancel() -> N
         A[3] = -(y[:3] @ A[:3]) / y[3]
         reach = sum((abs(exactly(column, y)) for column in A.T), Fraction(0))
         b[3] = rounded_up(-reach / Fraction(y[3]))
-        assert not _Scaled(A, b, np.zeros(4)).contradiction(y)
-        assert _Scaled(A, b - 1e-13, np.zeros(4)).contradiction(y)
+        assert not scaled(A, b).contradictory(torch.from_numpy(y)[None])
+        assert scaled(A, b - 1e-13).contradictory(torch.from_numpy(y)[None])
 
 
 def test_multipliers_that_prove_nothing_by_a_roundoff() -> None:
@@ -285,14 +350,16 @@ def test_multipliers_that_prove_nothing_by_a_roundoff() -> None:
         A, b, y = random.normal(size=(4, 3)), random.normal(size=4), random.uniform(0.5, 2, 4)
         reach = sum((abs(exactly(column, y)) for column in A.T), Fraction(0))
         b[3] = rounded_up(-(reach + exactly(b[:3], y[:3])) / Fraction(y[3]))
-        assert not _Scaled(A, b, np.zeros(4)).contradiction(y)
-        assert _Scaled(A, b - 1e-13, np.zeros(4)).contradiction(y)
+        assert not scaled(A, b).contradictory(torch.from_numpy(y)[None])
+        assert scaled(A, b - 1e-13).contradictory(torch.from_numpy(y)[None])
 
 
 def test_large_programs_do_not_fit() -> None:
     network = nets.dense(0, (3, 5, 5, 2))
-    assert fits(network, 10, 6 * 8 * 10 * 3) and not fits(network, 10, 6 * 8 * 10 * 3 - 1)
-    assert not fits(network, 1, 6 * 8 * 5 * 3 - 1)  # the widest node counts too
+    assert fitting_regions(network, 10, 12 * 8 * 10 * 3) == 1
+    assert fitting_regions(network, 10, 12 * 8 * 10 * 3 - 1) == 0
+    assert fitting_regions(network, 10, 7 * 12 * 8 * 10 * 3) == 7
+    assert fitting_regions(network, 1, 12 * 8 * 5 * 3 - 1) == 0  # the widest node counts too
 
 
 def test_cancelling_biases_do_not_empty_a_region() -> None:
@@ -326,4 +393,4 @@ def test_a_region_of_numbers_that_underflow_is_not_empty() -> None:
         slopes = {2: one, 4: one * float(other)}
         active = {2: torch.tensor([on]), 4: torch.tensor([other])}
         rows = {k: torch.tensor([True]) for k in (2, 4)}
-        assert not deepest(region_of(network, Interval(-one, one), slopes, active, rows)).empty
+        assert not deepest(one_region(network, Interval(-one, one), slopes, active, rows)).empty
