@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ _ENTRY, _SHARE = 300, 0.25
 """Bytes of an entry of a table besides its numbers, and the most that points of regions may take of the memory."""
 
 Measure = Callable[[Tensor], Tensor]
-"""From bounds on absolute entries of Jacobians (subdomains, rows, inputs) to bounds (subdomains, functions)."""
+"""From Jacobians (..., rows, inputs) to functions of them (..., functions), which those of absolute entries that bound
+theirs are not below."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +54,20 @@ class _Located:
     above: list[float] | None = None
 
 
+class _Attained(NamedTuple):
+    """What the functions attain at a point, and the slopes there as :class:`_Located` has them; None: no point."""
+
+    witnesses: tuple[Witness, ...]
+    slopes: np.ndarray | None
+
+
+class _Found(NamedTuple):
+    """What a linear program has just said of a region."""
+
+    located: Deepest
+    attained: _Attained
+
+
 @dataclasses.dataclass(eq=False)
 class RegionEvaluator:
     """Bounds functions of the Jacobian that grow with the absolute value of every entry.
@@ -60,7 +76,6 @@ class RegionEvaluator:
         problem: one example, float64.
         bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
         measure: what is bounded; the driver's rows are its functions.
-        exact: the same for one Jacobian (rows, inputs): (functions,).
         programs: linear programs solved so far.
         deadline: when it has passed, bounds are left as loose as they are and no program is begun.
         located: a point of a region by its decisions, in order; None where it is empty. Forgotten where they take up
@@ -70,7 +85,6 @@ class RegionEvaluator:
     problem: Problem
     bounds: Mapping[int, Interval]
     measure: Measure
-    exact: Measure
     memory: int = 2**30
     programs: int = 0
     deadline: Deadline = dataclasses.field(default_factory=Deadline)
@@ -112,7 +126,7 @@ class RegionEvaluator:
             results[i] = self._settle(numbering, nodes[i], results[i], high[i], found)
         return results
 
-    def _found(self, numbering: Numbering, slopes: Mapping[tuple[int, ...], Tensor]) -> dict[tuple[int, ...], Deepest]:
+    def _found(self, numbering: Numbering, slopes: Mapping[tuple[int, ...], Tensor]) -> dict[tuple[int, ...], _Found]:
         """What linear programs say of the regions of some decisions of which nothing is known, all at once.
 
         Args:
@@ -123,13 +137,16 @@ class RegionEvaluator:
                 self._inherit(made, here)
         new = [made for made in slopes if made not in self.located]
         most = fitting_regions(self.problem.network, max(map(len, new), default=0), self.memory)
-        found: dict[tuple[int, ...], Deepest] = {}
+        found: dict[tuple[int, ...], _Found] = {}
         # Without a program nothing is found out, which only costs splits.
         while len(found) < len(new) and most and not self.deadline.passed():
             part = new[len(found) : len(found) + most]
-            found.update(
-                zip(part, self._programs(numbering, part, torch.stack([slopes[m] for m in part])), strict=True)
-            )
+            high = torch.stack([slopes[made] for made in part])
+            located = self._programs(numbering, part, high)
+            points = {i: one.point for i, one in enumerate(located) if one.point is not None}
+            attained = self._attained(list(points.values()), high[list(points)]) if points else []
+            at = dict(zip(points, attained, strict=True))
+            found |= {made: _Found(located[i], at.get(i, _Attained((), None))) for i, made in enumerate(part)}
         return found
 
     def _settle(
@@ -138,7 +155,7 @@ class RegionEvaluator:
         node: Subdomain,
         bounded: Assessment,
         high: Tensor,
-        found: Mapping[tuple[int, ...], Deepest],
+        found: Mapping[tuple[int, ...], _Found],
     ) -> Assessment:
         """What becomes of a region that its interval bound does not close; slopes (neurons,) of its gates.
 
@@ -153,18 +170,19 @@ class RegionEvaluator:
         if known is not None:
             if not chain and bool(np.isnan(known.slopes).any()):
                 # At a kink the point may take what slopes this region has.
-                witnesses, _ = self._attained(known.point, slopes)
+                ((witnesses, _),) = self._attained([known.point], high.unsqueeze(0))
         elif made in self.located:
             return EMPTY
         elif made not in found:
             return bounded
-        elif found[made].empty:
+        elif found[made].located.empty:
             self._remember(made, None)
             return EMPTY
-        elif (point := found[made].point) is not None:
-            witnesses, there = self._attained(point, slopes)
-            known = _Located(point, there)
-            self._remember(made, known)
+        else:
+            point, (witnesses, there) = found[made].located.point, found[made].attained
+            if point is not None and there is not None:
+                known = _Located(point, there)
+                self._remember(made, known)
         if chain:
             return Assessment(value, chain, witnesses=witnesses)
         above = None if known is None else known.above
@@ -199,20 +217,23 @@ class RegionEvaluator:
             self.located.clear()
         self.located[made] = located
 
-    def _attained(self, point: np.ndarray, pattern: Mapping[int, Tensor]) -> tuple[tuple[Witness, ...], np.ndarray]:
-        """What every function attains at a point, with the slopes there, or those of the pattern at its kinks; and the
-        slopes there as :class:`_Located` has them."""
+    def _attained(self, points: Sequence[np.ndarray], pattern: Tensor) -> list[_Attained]:
+        """What every function attains at points, with the slopes there, or with those of patterns (points, neurons) at
+        their kinks."""
         network, numbering = self.problem.network, Numbering(self.problem.network)
-        at = clarke(network, torch.as_tensor(point).to(self.problem.box.lower).unsqueeze(0))
-        plain = {k: v[0] for k, v in at.slopes.items()}
-        values = self._values(plain)
-        witnesses = [Witness(row, value, point) for row, value in enumerate(values)]
-        bent = {k: torch.where(at.kinks[k][0], pattern[k], v) for k, v in plain.items()}
-        if any(bool((bent[k] != v).any()) for k, v in plain.items()):
-            slopes = numbering.join(bent).cpu().numpy()
-            witnesses += [Witness(row, value, point, slopes) for row, value in enumerate(self._values(bent))]
-        sure = {k: v.masked_fill(at.kinks[k][0] | at.doubtful[k][0], torch.nan) for k, v in plain.items()}
-        return tuple(witnesses), numbering.join(sure).cpu().numpy()
+        at = clarke(network, torch.from_numpy(np.stack(points)).to(self.problem.box.lower))
+        plain = numbering.join(at.slopes)
+        kinks, doubtful = numbering.join(at.kinks), numbering.join(at.doubtful)
+        bent = torch.where(kinks, pattern, plain)
+        sure = plain.masked_fill(kinks | doubtful, torch.nan)
+        columns = (self._values(plain), self._values(bent), (bent != plain).any(-1), bent, sure)
+        results = []
+        for point, here, other, differs, slopes, known in zip(points, *(v.cpu().numpy() for v in columns), strict=True):
+            witnesses = [Witness(row, float(value), point) for row, value in enumerate(here)]
+            if differs:
+                witnesses += [Witness(row, float(value), point, slopes) for row, value in enumerate(other)]
+            results.append(_Attained(tuple(witnesses), known))
+        return results
 
     def _values_above(self, slopes: Mapping[int, Tensor]) -> list[float]:
         """The same, rounded upward: those of the middle of an enclosure, and what its radius adds to a norm."""
@@ -221,11 +242,12 @@ class RegionEvaluator:
         center = entries.center
         radius = raised(torch.maximum(entries.upper - center, center - entries.lower), 1)
         size = 8 * sum(center.shape[-2:])
-        above = raised(raised(self.exact(center[0]), size) + raised(self.measure(radius[0]), size), 1)
+        above = raised(raised(self.measure(center[0]), size) + raised(self.measure(radius[0]), size), 1)
         values: list[float] = above.tolist()
         return values
 
-    def _values(self, slopes: Mapping[int, Tensor]) -> list[float]:
-        """The functions of the Jacobian under slopes (neurons,) per activation node."""
-        values: list[float] = self.exact(self.problem.network.pull_back(slopes, self.problem.functionals[0])).tolist()
-        return values
+    def _values(self, slopes: Tensor) -> Tensor:
+        """The functions (patterns, functions) of the Jacobians under slopes (patterns, neurons)."""
+        by_node = {k: v.unsqueeze(-2) for k, v in Numbering(self.problem.network).split(slopes).items()}
+        functionals = self.problem.functionals.expand(len(slopes), -1, -1)
+        return self.measure(self.problem.network.pull_back(by_node, functionals))

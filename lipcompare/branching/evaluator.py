@@ -35,7 +35,7 @@ from lipcompare.jacobian.patches import plan
 from lipcompare.jacobian.relaxations import Lbp
 from lipcompare.network.graph import Network
 from lipcompare.network.interval import Interval
-from lipcompare.preactivation.split import SplitBounds, split_bounds
+from lipcompare.preactivation.split import SplitBounds, split_bounds, without_contradictions
 from lipcompare.preactivation.touched import Touched, touched_bounds, touched_gradients
 from lipcompare.problem import Problem
 from lipcompare.propagation import Propagated
@@ -180,10 +180,11 @@ class NetworkEvaluator:
         if self.inherits:
             moved = (box.lower != self.box.lower) | (box.upper != self.box.upper)
             return touched_bounds(network, box, signs, start, self.bounds, moved, memory=memory, deadline=deadline)
-        return split_bounds(
+        split = split_bounds(
             network, box, signs, start,
             sweeps=self.sweeps, passes=self.passes, memory=memory, deadline=deadline,
         )  # fmt: skip
+        return without_contradictions(split, box) if self.sweeps else split
 
     def _gradients(self, gates: Gates, row: Tensor, functionals: Tensor) -> Gradients:
         """The linear bound's gradients of subdomains with one row each."""

@@ -86,7 +86,7 @@ class LipBab(Method):
             return Ended(Stop.TIME, 0, 0)
         bounds = linear.propagated(budget.memory, REFINING * deadline.left).bounds
         evaluator = RegionEvaluator(
-            problem=problem, bounds=bounds, measure=norm, exact=norm, memory=budget.memory, deadline=deadline
+            problem=problem, bounds=bounds, measure=norm, memory=budget.memory, deadline=deadline
         )
         limits = SearchLimits(
             gap=budget.gap,
@@ -154,9 +154,7 @@ def lipbab_operator_norm(
             upper = float(raised(raised(norms(center), size) + raised(norms(radius), size), 1))
             return NormSearch(start.value, min(upper, known), Stop.DONE, start.point, None, nodes=0)
         search = Search.start([known], [start])
-        evaluator = RegionEvaluator(
-            problem=example, bounds=bounds, measure=norms, exact=norms, deadline=Deadline.after(time_limit)
-        )
+        evaluator = RegionEvaluator(problem=example, bounds=bounds, measure=norms, deadline=Deadline.after(time_limit))
         stop = run(search, evaluator, SearchLimits(gap=gap, seconds=time_limit, batch=batch))
         # A zero Jacobian is attained everywhere, and no search takes note of a zero.
         best = search.attained.witnesses.get(0, start)

@@ -4,9 +4,9 @@ Deciding a neuron restricts the inputs to ``s z(x) >= 0``. The neuron's own inte
 relaxation exact and tightens everything after it. For everything else the decision is used as a half-space: CROWN's
 plane above ``s z`` gives ``a'x + b >= 0`` for every input of the subdomain, and a linear functional is then maximised
 over box and half-spaces by ascent on their multipliers, one coordinate after another, each to its optimum (a weak but
-valid dual of the linear program, as in beta-CROWN, Wang et al. 2021, arXiv 2103.06624). So earlier neurons profit too.
-Subdomains without any input are found: that no input satisfies all half-spaces is one linear program for each, solved
-for all at once. Bounds are rounded outward.
+valid dual of the linear program, as in beta-CROWN, Wang et al. 2021, arXiv 2103.06624). So earlier neurons profit too,
+and most subdomains without any input are found; the others by :func:`without_contradictions`. Bounds are rounded
+outward.
 """
 
 from __future__ import annotations
@@ -97,12 +97,17 @@ def split_bounds(
         # Decisions on later neurons cut the box for earlier ones only from the second pass on.
         again = _propagate(network, box, signs, propagated.bounds, spaces, sweeps, memory, deadline)
         propagated = again._replace(empty=again.empty | propagated.empty)
-    cutting = _useful(box, propagated.halfspaces)
-    if cutting.count:
-        none = torch.zeros_like(cutting.offset)  # the half-spaces were widened already
-        regions = Regions(cutting.normal, cutting.offset, none, cutting.neuron, box.lower, box.upper)
-        propagated = propagated._replace(empty=propagated.empty | contradictory(regions))
     return propagated
+
+
+def without_contradictions(split: SplitBounds, box: Interval) -> SplitBounds:
+    """The same, with those empty too where no input of the box satisfies all half-spaces: one linear program each."""
+    cutting = _useful(box, split.halfspaces)
+    if not cutting.count:
+        return split
+    none = torch.zeros_like(cutting.offset)  # the half-spaces were widened already
+    regions = Regions(cutting.normal, cutting.offset, none, cutting.neuron, box.lower, box.upper)
+    return split._replace(empty=split.empty | contradictory(regions))
 
 
 def _propagate(

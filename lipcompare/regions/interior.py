@@ -20,55 +20,39 @@ _STEP = 0.95
 
 
 def deepest_points(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (polytopes, inputs) and multipliers (polytopes, rows) of sum one, about optimal; NaN where it fails.
-
-    The equations of a step are solved for the point or for the multipliers, whichever are fewer.
+    """Points (polytopes, inputs) and multipliers (polytopes, rows), about optimal; no numbers where it fails.
 
     Args:
         A: (polytopes, rows, inputs), rows of size about one.
         b: (polytopes, rows); 1 where a row of zeros fills up.
     """
     count, rows, inputs = A.shape
-    V = torch.cat([A, A.new_full((count, rows, 1), -1.0)], -1)  # of (u, t)
-    VT = V.transpose(1, 2).contiguous()
+    # All constraints as G (u, t) + h >= 0: the rows, u <= 1, u >= -1 and t <= 1.
+    one, last = torch.eye(inputs).to(A), A.new_tensor([[-1.0]])
+    box = torch.block_diag(torch.cat([-one, one]), last).expand(count, -1, -1)
+    G = torch.cat([torch.cat([A, A.new_full((count, rows, 1), -1.0)], -1), box], 1)
+    GT = G.mT.contiguous()
+    h = torch.cat([b, b.new_ones(count, 2 * inputs + 1)], 1).unsqueeze(-1)
     z = A.new_zeros(count, inputs + 1, 1)
     z[:, -1, 0] = (b.amin(-1) - 0.5).clamp(max=0.5)
     y = A.new_full((count, rows, 1), 1 / (rows + 1))
-    pull = VT[:, :-1] @ y
-    # Multipliers of the rows, of u <= 1, of u >= -1 and of t <= 1, as slacks are below.
+    pull = A.mT @ y
     dual = torch.cat([y, pull.clamp(min=0) + 0.1, (-pull).clamp(min=0) + 0.1, y[:, :1]], 1)
-    parts = [rows, inputs, inputs, 1]
     for _ in range(ITERATIONS):
-        u, t = z[:, :-1], z[:, -1:]
-        slack = torch.cat([V @ z + b.unsqueeze(-1), 1 - u, 1 + u, 1 - t], 1)
-        mean = (slack * dual).sum(1, keepdim=True) / slack.shape[1]
-        goal = _CENTERING * mean
-        weight, rest = dual / slack, goal / slack - dual
-        w, above, below, last = weight.split(parts, 1)
-        r, over, under, end = rest.split(parts, 1)
-        box, g = torch.cat([above + below, last], 1), torch.cat([over - under, end], 1)
-        if inputs <= max(rows, 64):
-            matrix = (VT * w.mT) @ V
-            matrix.diagonal(dim1=1, dim2=2).add_(box.squeeze(-1))
-            dz = _solved(matrix, VT @ r - g)
-        else:
-            scaled = V / box.mT
-            matrix = scaled @ VT
-            matrix.diagonal(dim1=1, dim2=2).add_((1 / w).squeeze(-1))
-            dz = (VT @ _solved(matrix, r / w + scaled @ g) - g) / box
-        du = dz[:, :-1]
-        ds = torch.cat([V @ dz, -du, du, -dz[:, -1:]], 1)
-        dy = rest - weight * ds
+        slack = torch.baddbmm(h, G, z)
+        mean = (slack * dual).mean(1, keepdim=True)
+        weight = dual / slack
+        rest = torch.addcdiv(-dual, mean, slack, value=_CENTERING)
+        factor = torch.linalg.cholesky_ex((GT * weight.mT) @ G)[0]
+        dz = torch.cholesky_solve(GT @ rest, factor)
+        ds = G @ dz
+        dy = torch.addcmul(rest, weight, ds, value=-1)
         goes_on = mean > _SOLVED
         z = torch.where(goes_on, z + _length(slack, ds) * dz, z)
         dual = torch.where(goes_on, dual + _length(dual, dy) * dy, dual)
     return z[:, :-1, 0], dual[:, :rows, 0]
 
 
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    return torch.cholesky_solve(right, torch.linalg.cholesky_ex(matrix)[0])
-
-
 def _length(value: Tensor, change: Tensor) -> Tensor:
     """The largest step, at most 1, that leaves every value positive with something to spare."""
-    return _STEP / (-change / value).amax(1, keepdim=True).clamp(min=_STEP)
+    return _STEP / (change / value).amin(1, keepdim=True).neg().clamp(min=_STEP)

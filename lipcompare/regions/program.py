@@ -39,8 +39,8 @@ _NOISE = 1e-9
 """Multipliers under this share of the largest are left out where the proof holds without them: fewer gates to name."""
 _INNER_NOISE = (1e-2, 1e-4, 1e-6, 0.0)
 """The same of the interior point method, which leaves a little of every row; the first that proves it is taken."""
-_LARGEST = 2.0e7
-"""Multiply-adds of one step of the interior point method on a region beyond which a solver alone is asked."""
+_MOST_INPUTS = 128
+"""With more of them, whose square matrices the interior point method factors, a solver alone is asked."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -232,16 +232,11 @@ def _proposed(scaled: _Scaled) -> tuple[Tensor, Tensor]:
     return u.nan_to_num(0.0).clamp(-1, 1), scaled.named(y.nan_to_num(0.0, 0.0, 0.0).clamp(min=0), _INNER_NOISE)
 
 
-def _quick(scaled: _Scaled) -> bool:
-    rows, inputs = scaled.A.shape[1:]
-    return min(rows, inputs) ** 2 * max(rows, inputs) <= _LARGEST
-
-
 def contradictory(regions: Regions) -> Tensor:
     """Which regions (regions,) are proved to be empty at once, without a solver."""
     known = _measured(regions)
     empty = known.alone.any(-1)
-    if known.order.shape[1] and _quick(known.scaled):
+    if known.order.shape[1] and regions.lower.shape[1] <= _MOST_INPUTS:
         empty = empty | (_proposed(known.scaled)[1] > 0).any(-1)
     return empty & ~known.unknown
 
@@ -260,7 +255,7 @@ def deepest(regions: Regions, *, time_limit: float = np.inf) -> list[Deepest]:
     scaled, (count, width) = known.scaled, known.order.shape
     u, y = known.center.new_zeros(count, known.center.shape[-1]), known.scale.new_zeros(count, width)
     depth = known.center.new_full((count,), -torch.inf)
-    if width and _quick(scaled):
+    if width and regions.lower.shape[1] <= _MOST_INPUTS:
         u, y = _proposed(scaled)
         depth = scaled.depth(u)
     point = torch.clamp(known.center + known.radius * u, regions.lower, regions.upper)

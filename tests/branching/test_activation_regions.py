@@ -24,7 +24,7 @@ from lipcompare.preactivation import Tightening
 def evaluator_of(problem: Problem, seconds: float = 60.0) -> RegionEvaluator:
     bounds, _ = root_bounds(problem, Tightening.CROWN, 2**30)
     norm = problem.norm.dual.of
-    return RegionEvaluator(problem=problem, bounds=bounds, measure=norm, exact=norm, deadline=Deadline.after(seconds))
+    return RegionEvaluator(problem=problem, bounds=bounds, measure=norm, deadline=Deadline.after(seconds))
 
 
 def test_after_the_deadline_no_program_is_begun() -> None:

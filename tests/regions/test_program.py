@@ -173,7 +173,7 @@ def test_what_the_interior_point_method_says_makes_no_region_empty(monkeypatch, 
 
 
 def test_regions_that_the_interior_point_method_tells_apart_need_no_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many at once: with room, without, at the box's edge, and with more inputs than the step is solved for."""
+    """Many at once: with room, without, at the box's edge, and with more inputs than rows."""
     random = np.random.default_rng(0)
     for rows, inputs in ((5, 3), (40, 6), (9, 80)):
         points = random.uniform(-1, 1, (6, inputs))
