@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from lipcompare.attack.search import Effort
-from lipcompare.attack.search import search as search_points
 from lipcompare.branching.driver import threshold
-from lipcompare.branching.roots import attained, first_points
+from lipcompare.branching.roots import first_points
 from lipcompare.budget import Budget, Clock, Deadline
 from lipcompare.domain import Space
 from lipcompare.gates import has_patterns
@@ -32,9 +29,10 @@ from lipcompare.quadratic.bound import sdp_bound
 from lipcompare.result import Attained, Bound, Status, Witnesses
 from lipcompare.witness import as_witnesses
 
-_FEW, _SEVEN, _SOME = 3, 7, 12
-"""Gates that CROWN leaves undecided. Regions one by one are the fastest up to the second, or where few inputs allow no
-more of them, and up to the first they need no points to beat; up to the third they are where linear bounds are far."""
+_SOME = 12
+"""Gates that CROWN leaves undecided up to which regions are the fastest. They need no points to beat."""
+_REGIONS = 2**15
+"""Regions up to which they are the fastest where it is few inputs that allow no more of them."""
 _NEAR = 4 / 3
 """Ratio of the linear bound to what points attain up to which it is near. An integer program bounds its subdomains
 about as well as that."""
@@ -46,8 +44,6 @@ _FAR = 1.5
 _MORE, _MOST = 20, 30
 """Gates up to which integer programs need no near bound for p = inf, and up to which they are tried at all; for p = 1
 they need none up to the second, and are tried beyond where it is near."""
-_SAMPLES = Effort(samples=256, starts=1, ascent_steps=0, rounds=0, regions=0)
-"""Of the points that regions have to beat."""
 _TOLERANCE = 3e-3
 """Relative, of that relaxation."""
 _SEARCH, _SEARCH_SECONDS = 0.2, 2.0
@@ -70,9 +66,8 @@ class Choice(NamedTuple):
 class Exact(Method):
     """Picks an exact method by how many gates the linear bounds leave undecided, and how much they leave open.
 
-    1. At most seven: ``lipbab``, which tries their regions; up to twelve where the inputs allow no more regions than of
-       seven, where the linear bounds leave more than two rows above what points attain (they share the regions), and
-       where they are over a third above it.
+    1. At most twelve: ``lipbab``, which tries their regions; and where the inputs that move allow no more regions than
+       half of the patterns, and at most 2^15.
     2. ``milp`` where it applies: up to twenty if the linear or the quadratic-gate bounds leave at most two rows open,
        and up to thirty if besides the linear bound is within a third; for p = 1 on any network up to thirty, and beyond
        if the linear bound is within a third (there one entry of the gradient decides, and the quadratic relaxation
@@ -123,7 +118,8 @@ class Exact(Method):
         clock, double = Clock(budget), problem.double()
         # Optimised slopes take longer than a few regions.
         regions = has_patterns(double.network) and not isinstance(double.box, Space)
-        return self.after(linear_bounds(double, clock, enough=_are_few if regions else None), problem, clock)
+        enough = functools.partial(_are_few, inputs=_moving(double)) if regions else None
+        return self.after(linear_bounds(double, clock, enough=enough), problem, clock)
 
     def after(self, linear: Linear, problem: Problem, clock: Clock, known: Witnesses | None = None) -> Bound:
         """Go on from the linear bounds of the problem, in float64, to the end of the clock's time.
@@ -145,19 +141,8 @@ class Exact(Method):
     def _example(self, linear: Linear, clock: Clock, known: Witnesses | None) -> Bound:
         problem, gap = linear.problem, clock.budget.gap
         count, sharper = _undecided(linear, clock), _Sharper(linear, clock)
-        if count is not None and count <= _SOME:
-            seen = known
-            if seen is None and count > _FEW:
-                points = search_points(problem, _SAMPLES, memory=clock.budget.memory)
-                seen = as_witnesses(problem, [Attained(problem.rows, attained(problem, points))])
-            if (
-                seen is None
-                or _cells(count, problem.network.in_size) <= 2**_SEVEN
-                or not sharper.leaves_few(float(seen.values.max()))
-            ):
-                return _taken([LipBab.name], [LipBab().after(linear, problem, within(clock, clock.left), seen)], gap)
-            if problem.norm is not Norm.INF:
-                known = seen  # there programs of single rows are worth a search
+        if count is not None and _few_regions(count, _moving(problem)):
+            return _taken([LipBab.name], [LipBab().after(linear, problem, within(clock, clock.left), known)], gap)
         chosen, known = self.choose(sharper, count, clock, known)
         linear, names = sharper.known, [chosen.name]
         patient = isinstance(chosen, Milp)
@@ -207,10 +192,6 @@ class _Sharper:
         far = float(self._begun.upper.max()) > _FAR * best
         return not far and float(self.linear.upper.max()) <= _NEAR * best
 
-    def leaves_few(self, best: float) -> bool:
-        """Whether besides they leave few rows open."""
-        return self.near(best) and _rows_open(self.linear.upper[0], best, self._clock.budget.gap) <= _ROWS
-
     @property
     def known(self) -> Linear:
         """The linear bounds, and quadratic-gate bounds of the rows if they were asked for."""
@@ -219,13 +200,36 @@ class _Sharper:
         return dataclasses.replace(self.linear, upper=self._lifted.unsqueeze(0).to(self.linear.upper))
 
 
-def _are_few(bounds: Mapping[int, Interval]) -> bool:
-    """Whether these bounds of a network of patterns leave so few gates open that regions may be the fastest."""
+def _few_regions(gates: int, inputs: int) -> bool:
+    """Whether regions are the fastest: few gates, or few inputs."""
+    most = min(_REGIONS, 2 ** max(gates - 1, 0)) if gates < _REGIONS else 0
+    return gates <= _SOME or _cells(gates, inputs, most) <= most
+
+
+def _cells(gates: int, inputs: int, most: int) -> int:
+    """The most regions that so many planes cut a space of inputs into, counted until it exceeds ``most``."""
+    cells = term = 1
+    for chosen in range(min(gates, inputs)):
+        if cells > most:
+            break
+        term = term * (gates - chosen) // (chosen + 1)
+        cells += term
+    return cells
+
+
+def _moving(problem: Problem) -> int:
+    """Inputs that any example's box leaves free."""
+    lower, upper = problem.box.interval
+    return int((upper > lower).any(0).sum())
+
+
+def _are_few(bounds: Mapping[int, Interval], inputs: int) -> bool:
+    """Whether these bounds of a network of patterns leave so few gates open that regions are the fastest."""
     if not bounds:
         return True
     lower = torch.cat([z.lower for z in bounds.values()], -1)
     upper = torch.cat([z.upper for z in bounds.values()], -1)
-    return int((lower * upper < 0).sum(-1).max()) <= _SOME
+    return _few_regions(int((lower * upper < 0).sum(-1).max()), inputs)
 
 
 def _undecided(linear: Linear, clock: Clock) -> int | None:
@@ -244,11 +248,6 @@ def _undecided(linear: Linear, clock: Clock) -> int | None:
 def _rows_open(upper: Tensor, best: float, gap: float) -> int:
     """Rows whose bounds (rows,) are above what is attained."""
     return int((upper > threshold(best, gap)).sum())
-
-
-def _cells(gates: int, inputs: int) -> int:
-    """The most regions that so many planes cut a space of inputs into."""
-    return sum(math.comb(gates, chosen) for chosen in range(inputs + 1))
 
 
 def _taken(names: Sequence[str], results: Sequence[Bound], gap: float) -> Bound:
