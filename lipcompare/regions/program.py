@@ -39,6 +39,8 @@ _NOISE = 1e-9
 """Multipliers under this share of the largest are left out where the proof holds without them: fewer gates to name."""
 _INNER_NOISE = (1e-2, 1e-4, 1e-6, 0.0)
 """The same of the interior point method, which leaves a little of every row; the first that proves it is taken."""
+_ALONE = 2
+"""Of no more regions than this each is as quick by a solver."""
 _MOST_INPUTS = 128
 """With more of them, whose square matrices the interior point method factors, a solver alone is asked."""
 
@@ -255,7 +257,7 @@ def deepest(regions: Regions, *, time_limit: float = np.inf) -> list[Deepest]:
     scaled, (count, width) = known.scaled, known.order.shape
     u, y = known.center.new_zeros(count, known.center.shape[-1]), known.scale.new_zeros(count, width)
     depth = known.center.new_full((count,), -torch.inf)
-    if width and regions.lower.shape[1] <= _MOST_INPUTS:
+    if width and count > _ALONE and regions.lower.shape[1] <= _MOST_INPUTS:
         u, y = _proposed(scaled)
         depth = scaled.depth(u)
     point = torch.clamp(known.center + known.radius * u, regions.lower, regions.upper)

@@ -127,7 +127,8 @@ def test_no_rows_and_rows_that_hold_everywhere() -> None:
 
 
 def proposing(monkeypatch: pytest.MonkeyPatch, point: float, multiplier: float) -> None:
-    """The interior point method finds these numbers, whatever it is asked."""
+    """The interior point method finds these numbers, whatever it is asked, and is asked about single regions too."""
+    monkeypatch.setattr(program, "_ALONE", 0)
     monkeypatch.setattr(
         program, "deepest_points", lambda A, b: (torch.full_like(A[:, 0], point), torch.full_like(b, multiplier))
     )
@@ -191,8 +192,10 @@ def test_regions_that_the_interior_point_method_tells_apart_need_no_solver(monke
             found = program.deepest(together)
         assert [f.empty for f in found] == [f.empty for f in expected] == [False] * 3 + [True] * 3
         for each, known, one in zip(found, expected, batch, strict=True):
-            assert each.conflict == known.conflict
-            if not each.empty:
+            if each.empty:
+                weights = np.array(each.weights) @ one.matrix[0, list(each.conflict)].numpy()
+                assert np.array(each.weights) @ one.offset[0, list(each.conflict)].numpy() + np.abs(weights).sum() < 0
+            else:
                 assert each.point is not None
                 row = one.matrix[0].numpy() @ each.point + one.offset[0].numpy()
                 assert (row / np.abs(one.matrix[0].numpy()).sum(-1)).min() == pytest.approx(each.depth, rel=1e-9)
