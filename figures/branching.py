@@ -33,7 +33,8 @@ from figures.style import (
     style,
 )
 from lipcompare.display.frames import two_digits
-from lipcompare.display.style import plain_log
+from lipcompare.display.style import entitle, plain_log
+from lipcompare.report.figures.store import quickest
 from lipcompare.report.tables import Cell, Table
 from lipcompare.rounding import upper_text
 
@@ -41,7 +42,6 @@ NOTE = (
     "Certified upper bound at the end, seconds, and subdomains visited. Bold: the smallest upper bound. †: stopped at "
     "the time limit."
 )
-TITLE = "Branch and bound: upper bounds over time"
 
 
 def figure(frame: pd.DataFrame) -> Figure:
@@ -66,12 +66,13 @@ def figure(frame: pd.DataFrame) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel("seconds")
     for axes in panels[:, 0]:
-        axes.set_ylabel("certified upper bound")
+        axes.set_ylabel("certified upper bound, l_inf")
     handles = [handle(name, styles[name]) for name in names]
     handles.append(Line2D([], [], label="best lower bound", color=GREY, linewidth=0.8, linestyle=":"))
     handles.append(handle("cut short", Look(GREY, "o", hollow=True), line=False))
     made.legend(handles=handles, loc="outside lower center", ncols=3)
-    made.suptitle(TITLE, x=0.01, ha="left", fontsize=9)
+    ends = frame[frame["nodes"].notna()]
+    entitle(made, quickest(ends.assign(study="branching", task=ends["problem"], series=ends["variant"])))
     return made
 
 

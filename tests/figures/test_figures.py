@@ -8,11 +8,23 @@ import runpy
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from figures import ablations, branching, everything, images, pareto, radius, solver_swap, style, tiny_cnn
+from figures import (
+    ablations,
+    branching,
+    everything,
+    images,
+    pareto,
+    radius,
+    relaxation_sweeps,
+    solver_swap,
+    style,
+    tiny_cnn,
+)
 from lipcompare.errors import LipcompareError
 
 
@@ -146,10 +158,20 @@ def test_the_branching_table_says_who_was_stopped(tmp_path: Path) -> None:
     assert rows["lbp, area"] == [("12", False), ("2†", False), ("90", False)]
     assert rows["sdp, moment"] == [("10", True), ("2", False), ("7", False)]
     with style.style():
-        branching.figure(frame).savefig(tmp_path / "branching.png")
+        made = branching.figure(frame)
+        made.savefig(tmp_path / "branching.png")
+    assert made.get_suptitle() == "sdp, moment is exact, in 2 s"
     assert (tmp_path / "branching.png").stat().st_size > 1000
 
 
 def test_the_image_table_says_how_many_examples(settings: style.Settings) -> None:
     caption = images.caption(made_up.frame(settings.store, "images"))
     assert caption.endswith("at most 10 s per image and method: digits (2 test images; test accuracy 90.0%)")
+
+
+def test_the_sweeps_say_which_relaxation_bounded_all_and_is_the_tightest() -> None:
+    """Neither one that leaves problems out nor one with cuts counts."""
+    ends = {"lbp": [(8.0, 1.0), (2.0, 1.0)], "sdp": [(2.0, 2.0), (2.0, 8.0)], "lipsdp": [(1.0, 1.0), (np.nan, 1.0)],
+            "sdp+cuts": [(1.0, 9.0), (1.0, 9.0)]}  # fmt: skip
+    rows = [{"method": m, "upper": u, "seconds": s} for m, each in ends.items() for u, s in each]
+    assert relaxation_sweeps.message(pd.DataFrame(rows)) == "sdp is 2 times tighter than paper, in 4 times the time"

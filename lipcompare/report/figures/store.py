@@ -363,7 +363,8 @@ def profile(
 def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
     """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise.
 
-    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together.
+    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together. The title says which
+    series is exact first.
     """
     tasks = list(dict.fromkeys(trace[["study", "task"]].itertuples(index=False, name=None)))
     if not tasks:
@@ -399,7 +400,25 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
     handles = [legend_handle(n, dataclasses.replace(look_of[n], line="-"), frame) for n in names]
     handles += [Line2D([], [], color=GREY, linestyle=line, label=f"{end} bound") for end, line in _ENDS.items()]
     figure.legend(handles=handles, loc="outside right center")
+    if message := quickest(frame):
+        entitle(figure, message)
     return figure
+
+
+def quickest(frame: pd.DataFrame) -> str:
+    """Which series is exact on most problems, and if several are, in the least time in all; nothing if none is.
+
+    Args:
+        frame: a row per problem (study and task) and series, with status and seconds.
+    """
+    several = frame.groupby(["study", "task"]).ngroups
+    ends = frame.assign(closed=frame["status"] == "exact").groupby("series")[["closed", "seconds"]].sum()
+    best = ends.sort_values(["closed", "seconds"], ascending=[False, True]).iloc[0]
+    closed, seconds = int(best["closed"]), two_digits(float(best["seconds"]))
+    if not closed:
+        return ""
+    on = "" if several == 1 else f" on {closed} of {several} problems"
+    return f"{best.name} is exact{on}, in {seconds} s{' together' if several > 1 else ''}"
 
 
 def _near(axes: Axes, points: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import made_up
 import numpy as np
+import pandas as pd
 import pytest
 
 from lipcompare import InvalidInput
@@ -15,6 +16,7 @@ from lipcompare.report.figures.store import (
     headline,
     pareto,
     profile,
+    quickest,
     sweep,
     tightness,
 )
@@ -70,3 +72,23 @@ def test_a_comparison_is_drawn_like_a_store() -> None:
     assert sorted(reached) == [0.0, 100.0]  # within 1 %: sdp everywhere, lbp nowhere
     assert "sdp is 1.49 times tighter than lbp" in pareto(frame).get_suptitle()
     assert figure.axes[0].title.get_fontsize() == 8  # also where nobody has set the style, as in a notebook
+
+
+def test_a_picture_over_time_says_who_is_exact_first() -> None:
+    """On most problems, then in the least time; with nobody exact it says nothing."""
+
+    def rows(**ends: list[tuple[str, float]]) -> pd.DataFrame:
+        return pd.DataFrame(
+            [
+                ("s", str(t), name, status, seconds)
+                for name, each in ends.items()
+                for t, (status, seconds) in enumerate(each)
+            ],
+            columns=["study", "task", "series", "status", "seconds"],
+        )
+
+    quick, slow, none = ("exact", 1.0), ("exact", 5.0), ("time_limit", 0.1)
+    assert quickest(rows(a=[quick, none], b=[slow, slow])) == "b is exact on 2 of 2 problems, in 10 s together"
+    assert quickest(rows(a=[slow, slow], b=[quick, quick])) == "b is exact on 2 of 2 problems, in 2 s together"
+    assert quickest(rows(a=[quick], b=[slow])) == "a is exact, in 1 s"
+    assert quickest(rows(a=[none], b=[none])) == ""
