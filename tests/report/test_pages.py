@@ -162,6 +162,9 @@ def test_what_is_far_above_leaves_the_interval_in_view() -> None:
         for k, (n, low, high) in enumerate(points)
     )
     frame = pd.DataFrame({"study": "s", "task": "t", "series": ["far", "near"], "seconds": 1.0, "norm": "inf",
-                          "proves": "upper"})  # fmt: skip
-    bottom, top = over_time(trace, frame).axes[0].get_ylim()
+                          "proves": "upper", "status": "exact"})  # fmt: skip
+    elsewhere = frame.assign(task="not drawn", seconds=0.0)
+    figure = over_time(trace, pd.concat([frame, elsewhere, elsewhere]))
+    assert figure.get_suptitle() == "far is exact, in 1 s"
+    bottom, top = figure.axes[0].get_ylim()
     assert 5 < bottom < 13 and 14 < top < 60

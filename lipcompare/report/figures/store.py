@@ -400,7 +400,7 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
     handles = [legend_handle(n, dataclasses.replace(look_of[n], line="-"), frame) for n in names]
     handles += [Line2D([], [], color=GREY, linestyle=line, label=f"{end} bound") for end, line in _ENDS.items()]
     figure.legend(handles=handles, loc="outside right center")
-    if message := quickest(frame):
+    if message := quickest(frame.merge(trace[["study", "task"]].drop_duplicates())):
         entitle(figure, message)
     return figure
 
