@@ -18,6 +18,7 @@ from figures import (
     branching,
     everything,
     images,
+    monotonicity,
     pareto,
     radius,
     relaxation_sweeps,
@@ -175,3 +176,26 @@ def test_the_sweeps_say_which_relaxation_bounded_all_and_is_the_tightest() -> No
             "sdp+cuts": [(1.0, 9.0), (1.0, 9.0)]}  # fmt: skip
     rows = [{"method": m, "upper": u, "seconds": s} for m, each in ends.items() for u, s in each]
     assert relaxation_sweeps.message(pd.DataFrame(rows)) == "sdp is 2 times tighter than paper, in 4 times the time"
+
+
+def test_the_solvers_picture_says_who_is_the_quickest_of_those_that_prove_most() -> None:
+    def rows(**ends: list[tuple[str, float]]) -> pd.DataFrame:
+        return pd.DataFrame([{"solver": n, "status": s, "seconds": t} for n, each in ends.items() for s, t in each])
+
+    both, one = [("optimal", 2.0), ("optimal", 2.0)], [("optimal", 0.1), ("time_limit", 9.0)]
+    four = [("optimal", 8.0), ("cutoff", 8.0)]
+    said = "gurobi is 4 times faster than highs and proves as many programs"
+    assert solver_swap.message(rows(highs=four, gurobi=both, pulp=one)) == said
+    assert solver_swap.message(rows(highs=one, gurobi=both)) == "gurobi proves most programs: 2"
+    refused = rows(gurobi=[("no_licence", 0.0)], highs=[("time_limit", 9.0)])
+    assert solver_swap.message(refused) == "No solver proved a program"
+
+
+def test_the_monotonicity_picture_says_who_decides_most() -> None:
+    rows = [
+        (m, u) for m, each in {"ibp": (0.8, 1.0), "lbp": (0.5, 0.4), "lbp-halved": (0.0, 0.1)}.items() for u in each
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "undecided"])
+    assert monotonicity.message(frame) == "lbp-halved decides 95% of the directions, paper 55%"
+    alone = frame[frame["method"] == "lbp"]
+    assert monotonicity.message(alone) == "paper decides 55% of the directions"
