@@ -41,10 +41,8 @@ def message(frame: pd.DataFrame) -> str:
     """Which method decides most, beside the paper's (or the least); the features count the same."""
     decided = (1 - frame.set_index("method")["undecided"]).groupby("method", sort=False).mean().sort_values()
     best, other = decided.index[-1], "lbp" if "lbp" in decided.index else decided.index[0]
-    if best == other:
-        return f"{paper_name(str(best))} decides {100 * decided[best]:.0f}% of the directions"
-    shares = f"{100 * decided[best]:.0f}% of the directions, {paper_name(str(other))} {100 * decided[other]:.0f}%"
-    return f"{paper_name(str(best))} decides {shares}"
+    said = f"{paper_name(str(best))} decides {100 * decided[best]:.0f}% of the directions"
+    return said if best == other else f"{said}, {paper_name(str(other))} {100 * decided[other]:.0f}%"
 
 
 def figure(frame: pd.DataFrame) -> Figure:

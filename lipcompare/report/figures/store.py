@@ -363,8 +363,8 @@ def profile(
 def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str] | None = None) -> Figure:
     """Per task a panel with the interval of every series over time: upper bounds as they fall, lower as they rise.
 
-    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together. The title says which
-    series is exact first.
+    A panel shows what is within ``_FAR`` of the best bounds: others would press the rest together. The title says who
+    is exact (:func:`quickest`).
     """
     tasks = list(dict.fromkeys(trace[["study", "task"]].itertuples(index=False, name=None)))
     if not tasks:
