@@ -30,15 +30,15 @@ TRAINED = (("mlp3_w16", 0.3), ("mlp3_w32", 0.3), ("mlp_d4_w32", 0.1), ("mlp3_w64
 _BASE: dict[str, Option] = {"bound": "lbp", "heuristic": "area"}
 _OURS: dict[str, Option] = {"bound": "sdp", "cuts": 0}
 VARIANTS: dict[str, dict[str, Option]] = {
-    "paper: lbp, area, class by class": {**_BASE, "schedule": "classes", "sweeps": 0},
+    "paper: lbp, area, class by class": {**_BASE, "schedule": "classes", "pivots": 0},
     "lbp, area": _BASE,
     "lbp, babsr": {"bound": "lbp", "heuristic": "babsr"},
-    "lbp, area, no half-spaces": {**_BASE, "sweeps": 0},
+    "lbp, area, no half-spaces": {**_BASE, "pivots": 0},
     "sdp, area": {**_OURS, "heuristic": "area"},
     "sdp, babsr": {**_OURS, "heuristic": "babsr"},
     "sdp, moment": {**_OURS, "heuristic": "moment"},
     "sdp, moment, cuts": {**_OURS, "heuristic": "moment", "cuts": 100},
-    "sdp, moment, no half-spaces": {**_OURS, "heuristic": "moment", "sweeps": 0},
+    "sdp, moment, no half-spaces": {**_OURS, "heuristic": "moment", "pivots": 0},
     "race": {"bound": "race"},
 }
 """Options of ``bab`` by the name of the series."""

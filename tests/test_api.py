@@ -63,7 +63,7 @@ def test_a_bug_is_a_status_that_names_it_and_is_logged(caplog: pytest.LogCapture
         (lambda: lipcompare.bound(PROBLEM, timelimit=1), "'timelimit', and bound() neither. Did you mean 'time_limit'"),
         (lambda: lipcompare.bound(PROBLEM, "lbp", tighening="crown"), "Did you mean 'tightening'"),
         (lambda: lipcompare.bound(PROBLEM, "lbp", tightening=3), "it takes 'interval' or 'crown' or 'alpha-crown'"),
-        (lambda: lipcompare.bound(PROBLEM, "bab", sweeps=2.5), "it takes int or None"),
+        (lambda: lipcompare.bound(PROBLEM, "bab", pivots=2.5), "it takes int or None"),
         (lambda: lipcompare.bound(PROBLEM, "lpb"), "Unknown method 'lpb'. Did you mean"),
         (lambda: lipcompare.bound(PROBLEM, 3), "A method is a name or an object"),
         (lambda: lipcompare.bound(PROBLEM, "lbp", time_limit="3"), "time_limit must be a number, not '3'"),

@@ -99,7 +99,7 @@ class RegionEvaluator:
         signs = {k: s.to(device) for k, s in signs.items()}
         box = Interval(*(v.expand(count, -1) for v in self.problem.box.interval))
         split = split_bounds(
-            network, box, signs, self.bounds, sweeps=1, passes=1, memory=self.memory, deadline=self.deadline
+            network, box, signs, self.bounds, pivots=1, passes=1, memory=self.memory, deadline=self.deadline
         )
         functionals = self.problem.functionals.expand(count, -1, -1)
         gradients = interval_gradient(network, split.gates, functionals)

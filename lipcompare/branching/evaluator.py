@@ -49,8 +49,8 @@ _SAMPLES = 24
 _MUCH = 3e8
 """Multiply-adds of one subdomain on whole images (a tenth of a second) from which on only what decisions touch is
 bounded again, where that can be done on patches."""
-_SHARED = 3, 2
-"""Sweeps and passes that pay where rows share them (docs/performance.md)."""
+_SHARED = 4, 2
+"""Pivots and passes that pay where rows share them (docs/performance.md)."""
 _TOGETHER = 0.5
 """Seconds of a processor that decisions of one batch should take: no clock is looked at meanwhile."""
 
@@ -63,7 +63,7 @@ class NetworkEvaluator:
         problem: one example.
         bounds: pre-activation bounds over the whole box, (1, neurons) per activation node.
         bound: what bounds the gradient beyond ``propagation``, which comes first.
-        sweeps, passes: effort for the decisions' half-spaces in re-propagation.
+        pivots, passes: effort for the decisions' half-spaces in re-propagation.
         memory: bytes that one pass may take.
         programs: linear programs solved so far.
         deadline: when it has passed, bounds of large networks are left as loose as they are.
@@ -76,7 +76,7 @@ class NetworkEvaluator:
     bounds: Mapping[int, Interval]
     bound: SubdomainBound
     propagation: jacobian.Relaxation = jacobian.RELAXATIONS["lbp"]
-    sweeps: int = 3
+    pivots: int = 3
     passes: int = 2
     memory: int = 2**30
     programs: int = 0
@@ -182,9 +182,9 @@ class NetworkEvaluator:
             return touched_bounds(network, box, signs, start, self.bounds, moved, memory=memory, deadline=deadline)
         split = split_bounds(
             network, box, signs, start,
-            sweeps=self.sweeps, passes=self.passes, memory=memory, deadline=deadline,
+            pivots=self.pivots, passes=self.passes, memory=memory, deadline=deadline,
         )  # fmt: skip
-        return without_contradictions(split, box) if self.sweeps else split
+        return without_contradictions(split, box) if self.pivots else split
 
     def _gradients(self, gates: Gates, row: Tensor, functionals: Tensor) -> Gradients:
         """The linear bound's gradients of subdomains with one row each."""
@@ -381,7 +381,7 @@ def shares_subdomains(bound: TreeBound, problem: Problem) -> bool:
 
 def effort(bound: TreeBound, shares: bool) -> tuple[int, int]:
     """Sweeps and passes for a decision's consequences: what many rows profit from is worth what a tighter bound is."""
-    return _SHARED if shares else (bound.sweeps, bound.passes)
+    return _SHARED if shares else (bound.pivots, bound.passes)
 
 
 def takes_much(network: Network, undecided: int) -> bool:

@@ -190,12 +190,12 @@ def _search(
         heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
         settings = Settings(tolerance=tolerance, memory=memory, cuts=_CUTS, deadline=deadline)
         shares = shares_subdomains(bound, problem)
-        sweeps, passes = effort(bound, shares)
+        pivots, passes = effort(bound, shares)
         evaluator = NetworkEvaluator(
             problem=problem,
             bounds=dict(bounds),
             bound=bound.on(numbering, problem.norm, heuristic, settings),
-            sweeps=sweeps,
+            pivots=pivots,
             passes=passes,
             memory=memory,
             deadline=deadline,
@@ -287,7 +287,7 @@ def _contradictions(evaluator: NetworkEvaluator, decisions: Sequence[tuple[int, 
         made = [np.array(some, dtype=np.int64) for some in decisions[i : i + _TOGETHER]]
         signs, _ = numbering.signs(made)
         box = numbering.boxes(made, evaluator.box)
-        split = split_bounds(network, box, signs, evaluator.bounds, sweeps=evaluator.sweeps, passes=evaluator.passes)
+        split = split_bounds(network, box, signs, evaluator.bounds, pivots=evaluator.pivots, passes=evaluator.passes)
         spaces = split.halfspaces
         first = torch.zeros_like(spaces.neuron)
         for k, start in numbering.start.items():

@@ -81,7 +81,7 @@ class Bab(Method):
 
     Networks with smooth activations have no patterns: there the box is halved, one input at a time, and every part gets
     the linear bound with the joint relaxation; but for ``bound = lbp`` the whole box has the quadratic-gate bound too.
-    That settles few inputs only; ``tolerance``, ``sweeps`` and ``passes`` then mean nothing.
+    That settles few inputs only; ``tolerance``, ``pivots`` and ``passes`` then mean nothing.
 
     Attributes:
         bound: the bound of a subdomain: ``sdp``, ``lbp``, a registered one (:mod:`lipcompare.branching.bounds`), or
@@ -96,9 +96,9 @@ class Bab(Method):
         tolerance: relative accuracy of each quadratic-gate bound.
         cuts: most cutting planes per program (sdp and p = inf, at most 64 undecided signs), 0 for none. They are found
             near the root of large programs and inherited, where they pay.
-        sweeps, passes: effort spent on a decision's consequences for the other pre-activations (None: three sweeps in
+        pivots, passes: effort spent on a decision's consequences for the other pre-activations (None: three pivots in
             two passes for sdp, and for lbp where rows share it; one in one for lbp alone, whose subdomains cost less
-            than that; 0 sweeps: none, as the paper).
+            than that; 0 pivots: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is. It is made again
             from other random numbers every now and then, in a twentieth of the time.
         state: file to save the search in and resume it from (with the example's number added in a batch).
@@ -119,7 +119,7 @@ class Bab(Method):
     node_limit: int = 0
     tolerance: float = 3e-3
     cuts: int = 100
-    sweeps: int | None = None
+    pivots: int | None = None
     passes: int | None = None
     attack_seconds: float = 2.0
     state: str = ""
@@ -219,13 +219,13 @@ class Bab(Method):
             )
         same = bounds is root.bounds and bound.propagation == LBP
         shares = self._shares(name, problem)
-        sweeps, passes = effort(bound, shares)
+        pivots, passes = effort(bound, shares)
         return NetworkEvaluator(
             problem=problem,
             bounds=bounds,
             bound=bounding,
             propagation=relaxation,
-            sweeps=sweeps if self.sweeps is None else self.sweeps,
+            pivots=pivots if self.pivots is None else self.pivots,
             passes=self.passes or passes,
             memory=memory,
             deadline=deadline,

@@ -25,12 +25,9 @@ from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forw
 from lipcompare.network.interval import Interval
 from lipcompare.preactivation.backward import Start
 from lipcompare.preactivation.interval import Reach, at_input, interval_affine, pass_error, through_activation
+from lipcompare.preactivation.simplex import multipliers
 from lipcompare.regions.program import Regions, contradictory
 from lipcompare.rounding import SPARE, allowance, floor
-
-_TRIALS = 3
-"""Trial points for one multiplier."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HalfSpaces:
@@ -74,7 +71,7 @@ def split_bounds(
     signs: Mapping[int, Tensor],
     start: Mapping[int, Interval],
     *,
-    sweeps: int = 3,
+    pivots: int = 3,
     passes: int = 2,
     memory: int = 2**30,
     deadline: Deadline | None = None,
@@ -85,17 +82,18 @@ def split_bounds(
         box: (subdomains, inputs).
         signs: per activation node decisions (subdomains, neurons): 1 for ``z >= 0``, -1 for ``z <= 0``, 0 undecided.
         start: bounds that hold anyway, (1 or subdomains, neurons).
-        sweeps: rounds over the multipliers of the half-spaces; 0 uses the decisions only in later layers.
+        pivots: of the dual simplex method for the multipliers of the half-spaces, at most; 0 uses the decisions only in
+            later layers.
         passes: times that the network is propagated through.
         memory: bytes that a pass may take; targets are chunked to respect it.
         deadline: when it has passed, neurons that were not refined yet keep the bounds of interval arithmetic.
     """
     deadline = deadline or Deadline()
     spaces: dict[int, HalfSpaces] = {}
-    propagated = _propagate(network, box, signs, start, spaces, sweeps, memory, deadline)
+    propagated = _propagate(network, box, signs, start, spaces, pivots, memory, deadline)
     for _ in range(passes - 1 if any(s.count for s in spaces.values()) else 0):
         # Decisions on later neurons cut the box for earlier ones only from the second pass on.
-        again = _propagate(network, box, signs, propagated.bounds, spaces, sweeps, memory, deadline)
+        again = _propagate(network, box, signs, propagated.bounds, spaces, pivots, memory, deadline)
         propagated = again._replace(empty=again.empty | propagated.empty)
     return propagated
 
@@ -116,7 +114,7 @@ def _propagate(
     signs: Mapping[int, Tensor],
     start: Mapping[int, Interval],
     spaces: dict[int, HalfSpaces],
-    sweeps: int,
+    pivots: int,
     memory: int,
     deadline: Deadline,
 ) -> SplitBounds:
@@ -135,9 +133,9 @@ def _propagate(
             planes = _planes(network, lines, node, wanted, slacks[node.parent], memory, deadline)
             if planes or k not in spaces:
                 spaces[k] = _halfspaces(planes, sign, k, box)
-            known = _useful(box, _joined(list(spaces.values()))) if sweeps else _joined([_no_halfspaces(box)])
+            known = _useful(box, _joined(list(spaces.values()))) if pivots else _joined([_no_halfspaces(box)])
             # Neurons that only came along stay as they are: a result must not depend on its batch.
-            current = _refine(box, current, planes, known, sweeps, deadline).select(wanted, current)
+            current = _refine(box, current, planes, known, pivots, deadline).select(wanted, current)
         empty = empty | ((sign > 0) & (current.upper < 0) | (sign < 0) & (current.lower > 0)).any(-1)
         empty = empty | (current.lower > current.upper).any(-1)
         cut = cut_at_kink(current, sign)
@@ -217,7 +215,7 @@ def _first(mask: Tensor) -> Tensor:
 
 
 def _refine(
-    box: Interval, current: Interval, planes: Planes, halfspaces: HalfSpaces, sweeps: int, deadline: Deadline
+    box: Interval, current: Interval, planes: Planes, halfspaces: HalfSpaces, pivots: int, deadline: Deadline
 ) -> Interval:
     """Bounds from the planes over box and half-spaces, where they are tighter; crossed in empty subdomains."""
     lower, upper = (end.clone() for end in current)
@@ -229,13 +227,13 @@ def _refine(
         high, low = above.split(count, dim=1)
         high, low = torch.minimum(upper.gather(1, neurons), high), torch.maximum(lower.gather(1, neurons), -low)
         mixed = (low < 0) & (high > 0)
-        if sweeps and halfspaces.count and bool(mixed.any()):
+        if pivots and halfspaces.count and bool(mixed.any()):
             # Only what is still undecided is worth the multipliers; what comes along stays as it is.
             index = _first(mixed)
             still = mixed.gather(1, index)
             both = torch.cat([index, index + count], 1)
             chosen = normal.gather(1, both.unsqueeze(-1).expand(-1, -1, normal.shape[-1]))
-            above = constrained_maximum(chosen, constant.gather(1, both), box, halfspaces, sweeps)
+            above = constrained_maximum(chosen, constant.gather(1, both), box, halfspaces, pivots)
             over, under = above.split(index.shape[1], dim=1)
             before = low.gather(1, index), high.gather(1, index)
             low = low.scatter(1, index, torch.where(still, torch.maximum(before[0], -under), before[0]))
@@ -315,11 +313,10 @@ def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:
     )
 
 
-def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces: HalfSpaces, sweeps: int) -> Tensor:
+def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces: HalfSpaces, pivots: int) -> Tensor:
     """Upper bounds (subdomains, targets) of affine functions over box and half-spaces.
 
-    ``max {c'x + b : x in box, A x + h >= 0} <= b + l'h + max_box (c + A'l)'x`` for every ``l >= 0``. In one multiplier
-    the right side is convex and piecewise linear: its minimum is at the breakpoint where the slope turns.
+    ``max {c'x + b : x in box, A x + h >= 0} <= b + l'h + max_box (c + A'l)'x`` for every ``l >= 0``.
 
     Args:
         normal, constant: (subdomains, targets, inputs) and (subdomains, targets).
@@ -329,102 +326,19 @@ def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces:
     value = constant + torch.matmul(normal, center).squeeze(-1)
     rest = normal * radius
     plain = value + rest.abs().sum(-1)
-    if not spaces.count or not sweeps:
+    if not spaces.count or not pivots:
         return plain
     walls = spaces.normal * radius  # (subdomains, constraints, inputs), per unit of the box
     heights = spaces.offset + torch.matmul(spaces.normal, center).squeeze(-1)
-    multipliers = _multipliers(rest, walls, heights, sweeps)
-    value = value + torch.einsum("jst,sj->st", multipliers, heights)
+    found = multipliers(rest, walls, heights, pivots)
+    value = value + torch.einsum("jst,sj->st", found, heights)
     # Formed anew from the multipliers, without what the steps on the way there rounded.
-    rest = normal * radius + torch.einsum("jst,sji->sti", multipliers, walls)
+    rest = normal * radius + torch.einsum("jst,sji->sti", found, walls)
     bound = value + rest.abs().sum(-1)
     # The sums round; the half-spaces themselves were widened already.
     magnitude = torch.maximum(box.center.abs() + box.radius, box.radius).unsqueeze(-1)
     size = torch.matmul(spaces.normal.abs(), magnitude).squeeze(-1) + spaces.offset.abs()
-    error = torch.einsum("jst,sj->st", multipliers, size)
-    terms = normal.shape[-1] + spaces.count * (sweeps + 1) + 8
+    error = torch.einsum("jst,sj->st", found, size)
+    terms = 2 * (normal.shape[-1] + spaces.count) + SPARE
     bound = bound + allowance(terms, bound.dtype) * error
     return torch.minimum(plain, bound)
-
-
-def _multipliers(rest: Tensor, walls: Tensor, heights: Tensor, sweeps: int) -> Tensor:
-    """Multipliers (constraints, subdomains, targets), none of them negative, for :func:`constrained_maximum`.
-
-    Any will do, so they are looked for in single precision, with targets and half-spaces scaled to size one.
-
-    Args:
-        rest: targets per unit of the box, (subdomains, targets, inputs).
-        walls, heights: half-spaces likewise, (subdomains, constraints, inputs) and (subdomains, constraints).
-    """
-    size, weight = rest.abs().sum(-1), walls.abs().sum(-1)
-    size, weight = (torch.where(v > 0, v, 1.0) for v in (size, weight))
-    # Inputs first: sums over them then run along whole rows of memory.
-    base = (rest / size.unsqueeze(-1)).float().permute(2, 0, 1).contiguous()
-    normals, offsets = (walls / weight.unsqueeze(-1)).float(), (heights / weight).float()
-    scaled = [_Wall.of(normals[:, j], offsets[:, j]) for j in range(offsets.shape[1])]
-    multipliers = base.new_zeros(len(scaled), *size.shape)
-    for sweep in range(sweeps):
-        for j, wall in enumerate(scaled):
-            if sweep:
-                base = torch.addcmul(base, multipliers[j], wall.normal, value=-1)
-            multipliers[j] = _best_multiplier(base, wall)
-            base = torch.addcmul(base, multipliers[j], wall.normal)
-    found = multipliers.to(size) * size / weight.T.unsqueeze(-1)
-    return torch.where(found.isfinite(), found, 0.0)
-
-
-class _Wall(NamedTuple):
-    """A half-space ``normal x + height >= 0`` over the unit box, and what its multiplier's search needs of it.
-
-    Attributes:
-        normal, size: (inputs, subdomains, 1) the normal and its absolute values.
-        turn: minus one over ``normal`` where that is not zero, (inputs, subdomains, 1).
-        height, steep: (subdomains, 1) the constant, and with it the slope far out.
-    """
-
-    normal: Tensor
-    size: Tensor
-    turn: Tensor
-    height: Tensor
-    steep: Tensor
-
-    @classmethod
-    def of(cls, normal: Tensor, height: Tensor) -> _Wall:
-        """From (subdomains, inputs) and (subdomains,)."""
-        normal, height = normal.T.unsqueeze(-1).contiguous(), height.unsqueeze(-1)
-        moves = normal != 0
-        # Entries that the wall does not move never change sign.
-        turn = torch.where(moves, -1 / torch.where(moves, normal, 1.0), 0.0)
-        return cls(normal, normal.abs(), turn, height, height + normal.abs().sum(0))
-
-
-def _best_multiplier(base: Tensor, wall: _Wall) -> Tensor:
-    """About the ``l >= 0`` that minimises ``l height + |base + l wall|_1``: (subdomains, targets).
-
-    Convex and piecewise linear: the minimum lies between two points whose slopes differ in sign, and the next trial is
-    where their tangents meet (any trial is valid; sorting the breakpoints is exact and five times slower). A tangent is
-    its place, its slope and its value at 0, (3, subdomains, targets).
-
-    Args:
-        base: (inputs, subdomains, targets).
-    """
-    breaks = base * wall.turn
-    farthest = breaks.amax(0).clamp_(min=0)
-    # Slopes just right of both ends.
-    falling = torch.sub(wall.steep, ((breaks > 0) * wall.size).sum(0), alpha=2)
-    low = torch.stack([torch.zeros_like(farthest), falling, base.abs().sum(0)])
-    value = torch.addcmul(base, farthest, wall.normal).abs_().sum(0)
-    steep = wall.steep.expand_as(farthest)
-    high = torch.stack([farthest, steep, torch.addcmul(value, farthest, wall.height - steep)])
-    tiny = torch.finfo(base.dtype).tiny
-    for _ in range(_TRIALS):
-        trial = (low[2] - high[2]) / (high[1] - low[1]).clamp_(min=tiny)
-        trial = torch.clamp(trial, low[0], high[0])
-        sign = torch.addcmul(base, trial, wall.normal).sign_()
-        slope = (sign * wall.normal).sum(0).add_(wall.height)
-        new = torch.stack([trial, slope, sign.mul_(base).sum(0)])
-        left = (slope < 0).to(base.dtype)  # selects by interpolation, which is several times quicker than where()
-        low, high = torch.lerp(low, new, left), torch.lerp(new, high, left)
-    # The function falls up to the last point that its slope calls low, and rises from the last one called high.
-    ends = torch.addcmul(low[2], low[0], low[1]), torch.addcmul(high[2], high[0], high[1])
-    return torch.where(ends[1] < ends[0], high[0], low[0])

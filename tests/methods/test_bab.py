@@ -33,7 +33,7 @@ VARIANTS = [
     Bab(bound="sdp", **QUICK),
     Bab(bound="lbp", **QUICK),
     Bab(bound="lbp", heuristic="babsr", batch=3, **QUICK),
-    Bab(bound="lbp", schedule=Schedule.CLASSES, sweeps=0, **QUICK),
+    Bab(bound="lbp", schedule=Schedule.CLASSES, pivots=0, **QUICK),
 ]
 
 

@@ -44,13 +44,13 @@ def decided(problem, seed):
     st.integers(0, 2),
     st.integers(1, 2),
 )
-def test_bounds_hold_where_the_decisions_do(family, seed, sweeps, passes):
+def test_bounds_hold_where_the_decisions_do(family, seed, pivots, passes):
     problem = nets.problem(nets.FAMILIES[family](seed), 0.4, seed)
     network = problem.network
     signs = decided(problem, seed)
     start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
     box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
-    found = split_bounds(network, box, signs, start, sweeps=sweeps, passes=passes)
+    found = split_bounds(network, box, signs, start, pivots=pivots, passes=passes)
     assert not found.empty[: COUNT // 2].any()
     random = torch.Generator().manual_seed(seed + 1)
     x = problem.box.lower + torch.rand(400, network.in_size, generator=random, dtype=torch.float64).to(
@@ -84,8 +84,8 @@ def test_decisions_tighten_earlier_and_later_neurons():
     shorter = torch.where(start[second].upper < -start[second].lower, 1, -1).to(torch.int8)[0, open_]
     signs[second][torch.arange(len(open_), device=problem.device), open_] = shorter
     box = Interval(*(v.expand(len(open_), -1) for v in problem.box.interval))
-    plain = split_bounds(network, box, signs, start, sweeps=0, passes=1)
-    tight = split_bounds(network, box, signs, start, sweeps=3, passes=2)
+    plain = split_bounds(network, box, signs, start, pivots=0, passes=1)
+    tight = split_bounds(network, box, signs, start, pivots=3, passes=2)
     width = lambda found: (found.bounds[first].upper - found.bounds[first].lower).sum(-1)  # noqa: E731
     assert (width(tight) <= width(plain)).all() and (width(tight) < 0.95 * width(plain)).any()
 

@@ -75,12 +75,12 @@ class TreeBound(Protocol):
     """A bound that branch and bound can use.
 
     Attributes:
-        sweeps, passes: how much re-propagation of a decision pays beside the bound's own cost.
+        pivots, passes: how much re-propagation of a decision pays beside the bound's own cost.
         shares: whether rows share their subdomains: what a decision means for pre-activations is then found once for
             all of them, and how to split is asked of one of them. That pays where the first is most of the work.
     """
 
-    sweeps: ClassVar[int]
+    pivots: ClassVar[int]
     passes: ClassVar[int]
     shares: ClassVar[bool]
 

@@ -20,7 +20,7 @@ from lipcompare.problem import Norm
 class RelaxationBound:
     """A relaxation of the chain rule in the tree; with ``lbp`` it is the paper's (arXiv 2210.07394, section 3.4)."""
 
-    sweeps: ClassVar[int] = 1
+    pivots: ClassVar[int] = 1
     passes: ClassVar[int] = 1
     shares: ClassVar[bool] = True
 

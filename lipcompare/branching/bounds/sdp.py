@@ -57,7 +57,7 @@ class Sdp:
 
     name: ClassVar[str] = "sdp"
     propagation: ClassVar[str] = "lbp"
-    sweeps: ClassVar[int] = 3
+    pivots: ClassVar[int] = 4
     passes: ClassVar[int] = 2
     shares: ClassVar[bool] = False
 
