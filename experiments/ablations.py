@@ -34,7 +34,7 @@ CUTS = [
 BRANCHING = [
     Setting("bab", {"bound": "lbp", "heuristic": h, "schedule": s}, series=f"lbp, {h}, {s}")
     for h, s in (("area", "classes"), ("babsr", "classes"), ("area", "queue"), ("babsr", "queue"))
-] + [Setting("bab", {"bound": "sdp", "heuristic": h}, series=f"sdp, {h}") for h in ("area", "babsr", "moment")]
+] + [Setting("bab", {"bound": "sdp", "heuristic": h}, series=f"sdp, {h}") for h in ("area", "babsr", "moment", "mixed")]
 
 NAMES = ("ablation_relaxation", "ablation_cuts", "ablation_branching")
 

@@ -37,8 +37,9 @@ VARIANTS: dict[str, dict[str, Option]] = {
     "sdp, area": {**_OURS, "heuristic": "area"},
     "sdp, babsr": {**_OURS, "heuristic": "babsr"},
     "sdp, moment": {**_OURS, "heuristic": "moment"},
-    "sdp, moment, cuts": {**_OURS, "heuristic": "moment", "cuts": 100},
-    "sdp, moment, no half-spaces": {**_OURS, "heuristic": "moment", "pivots": 0},
+    "sdp, mixed": {**_OURS, "heuristic": "mixed"},
+    "sdp, mixed, cuts": {**_OURS, "heuristic": "mixed", "cuts": 100},
+    "sdp, mixed, no half-spaces": {**_OURS, "heuristic": "mixed", "pivots": 0},
     "race": {"bound": "race"},
 }
 """Options of ``bab`` by the name of the series."""

@@ -29,7 +29,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     ),
     "branching/heuristics/test_table.py": (
         "branching/heuristics/__init__.py", "branching/heuristics/base.py", "branching/heuristics/linear.py",
-        "branching/heuristics/moment.py",
+        "branching/heuristics/mixed.py", "branching/heuristics/moment.py",
     ),
     "network/activations/test_activations.py": (
         "network/activations/base.py", "network/activations/curve.py", "network/activations/functions.py",

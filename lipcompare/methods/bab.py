@@ -86,9 +86,9 @@ class Bab(Method):
     Attributes:
         bound: the bound of a subdomain: ``sdp``, ``lbp``, a registered one (:mod:`lipcompare.branching.bounds`), or
             ``race`` for the first two, which is ``sdp`` alone on all inputs, where activations are smooth, with
-            ``moment`` or a ``node_limit``, and for a search that is saved.
-        heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` (sdp only), or a registered one
-            (:mod:`lipcompare.branching.heuristics`); ``default`` takes ``moment`` for sdp and ``area`` for lbp.
+            ``moment``, ``mixed`` or a ``node_limit``, and for a search that is saved.
+        heuristic: which gate to split: ``area`` or ``babsr`` (the paper's), ``moment`` or ``mixed`` (sdp only), or a
+            registered one (:mod:`lipcompare.branching.heuristics`); ``default``: ``mixed`` for sdp, ``area`` for lbp.
         schedule: how rows share the time.
         tightening: pre-activation bounds over the whole box.
         batch: subdomains bounded at once.
@@ -96,7 +96,7 @@ class Bab(Method):
         tolerance: relative accuracy of each quadratic-gate bound.
         cuts: most cutting planes per program (sdp and p = inf, at most 64 undecided signs), 0 for none. They are found
             near the root of large programs and inherited, where they pay.
-        pivots, passes: effort spent on a decision's consequences for the other pre-activations (None: three pivots in
+        pivots, passes: effort spent on a decision's consequences for the other pre-activations (None: four pivots in
             two passes for sdp, and for lbp where rows share it; one in one for lbp alone, whose subdomains cost less
             than that; 0 pivots: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is. It is made again

@@ -3,10 +3,9 @@
 Deciding a neuron restricts the inputs to ``s z(x) >= 0``. The neuron's own interval is cut at the kink, which makes its
 relaxation exact and tightens everything after it. For everything else the decision is used as a half-space: CROWN's
 plane above ``s z`` gives ``a'x + b >= 0`` for every input of the subdomain, and a linear functional is then maximised
-over box and half-spaces by ascent on their multipliers, one coordinate after another, each to its optimum (a weak but
-valid dual of the linear program, as in beta-CROWN, Wang et al. 2021, arXiv 2103.06624). So earlier neurons profit too,
-and most subdomains without any input are found; the others by :func:`without_contradictions`. Bounds are rounded
-outward.
+over box and half-spaces: any multipliers of them prove a bound (as in beta-CROWN, Wang et al. 2021, arXiv 2103.06624),
+and a few pivots of the dual simplex method find nearly the best ones. So earlier neurons profit too, and most
+subdomains without any input are found; the others by :func:`without_contradictions`. Bounds are rounded outward.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lipcompare.budget import Copies, Deadline, chunk_size, tensor_bytes
+from lipcompare.budget import Copies, Deadline, chunk_size, fitting, tensor_bytes
 from lipcompare.gates import Gates
 from lipcompare.network.activations import Lines
 from lipcompare.network.graph import Activate, Affine, Network, Terms, fold_forward
@@ -28,6 +27,7 @@ from lipcompare.preactivation.interval import Reach, at_input, interval_affine, 
 from lipcompare.preactivation.simplex import multipliers
 from lipcompare.regions.program import Regions, contradictory
 from lipcompare.rounding import SPARE, allowance, floor
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HalfSpaces:
@@ -188,7 +188,8 @@ def _planes(
     """
     batch = wanted.shape[0]
     widest = max(n.size for n in network.nodes[: node.parent])
-    chunk = chunk_size(memory, slack.device, tensor_bytes(Copies.DESCENT, 2 * batch * widest, slack))
+    each = [tensor_bytes(copies, 2 * batch * widest, slack) for copies in (Copies.DESCENT, Copies.MULTIPLIER)]
+    chunk = min(chunk_size(memory, slack.device, each[0]), fitting(memory, sum(each)))
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
     for neurons in _first(wanted).split(chunk, dim=1) if bool(wanted.any()) else ():

@@ -65,7 +65,7 @@ class Sdp:
         return norm is not Norm.ONE  # one program per entry there, and none of them speaks for the subdomain
 
     def default_heuristic(self, norm: Norm) -> str:
-        return "moment" if self.has_moments(norm) else "area"
+        return "mixed" if self.has_moments(norm) else "area"
 
     def on(self, numbering: Numbering, norm: Norm, heuristic: Heuristic, settings: Settings) -> SubdomainBound:
         return QuadraticBound(numbering, norm, heuristic, settings)

@@ -3,16 +3,17 @@ an entry point of the group ``lipcompare.heuristics``, or a call of ``HEURISTICS
 
 from lipcompare.branching.heuristics.base import Candidates, Heuristic, Moments
 from lipcompare.branching.heuristics.linear import Area, Babsr
+from lipcompare.branching.heuristics.mixed import Mixed
 from lipcompare.branching.heuristics.moment import Moment
 from lipcompare.errors import entry_of, look_up
 from solvers.plugins import Registry
 
-__all__ = ["HEURISTICS", "Area", "Babsr", "Candidates", "Heuristic", "Moment", "Moments", "heuristic_named"]
+__all__ = ["HEURISTICS", "Area", "Babsr", "Candidates", "Heuristic", "Mixed", "Moment", "Moments", "heuristic_named"]
 
 
 HEURISTICS: Registry[Heuristic] = Registry(
     "lipcompare.heuristics",
-    {entry.name: entry for entry in (Area(), Babsr(), Moment())},
+    {entry.name: entry for entry in (Area(), Babsr(), Moment(), Mixed())},
     entry_of(Heuristic, "heuristic"),
 )
 

@@ -16,7 +16,7 @@ from lipcompare.branching import bounds
 from lipcompare.branching.bounds import BOUNDS, Settings
 from lipcompare.branching.cuts import NamedCuts
 from lipcompare.branching.decisions import Numbering
-from lipcompare.branching.heuristics import HEURISTICS, Area, Babsr, Candidates, Heuristic, Moment
+from lipcompare.branching.heuristics import HEURISTICS, Area, Babsr, Candidates, Heuristic, Mixed, Moment
 from lipcompare.branching.heuristics.linear import _area
 from lipcompare.branching.heuristics.weights import gate_weights
 from lipcompare.branching.subdomains import Subdomains
@@ -106,6 +106,15 @@ class Watched:
         return self.score
 
 
+def test_mixed_scores_are_geometric_means_and_split_no_signs() -> None:
+    watched = Watched()
+    BOUNDS["sdp"].on(NUMBERING, PROBLEM.norm, watched, Settings(tolerance=1e-3))(subdomains(PROBLEM), 0.0, 0.0)
+    area, score = Area()(watched.seen), Mixed()(watched.seen)
+    assert (watched.score[:, NUMBERING.gates :] > 0).any() and (score[:, NUMBERING.gates :] == 0).all()
+    torch.testing.assert_close(score.square(), watched.score * area)
+    assert (score > 0).any(-1).all()
+
+
 def test_scores_of_moments_are_what_gates_and_signs_add() -> None:
     """By their definition, gate by gate: the multiplier times the distance from both states, and a tenth of the
     variance; of an undecided sign the root of the mean square beyond the mean."""
@@ -167,7 +176,7 @@ def test_whatever_bounds_the_subdomains_the_value_is_the_same(name: str) -> None
 
 
 def test_the_names_that_the_documentation_gives_are_there() -> None:
-    assert {"area", "babsr", "moment"} <= set(HEURISTICS)
+    assert {"area", "babsr", "moment", "mixed"} <= set(HEURISTICS)
 
 
 def test_a_registered_heuristic_works_and_an_unknown_one_is_refused() -> None:
