@@ -51,7 +51,7 @@ class LinearBound:
     def __call__(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
         return Relaxed(
             upper=batch.linear,
-            score=self.heuristic(Candidates(self.numbering, self.norm, batch)),
+            score=self.heuristic(Candidates.above(target, batch.linear, self.numbering, self.norm, batch)),
             slopes=self.numbering.join({k: s.upper for k, s in batch.gates.slopes.items()}),
             value=torch.zeros_like(batch.linear),
             multipliers=torch.zeros_like(batch.multipliers),

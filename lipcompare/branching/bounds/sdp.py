@@ -57,7 +57,7 @@ class Sdp:
 
     name: ClassVar[str] = "sdp"
     propagation: ClassVar[str] = "lbp"
-    pivots: ClassVar[int] = 4
+    pivots: ClassVar[int] = 6
     passes: ClassVar[int] = 2
     shares: ClassVar[bool] = False
 
@@ -152,7 +152,7 @@ class QuadraticBound:
         return dataclasses.replace(relaxed, upper=torch.minimum(batch.linear, solved.upper.squeeze(1)))
 
     def _solve(self, batch: Subdomains, floor: float, target: float) -> Relaxed:
-        gates, linear, settings = batch.gates, batch.linear, self.settings
+        gates, linear, settings, aim = batch.gates, batch.linear, self.settings, target
         maps = gate_maps(self.numbering.network, gates, batch.functionals, batch.gradients)
         index = torch.arange(len(linear), device=linear.device)
         row = torch.zeros_like(index)
@@ -181,9 +181,10 @@ class QuadraticBound:
         if squared:
             upper = root_above(upper, linear.square())
             value = value.clamp(min=0).sqrt()
+        upper, moments = torch.minimum(linear, upper), Moments(data, solution)
         return Relaxed(
-            upper=torch.minimum(linear, upper),
-            score=self.heuristic(Candidates(self.numbering, self.norm, batch, Moments(data, solution))),
+            upper=upper,
+            score=self.heuristic(Candidates.above(aim, upper, self.numbering, self.norm, batch, moments)),
             slopes=self._slopes(data, gates, patterns.high[index, best]),
             value=value,
             multipliers=remember(data, solution.dual, self.numbering),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from lipcompare.branching.decisions import Numbering
@@ -27,13 +28,31 @@ class Candidates:
     """Subdomains that are to be split.
 
     Attributes:
+        excess: (subdomains,) by how much their bounds are above the target, as a share of it: infinite where that is 0.
         moments: of the quadratic-gate bound; None under a bound that has none.
     """
 
     numbering: Numbering
     norm: Norm
     subdomains: Subdomains
+    excess: Tensor
     moments: Moments | None = None
+
+    @classmethod
+    def above(
+        cls,
+        target: float,
+        upper: Tensor,
+        numbering: Numbering,
+        norm: Norm,
+        subdomains: Subdomains,
+        moments: Moments | None = None,
+    ) -> Candidates:
+        """Those with bounds ``upper`` (subdomains,)."""
+        over = (upper - target).clamp(min=0)
+        return cls(
+            numbering, norm, subdomains, over / target if target > 0 else torch.full_like(over, torch.inf), moments
+        )
 
 
 @runtime_checkable

@@ -57,7 +57,7 @@ def area(below: float, above: float) -> float:
 @pytest.mark.parametrize("rule", [Area(), Babsr()])
 def test_the_papers_scores(rule: Heuristic) -> None:
     batch = subdomains(PROBLEM)
-    score = rule(Candidates(NUMBERING, PROBLEM.norm, batch))
+    score = rule(Candidates.above(0.0, batch.linear, NUMBERING, PROBLEM.norm, batch))
     weights = gate_weights(PROBLEM.network, batch.gates, batch.functionals, batch.gradients, PROBLEM.norm)
     assert (score[:, NUMBERING.gates :] == 0).all()
     seen = 0
@@ -106,13 +106,26 @@ class Watched:
         return self.score
 
 
-def test_mixed_scores_are_geometric_means_and_split_no_signs() -> None:
-    watched = Watched()
+def test_mixed_scores_are_geometric_means_and_signs_count_where_bounds_are_far() -> None:
+    watched, gates = Watched(), NUMBERING.gates
     BOUNDS["sdp"].on(NUMBERING, PROBLEM.norm, watched, Settings(tolerance=1e-3))(subdomains(PROBLEM), 0.0, 0.0)
-    area, score = Area()(watched.seen), Mixed()(watched.seen)
-    assert (watched.score[:, NUMBERING.gates :] > 0).any() and (score[:, NUMBERING.gates :] == 0).all()
-    torch.testing.assert_close(score.square(), watched.score * area)
-    assert (score > 0).any(-1).all()
+    moment, mean = watched.score, (watched.score * Area()(watched.seen))[:, :gates].sqrt()
+    assert (watched.seen.excess == torch.inf).all() and (moment[:, gates:] > 0).any()
+    for excess, weight in ((torch.inf, 0.5), (0.1, 0.5), (0.05, 0.25), (0.0, 0.0)):
+        seen = dataclasses.replace(watched.seen, excess=torch.full_like(watched.seen.excess, excess))
+        score = Mixed()(seen)
+        largest = score[:, :gates].amax(-1)
+        torch.testing.assert_close(largest, moment[:, :gates].amax(-1))
+        torch.testing.assert_close(score[:, :gates] / largest.unsqueeze(-1), mean / mean.amax(-1, keepdim=True))
+        torch.testing.assert_close(score[:, gates:], weight * moment[:, gates:])
+
+
+def test_candidates_know_how_far_their_bounds_are_from_the_target() -> None:
+    batch = subdomains(PROBLEM)
+    target = float(batch.linear.sort().values[1])
+    seen = Candidates.above(target, batch.linear, NUMBERING, PROBLEM.norm, batch)
+    torch.testing.assert_close(seen.excess, (batch.linear / target - 1).clamp(min=0))
+    assert (seen.excess == 0).sum() == 2 and (seen.excess > 0).sum() == PROBLEM.rows - 2
 
 
 def test_scores_of_moments_are_what_gates_and_signs_add() -> None:
