@@ -106,18 +106,25 @@ class Watched:
         return self.score
 
 
-def test_mixed_scores_are_geometric_means_and_signs_count_where_bounds_are_far() -> None:
-    watched, gates = Watched(), NUMBERING.gates
-    BOUNDS["sdp"].on(NUMBERING, PROBLEM.norm, watched, Settings(tolerance=1e-3))(subdomains(PROBLEM), 0.0, 0.0)
-    moment, mean = watched.score, (watched.score * Area()(watched.seen))[:, :gates].sqrt()
-    assert (watched.seen.excess == torch.inf).all() and (moment[:, gates:] > 0).any()
-    for excess, weight in ((torch.inf, 0.5), (0.1, 0.5), (0.05, 0.25), (0.0, 0.0)):
-        seen = dataclasses.replace(watched.seen, excess=torch.full_like(watched.seen.excess, excess))
-        score = Mixed()(seen)
-        largest = score[:, :gates].amax(-1)
-        torch.testing.assert_close(largest, moment[:, :gates].amax(-1))
-        torch.testing.assert_close(score[:, :gates] / largest.unsqueeze(-1), mean / mean.amax(-1, keepdim=True))
-        torch.testing.assert_close(score[:, gates:], weight * moment[:, gates:])
+def test_mixed_scores_are_geometric_means_where_gates_are_crowded_and_moments_elsewhere() -> None:
+    """Signs count there where the bound is far from the target."""
+    gates = NUMBERING.gates
+    for inputs, crowded in ((4, 1.0), (40, None)):
+        problem = nets.problem(nets.dense(3, (inputs, 10, 8, 3)), 0.6)
+        watched, numbering = Watched(), Numbering(problem.network)
+        BOUNDS["sdp"].on(numbering, problem.norm, watched, Settings(tolerance=1e-3))(subdomains(problem), 0.0, 0.0)
+        batch, moment = watched.seen.subdomains, watched.score
+        share = (batch.gates.unstable_count / inputs).clamp(max=1).unsqueeze(-1)
+        assert (share == 1).all() if crowded else (share < 0.5).all()
+        mean = moment[:, :gates] ** (1 - share / 2) * Area()(watched.seen)[:, :gates] ** (share / 2)
+        assert (watched.seen.excess == torch.inf).all() and (moment[:, gates:] > 0).any()
+        for excess, weight in ((torch.inf, 0.5), (0.1, 0.5), (0.05, 0.25), (0.0, 0.0)):
+            seen = dataclasses.replace(watched.seen, excess=torch.full_like(watched.seen.excess, excess))
+            score = Mixed()(seen)
+            largest = score[:, :gates].amax(-1, keepdim=True)
+            torch.testing.assert_close(largest, moment[:, :gates].amax(-1, keepdim=True))
+            torch.testing.assert_close(score[:, :gates] / largest, mean / mean.amax(-1, keepdim=True))
+            torch.testing.assert_close(score[:, gates:], (1 - share * (1 - weight)) * moment[:, gates:])
 
 
 def test_candidates_know_how_far_their_bounds_are_from_the_target() -> None:
