@@ -140,8 +140,8 @@ _CPU_TILE = 2**24
 """Bytes: passes whose tensors stay in the processor's cache run two to three times faster than larger ones."""
 
 CACHED_ENTRIES = 2**19
-"""Numbers (4 MiB of float64) in the matrices of a batch of programs: more fall out of the cache that cores share, and fewer
-take their time for calls of operators (docs/performance.md)."""
+"""Numbers (4 MiB of float64) in the matrices of a batch of programs: more fall out of the cache that cores share, and
+fewer take their time for calls of operators (docs/performance.md)."""
 
 BLOCK_ENTRIES = 2**24
 """Numbers (128 MiB of float64) in a dense block that is made only to be summed up or stored sparsely."""
