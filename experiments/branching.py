@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, Option]] = {
     "sdp, babsr": {**_OURS, "heuristic": "babsr"},
     "sdp, moment": {**_OURS, "heuristic": "moment"},
     "sdp, mixed": {**_OURS, "heuristic": "mixed"},
-    "sdp, mixed, cuts": {**_OURS, "heuristic": "mixed", "cuts": 100},
+    "sdp, mixed, cuts": {**_OURS, "heuristic": "mixed", "cuts": 60},
     "sdp, mixed, no half-spaces": {**_OURS, "heuristic": "mixed", "pivots": 0},
     "race": {"bound": "race"},
 }

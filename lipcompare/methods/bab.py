@@ -118,7 +118,7 @@ class Bab(Method):
     batch: int = 64
     node_limit: int = 0
     tolerance: float = 3e-3
-    cuts: int = 100
+    cuts: int = 60
     pivots: int | None = None
     passes: int | None = None
     attack_seconds: float = 2.0
