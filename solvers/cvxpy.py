@@ -111,7 +111,10 @@ class Cvxpy(Solver):
         if solution.status in STATUSES and solution.status != "solver_error":
             problem.unpack(solution)
         status = STATUSES.get(solution.status, SolveStatus.SOLVER_ERROR)
-        if status is SolveStatus.TIME_LIMIT and progress.seconds() < 0.9 * limits.time_limit:
+        if self.solver == "GUROBI" and status in (SolveStatus.TIME_LIMIT, SolveStatus.NUMERICAL_TROUBLE):
+            # cvxpy has one word for all of its limits, of which Ctrl-C is one where Gurobi catches it itself.
+            status = gurobi.STATUSES.get(raw["model"].Status, status)
+        elif status is SolveStatus.TIME_LIMIT and progress.seconds() < 0.9 * limits.time_limit:
             status = SolveStatus.ITERATION_LIMIT
         if status is SolveStatus.NUMERICAL_TROUBLE and progress.seconds() >= 0.98 * limits.time_limit:
             # First-order solvers call a time-out inaccurate.
