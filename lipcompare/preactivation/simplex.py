@@ -16,6 +16,9 @@ memory.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -40,95 +43,199 @@ def multipliers(rest: Tensor, walls: Tensor, heights: Tensor, pivots: int) -> Te
         rest: targets per unit of the box, (subdomains, targets, inputs).
         walls, heights: half-spaces ``wall x + height >= 0`` likewise, (subdomains, constraints, inputs) and
             (subdomains, constraints).
-        pivots: at most.
+        pivots: at most, one at least.
     """
     size, weight = rest.abs().sum(-1), walls.abs().sum(-1)
     size, weight = (torch.where(v > 0, v, 1.0) for v in (size, weight))
     costs = (rest / size.unsqueeze(-1)).float()
-    found = _scaled(costs, (walls / weight.unsqueeze(-1)).float(), (heights / weight).float(), pivots).to(size)
-    found = found * size / weight.T.unsqueeze(-1)
+    problem = _Problems.of((walls / weight.unsqueeze(-1)).float(), (heights / weight).float(), rest.shape[1])
+    table = _Tables.of(costs, pivots)
+    for pivot in range(pivots):
+        leaves = _leaving(problem, table, pivot + 1)
+        step = _step(table, leaves)
+        _pivot(table, leaves, step, pivot + 1)
+        # Looking makes a GPU wait; there what has ended stands still.
+        if costs.device.type == "cpu" and not bool(step.moves.any()):
+            break
+    found = _found(problem, table, leaves, step).to(size) * size / weight.T.unsqueeze(-1)
     return torch.where(found.isfinite(), found, 0.0)
 
 
-def _scaled(costs: Tensor, walls: Tensor, heights: Tensor, pivots: int) -> Tensor:
-    """The same for targets and half-spaces of size one, in single precision."""
-    batch, targets, inputs = costs.shape
-    constraints, problems = heights.shape[1], batch * targets
-    heights = heights.unsqueeze(-1)
-    normals = walls.flatten(0, 1).T.contiguous()
-    first = torch.arange(0, batch * constraints, constraints, device=costs.device).repeat_interleave(targets)
-    # Row 0 is the function itself, in terms of what has the slots; row k > 0 an input that a pivot took its slot from.
-    rows = costs.new_zeros(pivots + 1, inputs, problems)
-    rows[0] = costs.permute(2, 0, 1).reshape(inputs, problems)
-    level = costs.new_zeros(pivots + 1, problems)  # the values of these inputs; no row, no value
-    name = torch.full_like(level, inputs, dtype=torch.int64)  # which inputs they are; ``inputs`` for none
-    way = 1 - 2 * (rows[0] >= 0).to(costs)  # from the end where a slot's variable is to its other end
-    value = -way
-    span = torch.full_like(way, 2.0)
-    # Input i is i, the slack of half-space j is inputs + 1 + j.
-    holder = torch.arange(inputs, device=costs.device).unsqueeze(-1).repeat(1, problems)
-    one = torch.ones_like(level[0])
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Problems:
+    """Half-spaces of size one, in single precision.
 
-    for k in range(pivots):
-        held = holder.clamp(max=inputs)
-        x = costs.new_zeros(inputs + 1, problems).scatter_(0, held, value).scatter_(0, name[: k + 1], level[: k + 1])
-        slack = torch.baddbmm(heights, walls, x[:inputs].view(inputs, batch, targets).transpose(0, 1))
-        least, wall = (v.flatten() for v in slack.min(1))
-        beyond, basic = (level[: k + 1].abs() - 1).max(0)
-        by_wall = beyond <= -least
-        excess = torch.maximum(beyond, -least)
-        basic, is_wall = basic.unsqueeze(0), by_wall.to(costs)
-        # The row of the variable that leaves its range.
-        normal = torch.nn.functional.pad(normals.index_select(1, first + wall) * is_wall, (0, 0, 0, 1))
-        parts = normal.gather(0, name[: k + 1]).scatter_add_(0, basic, (1 - is_wall).unsqueeze(0))
-        row = normal.gather(0, held)
-        for j in range(1, k + 1):
-            row.addcmul_(parts[j], rows[j])
-        side = torch.where(by_wall, one, -level.gather(0, basic)[0].sign())
-        # The kinks on the way, and how far it pays to go.
-        gain = torch.nn.functional.threshold(row * way * side, _PIVOT, _NOTHING)
-        ratio = rows[0].abs().clamp_(min=_LEAST).div_(gain)
-        room = gain * span
-        order, at = ratio.sort(0)
-        passed = (excess - room.gather(0, at).cumsum(0) > 0).sum(0, keepdim=True).clamp_(max=inputs - 1)
-        step, slot = order.gather(0, passed), at.gather(0, passed)
-        violated = excess > _VIOLATED
-        moves = violated & (step[0] < _NOWHERE)
-        last = k == pivots - 1 or (costs.device.type == "cpu" and not bool(moves.any()))
-        flips = (ratio < step).to(costs) * moves
-        gap = excess - (room * flips).sum(0)
-        pivot = torch.where(moves, row.gather(0, slot)[0], one)
-        change = side * gap / pivot * moves
-        # ...
-        turn = 2 * flips * way
-        value += turn
-        way -= turn
-        entry = (row / -pivot * moves).scatter_(0, slot, (1 / pivot).unsqueeze(0))
-        there = slot.expand(k + 1, 1, problems)
-        column = rows[: k + 1].gather(1, there)
-        if not last:
-            level[: k + 1] += (rows[: k + 1] * turn).sum(1) + column[:, 0] * change
-            level[0] = 0
-        rows[: k + 1].scatter_(1, there, 0.0).addcmul_(column, entry)
-        leaving = torch.where(by_wall, inputs + 1 + wall, name.gather(0, basic)[0])
-        was, before, along, wide = (v.gather(0, slot)[0] for v in (holder, value, way, span))
-        holder.scatter_(0, slot, torch.where(moves, leaving, was).unsqueeze(0))
-        if last:
-            break
-        is_input = ((was < inputs) & moves).to(costs)
-        place = torch.where(moves & ~by_wall, basic, k + 1)
-        rows.scatter_(0, place.unsqueeze(1).expand(1, inputs, problems), (entry * is_input).unsqueeze(0))
-        level.scatter_(0, place, ((before + change) * is_input).unsqueeze(0))
-        name.scatter_(0, place, torch.where(is_input > 0, was, inputs).unsqueeze(0))
-        value.scatter_(0, slot, torch.where(moves, side * (is_wall - 1), before).unsqueeze(0))
-        way.scatter_(0, slot, torch.where(moves, side, along).unsqueeze(0))
-        span.scatter_(0, slot, torch.where(moves, 2 + (_FAR - 2) * is_wall, wide).unsqueeze(0))
-    # Where nothing stops a violated variable's multiplier, the bound falls without end.
-    endless = (violated & ~moves).to(costs)
-    rate = excess - (room * (gain > _PIVOT)).sum(0)
-    ray = endless * _RAY / rate.clamp(min=_VIOLATED)
-    reduced = torch.addcmul(rows[0], ray * side, row)
-    found = costs.new_zeros(constraints + 1, problems)
-    found.scatter_add_(0, torch.where(holder > inputs, holder - inputs - 1, constraints), -reduced)
-    found.scatter_add_(0, wall.unsqueeze(0), (ray * is_wall).unsqueeze(0))
-    return found[:constraints].clamp_(min=0).view(constraints, batch, targets)
+    Attributes:
+        walls, heights: (subdomains, constraints, inputs) and (subdomains, constraints, 1).
+        normals: (inputs, subdomains * constraints) the first again.
+        first: (problems,) where in that the half-spaces of each problem begin.
+        targets: problems of a subdomain.
+    """
+
+    walls: Tensor
+    heights: Tensor
+    normals: Tensor
+    first: Tensor
+    targets: int
+
+    @classmethod
+    def of(cls, walls: Tensor, heights: Tensor, targets: int) -> _Problems:
+        batch, constraints, _ = walls.shape
+        first = torch.arange(0, batch * constraints, constraints, device=walls.device).repeat_interleave(targets)
+        return cls(walls, heights.unsqueeze(-1), walls.flatten(0, 1).T.contiguous(), first, targets)
+
+    def slacks(self, x: Tensor) -> Tensor:
+        """Slacks (subdomains, constraints, targets) at points (inputs, problems)."""
+        return torch.baddbmm(self.heights, self.walls, x.unflatten(1, (-1, self.targets)).transpose(0, 1))
+
+
+@dataclasses.dataclass(eq=False)
+class _Tables:
+    """Which variables have the slots, and what follows from them; changed in place.
+
+    Attributes:
+        rows: (1 + pivots, slots, problems) the function itself, then inputs whose slot another one took, in terms of
+            what has the slots; zeros for none.
+        level: (1 + pivots, problems) the values of these inputs.
+        name: (1 + pivots, problems) which inputs they are, their number for none.
+        holder: (slots, problems) input ``i`` as ``i``, the slack of half-space ``j`` as ``j`` + the inputs' number + 1.
+        way: (slots, problems) from the end where a slot's variable is to its other end, 1 or -1.
+    """
+
+    rows: Tensor
+    level: Tensor
+    name: Tensor
+    holder: Tensor
+    way: Tensor
+
+    @classmethod
+    def of(cls, costs: Tensor, pivots: int) -> _Tables:
+        """Every input in its own slot, at the end where its function (subdomains, targets, inputs) is largest."""
+        inputs = costs.shape[-1]
+        costs = costs.permute(2, 0, 1).flatten(1)
+        rows = costs.new_zeros(1 + pivots, *costs.shape)
+        rows[0] = costs
+        level = torch.zeros_like(rows[:, 0])
+        name = torch.full_like(level, inputs, dtype=torch.int64)
+        holder = torch.arange(inputs, device=costs.device).unsqueeze(-1).repeat(1, costs.shape[1])
+        return cls(rows, level, name, holder, 1 - 2 * (costs >= 0).to(costs))
+
+    @property
+    def inputs(self) -> int:
+        return self.rows.shape[1]
+
+    def inside(self) -> Tensor:
+        """1 for the slots (slots, problems) that inputs have, 0 for those of slacks."""
+        return (self.holder < self.inputs).to(self.way)
+
+
+class _Leaving(NamedTuple):
+    """The variable of each problem that violates its range the most.
+
+    Attributes:
+        wall, basic: (problems,) the half-space, and the row of the input, that does so among its kind.
+        is_wall: (problems,) which of the two it is.
+        excess: (problems,) by how much.
+        side: (problems,) 1 where it is to rise, -1 where it is to fall.
+        row: (slots, problems) it in terms of what has the slots.
+    """
+
+    wall: Tensor
+    basic: Tensor
+    is_wall: Tensor
+    excess: Tensor
+    side: Tensor
+    row: Tensor
+
+
+class _Step(NamedTuple):
+    """How far the multiplier of that variable goes.
+
+    Attributes:
+        moves: (problems,) whether it does, and stops somewhere.
+        slot: (1, problems) at whose kink.
+        flips: (slots, problems) whose kinks it passes, 0 or 1.
+        gap: (problems,) what these leave of the excess.
+        rate: (problems,) what all kinks together would leave of it.
+    """
+
+    moves: Tensor
+    slot: Tensor
+    flips: Tensor
+    gap: Tensor
+    rate: Tensor
+
+
+def _leaving(problem: _Problems, table: _Tables, used: int) -> _Leaving:
+    """``used``: rows of the tables so far."""
+    inputs, level, name = table.inputs, table.level[:used], table.name[:used]
+    held = table.holder.clamp(max=inputs)
+    # What is not an input goes to a row that nobody reads.
+    x = torch.nn.functional.pad(torch.zeros_like(table.way), (0, 0, 0, 1))
+    x.scatter_(0, held, -table.way).scatter_(0, name, level)
+    least, wall = (v.flatten() for v in problem.slacks(x[:inputs]).min(1))
+    beyond, basic = (level.abs() - 1).max(0)
+    by_wall = beyond <= -least
+    is_wall = by_wall.to(level)
+    normal = torch.nn.functional.pad(problem.normals.index_select(1, problem.first + wall) * is_wall, (0, 0, 0, 1))
+    parts = normal.gather(0, name).scatter_add_(0, basic.unsqueeze(0), (1 - is_wall).unsqueeze(0))
+    row = normal.gather(0, held)
+    for part, other in zip(parts[1:], table.rows[1:used], strict=True):
+        row.addcmul_(part, other)
+    side = torch.where(by_wall, 1.0, -level.gather(0, basic.unsqueeze(0))[0].sign())
+    return _Leaving(wall, basic, by_wall, torch.maximum(beyond, -least), side, row)
+
+
+def _step(table: _Tables, leaves: _Leaving) -> _Step:
+    """Up to the kink from which on the bound would rise."""
+    gain = torch.nn.functional.threshold(leaves.row * table.way * leaves.side, _PIVOT, _NOTHING)
+    ratio = table.rows[0].abs().clamp_(min=_LEAST).div_(gain)
+    # An input has its other end at a distance of 2.
+    room = gain * torch.lerp(torch.full_like(gain, _FAR), torch.full_like(gain, 2.0), table.inside())
+    order, at = ratio.sort(0)
+    left = leaves.excess - room.gather(0, at).cumsum(0)
+    passed = (left > 0).sum(0, keepdim=True).clamp_(max=table.inputs - 1)
+    step = order.gather(0, passed)
+    moves = (leaves.excess > _VIOLATED) & (step[0] < _NOWHERE)
+    flips = (ratio < step).to(gain) * moves
+    return _Step(moves, at.gather(0, passed), flips, leaves.excess - (room * flips).sum(0), left[-1])
+
+
+def _pivot(table: _Tables, leaves: _Leaving, step: _Step, used: int) -> None:
+    """Passed inputs change their end, and the variable that leaves gets the slot; where nothing moves, nothing does."""
+    inputs, slot, moves = table.inputs, step.slot, step.moves
+    rows, level = table.rows[:used], table.level[:used]
+    entry = torch.where(moves, leaves.row.gather(0, slot)[0], 1.0)
+    change = leaves.side * step.gap / entry * moves
+    turn = 2 * step.flips * table.way
+    table.way -= turn
+    was, along = table.holder.gather(0, slot)[0], table.way.gather(0, slot)[0]
+    entering = (leaves.row / -entry * moves).scatter_(0, slot, (1 / entry).unsqueeze(0))
+    there = slot.expand(used, 1, -1)
+    column = rows.gather(1, there)
+    level[1:] += (rows[1:] * turn).sum(1) + column[1:, 0] * change
+    rows.scatter_(1, there, 0.0).addcmul_(column, entering)
+    # An input that loses its slot gets a row: that of an input that comes back, or a new one.
+    basic = leaves.basic.unsqueeze(0)
+    leaving = torch.where(leaves.is_wall, inputs + 1 + leaves.wall, table.name.gather(0, basic)[0])
+    gone = (was < inputs) & moves
+    place = torch.where(moves & ~leaves.is_wall, basic, used)
+    table.rows.scatter_(0, place.unsqueeze(1).expand(1, inputs, -1), (entering * gone).unsqueeze(0))
+    table.level.scatter_(0, place, ((change - along) * gone).unsqueeze(0))
+    table.name.scatter_(0, place, torch.where(gone, was, inputs).unsqueeze(0))
+    table.holder.scatter_(0, slot, torch.where(moves, leaving, was).unsqueeze(0))
+    table.way.scatter_(0, slot, torch.where(moves, leaves.side, along).unsqueeze(0))
+
+
+def _found(problem: _Problems, table: _Tables, leaves: _Leaving, step: _Step) -> Tensor:
+    """Multipliers (constraints, subdomains, targets): reduced costs of slacks in slots, and what a ray adds to them."""
+    batch, constraints, _ = problem.walls.shape
+    # Where nothing stops a violated variable's multiplier, the bound falls without end, at this rate or faster.
+    endless = (leaves.excess > _VIOLATED) & ~step.moves
+    ray = endless * _RAY / step.rate.clamp(min=_VIOLATED)
+    reduced = torch.addcmul(table.rows[0], ray * leaves.side, leaves.row)
+    found = reduced.new_zeros(constraints + 1, reduced.shape[1])
+    wall = table.holder - (table.inputs + 1)
+    found.scatter_add_(0, torch.where(wall >= 0, wall, constraints), -reduced)
+    found.scatter_add_(0, leaves.wall.unsqueeze(0), (ray * leaves.is_wall).unsqueeze(0))
+    return found[:constraints].clamp_(min=0).view(constraints, batch, problem.targets)
