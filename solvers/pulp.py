@@ -90,6 +90,8 @@ class Pulp(Solver):
             solver = pulp.getSolver(self.solver, **options)
             with contextlib.closing(solver) if managed else contextlib.nullcontext():
                 problem.solve(solver)
+                if managed:
+                    ended = gurobi.STATUSES.get(problem.solverModel.Status, SolveStatus.SOLVER_ERROR)
         except pulp.PulpSolverError as error:
             return Claim(SolveStatus.SOLVER_ERROR, message=str(error))
         except gurobi.raised() as error:  # which PuLP lets through
@@ -98,7 +100,9 @@ class Pulp(Solver):
         if problem.status == pulp.LpStatusInfeasible:
             status = SolveStatus.INFEASIBLE_OR_UNBOUNDED
         allowed = limits.time_limit - began
-        if status is SolveStatus.OPTIMAL and progress.seconds() - began >= 0.98 * allowed:
+        if managed and status is SolveStatus.TIME_LIMIT:
+            status = ended  # PuLP has one word for all of its limits, as cvxpy
+        elif status is SolveStatus.OPTIMAL and progress.seconds() - began >= 0.98 * allowed:
             status = SolveStatus.TIME_LIMIT
         elif status is SolveStatus.TIME_LIMIT and progress.seconds() - began < 0.5 * allowed:
             status = SolveStatus.SOLVER_ERROR

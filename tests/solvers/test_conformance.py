@@ -7,6 +7,7 @@ import pytest
 
 import solvers
 from lipcompare.testing.suites import SolverConformance
+from lipcompare.testing.suites.solvers import hard
 from solvers import SolveStatus, highs
 
 for _name in solvers.names():
@@ -29,6 +30,23 @@ def test_small_gurobi_licence(name: str, capfd: pytest.CaptureFixture[str]) -> N
         assert "highs" in solution.status.value
     else:
         assert solution.status is SolveStatus.OPTIMAL
+
+
+@pytest.mark.parametrize("name", ["gurobi", "pulp:GUROBI", "cvxpy:GUROBI"])
+def test_an_interruption_that_gurobi_itself_has_seen_is_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which of the two takes Ctrl-C, Python or Gurobi, is a matter of the moment.
+    gurobipy = pytest.importorskip("gurobipy")
+    solver = solvers.get(name)
+    if not solver.is_available():
+        pytest.skip("it is not installed")
+
+    class Interrupted(gurobipy.Model):  # type: ignore[misc]
+        def optimize(self, *_: object, **__: object) -> None:
+            super().optimize(lambda model, _where: model.terminate())
+
+    monkeypatch.setattr(gurobipy, "Model", Interrupted)
+    solution = solver.solve(hard(), solvers.Limits(time_limit=20))
+    assert solution.status is SolveStatus.INTERRUPTED
 
 
 @pytest.mark.parametrize(("limit", "off"), [(5.0, True), (float("inf"), False)])
