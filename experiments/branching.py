@@ -19,6 +19,7 @@ import lipcompare
 from experiments.solver_swap import random_network
 from experiments.study import Choices, main
 from lipcompare import Problem
+from lipcompare.branching.cuts import MOST_CUTS
 from lipcompare.study.definition import Option
 from lipcompare.study.run import Setting, Study, Task
 
@@ -38,7 +39,7 @@ VARIANTS: dict[str, dict[str, Option]] = {
     "sdp, babsr": {**_OURS, "heuristic": "babsr"},
     "sdp, moment": {**_OURS, "heuristic": "moment"},
     "sdp, mixed": {**_OURS, "heuristic": "mixed"},
-    "sdp, mixed, cuts": {**_OURS, "heuristic": "mixed", "cuts": 60},
+    "sdp, mixed, cuts": {**_OURS, "heuristic": "mixed", "cuts": MOST_CUTS},
     "sdp, mixed, no half-spaces": {**_OURS, "heuristic": "mixed", "pivots": 0},
     "race": {"bound": "race"},
 }

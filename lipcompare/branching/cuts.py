@@ -29,6 +29,8 @@ from lipcompare.quadratic.solver.start import default_cuts
 
 MOST_SIGNS = 64
 """Undecided signs, at most, of a program that gets cuts: all of them become coordinates."""
+MOST_CUTS = 60
+"""Cuts of a program, at most (docs/performance.md)."""
 FIRST = 4
 """Rounds of separation of a program that inherits no cuts; each adds a quarter of them."""
 _SHARE = 0.8

@@ -76,7 +76,7 @@ class NetworkEvaluator:
     bounds: Mapping[int, Interval]
     bound: SubdomainBound
     propagation: jacobian.Relaxation = jacobian.RELAXATIONS["lbp"]
-    pivots: int = 3
+    pivots: int = 4
     passes: int = 2
     memory: int = 2**30
     programs: int = 0
@@ -380,7 +380,7 @@ def shares_subdomains(bound: TreeBound, problem: Problem) -> bool:
 
 
 def effort(bound: TreeBound, shares: bool) -> tuple[int, int]:
-    """Sweeps and passes for a decision's consequences: what many rows profit from is worth what a tighter bound is."""
+    """Pivots and passes for a decision's consequences: what many rows profit from is worth what a tighter bound is."""
     return _SHARED if shares else (bound.pivots, bound.passes)
 
 

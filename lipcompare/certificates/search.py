@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lipcompare.branching.bounds import Settings, tree_bound
+from lipcompare.branching.cuts import MOST_CUTS
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Assessment, Search, SearchLimits
 from lipcompare.branching.evaluator import NetworkEvaluator, effort, shares_subdomains
@@ -37,8 +38,6 @@ _ENOUGH = 1e-6
 """Relative room for the rounding of multipliers to float32."""
 _SMALLEST = 2.0**-40
 """Rows below this share of the largest are proved with it: their multipliers would leave the range of float32."""
-_CUTS = 100
-"""Most cuts of a case, as in a search."""
 _TOGETHER = 64
 """Cases that are propagated at once."""
 
@@ -188,7 +187,7 @@ def _search(
     def entrant(name: str) -> Entrant:
         bound = tree_bound(name)
         heuristic = HEURISTICS[bound.default_heuristic(problem.norm)]
-        settings = Settings(tolerance=tolerance, memory=memory, cuts=_CUTS, deadline=deadline)
+        settings = Settings(tolerance=tolerance, memory=memory, cuts=MOST_CUTS, deadline=deadline)
         shares = shares_subdomains(bound, problem)
         pivots, passes = effort(bound, shares)
         evaluator = NetworkEvaluator(

@@ -14,6 +14,7 @@ import numpy as np
 
 from lipcompare.branching.bounds import RACE, Sdp, Settings, tree_bound
 from lipcompare.branching.boxes import BoxEvaluator
+from lipcompare.branching.cuts import MOST_CUTS
 from lipcompare.branching.decisions import Numbering
 from lipcompare.branching.driver import Search, SearchLimits, Stop
 from lipcompare.branching.evaluator import NetworkEvaluator, effort, shares_subdomains, takes_much, whole_of
@@ -96,9 +97,9 @@ class Bab(Method):
         tolerance: relative accuracy of each quadratic-gate bound.
         cuts: most cutting planes per program (sdp and p = inf, at most 64 undecided signs), 0 for none. They are found
             near the root of large programs and inherited, where they pay.
-        pivots, passes: effort spent on a decision's consequences for the other pre-activations (None: four pivots in
-            two passes for sdp, and for lbp where rows share it; one in one for lbp alone, whose subdomains cost less
-            than that; 0 pivots: none, as the paper).
+        pivots, passes: effort spent on a decision's consequences for the other pre-activations (None: six pivots in
+            two passes for sdp, four in two for lbp where rows share it; one in one for lbp alone, whose subdomains cost
+            less than that; 0 pivots: none, as the paper).
         attack_seconds: time for the search for a first lower bound, at most a fifth of what there is. It is made again
             from other random numbers every now and then, in a twentieth of the time.
         state: file to save the search in and resume it from (with the example's number added in a batch).
@@ -118,7 +119,7 @@ class Bab(Method):
     batch: int = 64
     node_limit: int = 0
     tolerance: float = 3e-3
-    cuts: int = 60
+    cuts: int = MOST_CUTS
     pivots: int | None = None
     passes: int | None = None
     attack_seconds: float = 2.0

@@ -71,7 +71,7 @@ def split_bounds(
     signs: Mapping[int, Tensor],
     start: Mapping[int, Interval],
     *,
-    pivots: int = 3,
+    pivots: int = 4,
     passes: int = 2,
     memory: int = 2**30,
     deadline: Deadline | None = None,

@@ -109,7 +109,7 @@ class Watched:
 def test_mixed_scores_are_geometric_means_where_gates_are_crowded_and_moments_elsewhere() -> None:
     """Signs count there where the bound is far from the target."""
     gates = NUMBERING.gates
-    for inputs, crowded in ((4, 1.0), (40, None)):
+    for inputs, crowded in ((4, True), (40, False)):
         problem = nets.problem(nets.dense(3, (inputs, 10, 8, 3)), 0.6)
         watched, numbering = Watched(), Numbering(problem.network)
         BOUNDS["sdp"].on(numbering, problem.norm, watched, Settings(tolerance=1e-3))(subdomains(problem), 0.0, 0.0)
