@@ -147,8 +147,7 @@ def norm_bound(question: Question, found: Gradients) -> Array:
 
 def norm_product(question: Question, row: Array) -> Number:
     """Product of operator norms and steepest slopes along the network, branches added (squared for p = 2)."""
-    network = question.network
-    count, size, error = network.length, np.abs(row), question.arithmetic.error
+    network, size, error = question.network, np.abs(row), question.arithmetic.error
     reach: list[Number] = [question.arithmetic.array(1.0)[()]]
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Kink):
@@ -156,7 +155,7 @@ def norm_product(question: Question, row: Array) -> Number:
         elif k < network.last:
             reach.append(sum(_operator_norm(question, m.matrix, 0) * reach[p] for p, m in node.terms))
         else:  # the row with the last map
-            parts = [(p, (row @ m.matrix)[None], error(count, size @ m.absolute)) for p, m in node.terms]
+            parts = [(p, (row @ m.matrix)[None], error(network.length, size @ m.absolute)) for p, m in node.terms]
             reach.append(sum(_operator_norm(question, matrix, slack) * reach[p] for p, matrix, slack in parts))
     total = reach[-1] * (_operator_norm(question, row[None], 0) if network.last in network.kinks else 1)
     total = total + error(8 * network.last, total)
@@ -165,8 +164,7 @@ def norm_product(question: Question, row: Array) -> Number:
 
 def _operator_norm(question: Question, matrix: Array, slack: Array | int) -> Number:
     """From p to p, of a matrix whose entries are known up to ``slack``; for p = 2 as ``s I - A'A`` is semidefinite."""
-    arithmetic, count = question.arithmetic, question.network.length
-    size = np.abs(matrix) + slack
+    arithmetic, count, size = question.arithmetic, question.network.length, np.abs(matrix) + slack
     if question.norm == "2":
         gram = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
         square = shift(arithmetic, -gram) + arithmetic.error(count, (size * size).sum())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lipverify.network import Affine, Kink, Network, Question
-from lipverify.numbers import LARGEST, Arithmetic, Array
+from lipverify.numbers import LARGEST, TINY, Arithmetic, Array
 
 Interval = tuple[Array, Array]
 Intervals = Mapping[int, Interval]
@@ -191,8 +191,7 @@ def both_signs(arithmetic: Arithmetic, index: Array, size: int) -> Array:
 
 def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows: Array) -> tuple[Array, Array]:
     """Linear functions of the input above ``rows`` (t, size) times a node's value: (cases, t, inputs), (cases, t)."""
-    cases = len(lines[min(lines)].low) if lines else 1
-    offset = question.arithmetic.zeros(cases, len(rows))
+    offset = question.arithmetic.zeros(len(lines[min(lines)].low) if lines else 1, len(rows))
 
     def through(k: int, node: Affine | Kink, value: tuple[Array]) -> list[tuple[int, tuple[Array]]]:
         nonlocal offset
@@ -235,7 +234,7 @@ def _reach(cases: Cases, normal: Array) -> Array:
 
 
 def maximum(
-    arithmetic: Arithmetic, cases: Cases, normal: Array, offset: Array, walls: Planes, multipliers: Array | None = None
+    arithmetic: Arithmetic, cases: Cases, normal: Array, offset: Array, walls: Planes, given: Array | None = None
 ) -> Array:
     """Upper bounds (cases, t) of affine functions over box and half-spaces, with the given or with good multipliers
     (cases, t, m).
@@ -247,7 +246,10 @@ def maximum(
     plain = offset + _reach(cases, normal) + arithmetic.error(size.shape[1] + 8, total)
     if not walls.offset.shape[1]:
         return plain
-    found = _multipliers(arithmetic, cases, normal, walls) if multipliers is None else multipliers
+    found, rows = given, np.broadcast_to(normal, (len(size), *normal.shape[-2:]))
+    if found is None:
+        each = zip(*cases[:2], rows, *walls[:2], strict=True)  # one at a time: its table fits in the cache
+        found = np.stack([multipliers(*map(arithmetic.floats, case)) for case in each])
     factor = arithmetic.array(np.clip(np.nan_to_num(found), 0.0, LARGEST))
     height = walls.offset[..., None]
     moved = normal + factor @ walls.normal
@@ -256,31 +258,37 @@ def maximum(
     return np.minimum(plain, offset + (factor @ height)[..., 0] + _reach(cases, moved) + error)
 
 
-def _multipliers(arithmetic: Arithmetic, cases: Cases, normal: Array, walls: Planes, sweeps: int = 4) -> Array:
-    """Coordinate descent on the multipliers, each to its optimum, in floating point: (cases, t, m)."""
-    lower, upper, c, a, h = map(arithmetic.floats, (cases.lower, cases.upper, normal, walls.normal, walls.offset))
-    center, radius = ((lower + upper) / 2)[:, None], ((upper - lower) / 2)[:, None]
-    rest, a, h = c * radius, a * radius, h + (a * center).sum(-1)  # in units of the box
-    found = np.zeros((*rest.shape[:-1], h.shape[-1]))
-    for _ in range(sweeps):
-        for j in range(h.shape[-1]):
-            wall = a[:, j, None]
-            base = rest - found[..., j, None] * wall
-            found[..., j] = _best(base, wall, h[:, j, None, None])
-            rest = base + found[..., j, None] * wall
-    return found
+def multipliers(lower: Array, upper: Array, rest: Array, walls: Array, heights: Array, *, pivots: int = 100) -> Array:
+    """Good ones for one case, (t, m), found in floating point by the dual simplex method.
 
-
-def _best(base: Array, wall: Array, height: Array) -> Array:
-    """The ``l >= 0`` that minimises ``l height + |base + l wall|_1``: where the slope of this convex function turns."""
-    steep = np.abs(wall)
-    breaks = np.where((wall != 0) & (base * wall < 0), -base / np.where(wall != 0, wall, 1.0), 0.0)
-    ahead = np.where(breaks > 0, steep, 0.0)
-    slope = height + steep.sum(-1, keepdims=True) - 2 * ahead.sum(-1, keepdims=True)
-    order = np.argsort(breaks, -1)
-    rising = slope + 2 * np.cumsum(np.take_along_axis(ahead, order, -1), -1)
-    turn = np.argmax(rising >= 0, -1)[..., None]
-    chosen = np.take_along_axis(np.take_along_axis(breaks, order, -1), turn, -1)[..., 0]
-    # A slope that never turns says that the domain is empty: a large multiplier shows it.
-    never = rising[..., -1] < 0
-    return np.where(slope[..., 0] >= 0, 0.0, np.where(never, 1e6 * (1 + chosen), chosen))
+    All variables are distances: of inputs to an end of their range, of half-spaces to their points. As many as there
+    are inputs are 0: they have the slots. The table has the others in terms of them, and in its last column their
+    values; its last row is the function. A pivot takes the variable that violates its range the most to its end, and
+    gives it the slot of the first variable whose end would be the wrong one if its multiplier went on.
+    """
+    center, radius, least = (lower + upper) / 2, (upper - lower) / 2, 1e-9
+    cost, walls, heights = (rest * radius)[:, None], walls * radius, heights + walls @ center
+    weight, (t, inputs), count = np.maximum(np.abs(walls).sum(-1), TINY), rest.shape, len(heights)
+    table = walls / weight[:, None] * np.where(cost < 0, 1.0, -1.0)
+    table = np.dstack([table, heights / weight - table.sum(-1)])
+    table = np.concatenate([table, np.pad(-np.abs(cost), ((0, 0), (0, 0), (0, 1)))], 1)
+    # Whose distance it is; ``count`` for an input's.
+    held, name = np.full(rest.shape, count), np.tile(np.arange(count), (t, 1))
+    for _ in range(pivots):
+        violation = np.maximum(-table[:, :-1, -1], np.where(name < count, -1.0, table[:, :-1, -1] - 2))
+        row = table[np.arange(t), basic := violation.argmax(1)]
+        row = np.where(row[:, -1:] > 1, np.append(np.zeros(inputs), 2) - row, row)  # from the other end of an input
+        slot = np.where(row[:, :-1] > least, table[:, -1, :-1] / -np.maximum(row[:, :-1], least), np.inf).argmin(1)
+        moves = np.flatnonzero((violation.max(1) > least) & (row[:, :-1].max(1) > least))
+        if not len(moves):
+            break
+        p, k, each, some = basic[moves], slot[moves], np.arange(len(moves)), table[moves]
+        step = row[moves] / -row[moves, k, None]
+        step[each, k] = 1 / row[moves, k]
+        column, some[each, :, k] = some[each, :, k], 0.0
+        some += column[..., None] * step[:, None]
+        table[moves], table[moves, p] = some, step
+        held[moves, k], name[moves, p] = name[moves, p], held[moves, k]
+    found = np.zeros((t, count + 1))
+    np.put_along_axis(found, held, np.maximum(-table[:, -1, :-1], 0.0), 1)
+    return np.asarray(found[:, :-1] / weight)

@@ -79,6 +79,5 @@ def attained(
 
     start = {network.last: (Dyadic.of(row),)}
     (gradient,) = network.backward(start, through) or (Dyadic.of(np.zeros(network.inputs)),)
-    size = np.abs(gradient.integers)
-    power = 2 if question.norm == "2" else 1
+    size, power = np.abs(gradient.integers), 2 if question.norm == "2" else 1
     return Fraction(int(size.max() if question.norm == "1" else (size**power).sum()), gradient.whole**power)

@@ -78,8 +78,7 @@ def _batches(question: Question, cases: Sequence[Any]) -> list[Any]:
 
 def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> list[Number]:
     """Bounds of cases (squared for p = 2), 0 for those without any input; what is not a number proves nothing."""
-    batches = _batches(question, cases)
-    return [bound for some in batches for bound in _bounds(question, whole, some, _ROUNDS)]
+    return [bound for some in _batches(question, cases) for bound in _bounds(question, whole, some, _ROUNDS)]
 
 
 def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: int) -> list[Number]:
@@ -124,8 +123,7 @@ def _contradicted(question: Question, domain: Cases, planes: Mapping[int, Planes
     if not planes or not any(case.leaf.conflict for case in cases):
         return np.zeros(len(cases), bool)
     walls = cutting(question.arithmetic, domain, planes)
-    given = zip((case.leaf.conflict for case in cases), walls.gate.tolist(), strict=True)
-    weights = [[conflict.get(gate, 0.0) for gate in gates] for conflict, gates in given]
+    weights = [[c.leaf.conflict.get(g, 0.0) for g in own] for c, own in zip(cases, walls.gate.tolist(), strict=True)]
     nothing = question.arithmetic.zeros(1, question.network.inputs), question.arithmetic.zeros(len(cases), 1)
     top = maximum(question.arithmetic, domain, *nothing, walls, np.array(weights)[:, None])
     return np.asarray(top[:, 0] < 0)
