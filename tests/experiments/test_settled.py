@@ -1,0 +1,28 @@
+"""The script that holds settled bounds against samples says when they are wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from experiments import settled
+from lipcompare.network.interval import Interval
+from tests import nets
+
+
+def test_values_are_inside_and_settling_helps() -> None:
+    problem = nets.problem(nets.dense(0, (2, 12, 12, 12, 3)), 0.3)
+    found = settled.held(problem, 2_000, 5.0)
+    assert found.margin >= 0
+    assert found.after <= found.before
+    assert found.improved > 0
+
+
+def test_a_bound_that_is_too_tight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = nets.problem(nets.dense(0, (2, 12, 12, 12, 3)), 0.3)
+
+    def wrong(problem, root, memory, seconds):
+        return {k: Interval(b.lower, torch.lerp(b.lower, b.upper, 0.4)) for k, b in root.items()}
+
+    monkeypatch.setattr(settled, "settled", wrong)
+    assert settled.held(problem, 2_000, 5.0).margin < 0
