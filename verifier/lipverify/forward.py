@@ -246,12 +246,11 @@ def maximum(
     plain = offset + _reach(cases, normal) + arithmetic.error(size.shape[1] + 8, total)
     if not walls.offset.shape[1]:
         return plain
-    found, rows = given, np.broadcast_to(normal, (len(size), *normal.shape[-2:]))
-    if found is None:
-        each = zip(*cases[:2], rows, *walls[:2], strict=True)  # one at a time: its table fits in the cache
-        found = np.stack([multipliers(*map(arithmetic.floats, case)) for case in each])
-    factor = arithmetic.array(np.clip(np.nan_to_num(found), 0.0, LARGEST))
-    height = walls.offset[..., None]
+    if given is None:
+        parts = [arithmetic.floats(v) for v in (*cases[:2], normal + 0 * cases.lower[:, None], *walls[:2])]
+        step = max(1, 2**17 // (parts[2][0].size * walls.offset.shape[1]))  # tables that stay in a cache
+        given = np.concatenate([multipliers(*(v[i : i + step] for v in parts)) for i in range(0, len(size), step)])
+    factor, height = arithmetic.array(np.clip(np.nan_to_num(given), 0.0, LARGEST)), walls.offset[..., None]
     moved = normal + factor @ walls.normal
     total = total + (factor @ (np.abs(height) + np.abs(walls.normal) @ size))[..., 0]
     error = arithmetic.error(size.shape[1] + height.shape[1] + 8, total)
@@ -259,24 +258,25 @@ def maximum(
 
 
 def multipliers(lower: Array, upper: Array, rest: Array, walls: Array, heights: Array, *, pivots: int = 100) -> Array:
-    """Good ones for one case, (t, m), found in floating point by the dual simplex method.
+    """Good ones, (cases, t, m), found in floating point by the dual simplex method.
 
     All variables are distances: of inputs to an end of their range, of half-spaces to their points. As many as there
     are inputs are 0: they have the slots. The table has the others in terms of them, and in its last column their
     values; its last row is the function. A pivot takes the variable that violates its range the most to its end, and
     gives it the slot of the first variable whose end would be the wrong one if its multiplier went on.
     """
-    center, radius, least = (lower + upper) / 2, (upper - lower) / 2, 1e-9
-    cost, walls, heights = (rest * radius)[:, None], walls * radius, heights + walls @ center
-    weight, (t, inputs), count = np.maximum(np.abs(walls).sum(-1), TINY), rest.shape, len(heights)
-    table = walls / weight[:, None] * np.where(cost < 0, 1.0, -1.0)
-    table = np.dstack([table, heights / weight - table.sum(-1)])
+    center, radius, least = (lower + upper)[:, None] / 2, (upper - lower)[:, None] / 2, 1e-9
+    rest, walls, heights = rest * radius, walls * radius, heights + (walls * center).sum(-1)
+    weight, (t, inputs), count = np.maximum(np.abs(walls).sum(-1), TINY), rest.shape[1:], heights.shape[1]
+    cost = rest.reshape(-1, 1, inputs)
+    table = np.repeat(walls / weight[..., None], t, 0) * np.where(cost < 0, 1.0, -1.0)
+    table = np.dstack([table, np.repeat(heights / weight, t, 0) - table.sum(-1)])
     table = np.concatenate([table, np.pad(-np.abs(cost), ((0, 0), (0, 0), (0, 1)))], 1)
     # Whose distance it is; ``count`` for an input's.
-    held, name = np.full(rest.shape, count), np.tile(np.arange(count), (t, 1))
+    held, name = np.full(cost[:, 0].shape, count), np.tile(np.arange(count), (len(cost), 1))
     for _ in range(pivots):
         violation = np.maximum(-table[:, :-1, -1], np.where(name < count, -1.0, table[:, :-1, -1] - 2))
-        row = table[np.arange(t), basic := violation.argmax(1)]
+        row = table[np.arange(len(table)), basic := violation.argmax(1)]
         row = np.where(row[:, -1:] > 1, np.append(np.zeros(inputs), 2) - row, row)  # from the other end of an input
         slot = np.where(row[:, :-1] > least, table[:, -1, :-1] / -np.maximum(row[:, :-1], least), np.inf).argmin(1)
         moves = np.flatnonzero((violation.max(1) > least) & (row[:, :-1].max(1) > least))
@@ -289,6 +289,6 @@ def multipliers(lower: Array, upper: Array, rest: Array, walls: Array, heights: 
         some += column[..., None] * step[:, None]
         table[moves], table[moves, p] = some, step
         held[moves, k], name[moves, p] = name[moves, p], held[moves, k]
-    found = np.zeros((t, count + 1))
+    found = np.zeros((len(cost), count + 1))
     np.put_along_axis(found, held, np.maximum(-table[:, -1, :-1], 0.0), 1)
-    return np.asarray(found[:, :-1] / weight)
+    return np.asarray(found[:, :-1].reshape(*rest.shape[:-1], count) / weight[:, None])

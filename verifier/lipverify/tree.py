@@ -19,7 +19,7 @@ from lipverify.network import Leaf, Network, Question
 from lipverify.numbers import Array, Number
 from lipverify.quadratic import quadratic_bound
 
-_ENTRIES, _ROUNDS = 2**20, 3
+_ENTRIES, _ROUNDS = 2**20, 4
 """Numbers in an array of cases; how often a case is propagated again that needs it."""
 
 
@@ -84,8 +84,9 @@ def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> li
 def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: int) -> list[Number]:
     """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times.
 
-    A gate that is open here and has no multiplier may have been decided for whoever wrote the file: then both of its
-    sides are tried, one of which is empty, or each is bounded with the multipliers that there are.
+    A gate that is open here and has no multiplier may have been decided for whoever wrote the file: then both sides of
+    the one that is nearest to it are tried, of which one is empty, or each is bounded with the multipliers that there
+    are.
     """
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, known)
@@ -93,8 +94,8 @@ def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: i
     back = gradients(question, question.rows[[case.row for case in cases]], found.slopes)
     gone, back.intervals[0] = decided(entries, *back.intervals[0])
     empty = first.empty | found.empty | gone | _contradicted(question, domain, found.planes, cases)
-    bounds: list[Number] = list(norm_bound(question, back))
-    parts: list[tuple[int, Case]] = []
+    near = np.concatenate([entries[:, :0], *(np.minimum(-low, high) for low, high in found.bounds.values())], 1)
+    bounds, parts = list[Number](norm_bound(question, back)), list[tuple[int, Case]]()
     for i, case in enumerate(cases):
         sides: list[tuple[int, ...]] = [()]
         if empty[i]:
@@ -102,7 +103,7 @@ def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: i
         elif question.norm != "1" and not bounds[i] <= case.target:
             better, gates = quadratic_bound(question, back, found.slopes, i, case.leaf)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            missing = [2 * gate for gate in gates if gate not in case.leaf.theta][:1]
+            missing = [2 * gate for gate in sorted(gates, key=near[i].item) if gate not in case.leaf.theta][:1]
             sides = [(gate + side,) for gate in missing for side in (0, 1)] or sides
         if rounds and not bounds[i] <= case.target:
             made = case.leaf.decisions

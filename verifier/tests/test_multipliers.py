@@ -11,9 +11,8 @@ from scipy.optimize import linprog
 
 
 def proved(rest: np.ndarray, walls: np.ndarray, heights: np.ndarray, pivots: int = 100) -> np.ndarray:
-    ones = np.ones(rest.shape[-1])
-    cases = zip(rest, walls, heights, strict=True)
-    found = np.stack([multipliers(-ones, ones, *case, pivots=pivots) for case in cases])
+    ones = np.ones((len(rest), rest.shape[-1]))
+    found = multipliers(-ones, ones, rest, walls, heights, pivots=pivots)
     assert (found >= 0).all()
     value: np.ndarray = (found @ heights[..., None])[..., 0] + np.abs(rest + found @ walls).sum(-1)
     return value
