@@ -23,6 +23,7 @@ from lipverify.certificate import read
 from lipverify.check import check
 
 import lipcompare
+from experiments import told
 from experiments.reference import DEFAULT_DATA, Case, cases
 from experiments.tampering import KINDS, tamper
 
@@ -89,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

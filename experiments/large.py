@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lipcompare
+from experiments import told
 from experiments.device import add_device, clock, described, peak_bytes
 from experiments.models import cnn
 from experiments.reference import DEFAULT_DATA
@@ -108,4 +109,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -28,9 +28,11 @@ from rich.table import Table
 
 import lipcompare
 import solvers
+from experiments import told
 from experiments.device import add_device, described
 from lipcompare import Bound, Problem
 from lipcompare.encoding.network import Encoding
+from lipcompare.errors import InvalidInput, nearest
 from lipcompare.methods import Attack, Bab, Ibp, Lbp, Lp, Method, Milp, Naive, RecurJac, Sdp
 from lipcompare.preactivation import Tightening
 from lipcompare.programs.prepared import encode_rows
@@ -204,13 +206,21 @@ ENTRIES = (
 
 
 def cases(data: Path, patterns: str, device: str = "cpu") -> Iterator[Case]:
-    """The reference cases whose key contains one of ``patterns``, which commas separate."""
+    """The reference cases whose key contains one of ``patterns``, which commas separate.
+
+    Raises:
+        InvalidInput: there are none, or no ``reference.json`` is there.
+    """
+    if not (data / "reference.json").exists():
+        raise InvalidInput(f"No reference.json in {data}: give the folder with --data.")
     known = json.loads((data / "reference.json").read_text())
-    for key in sorted(known):
-        if any(pattern in key for pattern in patterns.split(",")):
-            name, eps = key.split("@")
-            network = lipcompare.load(data / f"{name}.npz")
-            yield Case(key, Problem.around(network, 0.5, float(eps), device=device), known[key])
+    keys = [key for key in sorted(known) if any(pattern in key for pattern in patterns.split(","))]
+    if not keys:
+        raise InvalidInput(f"No case's name contains one of {patterns!r}.{nearest(patterns, known)}")
+    for key in keys:
+        name, eps = key.split("@")
+        network = lipcompare.load(data / f"{name}.npz")
+        yield Case(key, Problem.around(network, 0.5, float(eps), device=device), known[key])
 
 
 LOOSE = (
@@ -259,9 +269,6 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="time limit of every method, in place of its own")
     add_device(parser)
     arguments = parser.parse_args(given)
-    if not (arguments.data / "reference.json").exists():
-        print(f"No reference.json in {arguments.data}: give the folder with --data.", file=sys.stderr)
-        return 2
     wanted = set(filter(None, arguments.methods.split(",")))
     names = wanted - {entry.label for entry in ENTRIES}  # "bab" takes every kind of it, "sdp" is a label of its own
     entries = [e for e in ENTRIES if not wanted or e.label in wanted or e.method.name in names]
@@ -316,4 +323,4 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -167,8 +167,9 @@ class Copies(enum.IntEnum):
     DESCENT = 12
     """Optimised slopes, per functional and activation: a plane's six, which autograd keeps, and as many for choices,
     their gradients, both moments and what an update makes in between. Splits keep planes and half-spaces likewise."""
-    MULTIPLIER = 16
-    """The dual simplex method, per functional: a row of each pivot and its state in single precision, and numbers."""
+    MULTIPLIER = 13
+    """The dual simplex method, per functional: its state in single precision, and numbers. Half a one is added for the
+    row of every pivot."""
     SUBDOMAIN = 8
     """CROWN over many boxes: a plane's six and both ends."""
     TANGENT = 5

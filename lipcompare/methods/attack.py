@@ -49,6 +49,10 @@ class Attack(Method):
     regions: int = Effort.regions
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.at_least(1, "samples", "starts")
+        self.at_least(0, "ascent_steps", "rounds", "proposals", "regions")
+
     def supports(self, problem: Problem) -> str | None:
         return None
 

@@ -127,6 +127,8 @@ class Bab(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.at_least(1, "batch", "passes")
+        self.at_least(0, "node_limit", "cuts", "pivots", "attack_seconds")
         if self.bound != RACE:
             tree_bound(self.bound)
         if self.heuristic != _DEFAULT:
@@ -134,6 +136,8 @@ class Bab(Method):
 
     def supports(self, problem: Problem) -> str | None:
         network = problem.network
+        if not 0 < self.tolerance < 1:
+            return sdp.TOLERANCE
         if isinstance(problem.box, Space) and not has_patterns(network):
             return "On all inputs it needs ReLU-like activations, whose regions are finitely many: give a box."
         chosen = self.heuristic != _DEFAULT
@@ -227,7 +231,7 @@ class Bab(Method):
             bound=bounding,
             propagation=relaxation,
             pivots=pivots if self.pivots is None else self.pivots,
-            passes=self.passes or passes,
+            passes=passes if self.passes is None else self.passes,
             memory=memory,
             deadline=deadline,
             whole=whole_of(problem, root) if same else None,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lipcompare.budget import Budget, Clock, Copies, Kept, fitting, tensor_bytes
 from lipcompare.domain import NormBall, Space
+from lipcompare.errors import InvalidInput
 from lipcompare.problem import Problem
 from lipcompare.result import Bound, Status, Witnesses
 
@@ -53,6 +54,17 @@ class Method(ABC):
         """The result of a method that only bounds from above; ``hurried``: whether the time ran out on the way."""
         status, detail = (Status.TIME_LIMIT, HURRIED) if hurried else (Status.COMPLETE, "")
         return self.result(problem, clock, upper=upper, status=status, detail=detail)
+
+    def at_least(self, least: int, *names: str) -> None:
+        """Refuse options below that; None stands for a default.
+
+        Raises:
+            InvalidInput: one of them is.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise InvalidInput(f"Option {name!r} of {self.name!r} cannot be {value!r}: at least {least}.")
 
     @abstractmethod
     def supports(self, problem: Problem) -> str | None:

@@ -54,6 +54,10 @@ class LipBab(Method):
     batch: int = 64
     node_limit: int = 0
 
+    def __post_init__(self) -> None:
+        self.at_least(1, "batch")
+        self.at_least(0, "node_limit")
+
     def supports(self, problem: Problem) -> str | None:
         if not has_patterns(problem.network):
             return "LipBaB needs ReLU-like activations: smooth ones have no finite set of patterns."

@@ -49,6 +49,7 @@ class Lp(Method):
     threads: int = 1
 
     def __post_init__(self) -> None:
+        self.at_least(1, "threads")
         get_solver(self.solver)
 
     def supports(self, problem: Problem) -> str | None:

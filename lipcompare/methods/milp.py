@@ -148,6 +148,7 @@ class Milp(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.at_least(1, "threads")
         get_solver(self.solver)
 
     def supports(self, problem: Problem) -> str | None:

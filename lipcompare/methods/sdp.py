@@ -21,6 +21,7 @@ from lipcompare.quadratic.coordinates import coordinate_count
 from lipcompare.quadratic.memory import first_seconds, sign_count
 from lipcompare.result import Bound, Status
 
+TOLERANCE = "The tolerance is a relative gap between 0 and 1."
 _PROBING = 0.8
 """At most of the time that is left for what couples gates through the inputs, which cuts ask for."""
 _STEPS = 10
@@ -59,9 +60,12 @@ class Sdp(Method):
     cuts: int = 0
     all_rows: bool = False
 
+    def __post_init__(self) -> None:
+        self.at_least(0, "cuts")
+
     def supports(self, problem: Problem) -> str | None:
         if not 0 < self.tolerance < 1:
-            return "The tolerance is a relative gap between 0 and 1."
+            return TOLERANCE
         if self.cuts and problem.norm is not Norm.INF:
             return "Cuts are products with the signs of the l_1 norm: they need p = inf."
         return None

@@ -89,10 +89,13 @@ def split_bounds(
         deadline: when it has passed, neurons that were not refined yet keep the bounds of interval arithmetic.
     """
     deadline = deadline or Deadline()
+    pivots = min(pivots, network.in_size + network.neurons)  # one for every variable there may be
     spaces: dict[int, HalfSpaces] = {}
     propagated = _propagate(network, box, signs, start, spaces, pivots, memory, deadline)
     for _ in range(passes - 1 if any(s.count for s in spaces.values()) else 0):
         # Decisions on later neurons cut the box for earlier ones only from the second pass on.
+        if deadline.passed():
+            break
         again = _propagate(network, box, signs, propagated.bounds, spaces, pivots, memory, deadline)
         propagated = again._replace(empty=again.empty | propagated.empty)
     return propagated
@@ -130,7 +133,7 @@ def _propagate(
         sign, current = signs[k], z.interval.meet(start[k])
         if node.parent in slacks:
             wanted = _wanted(node, current, sign)
-            planes = _planes(network, lines, node, wanted, slacks[node.parent], memory, deadline)
+            planes = _planes(network, lines, node, wanted, slacks[node.parent], pivots, memory, deadline)
             if planes or k not in spaces:
                 spaces[k] = _halfspaces(planes, sign, k, box)
             known = _useful(box, _joined(list(spaces.values()))) if pivots else _joined([_no_halfspaces(box)])
@@ -179,6 +182,7 @@ def _planes(
     node: Activate,
     wanted: Tensor,
     slack: Tensor,
+    pivots: int,
     memory: int,
     deadline: Deadline,
 ) -> Planes:
@@ -188,7 +192,8 @@ def _planes(
     """
     batch = wanted.shape[0]
     widest = max(n.size for n in network.nodes[: node.parent])
-    each = [tensor_bytes(copies, 2 * batch * widest, slack) for copies in (Copies.DESCENT, Copies.MULTIPLIER)]
+    rows = pivots // 2  # in single precision
+    each = [tensor_bytes(copies, 2 * batch * widest, slack) for copies in (Copies.DESCENT, Copies.MULTIPLIER + rows)]
     chunk = min(chunk_size(memory, slack.device, each[0]), fitting(memory, sum(each)))
     shared = {k: Lines(*(v.unsqueeze(1) for v in line)) for k, line in lines.items()}
     planes = []
@@ -226,7 +231,8 @@ def _refine(
         count = neurons.shape[1]
         above = constrained_maximum(normal, constant, box, halfspaces, 0)
         high, low = above.split(count, dim=1)
-        high, low = torch.minimum(upper.gather(1, neurons), high), torch.maximum(lower.gather(1, neurons), -low)
+        # What is not a number bounds nothing.
+        high, low = torch.fmin(upper.gather(1, neurons), high), torch.fmax(lower.gather(1, neurons), -low)
         mixed = (low < 0) & (high > 0)
         if pivots and halfspaces.count and bool(mixed.any()):
             # Only what is still undecided is worth the multipliers; what comes along stays as it is.
@@ -237,8 +243,8 @@ def _refine(
             above = constrained_maximum(chosen, constant.gather(1, both), box, halfspaces, pivots)
             over, under = above.split(index.shape[1], dim=1)
             before = low.gather(1, index), high.gather(1, index)
-            low = low.scatter(1, index, torch.where(still, torch.maximum(before[0], -under), before[0]))
-            high = high.scatter(1, index, torch.where(still, torch.minimum(before[1], over), before[1]))
+            low = low.scatter(1, index, torch.where(still, torch.fmax(before[0], -under), before[0]))
+            high = high.scatter(1, index, torch.where(still, torch.fmin(before[1], over), before[1]))
         upper.scatter_(1, neurons, high)
         lower.scatter_(1, neurons, low)
     return Interval(lower, upper)
@@ -263,8 +269,8 @@ def _halfspaces(planes: Planes, sign: Tensor, node: int, box: Interval) -> HalfS
     present = side != 0
     neuron = torch.where(present, neurons.gather(1, index), -1)
     return HalfSpaces(
-        normal=normal * present.unsqueeze(-1),
-        offset=offset * present,
+        normal=torch.where(present.unsqueeze(-1), normal, 0.0),
+        offset=torch.where(present, offset, 0.0),
         node=torch.where(present, node, -1),
         neuron=neuron,
     )
@@ -307,8 +313,8 @@ def _useful(box: Interval, spaces: HalfSpaces) -> HalfSpaces:
     present = cutting.gather(-1, index)
     normal = spaces.normal.gather(1, index.unsqueeze(-1).expand(-1, -1, spaces.normal.shape[-1]))
     return HalfSpaces(
-        normal=normal * present.unsqueeze(-1),
-        offset=spaces.offset.gather(1, index) * present,
+        normal=torch.where(present.unsqueeze(-1), normal, 0.0),
+        offset=torch.where(present, spaces.offset.gather(1, index), 0.0),
         node=spaces.node.gather(1, index),
         neuron=spaces.neuron.gather(1, index),
     )
@@ -338,8 +344,8 @@ def constrained_maximum(normal: Tensor, constant: Tensor, box: Interval, spaces:
     bound = value + rest.abs().sum(-1)
     # The sums round; the half-spaces themselves were widened already.
     magnitude = torch.maximum(box.center.abs() + box.radius, box.radius).unsqueeze(-1)
-    size = torch.matmul(spaces.normal.abs(), magnitude).squeeze(-1) + spaces.offset.abs()
+    size = torch.matmul(spaces.normal.abs(), magnitude).squeeze(-1) + spaces.offset.abs() + floor(plain.dtype)
     error = torch.einsum("jst,sj->st", found, size)
     terms = 2 * (normal.shape[-1] + spaces.count) + SPARE
     bound = bound + allowance(terms, bound.dtype) * error
-    return torch.minimum(plain, bound)
+    return torch.fmin(plain, bound)

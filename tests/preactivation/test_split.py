@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import nets
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from lipcompare.budget import Deadline
 from lipcompare.gates import Gates
 from lipcompare.network import Interval
 from lipcompare.preactivation import Tightening, preactivation_bounds, split
+from lipcompare.preactivation.simplex import multipliers
 from lipcompare.preactivation.split import HalfSpaces, constrained_maximum, split_bounds, without_contradictions
 
 COUNT = 6
@@ -172,3 +175,43 @@ def test_half_spaces_that_only_together_exclude_all_inputs_empty_a_subdomain():
             assert not found.empty[i] or before.empty[i] or depth < 1e-7
             missed += bool(found.empty[i] and not before.empty[i])
     assert missed > 5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "radius", "wall", "target"),
+    [(torch.float64, 1e-10, 1e-310, 1.0), (torch.float64, 1.0, 1e-312, 1e-20), (torch.float32, 1.0, 1e-42, 1e-10)],
+)
+def test_half_spaces_of_the_smallest_numbers_prove_nothing_false(dtype, radius, wall, target):
+    box = Interval(torch.full((1, 2), -radius, dtype=dtype), torch.full((1, 2), radius, dtype=dtype))
+    normal = torch.tensor([[[-wall, 0.37 * wall]]], dtype=dtype)
+    wanted = torch.tensor([[[target, 0.21 * target]]], dtype=dtype)
+    index, zero = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=dtype)
+    found = constrained_maximum(wanted, zero, box, HalfSpaces(normal, zero, index, index), 6)
+    # The corner of box and half-space: x_0 = 0.37 x_1, x_1 = radius.
+    second = Fraction(float(box.upper[0, 1]))
+    first = second * Fraction(float(normal[0, 0, 1])) / -Fraction(float(normal[0, 0, 0]))
+    assert Fraction(float(found)) >= sum(
+        Fraction(float(w)) * x for w, x in zip(wanted[0, 0], (first, second), strict=True)
+    )
+
+
+def test_what_is_not_a_number_bounds_nothing():
+    box = Interval(torch.tensor([[-1.0, -1.0]]).double(), torch.tensor([[1.0, 1.0]]).double())
+    index, nothing = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[[0.0, 0.0]]]).double()
+    spaces = HalfSpaces(nothing, torch.tensor([[float("nan")]]).double(), index, index)
+    assert float(constrained_maximum(nothing + 1, torch.zeros(1, 1).double(), box, spaces, 4)) == 2
+
+
+def test_no_number_of_pivots_takes_more_memory_than_there_are_variables(monkeypatch):
+    problem = nets.problem(nets.FAMILIES["dense"](0), 0.4, 0)
+    network = problem.network
+    start = preactivation_bounds(network, problem.box.interval, Tightening.CROWN)
+    box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
+    asked = []
+    monkeypatch.setattr(
+        split,
+        "multipliers",
+        lambda rest, walls, heights, most: asked.append(most) or multipliers(rest, walls, heights, most),
+    )
+    split_bounds(network, box, decided(problem, 0), start, pivots=10**9)
+    assert asked and max(asked) == network.in_size + network.neurons
