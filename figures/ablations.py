@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from figures.style import PAGE, Results, Settings, looks, new_figure, save, save_table, style
 from lipcompare.display.frames import two_digits
 from lipcompare.display.style import entitle
-from lipcompare.report.figures.store import CUT_SHORT, headline, tightness
+from lipcompare.report.facts import CUT_SHORT, headline, tightness
 from lipcompare.report.tables import by_group
 
 

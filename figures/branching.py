@@ -34,7 +34,7 @@ from figures.style import (
 )
 from lipcompare.display.frames import two_digits
 from lipcompare.display.style import entitle, plain_log
-from lipcompare.report.figures.store import quickest
+from lipcompare.report.facts import quickest
 from lipcompare.report.tables import Cell, Table
 from lipcompare.rounding import upper_text
 

@@ -15,7 +15,7 @@ import pandas as pd
 from figures.pareto import STUDIES
 from lipcompare.display.frames import two_digits
 from lipcompare.display.style import paper_name
-from lipcompare.report.figures.store import CUT_SHORT, RAN, best_known, contradictions, distinct
+from lipcompare.report.facts import CUT_SHORT, RAN, best_known, contradictions, distinct
 
 TINY = ("tiny_width", "tiny_depth", "tiny_cnn", "radius")
 BASELINES = ("NaiveUB", "IBP", "RecurJac", "LipSDP")

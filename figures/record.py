@@ -24,7 +24,7 @@ from figures.style import STORE, Settings
 from lipcompare.budget import duration
 from lipcompare.display.style import ordered
 from lipcompare.errors import InvalidInput, LipcompareError
-from lipcompare.report.figures.store import CUT_SHORT
+from lipcompare.report.facts import CUT_SHORT
 from lipcompare.store import export
 from lipcompare.store.database import Store
 

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from figures.style import PAGE, Look, Results, Settings, handle, line_style, looks, main, new_figure, save, style
 from lipcompare.display.style import entitle, ordered, paper_name, plain_log
-from lipcompare.report.figures.store import headline
+from lipcompare.report.facts import headline
 
 _EPS = 0.1
 _CUTS = "+cuts"

@@ -18,16 +18,8 @@ from lipcompare.certificates import checked
 from lipcompare.display.frames import two_digits
 from lipcompare.display.style import ordered, style
 from lipcompare.errors import InvalidInput, nearest
-from lipcompare.report.figures.store import (
-    contradictions,
-    distinct,
-    over_time,
-    pareto,
-    profile,
-    statuses,
-    sweep,
-    values,
-)
+from lipcompare.report.facts import contradictions, distinct
+from lipcompare.report.figures.store import over_time, pareto, profile, statuses, sweep, values
 from lipcompare.report.tables import Table, by_group
 from lipcompare.report.templating import render
 from lipcompare.result import interval_text

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lipcompare.display.frames import two_digits
 from lipcompare.display.style import ordered
-from lipcompare.report.figures.store import CUT_SHORT, RAN
+from lipcompare.report.facts import CUT_SHORT, RAN
 from lipcompare.report.templating import render
 from lipcompare.rounding import lower_text, upper_text
 from lipcompare.store.export import csv_cell

@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 from lipcompare import InvalidInput
 from lipcompare.display.style import looks
 from lipcompare.report import pages
-from lipcompare.report.figures.store import (
-    contradictions,
-    over_time,
-)
+from lipcompare.report.facts import contradictions
+from lipcompare.report.figures.store import over_time
 from lipcompare.report.pages import PLOTS
 from lipcompare.store.database import Store, StoreError
 from lipcompare.store.filter import Filter

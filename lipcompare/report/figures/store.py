@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lipcompare.display.frames import two_digits
 from lipcompare.display.intervals import comparison
 from lipcompare.display.style import (
     GREY,
@@ -35,20 +34,23 @@ from lipcompare.display.style import (
     style,
 )
 from lipcompare.errors import InvalidInput
+from lipcompare.report.facts import (
+    CUT_SHORT,
+    ROUNDING,
+    best_known,
+    comparable,
+    distinct,
+    finished,
+    headline,
+    quickest,
+    smallest,
+    tightness,
+)
 
-RAN = ("complete", "exact", "time_limit", "node_limit", "memory_limit", "numerical")
-"""Statuses of cells that may have proved something."""
-
-CUT_SHORT = ("time_limit", "node_limit", "memory_limit")
 _LEAST_SECONDS = 1e-4
 """Where axes of seconds begin at the least: no method is done sooner."""
-_SAME = 5e-3
-"""Relative difference of two bounds that nobody would call tighter."""
 _LEAST_EXCESS = 1e-4
 """The gap at which exact methods stop unless told otherwise."""
-
-_ROUNDING = 1e-9
-"""Relative difference of two bounds that contradicts nothing."""
 
 _ENDS: dict[str, Literal["-", ":"]] = {"upper": "-", "lower": ":"}
 """Lines of the two ends of an interval over time; the methods differ in colours and markers there."""
@@ -56,19 +58,8 @@ _ENDS: dict[str, Literal["-", ":"]] = {"upper": "-", "lower": ":"}
 _FAR = 4.0
 """Times the best bound: what is further off is left out of pictures of intervals over time."""
 
-_ZERO = 1e-12
-"""A constant below this is that of a network that is dead in the box; no logarithmic axis shows it."""
 _UPRIGHT = 6
 """Ticks whose labels stand beside each other; those of more are turned, or they would run into each other."""
-
-
-def finished(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that ran, with ``value``: the upper bound, or the lower one of a method that proves no other."""
-    rows = frame[frame["status"].isin((*RAN, "out_of_memory", "crashed"))].copy()
-    only_lower = (rows["proves"] == "lower").to_numpy()
-    value = np.where(only_lower, rows["lower"], rows["upper"]).astype(float)
-    rows["value"] = np.where(np.isfinite(value) & (value > _ZERO), value, np.nan)
-    return rows
 
 
 @style()
@@ -124,35 +115,6 @@ def sweep(frame: pd.DataFrame, x: str, label: str, *, logarithmic: bool = True, 
     return figure
 
 
-def constant_label(rows: pd.DataFrame) -> str:
-    """What the values are: the constant, and the norm on the input that it is about."""
-    norms = sorted(rows["norm"].dropna().unique())
-    return "local Lipschitz constant" + (f" for l_{norms[0]}" if len(norms) == 1 else "")
-
-
-def headline(bounds: Mapping[str, tuple[float, float]]) -> str:
-    """Which upper bound is the smallest, how much smaller than the paper's (or the next), and at what cost.
-
-    Args:
-        bounds: value and seconds by series, those that have both.
-    """
-    finite = {name: (v, s) for name, (v, s) in bounds.items() if np.isfinite(v) and v > 0 and s > 0}
-    if len(finite) < 2:
-        return ""
-    first, second = sorted(finite, key=lambda name: finite[name])[:2]
-    other = "paper" if "paper" in finite and first != "paper" else second
-    ratio, times = finite[other][0] / finite[first][0], finite[first][1] / finite[other][1]
-    if ratio < 1 + _SAME:
-        return f"{first} and {other} prove the same"
-    cost = "the same time" if 0.8 < times < 1.25 else f"{two_digits(times)} times the time"
-    return f"{first} is {ratio:.3g} times tighter than {other}, in {cost}"
-
-
-def smallest(points: Mapping[str, pd.DataFrame]) -> pd.Series:
-    """The smallest value of any series, by the index that they share."""
-    return pd.concat([p["value"] for p in points.values()]).groupby(level=0).min() if points else pd.Series(dtype=float)
-
-
 def _upper(rows: pd.DataFrame, name: str) -> bool:
     """Whether a series proves upper bounds."""
     return bool(set(rows.loc[rows["series"] == name, "proves"]) - {"nothing", "lower"})
@@ -204,41 +166,6 @@ def values(frame: pd.DataFrame) -> Figure:
     return comparison(rows.reset_index().assign(method=lambda r: r["series"]), title=title)
 
 
-def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a store, or those of a comparison in its columns: a problem is known by its name and the example."""
-    if "series" in frame:
-        return frame
-    task = frame["problem"] + " #" + frame["example"].astype(str)
-    return pd.DataFrame(frame).assign(study="", task=task, problem_hash=task, series=frame["method"], time_limit=np.nan)
-
-
-def distinct(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per problem and series: a problem of two studies counts once."""
-    return frame.drop_duplicates(["problem_hash", "series"])
-
-
-def best_known(frame: pd.DataFrame) -> pd.Series:
-    """Per problem (its hash) the largest lower bound of any cell; NaN where nobody has proved one."""
-    ran = frame[frame["status"].isin(RAN)]
-    lower = ran.groupby("problem_hash")["lower"].max()
-    return lower.where(lower > _ZERO).rename("best")
-
-
-def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose upper bound is below what another method attained on the same problem: none, unless of a bug."""
-    rows = frame[frame["status"].isin(RAN)]
-    rows = rows.join(best_known(rows), on="problem_hash")
-    return rows[rows["upper"] * (1 + _ROUNDING) < rows["best"]]
-
-
-def tightness(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with an upper bound, with ``ratio``: the bound over the best known lower one, where there is one."""
-    rows = finished(frame)
-    rows = rows.join(best_known(frame), on="problem_hash")
-    rows = rows[np.isfinite(rows["upper"]) & rows["best"].notna()]
-    return rows.assign(ratio=rows["upper"] / rows["best"])
-
-
 @style()
 def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     """Tightness against time: a faint point per cell, a large one per series at the geometric means.
@@ -246,7 +173,7 @@ def pareto(frame: pd.DataFrame, *, title: str = "") -> Figure:
     Tightness is what the upper bound has too much, as a share or multiple of the best known lower bound; less than
     ``_LEAST_EXCESS`` is drawn there.
     """
-    rows = distinct(tightness(_cells(frame)))
+    rows = distinct(tightness(comparable(frame)))
     _require(rows)
     names = ordered(list(rows["series"]))
     look_of = looks(names)
@@ -315,7 +242,7 @@ def profile(
         frame: of a store, or what :func:`lipcompare.compare` returned.
         trace: of the same store; without it a bound is there from the end of its run on.
     """
-    frame = _cells(frame)
+    frame = comparable(frame)
     cells = distinct(frame).join(best_known(frame), on="problem_hash")
     keys = ["study", "task", "series"]
     problems = cells[[*keys, "problem_hash", "best"]]
@@ -332,7 +259,7 @@ def profile(
     solved: list[dict[str, int]] = []
     begin, ends = 5 * _LEAST_SECONDS, max(float(frame["seconds"].max()), 1e-2)
     for axes, gap in zip(panels, gaps, strict=True):
-        reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + _ROUNDING)]
+        reached = points[points["upper"] * (1 - gap) <= points["best"] * (1 + ROUNDING)]
         times = reached.groupby(["series", "problem_hash"])["seconds"].min()
         solved.append({name: len(times.loc[name]) for name in names if name in times.index.get_level_values(0)})
         for name in names:
@@ -405,22 +332,6 @@ def over_time(trace: pd.DataFrame, frame: pd.DataFrame, *, titles: dict[str, str
     return figure
 
 
-def quickest(frame: pd.DataFrame) -> str:
-    """Which series is exact on most problems, and if several are, in the least time in all; nothing if none is.
-
-    Args:
-        frame: a row per problem (study and task) and series, with status and seconds.
-    """
-    several = frame.groupby(["study", "task"]).ngroups
-    ends = frame.assign(closed=frame["status"] == "exact").groupby("series")[["closed", "seconds"]].sum()
-    best = ends.sort_values(["closed", "seconds"], ascending=[False, True]).iloc[0]
-    closed, seconds = int(best["closed"]), two_digits(float(best["seconds"]))
-    if not closed:
-        return ""
-    on = "" if several == 1 else f" on {closed} of {several} problems"
-    return f"{best.name} is exact{on}, in {seconds} s{' together' if several > 1 else ''}"
-
-
 def _near(axes: Axes, points: pd.DataFrame) -> None:
     """Limits of a logarithmic axis around the best bounds; none where there are no others outside."""
     uppers = points.loc[np.isfinite(points["upper"]) & (points["upper"] > 0), "upper"]
@@ -460,6 +371,12 @@ def statuses(frame: pd.DataFrame) -> Figure:
     axes.grid(visible=False, axis="y")
     figure.legend(loc="outside right center")
     return figure
+
+
+def constant_label(rows: pd.DataFrame) -> str:
+    """What the values are: the constant, and the norm on the input that it is about."""
+    norms = sorted(rows["norm"].dropna().unique())
+    return "local Lipschitz constant" + (f" for l_{norms[0]}" if len(norms) == 1 else "")
 
 
 def legend_handle(name: str, look: Look, rows: pd.DataFrame) -> Line2D:

@@ -6,41 +6,18 @@ from pathlib import Path
 
 import made_up
 import numpy as np
-import pandas as pd
 import pytest
 
 from lipcompare import InvalidInput
 from lipcompare.display.frames import Comparison
-from lipcompare.report.figures.store import (
-    best_known,
-    headline,
-    pareto,
-    profile,
-    quickest,
-    sweep,
-    tightness,
-)
+from lipcompare.report.figures.store import pareto, profile, sweep
 
 
-def test_tightness_is_measured_against_the_best_lower_bound(store: Path) -> None:
-    frame = made_up.frame(store, "tiny_depth")
-    assert len(best_known(frame)) == 3
-    ratios = tightness(frame).groupby("series")["ratio"].mean()
-    assert ratios["paper"] == pytest.approx(1.5 / 0.9999) and "attack" not in ratios
-    nobody = frame.assign(lower=0.0)  # then no upper bound counts as tight because no other is smaller
-    assert best_known(nobody).isna().all() and tightness(nobody).empty
+def test_without_a_lower_bound_there_is_nothing_to_draw(store: Path) -> None:
+    nobody = made_up.frame(store, "tiny_depth").assign(lower=0.0)
     for draw in (pareto, lambda frame: profile(frame, made_up.trace(store, "tiny_depth"))):
         with pytest.raises(InvalidInput, match="nothing to draw"):
             draw(nobody)
-
-
-def test_headlines_say_who_is_tighter_and_at_what_cost() -> None:
-    assert headline({"paper": (3.0, 1.0), "sdp": (2.0, 1.1), "bab": (1.0, 4.0)}) == (
-        "bab is 3 times tighter than paper, in 4 times the time"
-    )
-    assert headline({"lp": (3.0, 1.0), "sdp": (2.0, 1.1)}) == "sdp is 1.5 times tighter than lp, in the same time"
-    assert headline({"paper": (2.001, 1.0), "sdp": (2.0, 1.1)}) == "sdp and paper prove the same"
-    assert headline({"paper": (2.0, 1.0), "sdp": (float("nan"), 1.0)}) == ""
 
 
 def test_a_sweep_tells_lines_apart_and_marks_who_proved_nothing(store: Path) -> None:
@@ -72,23 +49,3 @@ def test_a_comparison_is_drawn_like_a_store() -> None:
     assert sorted(reached) == [0.0, 100.0]  # within 1 %: sdp everywhere, lbp nowhere
     assert "sdp is 1.49 times tighter than lbp" in pareto(frame).get_suptitle()
     assert figure.axes[0].title.get_fontsize() == 8  # also where nobody has set the style, as in a notebook
-
-
-def test_a_picture_over_time_says_who_is_exact_first() -> None:
-    """On most problems, then in the least time; with nobody exact it says nothing."""
-
-    def rows(**ends: list[tuple[str, float]]) -> pd.DataFrame:
-        return pd.DataFrame(
-            [
-                ("s", str(t), name, status, seconds)
-                for name, each in ends.items()
-                for t, (status, seconds) in enumerate(each)
-            ],
-            columns=["study", "task", "series", "status", "seconds"],
-        )
-
-    quick, slow, none = ("exact", 1.0), ("exact", 5.0), ("time_limit", 0.1)
-    assert quickest(rows(a=[quick, none], b=[slow, slow])) == "b is exact on 2 of 2 problems, in 10 s together"
-    assert quickest(rows(a=[slow, slow], b=[quick, quick])) == "b is exact on 2 of 2 problems, in 2 s together"
-    assert quickest(rows(a=[quick], b=[slow])) == "a is exact, in 1 s"
-    assert quickest(rows(a=[none], b=[none])) == ""
