@@ -32,6 +32,9 @@ _KINKS = 500
 _STEPS = 5
 """Steps of an ascent that are worth beginning."""
 
+_LONGER = 4
+"""Times the steps of an ascent on a network so large that only few ascents are made."""
+
 _PASS = 2.5e8
 """Operations of one pass over samples: a few hundredths of a second, after which the clock is asked."""
 
@@ -68,11 +71,19 @@ class Effort:
         if share == 1.0:
             return dataclasses.replace(self, regions=regions)
         if self.ascent_steps * share < _STEPS:
-            pairs = max(1, int(self.work / (2 * per_row_point * 3 * max(1, self.ascent_steps))))
-            largest = min(rows, pairs)
-            starts = max(1, min(self.starts, pairs // largest))
-            samples = max(8, int(self.samples * share))
-            return dataclasses.replace(self, samples=samples, starts=starts, rounds=0, regions=regions, largest=largest)
+            ascents = max(1, int(self.work / (2 * per_row_point * 3 * max(1, self.ascent_steps))))
+            # A longer ascent gains more than a second one, or than that of another row.
+            longer = min(_LONGER, ascents)
+            largest = min(rows, ascents // longer)
+            return dataclasses.replace(
+                self,
+                samples=max(8, int(self.samples * share)),
+                starts=max(1, min(self.starts, ascents // longer // largest)),
+                ascent_steps=longer * self.ascent_steps,
+                rounds=0,
+                regions=regions,
+                largest=largest,
+            )
         return dataclasses.replace(
             self,
             samples=max(8, int(self.samples * share)),
@@ -84,9 +95,9 @@ class Effort:
 
 
 def _products(network: Network) -> int:
-    """Products of one forward pass; those of anything but a matrix count eightfold, being far below its rate."""
+    """Products of one forward pass; those of anything but a matrix count twice, being below its rate."""
     return sum(
-        m.fan_in * m.out_size * (1 if isinstance(m, Dense) else 8)
+        m.fan_in * m.out_size * (1 if isinstance(m, Dense) else 2)
         for node in network.nodes
         if isinstance(node, Affine)
         for m in node.maps
