@@ -13,6 +13,8 @@ from lipcompare import Network, Problem
 from lipcompare.attack import search as module
 from lipcompare.attack.search import Effort, kink_patterns, search
 from lipcompare.budget import Deadline
+from lipcompare.network.graph import Affine
+from lipcompare.network.linear_maps import Dense
 from lipcompare.witness import gradient_norms
 
 SMALL = Effort(samples=64, starts=4, ascent_steps=8, rounds=10, proposals=4, regions=0)
@@ -83,7 +85,19 @@ def work(network: Network) -> int:
 
 def test_products_of_a_pass() -> None:
     assert work(nets.dense(3, (3, 8, 6, 2))) == 3 * 8 + 8 * 6 + 6 * 2
-    assert work(nets.conv(3)) > 8 * 100  # what is no matrix counts eightfold
+    network = nets.conv(3)
+    maps = [m for node in network.nodes if isinstance(node, Affine) for m in node.maps]
+    dense, others = ([m.fan_in * m.out_size for m in maps if isinstance(m, Dense) == is_it] for is_it in (True, False))
+    assert others and work(network) == sum(dense) + 2 * sum(others)
+
+
+@pytest.mark.parametrize(("ascents", "longer", "rows"), [(0, 1, 1), (1, 1, 1), (3, 3, 1), (9, 4, 2), (99, 4, 6)])
+def test_where_few_ascents_fit_they_are_longer_before_there_are_more(ascents: int, longer: int, rows: int) -> None:
+    network, plan = nets.dense(3, (3, 8, 6, 6)), Effort()
+    each = 2 * 3 * plan.ascent_steps * 8 * module._operations(network, 6) / 7
+    some = dataclasses.replace(plan, rounds=10**6, work=each * (ascents + 0.5)).scaled(network, 6)
+    assert (some.ascent_steps, some.largest, some.rounds) == (longer * plan.ascent_steps, rows, 0)
+    assert some.starts == max(1, ascents // longer // rows)
 
 
 def test_equal_values_are_in_order_of_index() -> None:
