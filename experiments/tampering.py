@@ -252,8 +252,8 @@ def _run(network: Network, rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray,
     values, jacobians, before = [x], [np.eye(network.inputs)], dict[int, np.ndarray]()
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            values.append(node.bias + sum(m.matrix @ values[p] for p, m in node.terms))
-            jacobians.append(sum((m.matrix @ jacobians[p] for p, m in node.terms), np.zeros(())))
+            values.append(node.bias + sum(m @ values[p] for p, m in node.terms))
+            jacobians.append(sum((m @ jacobians[p] for p, m in node.terms), np.zeros(())))
         else:
             z = before[k] = values[node.parent]
             values.append(np.maximum(z, node.alpha * z))

@@ -77,9 +77,9 @@ def gradients(question: Question, rows: Array, slopes: Mapping[int, Interval]) -
             return
         size = np.maximum(total, np.maximum(np.abs(lower), np.abs(upper)))
         for parent, one in node.terms:
-            own = size @ one.absolute
+            own, positive = size @ np.abs(one), np.maximum(one, 0 * one)
             error = arithmetic.error(network.length, own)
-            low, high = (a @ one.positive + b @ one.negative for a, b in ((lower, upper), (upper, lower)))
+            low, high = (a @ positive + b @ (one - positive) for a, b in ((lower, upper), (upper, lower)))
             yield parent, (low - error, high + error, own)
 
     start = {network.last: (rows, rows, np.abs(rows))}
@@ -113,7 +113,7 @@ def functional(question: Question, found: Gradients, source: int, weights: Array
     for k in range(source + 1, network.last + 1):
         node = network.nodes[k - 1]
         if isinstance(node, Affine):
-            parts = [tangents[p] @ m.matrix.T for p, m in node.terms if p in tangents]
+            parts = [tangents[p] @ m.T for p, m in node.terms if p in tangents]
             if parts:
                 tangents[k] = sum(parts[1:], parts[0])
         elif node.parent in tangents and k in found.lines:
@@ -153,9 +153,9 @@ def norm_product(question: Question, row: Array) -> Number:
         if isinstance(node, Kink):
             reach.append(max(1, np.abs(node.alpha).max()) * reach[node.parent])
         elif k < network.last:
-            reach.append(sum(_operator_norm(question, m.matrix, 0) * reach[p] for p, m in node.terms))
+            reach.append(sum(_operator_norm(question, m, 0) * reach[p] for p, m in node.terms))
         else:  # the row with the last map
-            parts = [(p, (row @ m.matrix)[None], error(network.length, size @ m.absolute)) for p, m in node.terms]
+            parts = [(p, (row @ m)[None], error(network.length, size @ np.abs(m))) for p, m in node.terms]
             reach.append(sum(_operator_norm(question, matrix, slack) * reach[p] for p, matrix, slack in parts))
     total = reach[-1] * (_operator_norm(question, row[None], 0) if network.last in network.kinks else 1)
     total = total + error(8 * network.last, total)

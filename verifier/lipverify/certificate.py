@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lipverify.forward import Below
-from lipverify.network import Affine, Kink, Leaf, Map, Network, Question
+from lipverify.network import Affine, Kink, Leaf, Network, Question
 from lipverify.numbers import Array, Floating
 from lipverify.tree import Lemma, parts_of
 
@@ -166,7 +166,7 @@ class _Parser(NamedTuple):
             if item["kind"] == "affine":
                 parents = [_integer(term["parent"]) for term in item["terms"]]
                 names = [term["matrix"] for term in item["terms"]]
-                maps = (Map(self.numbers(name, size, sizes[p])) for p, name in zip(parents, names, strict=True))
+                maps = (self.numbers(name, size, sizes[p]) for p, name in zip(parents, names, strict=True))
                 nodes.append(Affine(tuple(zip(parents, maps, strict=True)), self.numbers(item["bias"], size)))
             elif item["kind"] == "kink":
                 nodes.append(Kink(_integer(item["parent"]), self.numbers(item["alpha"], size)))

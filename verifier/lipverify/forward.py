@@ -154,10 +154,11 @@ def _affine(node: Affine, values: list[Interval], sums: list[Array]) -> tuple[In
     total = np.abs(lower)
     for parent, one in node.terms:
         low, high = values[parent]
-        lower = lower + low @ one.positive.T + high @ one.negative.T
-        upper = upper + high @ one.positive.T + low @ one.negative.T
+        positive = np.maximum(one, 0 * one)
+        lower = lower + low @ positive.T + high @ (one - positive).T
+        upper = upper + high @ positive.T + low @ (one - positive).T
         # The sums of absolute values bound what a pass over any input computes; the interval's ends may be wider.
-        total = total + np.maximum(sums[parent], np.maximum(np.abs(low), np.abs(high))) @ one.absolute.T
+        total = total + np.maximum(sums[parent], np.maximum(np.abs(low), np.abs(high))) @ np.abs(one).T
     return (lower, upper), total
 
 
@@ -198,7 +199,7 @@ def _functions(question: Question, lines: Mapping[int, Lines], source: int, rows
         (weight,) = value
         if isinstance(node, Affine):
             offset = offset + weight @ node.bias
-            return [(parent, (weight @ one.matrix,)) for parent, one in node.terms]
+            return [(parent, (weight @ one,)) for parent, one in node.terms]
         line, positive = lines[k], np.maximum(weight, 0 * weight)
         offset = offset + (positive @ line.offset.swapaxes(-1, -2))[..., 0]
         return [(node.parent, (positive * line.high + (weight - positive) * line.low,))]

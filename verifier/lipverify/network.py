@@ -12,29 +12,10 @@ import numpy as np
 from lipverify.numbers import GROWTH, SMALL, Arithmetic, Array, Floating
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Map:
-    """One matrix (out, in) with what bounds need of it."""
-
-    matrix: Array
-
-    @cached_property
-    def positive(self) -> Array:
-        return np.maximum(self.matrix, 0 * self.matrix)
-
-    @cached_property
-    def negative(self) -> Array:
-        return self.matrix - self.positive
-
-    @cached_property
-    def absolute(self) -> Array:
-        return np.abs(self.matrix)
-
-
 class Affine(NamedTuple):
-    """``sum of map times value[parent] + bias`` over the terms ``(parent, map)``."""
+    """``sum of matrix times value[parent] + bias`` over the terms ``(parent, matrix)``, (size, parent's size) each."""
 
-    terms: tuple[tuple[int, Map], ...]
+    terms: tuple[tuple[int, Array], ...]
     bias: Array  # (size,)
 
     @property
@@ -43,7 +24,7 @@ class Affine(NamedTuple):
 
     @property
     def numbers(self) -> tuple[Array, ...]:
-        return (*(one.matrix for _, one in self.terms), self.bias)
+        return (*(one for _, one in self.terms), self.bias)
 
 
 class Kink(NamedTuple):
@@ -81,7 +62,7 @@ class Network:
             if not all(0 <= parent < k for parent in node.parents):
                 raise ValueError(f"node {k} has one of the parents {node.parents} that does not precede it")
             if isinstance(node, Affine):
-                if any(one.matrix.shape != (self.size(k), self.size(parent)) for parent, one in node.terms):
+                if any(one.shape != (self.size(k), self.size(parent)) for parent, one in node.terms):
                     raise ValueError(f"node {k}: a matrix does not fit its parent")
             elif self.size(k) != self.size(node.parent) or bool((node.alpha > 1).any()):
                 raise ValueError(f"node {k}: its slopes do not fit, or are above 1")
@@ -113,7 +94,7 @@ class Network:
     def length(self) -> int:
         """Operations on the longest chain through the network, forward or backward, and on the inputs, generously
         counted."""
-        chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.matrix.shape) for _, m in n.terms) for n in self.nodes)
+        chains = (16 if isinstance(n, Kink) else 4 + sum(sum(m.shape) for _, m in n.terms) for n in self.nodes)
         return 32 + self.inputs + sum(chains)
 
     def backward(self, start: Mapping[int, Any], through: Through) -> Any:
@@ -136,7 +117,7 @@ class Network:
         nodes: list[Affine | Kink] = []
         for node in self.nodes:
             *matrices, last = (arithmetic.array(values) for values in node.numbers)
-            terms = tuple(zip(node.parents, map(Map, matrices), strict=False))
+            terms = tuple(zip(node.parents, matrices, strict=False))
             nodes.append(Affine(terms, last) if isinstance(node, Affine) else Kink(node.parent, last))
         return Network(self.inputs, tuple(nodes))
 

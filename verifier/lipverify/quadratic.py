@@ -154,7 +154,7 @@ def coordinates(question: Question, back: Gradients, slopes: Intervals, case: in
     def through(k: int, node: Affine | Kink, value: tuple[Array, Array]) -> Iterator[tuple[int, tuple[Array, Array]]]:
         forms, total = value  # a node's gradient as maps of the coordinates, in columns, and their absolute sums
         if isinstance(node, Affine):
-            yield from ((parent, (forms @ one.matrix, total @ one.absolute)) for parent, one in node.terms)
+            yield from ((parent, (forms @ one, total @ np.abs(one))) for parent, one in node.terms)
             return
         lo, hi = (end[case] for end in slopes[k])
         passed, size, (first, index) = forms * lo, np.abs(lo) * total, found[k]

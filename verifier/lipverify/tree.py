@@ -84,9 +84,9 @@ def case_bounds(question: Question, whole: Forward, cases: Sequence[Case]) -> li
 def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: int) -> list[Number]:
     """Of few cases; those that are not at their targets are propagated again, at most ``rounds`` times.
 
-    A gate that is open here and has no multiplier may have been decided for whoever wrote the file: then both sides of
-    the one that is nearest to it are tried, of which one is empty, or each is bounded with the multipliers that there
-    are.
+    Then both sides are tried of the open gate that is nearest to being decided, first among those without a multiplier,
+    which may have been decided for whoever wrote the file: one side is empty, or each is bounded with the multipliers
+    that there are.
     """
     domain, entries = _domain(question, [case.leaf.decisions for case in cases])
     first = forward(question, domain, known)
@@ -103,8 +103,8 @@ def _bounds(question: Question, known: Forward, cases: Sequence[Case], rounds: i
         elif question.norm != "1" and not bounds[i] <= case.target:
             better, gates = quadratic_bound(question, back, found.slopes, i, case.leaf)
             bounds[i] = better if better < bounds[i] else bounds[i]
-            missing = [2 * gate for gate in sorted(gates, key=near[i].item) if gate not in case.leaf.theta][:1]
-            sides = [(gate + side,) for gate in missing for side in (0, 1)] or sides
+            order = sorted((gate in case.leaf.theta, near[i, gate], gate) for gate in gates)
+            sides = [(2 * gate + side,) for *_, gate in order[:1] for side in (0, 1)] or sides
         if rounds and not bounds[i] <= case.target:
             made = case.leaf.decisions
             parts += [(i, case._replace(leaf=case.leaf._replace(decisions=made + side))) for side in sides]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from lipverify.certificate import Certificate, read
-from lipverify.network import Affine, Kink, Map, Network
+from lipverify.network import Affine, Kink, Network
 
 
 def dense(seed: int, *sizes: int, leaky: bool = False, residual: bool = False) -> Network:
@@ -21,11 +21,11 @@ def dense(seed: int, *sizes: int, leaky: bool = False, residual: bool = False) -
             alpha = random.uniform(-1, 1, a) if leaky else np.zeros(a)
             nodes.append(Kink(len(nodes), alpha))
         matrix, bias = random.normal(size=(b, a)) / np.sqrt(a), random.normal(size=b) * 0.3
-        nodes.append(Affine(((len(nodes), Map(matrix)),), bias))
+        nodes.append(Affine(((len(nodes), matrix),), bias))
     if residual:
         last = nodes[-1]
         assert isinstance(last, Affine)
-        extra = Map(random.normal(size=(len(last.bias), sizes[1])))
+        extra = random.normal(size=(len(last.bias), sizes[1]))
         nodes[-1] = Affine((*last.terms, (2, extra)), last.bias)
     return Network(sizes[0], tuple(nodes))
 
@@ -43,7 +43,7 @@ def passes(
     values, slopes = [points], {}
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
+            values.append(node.bias + sum(values[p] @ m.T for p, m in node.terms))
         else:
             z = values[node.parent]
             slopes[k] = np.where(z > 0, 1.0, node.alpha)
@@ -56,7 +56,7 @@ def passes(
         node, gradient = network.nodes[k - 1], back.pop(k)
         if isinstance(node, Affine):
             for p, m in node.terms:
-                back[p] = back.get(p, 0) + gradient @ m.matrix
+                back[p] = back.get(p, 0) + gradient @ m
         else:
             found[k] = gradient
             back[node.parent] = back.get(node.parent, 0) + gradient * slopes[k][:, None]
@@ -68,7 +68,7 @@ def inputs_of_kinks(network: Network, points: np.ndarray) -> dict[int, np.ndarra
     values, found = [points], {}
     for k, node in enumerate(network.nodes, 1):
         if isinstance(node, Affine):
-            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
+            values.append(node.bias + sum(values[p] @ m.T for p, m in node.terms))
         else:
             found[k] = values[node.parent]
             values.append(np.maximum(found[k], node.alpha * found[k]))
@@ -100,7 +100,7 @@ def pack(
             continue
         terms = []
         for i, (parent, one) in enumerate(node.terms):
-            arrays[f"{k}.{i}"] = one.matrix
+            arrays[f"{k}.{i}"] = one
             terms.append({"parent": parent, "matrix": f"{k}.{i}"})
         arrays[f"{k}.bias"] = node.bias
         nodes.append({"kind": "affine", "size": network.size(k), "terms": terms, "bias": f"{k}.bias"})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from lipverify.certificate import Malformed, read
 from lipverify.check import check
-from lipverify.network import Affine, Kink, Map, Network
+from lipverify.network import Affine, Kink, Network
 
 NETWORK = networks.dense(0, 2, 3, 1)
 BOX = np.full(2, -0.2), np.full(2, 0.5)
@@ -25,7 +25,7 @@ def chain(*factors: float, alpha: float = 0.0) -> Network:
     for factor in factors:
         if nodes:
             nodes.append(Kink(len(nodes), np.array([alpha])))
-        nodes.append(Affine(((len(nodes), Map(np.array([[factor]]))),), np.ones(1)))
+        nodes.append(Affine(((len(nodes), np.array([[factor]])),), np.ones(1)))
     return Network(1, tuple(nodes))
 
 

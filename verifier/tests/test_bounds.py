@@ -73,7 +73,7 @@ def test_bounds_before_kinks_hold_at_samples(network: networks.Network, scale: f
     values = [points]
     for node in network.nodes:
         if isinstance(node, networks.Affine):
-            values.append(node.bias + sum(values[p] @ m.matrix.T for p, m in node.terms))
+            values.append(node.bias + sum(values[p] @ m.T for p, m in node.terms))
         else:
             values.append(np.maximum(values[node.parent], node.alpha * values[node.parent]))
     for k, ends in found.bounds.items():

@@ -62,9 +62,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     file, model = tmp_path / "c.npz", tmp_path / "m.npz"
     file.write_bytes(whole())
     layers = [n for n in NETWORK.nodes if isinstance(n, networks.Affine)]
-    arrays = {f"W{i}": n.terms[0][1].matrix for i, n in enumerate(layers)} | {
-        f"b{i}": n.bias for i, n in enumerate(layers)
-    }
+    arrays = {f"W{i}": n.terms[0][1] for i, n in enumerate(layers)} | {f"b{i}": n.bias for i, n in enumerate(layers)}
     np.savez(model, **arrays)
     assert main([str(file), str(model)]) == 0 and "row 1: [" in capsys.readouterr().out
     arrays["W1"] = np.nextafter(arrays["W1"], 9.0)
@@ -113,9 +111,9 @@ def test_a_kink_counts_only_where_it_is() -> None:
     network = networks.Network(
         1,
         (
-            networks.Affine(((0, networks.Map(one)),), -np.ones(1)),
+            networks.Affine(((0, one),), -np.ones(1)),
             networks.Kink(1, np.zeros(1)),
-            networks.Affine(((2, networks.Map(one)),), np.zeros(1)),
+            networks.Affine(((2, one),), np.zeros(1)),
         ),
     )
     for x, expected in ((1.0, 1.0), (np.nextafter(1.0, 0.0), 0.0)):
@@ -170,7 +168,7 @@ def test_tampering() -> None:
                 refused += 1
                 continue
             same = found.question.network.length == NETWORK.length and all(
-                np.array_equal(a.terms[0][1].matrix, b.terms[0][1].matrix) and np.array_equal(a.bias, b.bias)
+                np.array_equal(a.terms[0][1], b.terms[0][1]) and np.array_equal(a.bias, b.bias)
                 for a, b in zip(found.question.network.nodes[::2], NETWORK.nodes[::2], strict=True)
             )
             if (
