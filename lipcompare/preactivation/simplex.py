@@ -54,11 +54,15 @@ def multipliers(rest: Tensor, walls: Tensor, heights: Tensor, pivots: int) -> Te
         leaves = _leaving(problem, table, pivot + 1)
         step = _step(table, leaves)
         _pivot(table, leaves, step, pivot + 1)
-        # Looking makes a GPU wait; there what has ended stands still.
-        if costs.device.type == "cpu" and not bool(step.moves.any()):
+        if _ended(step.moves):
             break
     found = _found(problem, table, leaves, step).to(size) * size / weight.T.unsqueeze(-1)
     return torch.where(found.isfinite(), found, 0.0)
+
+
+def _ended(moves: Tensor) -> bool:
+    """Whether nothing moves any more. Looking makes a GPU wait: there what has ended stands still."""
+    return moves.device.type == "cpu" and not bool(moves.any())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
