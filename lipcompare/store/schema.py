@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,8 +94,7 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, read_only: bool) 
         _check(connection, path)  # before anything is written to what may be another program's
     if read_only:
         return
-    # A write-ahead log lets readers and a writer work at once, and survives a kill at any instant.
-    connection.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     with transaction(connection):
@@ -105,6 +105,23 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, read_only: bool) 
             for statement in _FROM_1_TO_2:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """A write-ahead log lets readers and a writer work at once, and survives a kill at any instant.
+
+    Of two programs that make the same file one may find it locked, at once, whatever its timeout: SQLite waits for no
+    lock that both could wait for.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def create(connection: sqlite3.Connection) -> None:

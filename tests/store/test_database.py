@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -20,6 +21,7 @@ from made_up import member, record
 import lipcompare
 from lipcompare import Norm
 from lipcompare.fingerprint import Fingerprints
+from lipcompare.store import schema
 from lipcompare.store.database import Store, StoreError
 
 SMOOTH = (torch.nn.Tanh, torch.nn.Sigmoid, torch.nn.ReLU, torch.nn.LeakyReLU)
@@ -89,6 +91,26 @@ def test_two_writers_share_a_file(path: Path) -> None:
     assert [w.wait(timeout=120) for w in writers] == [0, 0]
     with Store(path) as store:
         assert len(store.done()) == 75
+
+
+@pytest.mark.parametrize(("says", "tries"), [("database is locked", 3), ("disk I/O error", 1)])
+def test_of_two_that_make_a_file_one_waits(says: str, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of two writers of a new file ended with "locked for 60 s" in the first instant.
+    asked: list[str] = []
+
+    class Busy:
+        def execute(self, statement: str) -> None:
+            asked.append(statement)
+            if len(asked) < 3:
+                raise sqlite3.OperationalError(says)
+
+    with contextlib.nullcontext() if tries == 3 else pytest.raises(sqlite3.OperationalError):
+        schema._log_ahead(Busy())  # type: ignore[arg-type]
+    assert len(asked) == tries
+    monkeypatch.setattr(schema, "BUSY_SECONDS", -1.0)
+    asked.clear()
+    with pytest.raises(sqlite3.OperationalError, match=says):
+        schema._log_ahead(Busy())  # type: ignore[arg-type]
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(path: Path) -> None:
