@@ -23,8 +23,8 @@ from lipverify.certificate import read
 from lipverify.check import check
 
 import lipcompare
-from experiments import told
 from experiments.reference import DEFAULT_DATA, Case, cases
+from experiments.study import guarded
 from experiments.tampering import KINDS, tamper
 
 _BYTES, _TIMES = 50e6, 5.0
@@ -90,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(guarded(main))

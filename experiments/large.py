@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 import lipcompare
-from experiments import told
 from experiments.device import add_device, clock, described, peak_bytes
 from experiments.models import cnn
 from experiments.reference import DEFAULT_DATA
+from experiments.study import guarded
 from lipcompare import Network, Problem
 from lipcompare.errors import InvalidInput, nearest
 
@@ -109,4 +109,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(guarded(main))

@@ -28,8 +28,8 @@ from rich.table import Table
 
 import lipcompare
 import solvers
-from experiments import told
 from experiments.device import add_device, described
+from experiments.study import guarded
 from lipcompare import Bound, Problem
 from lipcompare.encoding.network import Encoding
 from lipcompare.errors import InvalidInput, nearest
@@ -323,4 +323,4 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(guarded(main))

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import torch
 
-from experiments import told
 from experiments.reference import DEFAULT_DATA, cases
+from experiments.study import guarded
 from lipcompare import Problem
 from lipcompare.branching.roots import root_bounds, settled
 from lipcompare.errors import InvalidInput
@@ -99,4 +99,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(guarded(main))

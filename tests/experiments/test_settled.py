@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from experiments import settled
+from lipcompare import InvalidInput
 from lipcompare.network.interval import Interval
 from tests import nets
 
@@ -28,3 +31,14 @@ def test_a_bound_that_is_too_tight_or_no_number_is_seen(monkeypatch: pytest.Monk
     monkeypatch.setattr(settled, "settled", wrong)
     found = settled.held(problem, 2_000, 5.0)
     assert found.outside > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [([], "No reference.json"), (["--cases", "other"], "contains one of"), (["--samples", "0"], "sample")],
+)
+def test_nothing_to_check_is_no_success(tmp_path: Path, given: list[str], says: str) -> None:
+    if given:
+        (tmp_path / "reference.json").write_text('{"mlp@0.1": {}}')
+    with pytest.raises(InvalidInput, match=says):
+        settled.main(["--data", str(tmp_path), *given])

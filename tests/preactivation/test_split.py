@@ -215,3 +215,21 @@ def test_no_number_of_pivots_takes_more_memory_than_there_are_variables(monkeypa
     )
     split_bounds(network, box, decided(problem, 0), start, pivots=10**9)
     assert asked and max(asked) == network.in_size + network.neurons
+
+
+@pytest.mark.parametrize(("deadline", "count"), [(Deadline(0.0), 1), (Deadline(), 5)])
+def test_further_passes_ask_the_clock(monkeypatch, deadline, count):
+    problem = nets.problem(nets.FAMILIES["dense"](0), 0.4, 0)
+    start = preactivation_bounds(problem.network, problem.box.interval, Tightening.CROWN)
+    box = Interval(*(v.expand(COUNT, -1) for v in problem.box.interval))
+    signs, passed, propagate = decided(problem, 0), [], split._propagate
+    without = split_bounds(problem.network, box, signs, start, passes=1).halfspaces
+    assert without.count
+
+    def watched(*given):
+        passed.append(1)
+        return propagate(*given[:-1], Deadline())  # a pass in time, so that there are half-spaces
+
+    monkeypatch.setattr(split, "_propagate", watched)
+    split_bounds(problem.network, box, signs, start, passes=5, deadline=deadline)
+    assert len(passed) == count
